@@ -1,0 +1,51 @@
+"""mukernel: a microkernel for Python applications. The public names, nothing else."""
+
+from .contract import (
+    Blocking,
+    Buffer,
+    ContractError,
+    DeadlineExceeded,
+    Interface,
+    MukernelError,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Plugin,
+    PluginCrashed,
+    RemoteError,
+    SwapFailed,
+    Unavailable,
+    idempotent,
+    oneway,
+    raises,
+)
+from .core.builtin import Clock
+from .core.kernel import Kernel
+from .core.ledger import Ledger
+from .core.registry import RestartPolicy
+from .core.replacement import SwapReport
+
+__all__ = [
+    "Blocking",
+    "Buffer",
+    "Clock",
+    "ContractError",
+    "DeadlineExceeded",
+    "Interface",
+    "Kernel",
+    "Ledger",
+    "MukernelError",
+    "NotFound",
+    "Overloaded",
+    "PermissionDenied",
+    "Plugin",
+    "PluginCrashed",
+    "RemoteError",
+    "RestartPolicy",
+    "SwapFailed",
+    "SwapReport",
+    "Unavailable",
+    "idempotent",
+    "oneway",
+    "raises",
+]

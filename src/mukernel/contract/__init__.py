@@ -1,0 +1,80 @@
+"""Contracts: interfaces, their types, their encoding and their compatibility. Imports nothing else of
+mukernel."""
+
+from .binding import Binding
+from .blocking import Blocking, unwrap_blocking
+from .codec import MethodCodec
+from .compatibility import differences
+from .contract import Contract
+from .description import (
+    Description,
+    FieldDescription,
+    MethodDescription,
+    ObjectDescription,
+    ParameterDescription,
+    TypeDescription,
+    type_text,
+)
+from .errors import (
+    CODE_OF_ERROR,
+    ERROR_CODES,
+    ContractError,
+    DeadlineExceeded,
+    MukernelError,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    PluginCrashed,
+    RemoteError,
+    SwapFailed,
+    Unavailable,
+    error_code,
+)
+from .faults import decode_fault, encode_fault
+from .implementation import check_implements
+from .interface import Interface, Plugin, interfaces_of
+from .large import Buffer
+from .marks import idempotent, oneway, raises
+from .method import Method, Model, Parameter
+
+__all__ = [
+    "CODE_OF_ERROR",
+    "ERROR_CODES",
+    "Binding",
+    "Blocking",
+    "Buffer",
+    "Contract",
+    "ContractError",
+    "DeadlineExceeded",
+    "Description",
+    "FieldDescription",
+    "Interface",
+    "Method",
+    "MethodCodec",
+    "MethodDescription",
+    "Model",
+    "MukernelError",
+    "NotFound",
+    "ObjectDescription",
+    "Overloaded",
+    "Parameter",
+    "ParameterDescription",
+    "PermissionDenied",
+    "Plugin",
+    "PluginCrashed",
+    "RemoteError",
+    "SwapFailed",
+    "TypeDescription",
+    "Unavailable",
+    "check_implements",
+    "decode_fault",
+    "differences",
+    "encode_fault",
+    "error_code",
+    "idempotent",
+    "interfaces_of",
+    "oneway",
+    "raises",
+    "type_text",
+    "unwrap_blocking",
+]

@@ -1,0 +1,121 @@
+"""Faults: exceptions on the wire.
+
+Framework errors travel by code; exceptions that the method declares by name, with their arguments and
+attributes as plain values; all others become RemoteError. No class is ever looked up by a name that a peer
+sent: a declared exception is found among those of the method.
+"""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from .contract import plain_name
+from .errors import ERROR_CODES, ContractError, RemoteError, error_code
+from .large import decode_extension, encode_large
+
+DECLARED = 0  # the code that ERROR_CODES leaves free
+
+
+class Fault(msgspec.Struct, array_like=True):
+    """An exception as data. args and state are a declared exception's, differences a ContractError's."""
+
+    code: int
+    type_name: str
+    message: str
+    traceback: str = ""
+    args: list[Any] = []
+    state: dict[str, Any] = {}
+    differences: list[str] = []
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_large)
+_decoder = msgspec.msgpack.Decoder(Fault, ext_hook=decode_extension)
+
+
+def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ()) -> bytes:
+    """The exception as bytes; `declared` is Method.raises. Never raises for an odd exception."""
+    if isinstance(
+        error, RemoteError
+    ):  # handed on by a plug-in in between: what happened first is what matters
+        return _encoder.encode(
+            Fault(
+                error_code(error),
+                _sendable(error.type_name),
+                _sendable(error.message),
+                _sendable(error.traceback),
+            )
+        )
+    trace = _sendable("".join(tracebacks.format_exception(error)))
+    for ancestor in type(error).__mro__:
+        if ancestor in declared:
+            args = [_plain(argument) for argument in error.args]
+            state = {name: _plain(value) for name, value in vars(error).items() if not name.startswith("__")}
+            return _encoder.encode(Fault(DECLARED, plain_name(ancestor), _message(error), trace, args, state))
+    fault = Fault(error_code(error), type(error).__qualname__, _message(error), trace)
+    if isinstance(error, ContractError):
+        fault.message = _sendable(str(error.args[0]) if error.args else "")
+        fault.differences = [_sendable(line) for line in error.differences]
+    return _encoder.encode(fault)
+
+
+def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] = ()) -> Exception:
+    """The exception to raise at the caller. The other side's traceback is in RemoteError, or else a note.
+
+    Raises ContractError if `data` is malformed.
+    """
+    try:
+        fault = _decoder.decode(bytes(data))
+    except (msgspec.DecodeError, ValueError, RecursionError) as malformed:
+        raise ContractError(f"a malformed error arrived: {malformed}") from None
+    error = _rebuilt(fault, declared)
+    if fault.traceback and not isinstance(error, RemoteError):
+        error.add_note(f"The other side's traceback:\n{fault.traceback.rstrip()}")
+    return error
+
+
+def _rebuilt(fault: Fault, declared: Sequence[type[Exception]]) -> Exception:
+    if fault.code == DECLARED:
+        for candidate in declared:
+            if plain_name(candidate) == fault.type_name:
+                try:
+                    # Not through __init__, whose parameters need not be the exception's args.
+                    rebuilt = candidate.__new__(candidate, *fault.args)
+                    rebuilt.args = tuple(fault.args)
+                    vars(rebuilt).update(fault.state)
+                    return rebuilt
+                except (TypeError, ValueError, AttributeError):
+                    break
+    known = ERROR_CODES.get(fault.code, RemoteError)
+    if known is ContractError:
+        return ContractError(fault.message, fault.differences)
+    if known is RemoteError:
+        return RemoteError(fault.type_name, fault.message, fault.traceback)
+    return known(fault.message)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _sendable(str(error))
+    except Exception as failure:  # a broken __str__ must not hide the exception itself
+        return f"<str() of it raised {type(failure).__name__}>"
+
+
+def _plain(value: object) -> object:
+    """`value` if it can be sent, its repr otherwise."""
+    try:
+        _encoder.encode(value)
+        return value
+    except Exception:
+        try:
+            return _sendable(repr(value))
+        except Exception as failure:
+            return f"<repr() of it raised {type(failure).__name__}>"
+
+
+def _sendable(text: str) -> str:
+    # Lone surrogates (undecodable file names) have no UTF-8 form.
+    return text.encode("utf-8", "backslashreplace").decode()

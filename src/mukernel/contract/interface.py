@@ -1,0 +1,147 @@
+"""Interface, the typed contract that plug-ins meet at, and Plugin, the class that implements some."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, ClassVar
+
+from .contract import Contract, checked_version, plain_name
+from .errors import ContractError
+from .marks import checked_exceptions
+
+# The instructions of which a body of nothing, of `...`, of a docstring or of `raise NotImplementedError`
+# consists.
+_EMPTY_BODY = {
+    "RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "POP_TOP",
+    "COPY_FREE_VARS", "CALL_INTRINSIC_1", "RERAISE", "LOAD_GLOBAL", "PUSH_NULL", "PRECALL", "CALL", "CACHE",
+    "RAISE_VARARGS",
+}  # fmt: skip
+
+
+class _LazyContract:
+    """Computes an interface's contract when first asked for, since annotations may name classes defined
+    later."""
+
+    def __get__(self, instance: object, owner: type) -> Contract:
+        if is_plugin(owner):
+            raise ContractError(
+                f"{plain_name(owner)} is a plug-in: its interfaces have contracts, see interfaces_of()"
+            )
+        cached = vars(owner).get("__cached_contract__")
+        if isinstance(cached, Contract):
+            return cached
+        contract = Contract.of(owner)
+        # Two threads may both get here; their contracts are equal, and the last one stays.
+        type.__setattr__(owner, "__cached_contract__", contract)
+        return contract
+
+
+class Interface:
+    """Base of every interface.
+
+        class Greeter(Interface, version="1.0"):
+            async def greet(self, name: str) -> str: ...
+
+    Class keywords: version, "major.minor", default "1.0"; name, default the class's own; raises, exceptions
+    that every method declares. The methods' bodies are `...`, and calling one that no plug-in implements
+    raises ContractError. An interface may extend others. `Greeter.__contract__` is its Contract; asking for
+    it raises ContractError where a declaration cannot be served.
+    """
+
+    __contract__: ClassVar[_LazyContract] = _LazyContract()
+    __interface_name__: ClassVar[str]
+    __interface_version__: ClassVar[str]
+    __interface_raises__: ClassVar[tuple[type[Exception], ...]] = ()
+
+    def __init_subclass__(
+        cls,
+        *,
+        version: str | None = None,
+        name: str | None = None,
+        raises: type[Exception] | tuple[type[Exception], ...] = (),
+        **keywords: Any,
+    ) -> None:
+        super().__init_subclass__(**keywords)
+        own_name = plain_name(cls)
+        if is_plugin(cls):
+            if version is not None or name is not None or raises:
+                raise ContractError(
+                    f"{own_name} is a plug-in: name=, version= and raises= belong to its interfaces"
+                )
+            return
+        cls.__interface_name__ = name or own_name
+        cls.__interface_version__ = checked_version(own_name, "1.0" if version is None else version)
+        cls.__interface_raises__ = (
+            *cls.__interface_raises__,
+            *checked_exceptions(f"{own_name}: raises=", raises),
+        )
+        for attribute, value in list(vars(cls).items()):
+            if attribute.startswith("_"):
+                continue
+            if isinstance(value, (property, classmethod, staticmethod)):
+                raise ContractError(
+                    f"{own_name}.{attribute} is a {type(value).__name__}: wanted methods only"
+                )
+            if inspect.isfunction(value) and _is_empty(inspect.unwrap(value).__code__):
+                setattr(cls, attribute, _unimplemented(own_name, value))
+
+
+class Plugin:
+    """Base of every plug-in: `class English(Plugin, Greeter)`.
+
+    In the constructor a parameter annotated with an Interface is injected (with Blocking[...], as a
+    blocking proxy); the others are configuration. A plug-in may define these hooks, each as `def` or `async
+    def`, and needs none:
+
+    - start(self) -> None: after construction, before the first call; an exception fails the load or the swap.
+    - stop(self) -> None: after the last call.
+    - save(self) -> S: the state to hand over, of any type that an interface could send.
+    - restore(self, state: S) -> None: instead of a fresh start, after construction, before start().
+    - health(self) -> None: raises if the instance cannot serve.
+    """
+
+
+def is_plugin(subject: type) -> bool:
+    """Does the class derive from Plugin? (Also true while Plugin itself is not yet defined: there are none
+    then.)"""
+    return any(ancestor is Plugin for ancestor in subject.__mro__)
+
+
+def interfaces_of(plugin_class: type) -> tuple[type[Interface], ...]:
+    """The interfaces that a class implements, in method resolution order, Interface itself left out."""
+    return tuple(
+        ancestor
+        for ancestor in plugin_class.__mro__
+        if issubclass(ancestor, Interface) and ancestor is not Interface and not is_plugin(ancestor)
+    )
+
+
+def is_unimplemented(function: object) -> bool:
+    """Is it an interface's own empty method?"""
+    return getattr(function, "__mukernel_unimplemented__", False) is True
+
+
+def _is_empty(code: CodeType) -> bool:
+    nothing = set(code.co_names) <= {"NotImplementedError"} and not code.co_cellvars
+    constants = [constant for constant in code.co_consts if constant is not None and constant is not Ellipsis]
+    texts = all(isinstance(constant, str) for constant in constants)
+    instructions = list(dis.get_instructions(code))
+    returned = [each for each in instructions if each.opname in ("LOAD_CONST", "RETURN_CONST")]
+    silent = "NotImplementedError" in code.co_names or all(each.argval is None for each in returned)
+    return nothing and texts and silent and all(each.opname in _EMPTY_BODY for each in instructions)
+
+
+def _unimplemented(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def unimplemented(self: object, /, *args: Any, **kwargs: Any) -> Any:
+        raise ContractError(
+            f"{plain_name(type(self))} does not implement {owner}.{function.__name__}: "
+            "an interface only declares it; call it on a plug-in, or on what kernel.get() returned"
+        )
+
+    unimplemented.__dict__["__mukernel_unimplemented__"] = True
+    return unimplemented

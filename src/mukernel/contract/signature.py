@@ -1,0 +1,186 @@
+"""Reading one method of an interface: from a function's signature to a Method."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+)
+from types import NoneType
+from typing import Any
+
+from .errors import ContractError
+from .marks import Marks, marks_of
+from .method import Method, Model, Parameter
+
+ASYNC_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+BLOCKING_STREAMS = (Iterator, Generator)
+_INPUT_STREAMS = (AsyncIterator, AsyncIterable, Iterator)
+
+
+def read_method(
+    interface: str,
+    index: int,
+    name: str,
+    function: Callable[..., Any],
+    namespace: Mapping[str, Any],
+    extra_raises: tuple[type[Exception], ...] = (),
+) -> Method:
+    """The Method that `function`, called `name` in an interface whose class has `namespace`, stands for.
+
+    extra_raises are exceptions that the whole interface declares. Raises ContractError, naming the
+    parameter, for a declaration that cannot be served.
+    """
+    marks = marks_of(function)  # of the outermost: functools.wraps copies marks outwards, never inwards
+    function = inspect.unwrap(function)
+    where = f"{interface}.{name}"
+    hints = annotations_of(function, namespace, where)
+    parameters, inputs = _read_parameters(function, hints, where)
+    if "return" not in hints:
+        raise ContractError(
+            f"{where}: the result has no annotation: wanted one ('-> None' if there is no result)"
+        )
+    returns = hints["return"]
+    item, blocking = _read_stream(function, returns, where)
+    model = _model(where, marks, item, inputs, returns)
+    if len(inputs) > 1:
+        names = ", ".join(repr(each) for each, _, _ in inputs)
+        raise ContractError(f"{where}: parameters {names} are all streams: wanted one input stream at most")
+    input_name, input_position, input_item = inputs[0] if inputs else (None, 0, None)
+    return Method(
+        interface=interface,
+        name=name,
+        index=index,
+        model=model,
+        blocking=blocking,
+        idempotent=marks.idempotent,
+        raises=tuple(dict.fromkeys((*marks.raises, *extra_raises))),
+        parameters=parameters,
+        returns=returns if model is Model.CALL else NoneType,
+        item=item,
+        input_item=input_item,
+        input_name=input_name,
+        input_position=input_position,
+        documentation=inspect.getdoc(function) or "",
+    )
+
+
+def annotations_of(function: Callable[..., Any], namespace: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The resolved annotations of a function; raises ContractError naming the one that cannot be resolved."""
+    try:
+        return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
+    except Exception:  # once more, one by one, to say which
+        for name, annotation in function.__annotations__.items():
+            try:
+                typing.get_type_hints(
+                    _only(function, name, annotation), localns=dict(namespace), include_extras=True
+                )
+            except Exception as error:
+                place = "the result" if name == "return" else f"parameter {name!r}"
+                raise ContractError(
+                    f"{where}: {place}: annotation {annotation!r} cannot be resolved "
+                    f"({type(error).__name__}: {error}): "
+                    "wanted a name that the module, or the class, defines"
+                ) from None
+        raise
+
+
+def _only(function: Callable[..., Any], name: str, annotation: Any) -> Any:
+    def single() -> None: ...
+
+    single.__annotations__ = {name: annotation}
+    # get_type_hints looks for names where the outermost __wrapped__ was defined.
+    single.__dict__["__wrapped__"] = function
+    return single
+
+
+def stream_item(annotation: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
+    """Is the annotation one of those iterators, and of what (Any if it does not say)?"""
+    origin = typing.get_origin(annotation) or annotation
+    if origin not in kinds:
+        return False, None
+    arguments = typing.get_args(annotation)
+    return True, arguments[0] if arguments else Any
+
+
+def _read_parameters(
+    function: Callable[..., Any], hints: Mapping[str, Any], where: str
+) -> tuple[tuple[Parameter, ...], list[tuple[str, int, Any]]]:
+    declared = list(inspect.signature(function).parameters.values())
+    if not declared or declared[0].kind not in (
+        declared[0].POSITIONAL_ONLY,
+        declared[0].POSITIONAL_OR_KEYWORD,
+    ):
+        raise ContractError(f"{where}: has no 'self': wanted a method")
+    parameters: list[Parameter] = []
+    inputs: list[tuple[str, int, Any]] = []
+    for position, each in enumerate(declared[1:]):
+        here = f"{where}: parameter {each.name!r}"
+        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
+            star = "*" if each.kind is each.VAR_POSITIONAL else "**"
+            raise ContractError(
+                f"{where}: parameter '{star}{each.name}': wanted parameters by name, or one list or dict"
+            )
+        if each.name not in hints:
+            raise ContractError(f"{here} has no annotation: wanted its type")
+        is_input, item = stream_item(hints[each.name], _INPUT_STREAMS)
+        if is_input:
+            if each.kind is each.KEYWORD_ONLY or each.default is not each.empty:
+                raise ContractError(f"{here}: an input stream must be positional and have no default")
+            inputs.append((each.name, position, item))
+            continue
+        required = each.default is each.empty
+        default = None if required else each.default
+        parameters.append(
+            Parameter(each.name, hints[each.name], required, default, each.kind is each.KEYWORD_ONLY)
+        )
+    return tuple(parameters), inputs
+
+
+def _read_stream(function: Callable[..., Any], returns: Any, where: str) -> tuple[Any, bool]:
+    """(type of the items, or None for no stream; whether callers block)."""
+    coroutine = inspect.iscoroutinefunction(function)
+    is_async, item = stream_item(returns, ASYNC_STREAMS)
+    if is_async:
+        if coroutine:
+            raise ContractError(
+                f"{where}: 'async def' returns the stream only when awaited: wanted "
+                f"'def {function.__name__}(...) -> AsyncIterator[...]', or an 'async def' that yields"
+            )
+        return item, False
+    is_blocking, item = stream_item(returns, BLOCKING_STREAMS)
+    if is_blocking:
+        return item, True
+    return None, not coroutine
+
+
+def _model(where: str, marks: Marks, item: Any, inputs: list[tuple[str, int, Any]], returns: Any) -> Model:
+    if marks.oneway:
+        if returns is not NoneType:
+            raise ContractError(
+                f"{where}: @oneway has no result, and is annotated '-> {_shown(returns)}': wanted '-> None'"
+            )
+        if marks.raises:
+            raise ContractError(f"{where}: @oneway sends no error back: wanted no @raises")
+        if inputs:
+            raise ContractError(f"{where}: parameter {inputs[0][0]!r}: @oneway takes no input stream")
+        return Model.ONEWAY
+    if item is None:
+        if inputs:
+            raise ContractError(
+                f"{where}: parameter {inputs[0][0]!r} is a stream, and the result is '{_shown(returns)}': "
+                "wanted '-> AsyncIterator[...]'"
+            )
+        return Model.CALL
+    return Model.CHANNEL if inputs else Model.STREAM
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__name__ if type(annotation) is type else str(annotation)

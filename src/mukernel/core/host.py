@@ -1,0 +1,116 @@
+"""Host: what a process of plug-ins does. It has one space, and does what the kernel tells it over its link."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ..contract import Description, encode_fault
+from ..kernel.clock import Clock
+from ..kernel.ipc import Link
+from . import messages
+from .conversation import Conversation
+from .messages import Connect, Done
+from .space import Grant, Space
+
+log = logging.getLogger("mukernel")
+
+
+class Host:
+    """One process of plug-ins, from its first message to its last."""
+
+    def __init__(self, connection: socket.socket, name: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.finished = loop, loop.create_future()
+        self.conversation = Conversation(Link(connection), loop, self.handle, self.kernel_gone)
+        self.space = Space(name, self, Clock(), loop)
+        self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
+            messages.Checkpoint(key, state, version)
+        )
+
+    def kernel_gone(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(None)
+
+    # -- the directory, as the space sees it --------------------------------------------------------------------
+
+    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space), [bell])
+        return Grant(connected, rights)
+
+    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
+        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn), [bell])
+        return Grant(connected, rights)
+
+    def disconnect(self, channel: int) -> None:
+        if not self.conversation.closed:
+            self.conversation.tell(messages.Disconnect(channel))
+
+    # -- what the kernel asks -----------------------------------------------------------------------------------
+
+    async def handle(self, message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+        space = self.space
+        match message:
+            case messages.Build():
+                instance = await space.build(message.blueprint)
+                return instance.describe(), ()
+            case messages.Attach():
+                space.attach(message.key, message.channel, rights, message.caller)
+            case messages.Detach():
+                space.detach(message.channel)
+            case messages.Quiesce():
+                return await space.quiesce(message.key, message.drain, message.save), ()
+            case messages.Activate():
+                await space.activate(message.key, message.state, message.state_version, message.recover)
+            case messages.Resume():
+                space.resume(message.key)
+            case messages.Release():
+                space.release(message.key)
+            case messages.Stop():
+                await space.stop(message.key)
+            case messages.Health():
+                await space.instances[message.key].hook("health")
+            case messages.Count():
+                server = space.instances[message.key].server
+                inline = space.instances[message.key].in_flight
+                return messages.Counts(
+                    server.calls + inline.calls, len(server.running) + inline.running, len(server.queue)
+                ), ()
+            case messages.Rerouted():
+                await self.rerouted(message)
+            case messages.Ping():
+                pass
+        return Done(), ()
+
+    async def rerouted(self, message: messages.Rerouted) -> None:
+        if message.closed is not None:
+            self.space.close_routes(message.plugin, message.closed)
+        elif message.gate:
+            self.space.gate(message.plugin)
+        elif message.local is not None:
+            await self.space.settle(message.plugin)
+            self.space.reroute_local(message.plugin, message.local)
+        else:
+            await self.space.reroute(message.plugin)
+
+
+def main(rights: list[int]) -> None:
+    """Entry point of a process: `rights` holds its end of the link."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    connection = socket.socket(fileno=rights[0])
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    host = Host(connection, f"process {os.getpid()}", loop)
+    try:
+        loop.run_until_complete(host.finished)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
+__all__ = ["Host", "encode_fault", "main"]

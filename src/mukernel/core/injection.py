@@ -1,0 +1,81 @@
+"""What a plug-in's constructor asks for: interfaces, which are injected, and configuration, which is checked."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from ..contract import ContractError, Interface, Plugin, unwrap_blocking
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A constructor parameter that is an interface."""
+
+    parameter: str
+    interface: type[Interface]
+    blocking: bool
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A constructor parameter that is configuration."""
+
+    name: str
+    annotation: Any
+    required: bool
+    default: Any
+
+
+def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
+    """The parameters of the constructor. Raises ContractError for one that has neither a type nor a default."""
+    if plugin.__init__ is object.__init__ or plugin.__init__ is Plugin.__init__:
+        return [], []
+    function = plugin.__init__
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ContractError(f"{plugin.__qualname__}.__init__: an annotation can't be resolved: {error}") from None
+    needs, settings = [], []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        annotation, blocking = unwrap_blocking(hints.get(parameter.name, Any))
+        required = parameter.default is parameter.empty
+        if isinstance(annotation, type) and issubclass(annotation, Interface):
+            needs.append(Need(parameter.name, annotation, blocking, required))
+        else:
+            settings.append(Setting(parameter.name, annotation, required, parameter.default))
+    return needs, settings
+
+
+def checked_configuration(plugin: type, name: str, settings: list[Setting], given: dict[str, Any]) -> dict[str, Any]:
+    """The configuration converted to the constructor's types. Raises ContractError that names the field."""
+    known = {setting.name: setting for setting in settings}
+    for key in given:
+        if key not in known:
+            raise ContractError(
+                f"plug-in {name!r}: config.{key} is unknown to {plugin.__qualname__}; "
+                f"it takes: {', '.join(known) or 'no configuration'}"
+            )
+    converted = {}
+    for setting in settings:
+        if setting.name not in given:
+            if setting.required:
+                raise ContractError(
+                    f"plug-in {name!r}: config.{setting.name} is missing; {plugin.__qualname__} wants "
+                    f"{getattr(setting.annotation, '__name__', setting.annotation)}"
+                )
+            continue
+        try:
+            converted[setting.name] = msgspec.convert(given[setting.name], setting.annotation)
+        except msgspec.ValidationError as error:
+            raise ContractError(
+                f"plug-in {name!r}: config.{setting.name} is {given[setting.name]!r}: {error}"
+            ) from None
+    return converted

@@ -1,0 +1,180 @@
+"""One running copy of a plug-in, in the process where it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from ..contract import (
+    Contract,
+    ContractError,
+    Description,
+    Interface,
+    MethodCodec,
+    SwapFailed,
+    check_implements,
+    differences,
+    interfaces_of,
+)
+from ..transports.contract import Wire
+from ..transports.inline import InFlight
+from ..transports.served import ServedMethod, methods_for
+from ..transports.serving import Server
+from .messages import Blueprint, Built
+
+
+class Instance:
+    """A plug-in object with all that serves it. `plugin` is the object itself.
+
+    `direct`: no state to hand over and nothing to stop, so inline calls need not be counted.
+    """
+
+    def __init__(
+        self, blueprint: Blueprint, kind: type, plugin: Any, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]
+    ) -> None:
+        self.blueprint, self.kind, self.plugin, self.loop = blueprint, kind, plugin, loop
+        self.strict = blueprint.strict
+        self.interfaces: dict[str, type[Interface]] = {each.__contract__.name: each for each in checked_interfaces(kind)}
+        self.stateful = hasattr(kind, "save")
+        self.direct = not self.stateful and not hasattr(kind, "stop")
+        self.in_flight = InFlight()
+        self.background: set[asyncio.Task[Any]] = set()
+        self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
+        self.served: dict[str, dict[str, ServedMethod]] = {}
+        for name, interface in self.interfaces.items():
+            self.served[name] = {
+                method.name: ServedMethod(method, MethodCodec(method), getattr(plugin, method.name), blueprint.threads)
+                for method in interface.__contract__.methods.values()
+            }
+        self.wires: dict[int, Wire] = {}
+        self.bell = -1
+
+    @property
+    def pool(self) -> ThreadPoolExecutor | None:
+        return self.server.pool
+
+    def describe(self) -> Built:
+        return Built(
+            [each.__contract__.describe() for each in self.interfaces.values()], self.stateful, self.state_version,
+            inspect.cleandoc(self.kind.__doc__ or ""),
+        )  # fmt: skip
+
+    @property
+    def state_version(self) -> int:
+        return int(getattr(self.kind, "state_version", 1))
+
+    def contract_for(self, caller: Description) -> Contract:
+        """The contract that `caller` calls. Raises ContractError with every difference."""
+        interface = self.interfaces.get(caller.name)
+        if interface is None:
+            raise ContractError(f"{self.blueprint.name} does not serve {caller.name}; it serves {', '.join(self.interfaces)}")
+        contract = interface.__contract__
+        if caller.hash != contract.hash:
+            lines = differences(caller, contract.describe())
+            if lines:
+                raise ContractError(f"{caller.name}: the caller's contract and {self.blueprint.name}'s don't fit", lines)
+        return contract
+
+    def attach(self, channel: int, wire: Wire, caller: Description) -> None:
+        """Serve the calls of one channel, from the moment that the instance is active."""
+        contract = self.contract_for(caller)
+        self.server.attach(wire, methods_for(caller, contract, self.served[contract.name]))
+        self.wires[channel] = wire
+
+    # -- hooks ------------------------------------------------------------------------------------------------
+
+    async def hook(self, name: str) -> None:
+        """Run an optional hook, `def` or `async def`."""
+        function = getattr(self.plugin, name, None)
+        if function is not None:
+            result = function()
+            if inspect.isawaitable(result):
+                await result
+
+    async def save(self) -> bytes | None:
+        """The encoded state; None if the plug-in has none."""
+        if not self.stateful:
+            return None
+        state = self.plugin.save()
+        if inspect.isawaitable(state):
+            state = await state
+        try:
+            return msgspec.msgpack.encode(state)
+        except (TypeError, OverflowError) as error:
+            raise SwapFailed(f"{self.kind.__qualname__}.save returned what can't be handed over: {error}") from None
+
+    async def restore(self, state: bytes, version: int) -> None:
+        """Take over a state that some version of this plug-in saved."""
+        restore = getattr(self.plugin, "restore", None)
+        if restore is None:
+            return
+        parameters = list(inspect.signature(restore).parameters.values())
+        hints = typing.get_type_hints(restore)
+        knows_version = len(parameters) > 1
+        if not knows_version and version != self.state_version:
+            raise SwapFailed(
+                f"the state is of version {version}, {self.kind.__qualname__} has version {self.state_version}: give its "
+                "restore a second parameter, the version of the state, and let it convert"
+            )
+        wanted = Any if knows_version and version != self.state_version else hints.get(parameters[0].name, Any)
+        try:
+            value = msgspec.msgpack.decode(state, type=wanted)
+        except msgspec.ValidationError as error:
+            raise SwapFailed(f"{self.kind.__qualname__}.restore can't read the state: {error}") from None
+        result = restore(value, version) if knows_version else restore(value)
+        if inspect.isawaitable(result):
+            await result
+
+    async def drained(self, limit: float) -> None:
+        """Start nothing more and wait until nothing runs. Raises SwapFailed after `limit` seconds."""
+        done: asyncio.Future[None] = self.loop.create_future()
+
+        def check() -> None:
+            if not done.done():
+                if self.in_flight.running:
+                    self.in_flight.when_idle = check
+                else:
+                    done.set_result(None)
+
+        self.server.pause(check)
+        if done.done():
+            return
+        try:
+            async with asyncio.timeout(limit):
+                await done
+        except TimeoutError:
+            running = sorted({call.method.name for call in self.server.running.values()})
+            raise SwapFailed(
+                f"after {limit:g} s {len(self.server.running) + self.in_flight.running} calls were still running"
+                f"{': ' + ', '.join(running) if running else ''}; nothing was cut off"
+            ) from None
+
+    async def close(self) -> None:
+        """Run the stop hook and let go of everything."""
+        try:
+            await self.hook("stop")
+        finally:
+            self.server.close()
+            for wire in list(self.wires.values()):
+                wire.close()
+            self.wires.clear()
+
+
+def checked_interfaces(kind: type) -> list[type[Interface]]:
+    """The interfaces that a class serves. Raises ContractError that lists what it does not implement."""
+    found = list(interfaces_of(kind))
+    if not found:
+        raise ContractError(
+            f"{kind.__qualname__} implements no interface: derive it from Plugin and an Interface, "
+            f"`class {kind.__name__}(Plugin, SomeInterface)`"
+        )
+    lines = [line for interface in found for line in check_implements(kind, interface)]
+    if lines:
+        raise ContractError(f"{kind.__qualname__} does not implement {found[0].__contract__.name}", lines)
+    return found

@@ -1,0 +1,32 @@
+"""The ledger: every call that was accepted is accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What became of the calls that a plug-in's mailboxes accepted.
+
+    `accepted` is counted by the callers; `replied`, `refused` and `running` by who served them; `waiting` lies in the
+    mailbox. The two sides write their own counters, so a call that vanished between them shows in `lost`.
+    """
+
+    accepted: int = 0
+    replied: int = 0
+    refused: int = 0
+    running: int = 0
+    waiting: int = 0
+
+    @property
+    def lost(self) -> int:
+        """Accepted, and nobody accounts for it; 0 unless something is wrong."""
+        return self.accepted - self.replied - self.refused - self.running - self.waiting
+
+    def plus(self, accepted: int, taken: int, answered: int, refused: int) -> Ledger:
+        """With one more channel's counters added."""
+        return replace(
+            self, accepted=self.accepted + accepted, replied=self.replied + answered, refused=self.refused + refused,
+            waiting=self.waiting + accepted - taken,
+        )  # fmt: skip

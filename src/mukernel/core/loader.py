@@ -1,0 +1,195 @@
+"""Loader: from what an operator names to a plug-in class, in whichever process it is to run."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from ..contract import ContractError, NotFound
+from .messages import Source
+
+ENTRY_POINTS = "mukernel.plugins"
+MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
+
+
+def source_of(use: type | str, folder: str | None = None) -> Source:
+    """Where to load a plug-in from.
+
+    `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the name of
+    an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
+    """
+    if isinstance(use, type):
+        return source_of_class(use)
+    path = tuple([folder, *sys.path] if folder else sys.path)
+    module, colon, name = use.rpartition(":")
+    if colon and module.endswith(".py"):
+        file = os.path.abspath(os.path.join(folder or os.getcwd(), module))
+        if not os.path.exists(file):
+            raise NotFound(f"use = {use!r}: there is no file {file}")
+        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh=True)
+    if colon:
+        if not module or not name:
+            raise ContractError(f"use = {use!r}: wanted 'module:Class', 'file.py:Class' or the name of an entry point")
+        return Source(module, name, "", path, fresh=True)
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == use:
+            return Source(point.module, point.attr, "", path, fresh=True)
+    known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS))) or "none are installed"
+    raise NotFound(
+        f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
+        "wanted 'module:Class', 'file.py:Class' or an entry point"
+    )
+
+
+def source_of_class(plugin: type) -> Source:
+    """Where another process can load `plugin` from. A class inside a function has a source that only this one can load."""
+    module = sys.modules.get(plugin.__module__)
+    file = getattr(module, "__file__", None) or ""
+    return Source(plugin.__module__, plugin.__qualname__, os.path.abspath(file) if file else "", tuple(sys.path))
+
+
+def check_importable(source: Source) -> None:
+    """Raises ContractError where another process could not load it."""
+    if "<locals>" in source.name:
+        raise ContractError(
+            f"{source.name.replace('.<locals>', '')} is defined inside a function, so another process can't import it; "
+            "define it at the top of a module, or place it inline"
+        )
+    if source.module == "__main__" and not source.file:
+        raise ContractError(f"{source.name} is defined in an interactive session; put it into a file, or place it inline")
+
+
+def load_class(source: Source) -> type:
+    """Import the class. Raises NotFound, ContractError, or what the module raised when it was imported."""
+    for folder in reversed(source.path):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    if source.module in ("__main__", MAIN):
+        module = load_main(source.file)
+    elif source.file:
+        module = load_file(source)
+    else:
+        module = load_module(source)
+    found: Any = module
+    for part in source.name.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, type):
+        classes = ", ".join(
+            name for name, value in vars(module).items()
+            if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        )  # fmt: skip
+        got = "is not there" if found is None else f"is a {type(found).__name__}"
+        raise NotFound(f"{source.module}:{source.name} {got}; wanted a class (the module defines: {classes or 'none'})")
+    return found
+
+
+def load_module(source: Source) -> ModuleType:
+    old = sys.modules.get(source.module)
+    if old is not None and source.fresh:
+        return import_anew(source.module)
+    try:
+        return importlib.import_module(source.module)
+    except ModuleNotFoundError as error:
+        if error.name and (source.module == error.name or source.module.startswith(error.name + ".")):
+            raise NotFound(f"there is no module {error.name!r} (looked for {source.module}:{source.name})") from None
+        raise
+
+
+def load_main(file: str) -> ModuleType:
+    """The script that the kernel's process was started from, imported, not run, as multiprocessing does."""
+    main = sys.modules.get(MAIN) or sys.modules.get("__main__")
+    if main is not None and os.path.abspath(getattr(main, "__file__", None) or "") == file:
+        return main
+    spec = importlib.util.spec_from_file_location(MAIN, file)
+    module = run(spec, file)
+    sys.modules["__main__"] = module
+    return module
+
+
+def load_file(source: Source) -> ModuleType:
+    old = sys.modules.get(source.module)
+    if old is not None and not source.fresh and os.path.abspath(getattr(old, "__file__", None) or "") == source.file:
+        return old
+    if old is None and not source.fresh:
+        try:
+            found = importlib.util.find_spec(source.module)
+        except (ImportError, ValueError):
+            found = None
+        if found is not None and found.origin and os.path.abspath(found.origin) == source.file:
+            return importlib.import_module(source.module)
+    return run(importlib.util.spec_from_file_location(source.module, source.file), source.file)
+
+
+def run(spec: ModuleSpec | None, file: str) -> ModuleType:
+    if spec is None or spec.loader is None:
+        raise NotFound(f"{file} can't be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(spec.name)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if before is None:
+            del sys.modules[spec.name]
+        else:
+            sys.modules[spec.name] = before
+        raise
+    return module
+
+
+def import_anew(name: str) -> ModuleType:
+    """Import a module into a fresh namespace, with every module of its package that has changed since it was imported.
+
+    Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses it.
+    """
+    stale = {name: sys.modules[name]}
+    for other in changed_modules(name.partition(".")[0]):
+        stale[other] = sys.modules[other]
+    for each in stale:
+        del sys.modules[each]
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except BaseException:
+        sys.modules.update(stale)
+        raise
+
+
+def changed_modules(package: str) -> list[str]:
+    """The imported modules of a package whose source is newer than what was imported, and those that use one of them."""
+    members = {n: m for n, m in sys.modules.items() if n == package or n.startswith(package + ".")}
+    changed = {n for n, m in members.items() if is_changed(m)}
+    grew = bool(changed)
+    while grew:
+        grew = False
+        for name, module in members.items():
+            if name not in changed and name != package and any(uses(module, members[other]) for other in changed):
+                changed.add(name)
+                grew = True
+    return sorted(changed)
+
+
+def is_changed(module: ModuleType) -> bool:
+    spec = getattr(module, "__spec__", None)
+    cached, origin = getattr(spec, "cached", None), getattr(spec, "origin", None)
+    if not origin or not os.path.exists(origin) or not cached:
+        return False
+    try:
+        with open(cached, "rb") as file:
+            header = file.read(16)
+    except OSError:
+        return True
+    return int.from_bytes(header[8:12], "little") != int(os.stat(origin).st_mtime) & 0xFFFFFFFF
+
+
+def uses(module: ModuleType, other: ModuleType) -> bool:
+    return any(
+        value is other or getattr(value, "__module__", None) == other.__name__ for value in list(vars(module).values())
+    )

@@ -1,0 +1,190 @@
+"""What the kernel and its processes say to each other over a link. msgpack; file descriptors travel beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..contract import Description
+
+
+class Blueprint(msgspec.Struct, frozen=True):
+    """All that is needed to build an instance, in any process.
+
+    `key`: names this instance among all, such as "greeter#0.3" (replica 0, third build). `use`: what to load. `config`: for
+    the constructor. Times in seconds.
+    """
+
+    key: str
+    name: str
+    use: Source
+    config: dict[str, Any] = {}
+    concurrency: int | None = None
+    threads: int = 0
+    checkpoint: float | None = None
+    strict: bool = False
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where a plug-in class comes from: `module` and `name` in it; `file` where the module isn't importable by name.
+
+    `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own.
+    """
+
+    module: str
+    name: str
+    file: str = ""
+    path: tuple[str, ...] = ()
+    fresh: bool = False
+
+
+class Build(msgspec.Struct, tag=True):
+    blueprint: Blueprint
+
+
+class Built(msgspec.Struct, tag=True):
+    interfaces: list[Description]
+    stateful: bool
+    state_version: int = 1
+    documentation: str = ""
+
+
+class Attach(msgspec.Struct, tag=True):
+    """Serve a channel. Rights: its memory, its caller's bell, the port's bell."""
+
+    key: str
+    channel: int
+    caller: Description
+    transport: str = "ring"
+
+
+class Detach(msgspec.Struct, tag=True):
+    channel: int
+
+
+class Quiesce(msgspec.Struct, tag=True):
+    """Start nothing more; when all that runs has ended, save the state."""
+
+    key: str
+    drain: float
+    save: bool
+
+
+class Quiesced(msgspec.Struct, tag=True):
+    state: bytes | None
+    state_version: int
+    drained: int
+
+
+class Activate(msgspec.Struct, tag=True):
+    """Take the state and begin to receive. `recover`: a predecessor died; answer what it was running."""
+
+    key: str
+    state: bytes | None = None
+    state_version: int = 1
+    recover: bool = False
+
+
+class Resume(msgspec.Struct, tag=True):
+    key: str
+
+
+class Release(msgspec.Struct, tag=True):
+    """Let go of every channel of an instance, which is quiet."""
+
+    key: str
+
+
+class Stop(msgspec.Struct, tag=True):
+    key: str
+
+
+class Health(msgspec.Struct, tag=True):
+    key: str
+
+
+class Ping(msgspec.Struct, tag=True):
+    pass
+
+
+class Counts(msgspec.Struct, tag=True):
+    """How busy an instance is: calls started, running, waiting."""
+
+    calls: int = 0
+    running: int = 0
+    waiting: int = 0
+
+
+class Count(msgspec.Struct, tag=True):
+    key: str
+
+
+class Connect(msgspec.Struct, tag=True):
+    """A process asks for channels to the plug-in that serves an interface. Right: the bell to ring for replies.
+
+    `turn`: -1 for one channel to every replica, else the number of the replica that is wanted (modulo how many there are).
+    """
+
+    interface: Description
+    plugin: str | None
+    caller: str
+    turn: int = -1
+
+
+class Connected(msgspec.Struct, tag=True):
+    """`local`: it runs in the very process that asks. `channels`: rights come in this order, memory and bell for each."""
+
+    plugin: str
+    channels: list[int]
+    local: str | None = None
+    transport: str = "ring"
+
+
+class Disconnect(msgspec.Struct, tag=True):
+    """The caller's end of a channel is closed."""
+
+    channel: int
+
+
+class Rerouted(msgspec.Struct, tag=True):
+    """A plug-in moved: where its routes in this process lead now. `gate`: they wait; `closed`: they fail, and why."""
+
+    plugin: str
+    gate: bool = False
+    closed: str | None = None
+    local: str | None = None
+
+
+class Checkpoint(msgspec.Struct, tag=True):
+    key: str
+    state: bytes
+    state_version: int
+
+
+class Done(msgspec.Struct, tag=True):
+    pass
+
+
+class Failed(msgspec.Struct, tag=True):
+    """What was asked could not be done; `fault` as an error travels."""
+
+    fault: bytes
+
+
+Message = (
+    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Resume | Release | Stop | Health | Ping | Counts
+    | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
+)  # fmt: skip
+
+
+class Envelope(msgspec.Struct, array_like=True):
+    """`number`: of the question, 0 where no answer is wanted; `answer`: this is the answer to question `number`."""
+
+    number: int
+    answer: bool
+    content: Message
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Envelope).decode

@@ -1,0 +1,193 @@
+"""Place: where instances can be. The kernel does the same things to them in its own process and in others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from ..contract import Description
+from ..kernel.process import Process
+from . import messages
+from .conversation import Conversation
+from .messages import Blueprint, Built, Counts, Quiesced
+from .space import Space
+
+
+class Place(ABC):
+    """A process, as the kernel commands it. `space` is the name of the space in it; `keys` are the instances there."""
+
+    space: str
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.group: str | None = None
+
+    @abstractmethod
+    async def build(self, blueprint: Blueprint) -> Built: ...
+    @abstractmethod
+    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
+        """Give an instance a channel; `rights` (memory, caller's bell, port's bell) stay the kernel's own."""
+
+    @abstractmethod
+    def detach(self, channel: int) -> None: ...
+    @abstractmethod
+    async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced: ...
+    @abstractmethod
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None: ...
+    @abstractmethod
+    async def resume(self, key: str) -> None: ...
+    @abstractmethod
+    async def release(self, key: str) -> None: ...
+    @abstractmethod
+    async def stop(self, key: str) -> None: ...
+    @abstractmethod
+    async def health(self, key: str) -> None: ...
+    @abstractmethod
+    async def count(self, key: str) -> Counts: ...
+    @abstractmethod
+    async def gate(self, plugin: str) -> None: ...
+    @abstractmethod
+    async def reroute(self, plugin: str, local: str | None) -> None: ...
+    @abstractmethod
+    async def close_routes(self, plugin: str, reason: str) -> None: ...
+
+    @property
+    def pid(self) -> int:
+        return os.getpid()
+
+
+class LocalPlace(Place):
+    """The kernel's own process."""
+
+    def __init__(self, space: Space) -> None:
+        super().__init__()
+        self.here, self.space = space, space.name
+
+    async def build(self, blueprint: Blueprint) -> Built:
+        built = (await self.here.build(blueprint)).describe()
+        self.keys.add(blueprint.key)
+        return built
+
+    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
+        self.here.attach(key, channel, [os.dup(fd) for fd in rights], caller)
+
+    def detach(self, channel: int) -> None:
+        self.here.detach(channel)
+
+    async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
+        return await self.here.quiesce(key, drain, save)
+
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None:
+        await self.here.activate(key, state, version, recover)
+
+    async def resume(self, key: str) -> None:
+        self.here.resume(key)
+
+    async def release(self, key: str) -> None:
+        self.here.release(key)
+
+    async def stop(self, key: str) -> None:
+        self.keys.discard(key)
+        await self.here.stop(key)
+
+    async def health(self, key: str) -> None:
+        await self.here.instances[key].hook("health")
+
+    async def count(self, key: str) -> Counts:
+        instance = self.here.instances[key]
+        server, inline = instance.server, instance.in_flight
+        return Counts(server.calls + inline.calls, len(server.running) + inline.running, len(server.queue))
+
+    async def gate(self, plugin: str) -> None:
+        self.here.gate(plugin)
+
+    async def reroute(self, plugin: str, local: str | None) -> None:
+        if local is not None:
+            await self.here.settle(plugin)
+            self.here.reroute_local(plugin, local)
+        else:
+            await self.here.reroute(plugin)
+
+    async def close_routes(self, plugin: str, reason: str) -> None:
+        self.here.close_routes(plugin, reason)
+
+
+class RemotePlace(Place):
+    """Another process, commanded over its link."""
+
+    def __init__(self, space: str, process: Process, conversation: Conversation) -> None:
+        super().__init__()
+        self.space, self.process, self.conversation = space, process, conversation
+        self.heard = time.monotonic()  # when it last answered a heartbeat
+        self.pinging: asyncio.Task[None] | None = None
+        self.ending = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    async def build(self, blueprint: Blueprint) -> Built:
+        built = (await self.conversation.ask(messages.Build(blueprint)))[0]
+        self.keys.add(blueprint.key)
+        assert isinstance(built, Built)
+        return built
+
+    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
+        self.conversation.tell(messages.Attach(key, channel, caller), rights)
+
+    def detach(self, channel: int) -> None:
+        if not self.conversation.closed:
+            self.conversation.tell(messages.Detach(channel))
+
+    async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
+        quiesced = (await self.conversation.ask(messages.Quiesce(key, drain, save)))[0]
+        assert isinstance(quiesced, Quiesced)
+        return quiesced
+
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None:
+        await self.conversation.ask(messages.Activate(key, state, version, recover))
+
+    async def resume(self, key: str) -> None:
+        await self.conversation.ask(messages.Resume(key))
+
+    async def release(self, key: str) -> None:
+        await self.conversation.ask(messages.Release(key))
+
+    async def stop(self, key: str) -> None:
+        self.keys.discard(key)
+        await self.conversation.ask(messages.Stop(key))
+
+    async def health(self, key: str) -> None:
+        await self.conversation.ask(messages.Health(key))
+
+    async def count(self, key: str) -> Counts:
+        counts = (await self.conversation.ask(messages.Count(key)))[0]
+        assert isinstance(counts, Counts)
+        return counts
+
+    async def gate(self, plugin: str) -> None:
+        await self.conversation.ask(messages.Rerouted(plugin, gate=True))
+
+    async def reroute(self, plugin: str, local: str | None) -> None:
+        await self.conversation.ask(messages.Rerouted(plugin, local=local))
+
+    async def close_routes(self, plugin: str, reason: str) -> None:
+        await self.conversation.ask(messages.Rerouted(plugin, closed=reason))
+
+    async def ping(self) -> None:
+        await self.conversation.ask(messages.Ping())
+
+    async def end(self) -> None:
+        """End the process: it has nothing left to do."""
+        self.ending = True
+        self.conversation.close()
+        await self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+__all__ = ["LocalPlace", "Place", "RemotePlace"]

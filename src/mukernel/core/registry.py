@@ -1,0 +1,147 @@
+"""Registry: which plug-ins there are, what they serve, and which instance of each runs where."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..contract import ContractError, Description, NotFound
+from ..kernel.ipc import Port
+from ..kernel.process import Limits
+from .lifecycle import Lifecycle, State
+from .messages import Blueprint, Built, Source
+from .place import Place
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """What the supervisor does about crashes.
+
+    More than `intensity` restarts within `period` seconds: it gives up. Before the n-th restart in a row it waits
+    `backoff * 2**(n-2)` seconds (the first is immediate), at most `longest_backoff`. `strategy`: "one-for-one", or
+    "rest-for-one": what was loaded later and depends on it is restarted, too. `hang`: seconds without a heartbeat after
+    which an instance counts as hanging; 0: never.
+    """
+
+    intensity: int = 5
+    period: float = 10.0
+    backoff: float = 0.1
+    longest_backoff: float = 10.0
+    strategy: str = "one-for-one"
+    hang: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a plug-in is to run. `drain`: seconds that a swap waits for calls that are being run."""
+
+    placement: str = "inline"
+    replicas: int = 1
+    config: dict[str, Any] = field(default_factory=dict)
+    concurrency: int | None = None
+    threads: int = 0
+    checkpoint: float | None = None
+    drain: float = 30.0
+    limits: Limits = Limits()
+    restart: RestartPolicy = RestartPolicy()
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """The kernel's record of one instance: what it was built from, where it is, and how far in its life."""
+
+    blueprint: Blueprint
+    place: Place
+    built: Built
+    life: Lifecycle = field(default_factory=Lifecycle)
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """A port and the instance that receives from it. `successor` is warm while a replacement is under way.
+
+    `callers`: for each channel number of the port, the contract that its caller calls.
+    """
+
+    number: int
+    port: Port
+    instance: Instance | None = None
+    successor: Instance | None = None
+    callers: dict[int, Description] = field(default_factory=dict)
+    restarts: list[float] = field(default_factory=list)
+    checkpoint: tuple[bytes, int] | None = None
+    restarting: asyncio.Task[None] | None = None
+    leaving: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One plug-in. `lock` serialises what replaces its instances; `version` counts its builds."""
+
+    name: str
+    source: Source
+    options: Options
+    order: int
+    replicas: list[Replica] = field(default_factory=list)
+    interfaces: list[Description] = field(default_factory=list)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    needs: set[str] = field(default_factory=set)  # plug-ins that it was connected to
+    failure: str | None = None  # why it is given up
+    restarts: int = 0
+
+    @property
+    def state(self) -> State:
+        """The state of its worst replica."""
+        order = [State.FAILED, State.CRASHED, State.BUILDING, State.QUIESCING, State.QUIET, State.WARM, State.SERVING]
+        states = [r.instance.life.state for r in self.replicas if r.instance is not None]
+        return next((state for state in order if state in states), State.STOPPED)
+
+
+class Registry:
+    """All plug-ins by name."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.order = itertools.count()
+
+    def add(self, name: str, source: Source, options: Options) -> Entry:
+        """Register a plug-in. Raises ContractError for a name that is taken."""
+        if name in self.entries:
+            raise ContractError(f"plug-in {name!r} is loaded already; swap it, or unload it first")
+        entry = self.entries[name] = Entry(name, source, options, next(self.order))
+        return entry
+
+    def entry(self, name: str) -> Entry:
+        """Raises NotFound with the names there are."""
+        found = self.entries.get(name)
+        if found is None:
+            raise NotFound(f"no plug-in is named {name!r}; there are: {', '.join(self.entries) or 'none'}")
+        return found
+
+    def serving(self, interface: str, plugin: str | None = None) -> Entry:
+        """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was named."""
+        if plugin is not None:
+            entry = self.entry(plugin)
+            if not any(each.name == interface for each in entry.interfaces):
+                served = ", ".join(each.name for each in entry.interfaces)
+                raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
+            return entry
+        found = [e for e in self.entries.values() if any(each.name == interface for each in e.interfaces)]
+        if not found:
+            known = sorted({each.name for e in self.entries.values() for each in e.interfaces})
+            raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")
+        if len(found) > 1:
+            names = ", ".join(repr(e.name) for e in found)
+            raise ContractError(f"several plug-ins serve {interface}: {names}; say which one is meant (plugin=...)")
+        return found[0]
+
+    def with_instance(self, key: str) -> tuple[Entry, Replica] | None:
+        for entry in self.entries.values():
+            for replica in entry.replicas:
+                for instance in (replica.instance, replica.successor):
+                    if instance is not None and instance.blueprint.key == key:
+                        return entry, replica
+        return None

@@ -1,0 +1,219 @@
+"""Replacement: swap, move and scale, without a caller noticing.
+
+Each step either succeeds or is undone, and the old instance serves until the very moment at which the new one can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ..contract import ContractError, MukernelError, SwapFailed, differences
+from .ledger import Ledger
+from .lifecycle import Event, State
+from .messages import Built, Quiesced, Source
+from .place import Place
+from .registry import Entry, Instance, Options, Replica
+from .switchboard import ledger_of
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+log = logging.getLogger("mukernel")
+
+
+@dataclass(slots=True)
+class SwapReport:
+    """What a swap, a move or a scale did. Times in seconds.
+
+    `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
+    nothing new was started. `carried_over`: calls that waited in the mailboxes and were served by the new instances.
+    `rolled_back`: nothing has changed, and `reason` says why.
+    """
+
+    plugin: str
+    what: str
+    before: str
+    after: str
+    pause: float = 0.0
+    total: float = 0.0
+    drained: int = 0
+    carried_over: int = 0
+    rolled_back: bool = False
+    reason: str | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class Replacement:
+    """One replacement under way: the new instances of one plug-in, warm beside the old ones."""
+
+    def __init__(self, kernel: Kernel, entry: Entry, what: str, source: Source, options: Options) -> None:
+        self.kernel, self.entry, self.source, self.options = kernel, entry, source, options
+        before = f"{entry.source.name} {entry.options.placement}"
+        self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
+
+    async def run(self) -> SwapReport:
+        """Replace every replica, one after the other. Raises SwapFailed, with `report`, when it was rolled back."""
+        clock, entry = self.kernel.clock, self.entry
+        began = clock.now()
+        replaced: list[Replica] = []
+        try:
+            for replica in entry.replicas:
+                await self.replace(replica)
+                replaced.append(replica)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self.report.rolled_back, self.report.reason = True, str(error)
+            self.report.total = clock.now() - began
+            back = Replacement(self.kernel, entry, "roll back", entry.source, entry.options)
+            for replica in replaced:
+                await back.replace(replica)
+            self.kernel.record("rolled back", entry.name, self.report.reason)
+            raise failed(self.report, error) from error
+        entry.source, entry.options = self.source, self.options
+        self.report.total = clock.now() - began
+        self.report.ledger = ledger_of(entry, await self.kernel.running(entry))
+        self.kernel.record(self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause)
+        return self.report
+
+    async def replace(self, replica: Replica) -> None:
+        """Build the successor of one instance, hand over to it, stop the old one."""
+        old = replica.instance
+        if old is None or old.life.state is not State.SERVING:
+            raise SwapFailed(f"{self.entry.name!r} is {self.entry.state.value}; only what is serving can be replaced")
+        new = await self.warm(replica)
+        try:
+            self.check_callers(replica, new.built)
+            await self.hand_over(replica, old, new)
+        except BaseException:
+            replica.successor = None
+            await self.kernel.discard(new)
+            raise
+        await self.kernel.retire(old)
+
+    async def warm(self, replica: Replica) -> Instance:
+        """The new instance, built, started and checked while the old one serves."""
+        new = await self.kernel.build(self.entry, replica, self.source, self.options)
+        replica.successor = new
+        self.kernel.attach_all(replica, new)
+        return new
+
+    def check_callers(self, replica: Replica, built: Built) -> None:
+        """Raises ContractError where some present caller could not call the new version."""
+        served = {each.name: each for each in built.interfaces}
+        for caller in replica.callers.values():
+            if caller.name not in served:
+                raise ContractError(f"the new version does not serve {caller.name}, which is being called")
+            lines = differences(caller, served[caller.name]) if caller.hash != served[caller.name].hash else []
+            if lines:
+                raise ContractError(f"{caller.name}: present callers can't call the new version", lines)
+        missing = {each.name for each in self.entry.interfaces} - set(served)
+        if missing:
+            raise ContractError(f"the new version no longer serves {', '.join(sorted(missing))}")
+        for now in self.entry.interfaces:
+            lines = differences(now, served[now.name]) if now.hash != served[now.name].hash else []
+            if lines:
+                raise ContractError(f"{now.name}: the new version's contract does not fit the present one", lines)
+
+    async def hand_over(self, replica: Replica, old: Instance, new: Instance) -> None:
+        """Move the receive right. Nobody starts a call between the two marks; that is the pause."""
+        clock = self.kernel.clock
+        spaces = self.direct_callers(old, new)
+        began = clock.now()  # the first mark
+        for place in spaces:
+            await place.gate(self.entry.name)
+        old.life.on(Event.QUIESCE)
+        try:
+            state_wanted = old.built.stateful
+            quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, state_wanted)
+            old.life.on(Event.DRAINED)
+            waiting = ledger_of(self.entry, 0).waiting
+            await self.activate(new, quiesced)
+        except BaseException:
+            if old.life.may(Event.RESUME):
+                if old.life.state is State.QUIET:
+                    await old.place.resume(old.blueprint.key)
+                old.life.on(Event.RESUME)
+            for place in spaces:
+                await place.reroute(self.entry.name, self.local_key(place, old))
+            raise
+        pause = clock.now() - began  # the second mark
+        new.life.on(Event.ACTIVATE)
+        replica.instance, replica.successor = new, None
+        self.entry.interfaces = new.built.interfaces
+        for place in spaces:
+            await place.reroute(self.entry.name, self.local_key(place, new))
+        await old.place.release(old.blueprint.key)
+        old.life.on(Event.STOP)
+        report = self.report
+        report.pause, report.drained = max(report.pause, pause), report.drained + quiesced.drained
+        report.carried_over += waiting
+
+    async def activate(self, new: Instance, quiesced: Quiesced) -> None:
+        try:
+            await new.place.activate(new.blueprint.key, quiesced.state, quiesced.state_version, False)
+        except MukernelError:
+            raise
+        except Exception as error:
+            raise SwapFailed(f"the new version could not take over the state: {error}") from error
+
+    def direct_callers(self, old: Instance, new: Instance) -> list[Place]:
+        """The processes in which the plug-in is called without a channel, before or after: their routes are changed."""
+        places: list[Place] = []
+        for place in (old.place, new.place):
+            calls = self.entry.name in self.kernel.switchboard.space_plugins.get(place.space, ())
+            if calls and place not in places:
+                places.append(place)
+        return places
+
+    def local_key(self, place: Place, instance: Instance) -> str | None:
+        return instance.blueprint.key if place is instance.place else None
+
+
+async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
+    """Change the number of replicas. Raises ContractError for a plug-in that runs inline."""
+    if count < 1:
+        raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
+    if entry.options.placement == "inline" and count > 1:
+        raise ContractError(
+            f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; move it to a process first"
+        )
+    began, before = kernel.clock.now(), len(entry.replicas)
+    report = SwapReport(entry.name, "scale", f"{before} replicas", f"{count} replicas")
+    added: list[Replica] = []
+    try:
+        for _ in range(count - before):
+            replica = kernel.new_replica(entry)
+            added.append(replica)
+            await kernel.start_replica(entry, replica, entry.source, entry.options)
+    except Exception as error:
+        for replica in added:
+            await kernel.remove_replica(entry, replica)
+        report.rolled_back, report.reason = True, str(error)
+        raise failed(report, error) from error
+    leaving = entry.replicas[count:]
+    for replica in leaving:
+        replica.leaving = True
+    await kernel.reroute_callers(entry)
+    for replica in leaving:
+        await kernel.drain_replica(entry, replica)
+        await kernel.remove_replica(entry, replica)
+    entry.options = replace(entry.options, replicas=count)
+    report.total = kernel.clock.now() - began
+    report.ledger = ledger_of(entry, await kernel.running(entry))
+    kernel.record("scale", entry.name, f"{report.before} → {report.after}")
+    return report
+
+
+def failed(report: SwapReport, error: Exception) -> SwapFailed:
+    """The error of a replacement that was rolled back; it carries the report."""
+    problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {error}")
+    problem.report = report  # type: ignore[attr-defined]
+    return problem
+
+
+Recorder = Callable[[str, str, str], Any]

@@ -1,0 +1,336 @@
+"""Space: what lives in one process. The kernel's own process has one, and so has every process of plug-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..contract import ContractError, Description, Interface, NotFound
+from ..kernel.clock import Clock as KernelClock
+from ..kernel.ipc import Kind, ring
+from ..mesh.route import Route
+from ..transports.blocking import BlockingCaller
+from ..transports.calling import Caller
+from ..transports.ring import BlockingRingWire, Poller, RingWire
+from .builtin import BuiltinClock, Clock
+from .injection import Need, checked_configuration, read_constructor
+from .instance import Instance
+from .loader import load_class
+from .messages import Blueprint, Connected, Quiesced
+
+
+@dataclass(slots=True)
+class Grant:
+    """What the kernel gives for a connection: send rights, or the key of an instance in the very process that asked."""
+
+    connected: Connected
+    rights: list[int] = field(default_factory=list)  # memory and bell, for each channel
+
+
+class Directory(Protocol):
+    """Where a space asks for connections: the kernel."""
+
+    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant: ...
+    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
+    def disconnect(self, channel: int) -> None: ...
+
+
+class Space:
+    """The instances of one process and its routes to others. Owned by one event loop."""
+
+    def __init__(self, name: str, directory: Directory, clock: KernelClock, loop: asyncio.AbstractEventLoop) -> None:
+        self.name, self.directory, self.clock, self.loop = name, directory, clock, loop
+        self.now_ns: Callable[[], int] = clock.now_ns
+        self.poller = Poller(loop)
+        self.instances: dict[str, Instance] = {}
+        self.routes: dict[tuple[str, str], Route] = {}
+        self.channels: dict[int, Instance] = {}
+        self.tickers: dict[str, Any] = {}
+        self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
+        self.thread = threading.local()
+        self.bells: dict[int, int] = {}  # the port's bells that are answered here, by key of use
+
+    # -- routes -----------------------------------------------------------------------------------------------
+
+    async def get(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
+        """A proxy for `interface`, connected. Raises NotFound or ContractError."""
+        route = self.routes.get((plugin or "", interface.__contract__.name))
+        if route is None:
+            if interface.__contract__.name == Clock.__contract__.name:
+                return BuiltinClock(self.clock)
+            bell = self.poller.waiter.bell
+            grant = await self.directory.connect(interface.__contract__.describe(), plugin, bell, self.name)
+            route = self.route_for(interface, plugin, grant)
+        return route.proxy(blocking)
+
+    def get_now(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
+        """As `get`, without waiting."""
+        route = self.routes.get((plugin or "", interface.__contract__.name))
+        if route is None:
+            if interface.__contract__.name == Clock.__contract__.name:
+                return BuiltinClock(self.clock)
+            bell = self.poller.waiter.bell
+            grant = self.directory.connect_now(interface.__contract__.describe(), plugin, bell, self.name, -1)
+            route = self.route_for(interface, plugin, grant)
+        return route.proxy(blocking)
+
+    def route_for(self, interface: type[Interface], asked: str | None, grant: Grant) -> Route:
+        name = grant.connected.plugin
+        route = self.routes.get((name, interface.__contract__.name))
+        if route is None:
+            route = Route(name, interface, self)
+            self.routes[name, interface.__contract__.name] = route
+            self.lead(route, grant)
+        else:  # two asked at once; the first has connected it
+            for fd in grant.rights:
+                os.close(fd)
+        self.routes.setdefault((asked or "", interface.__contract__.name), route)
+        return route
+
+    def lead(self, route: Route, grant: Grant) -> None:
+        """Let a route lead to where the grant says."""
+        if grant.connected.local is not None:
+            route.use_local(self.instances[grant.connected.local])
+        else:
+            old = route.callers
+            route.use_remote(
+                [
+                    Caller(self.wire(memory, bell, number), self.loop, self.now_ns)
+                    for memory, bell, number in zip(
+                        grant.rights[::2], grant.rights[1::2], grant.connected.channels, strict=True
+                    )
+                ]
+            )
+            for caller in old:
+                self.retire(caller)
+
+    def wire(self, memory: int, bell: int, number: int) -> RingWire:
+        wire = RingWire(self.poller, memory, bell, "caller")
+        wire.number = number
+        wire.listen()
+        return wire
+
+    def retire(self, caller: Caller) -> None:
+        """Close a caller's wire once nothing is under way on it."""
+        if caller.busy:
+            caller.when_idle.append(lambda: self.retire(caller))
+        elif caller.wire.closed is None:
+            caller.wire.close()
+            self.directory.disconnect(caller.wire.number)
+
+    def routes_to(self, plugin: str) -> list[Route]:
+        return list({id(r): r for (name, _), r in self.routes.items() if r.plugin == plugin}.values())
+
+    def gate(self, plugin: str) -> None:
+        """Let calls from here to a plug-in wait."""
+        for route in self.routes_to(plugin):
+            route.close_gate()
+
+    async def settle(self, plugin: str) -> None:
+        """Wait until no call from here to a plug-in is under way."""
+        for route in self.routes_to(plugin):
+            for caller in route.callers:
+                if caller.busy:
+                    idle = self.loop.create_future()
+                    caller.when_idle.append(lambda idle=idle: idle.done() or idle.set_result(None))
+                    await idle
+
+    async def reroute(self, plugin: str) -> None:
+        """A plug-in is somewhere else now: ask where, and lead its routes there."""
+        for route in self.routes_to(plugin):
+            description = route.contract.describe()
+            bell = self.poller.waiter.bell
+            self.lead(route, await self.directory.connect(description, plugin, bell, self.name))
+
+    def reroute_local(self, plugin: str, key: str) -> None:
+        """A plug-in is in this process now."""
+        for route in self.routes_to(plugin):
+            old, route.callers = route.callers, []
+            route.use_local(self.instances[key])
+            for caller in old:
+                self.retire(caller)
+
+    def close_routes(self, plugin: str, reason: str) -> None:
+        for route in self.routes_to(plugin):
+            route.close(reason)
+            for caller in route.callers:
+                self.retire(caller)
+            route.callers = []
+        for key in [key for key, route in self.routes.items() if route.plugin == plugin]:
+            del self.routes[key]
+
+    def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
+        """A caller for the present thread, with a waiter of its own."""
+        waiter = ring.Waiter()
+        description = route.contract.describe()
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self.loop:
+            grant = self.directory.connect_now(description, route.plugin, waiter.bell, self.name, turn)
+        else:
+
+            async def connect() -> Grant:
+                return self.directory.connect_now(description, route.plugin, waiter.bell, self.name, turn)
+
+            grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
+        memory, bell = grant.rights
+        return BlockingCaller(BlockingRingWire(waiter, memory, bell), self.now_ns)
+
+    # -- instances --------------------------------------------------------------------------------------------
+
+    async def build(self, blueprint: Blueprint) -> Instance:
+        """Load, construct, start and check an instance. It receives nothing until it is activated."""
+        kind = load_class(blueprint.use)
+        needs, settings = read_constructor(kind)
+        arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
+        for need in needs:
+            try:
+                arguments[need.parameter] = await self.get(need.interface, None, need.blocking)
+            except NotFound as error:
+                if need.required:
+                    raise missing(blueprint, kind, need, error) from None
+        plugin = kind(**arguments)
+        instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
+        self.instances[blueprint.key] = instance
+        plugin.checkpoint = lambda: self.checkpoint(instance)
+        try:
+            await instance.hook("start")
+            await instance.hook("health")
+        except BaseException:
+            await self.stop(blueprint.key)
+            raise
+        return instance
+
+    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
+        """Give an instance a channel: `rights` are its memory, the caller's bell, the port's bell."""
+        memory, caller_bell, port_bell = rights
+        instance = self.instances[key]
+        wire = RingWire(self.poller, memory, caller_bell, "server")
+        if instance.bell < 0:
+            instance.bell = port_bell
+        else:
+            os.close(port_bell)
+        try:
+            instance.attach(channel, wire, caller)
+        except ContractError:
+            wire.close()
+            raise
+        self.channels[channel] = instance
+        if not instance.server.paused:
+            self.begin(instance, wire, False)
+
+    def begin(self, instance: Instance, wire: RingWire, recover: bool) -> None:
+        """Receive from a wire."""
+        if recover:
+            for call, _, _ in wire.interrupted():
+                wire.post(Kind.INTERRUPTED, call, b"")
+        if instance.bell not in self.poller.bells:
+            self.poller.answer(instance.bell)
+        wire.listen()
+        instance.server.pump(wire)
+
+    def detach(self, channel: int) -> None:
+        """The caller of a channel is gone."""
+        instance = self.channels.pop(channel, None)
+        if instance is not None:
+            wire = instance.wires.pop(channel, None)
+            if wire is not None:
+                wire.close("the caller is gone")
+
+    async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
+        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and goes on serving, when that fails."""
+        instance = self.instances[key]
+        began = instance.server.calls
+        try:
+            await instance.drained(drain)
+            state = await instance.save() if save else None
+        except BaseException:
+            self.resume(key)
+            raise
+        for wire in instance.wires.values():
+            if isinstance(wire, RingWire):
+                wire.stop_listening()
+        if instance.bell in self.poller.bells:
+            self.poller.ignore(instance.bell)
+        return Quiesced(state, instance.state_version, instance.server.calls - began)
+
+    def resume(self, key: str) -> None:
+        """Go on after `quiesce`."""
+        self.receive(self.instances[key], False)
+
+    async def activate(self, key: str, state: bytes | None, state_version: int, recover: bool) -> None:
+        """Take over the state and begin to receive."""
+        instance = self.instances[key]
+        if state is not None:
+            await instance.restore(state, state_version)
+        self.receive(instance, recover)
+        every = instance.blueprint.checkpoint
+        if every is not None and instance.stateful:
+            self.tickers[key] = self.clock.every(every, lambda: self.checkpoint_soon(instance))
+
+    def receive(self, instance: Instance, recover: bool) -> None:
+        instance.server.paused = False
+        for wire in list(instance.wires.values()):
+            if isinstance(wire, RingWire):
+                self.begin(instance, wire, recover)
+        instance.server.resume()
+
+    def checkpoint_soon(self, instance: Instance) -> None:
+        task = self.loop.create_task(self.checkpoint(instance))
+        instance.background.add(task)
+        task.add_done_callback(instance.background.discard)
+
+    async def checkpoint(self, instance: Instance) -> None:
+        """Hand the kernel a state to restart from."""
+        state = await instance.save()
+        if state is not None:
+            self.on_checkpoint(instance.blueprint.key, state, instance.state_version)
+
+    def release(self, key: str) -> None:
+        """Let go of every channel of a quiet instance."""
+        instance = self.instances[key]
+        for channel, wire in list(instance.wires.items()):
+            wire.close()
+            if self.channels.get(channel) is instance:
+                del self.channels[channel]
+        instance.wires.clear()
+
+    async def stop(self, key: str) -> None:
+        """Stop an instance for good."""
+        instance = self.instances.pop(key, None)
+        if instance is None:
+            return
+        ticker = self.tickers.pop(key, None)
+        if ticker is not None:
+            ticker.cancel()
+        for channel in [number for number, owner in self.channels.items() if owner is instance]:
+            del self.channels[channel]
+        try:
+            await instance.close()
+        finally:
+            if instance.bell >= 0:
+                if instance.bell in self.poller.bells:
+                    self.poller.ignore(instance.bell)
+                os.close(instance.bell)
+
+    def close(self) -> None:
+        """Give back what the space holds; its instances are stopped by then."""
+        for route in {id(r): r for r in self.routes.values()}.values():
+            route.close("the kernel has stopped")
+            for caller in route.callers:
+                caller.wire.close("the kernel has stopped")
+        self.routes.clear()
+        self.poller.close()
+
+
+def missing(blueprint: Blueprint, kind: type, need: Need, error: NotFound) -> NotFound:
+    return NotFound(
+        f"plug-in {blueprint.name!r}: {kind.__qualname__}.__init__ asks for {need.interface.__contract__.name} "
+        f"(parameter {need.parameter!r}): {error}"
+    )

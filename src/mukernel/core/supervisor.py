@@ -1,0 +1,146 @@
+"""Supervisor: what died is started again, with its mailbox as it was; what dies too often is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from ..contract import Unavailable
+from .lifecycle import Event, State
+from .place import RemotePlace
+from .registry import Entry, Replica
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+log = logging.getLogger("mukernel")
+
+
+class Supervisor:
+    """Watches processes by their exit and by their heartbeat."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.closing = False
+
+    # -- what happens ---------------------------------------------------------------------------------------------
+
+    def process_died(self, place: RemotePlace, how: str) -> None:
+        """A process ended. If nobody asked for that, everything in it is restarted."""
+        kernel = self.kernel
+        kernel.switchboard.space_died(place.space)
+        kernel.places.pop(place.space, None)
+        place.conversation.close()
+        if place.group is not None and kernel.groups.get(place.group) is place:
+            del kernel.groups[place.group]
+        if place.ending or self.closing:
+            return
+        for entry in list(kernel.registry.entries.values()):
+            for replica in entry.replicas:
+                instance = replica.instance
+                if instance is None or instance.place is not place:
+                    continue
+                if instance.life.may(Event.CRASH):
+                    instance.life.on(Event.CRASH)
+                    kernel.record("crash", entry.name, how)
+                    self.restart_soon(entry, replica)
+
+    def beat(self) -> None:
+        """One tick: ask every process for a sign of life; end those that gave none for too long."""
+        now = time.monotonic()
+        for place in list(self.kernel.places.values()):
+            if place.ending:
+                continue
+            limit = self.patience(place)
+            if limit and now - place.heard > limit:
+                log.warning("%s gave no sign of life for %.1f s and is ended", place.space, now - place.heard)
+                self.kernel.record("hang", ", ".join(sorted(place.keys)), f"no heartbeat for {limit:g} s")
+                place.heard = now
+                place.kill()
+            elif place.pinging is None or place.pinging.done():
+                place.pinging = self.keep(self.ping(place))
+
+    def patience(self, place: RemotePlace) -> float:
+        found = [
+            entry.options.restart.hang
+            for entry in self.kernel.registry.entries.values()
+            for replica in entry.replicas
+            if replica.instance is not None and replica.instance.place is place
+        ]
+        return min((limit for limit in found if limit), default=0.0)
+
+    async def ping(self, place: RemotePlace) -> None:
+        try:
+            await place.ping()
+        except Unavailable:
+            return
+        place.heard = time.monotonic()
+
+    def keep(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self.kernel.loop.create_task(work)  # type: ignore[arg-type]
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    # -- restarting -----------------------------------------------------------------------------------------------
+
+    def restart_soon(self, entry: Entry, replica: Replica) -> None:
+        if replica.restarting is None or replica.restarting.done():
+            replica.restarting = self.keep(self.restart(entry, replica))
+
+    async def restart(self, entry: Entry, replica: Replica) -> None:
+        """Start a crashed instance again, as its policy says, until it serves or is given up."""
+        kernel, policy = self.kernel, entry.options.restart
+        while not self.closing and replica in entry.replicas:
+            now = kernel.clock.now()
+            replica.restarts = [when for when in replica.restarts if now - when < policy.period]
+            if len(replica.restarts) >= policy.intensity:
+                await self.give_up(
+                    entry, replica, f"crashed more than {policy.intensity} times within {policy.period:g} s"
+                )
+                return
+            if replica.restarts:
+                wait = policy.backoff * 2 ** (len(replica.restarts) - 1)
+                await kernel.clock.sleep(min(wait, policy.longest_backoff))
+            replica.restarts.append(kernel.clock.now())
+            async with entry.lock:
+                old = replica.instance
+                if old is None or old.life.state is not State.CRASHED:
+                    return  # somebody replaced it meanwhile
+                began = kernel.clock.now()
+                try:
+                    await kernel.start_replica(entry, replica, entry.source, entry.options, recover=True)
+                except Exception as error:
+                    log.warning("%s could not be restarted: %s", entry.name, error)
+                    kernel.record("restart failed", entry.name, str(error).splitlines()[0])
+                    continue
+                entry.restarts += 1
+                kernel.record("restart", entry.name, "serves again", kernel.clock.now() - began)
+            await self.restart_dependants(entry)
+            return
+
+    async def restart_dependants(self, entry: Entry) -> None:
+        """rest-for-one: restart what was loaded after it and is connected to it."""
+        if entry.options.restart.strategy != "rest-for-one":
+            return
+        for other in sorted(self.kernel.registry.entries.values(), key=lambda e: e.order):
+            if other.order > entry.order and self.kernel.depends(other, entry):
+                await self.kernel.restart(other.name)
+
+    async def give_up(self, entry: Entry, replica: Replica, reason: str) -> None:
+        """Nobody will serve this mailbox: answer everything that waits in it."""
+        assert replica.instance is not None
+        replica.instance.life.on(Event.GIVE_UP)
+        entry.failure = reason
+        self.kernel.record("given up", entry.name, reason)
+        log.error("%s is given up: %s", entry.name, reason)
+        await self.kernel.refuse_all(entry, replica, f"{entry.name} is given up: {reason}")
+
+    async def close(self) -> None:
+        self.closing = True
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)

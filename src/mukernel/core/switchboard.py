@@ -1,0 +1,97 @@
+"""Switchboard: joins callers to ports. Control goes through here; data, after that, goes direct."""
+
+from __future__ import annotations
+
+import os
+
+from ..contract import ContractError, Description, differences
+from ..kernel.ipc import Channel, ring
+from .ledger import Ledger
+from .messages import Connected
+from .registry import Entry, Registry, Replica
+from .space import Grant
+
+
+class Switchboard:
+    """Mints channels and remembers who holds which."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
+
+    def connect(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1) -> Grant:
+        """Channels from `space` to the plug-in that serves `interface`; the grant's rights stay the kernel's own.
+
+        Raises NotFound, or ContractError with the differences of the two contracts.
+        """
+        entry = self.registry.serving(interface.name, plugin)
+        self.check(entry, interface)
+        self.space_plugins.setdefault(space, set()).add(entry.name)
+        replicas = [replica for replica in entry.replicas if not replica.leaving]
+        if turn < 0:
+            for replica in replicas:
+                if replica.instance is not None and replica.instance.place.space == space:
+                    return Grant(Connected(entry.name, [], local=replica.instance.blueprint.key))
+        else:
+            replicas = [replicas[turn % len(replicas)]]
+        grant = Grant(Connected(entry.name, []))
+        for replica in replicas:
+            channel = self.mint(replica, interface, bell, space)
+            grant.connected.channels.append(channel.number)
+            grant.rights += [channel.memory, replica.port.bell]
+        return grant
+
+    def check(self, entry: Entry, caller: Description) -> None:
+        served = next(each for each in entry.interfaces if each.name == caller.name)
+        if caller.hash != served.hash:
+            lines = differences(caller, served)
+            if lines:
+                raise ContractError(f"{caller.name}: the caller's contract and that of {entry.name!r} don't fit", lines)
+
+    def mint(self, replica: Replica, caller: Description, bell: int, space: str) -> Channel:
+        """Make a channel and hand its receiving end to whoever receives from the port, now or soon."""
+        channel = replica.port.mint(space, bell)
+        replica.callers[channel.number] = caller
+        for instance in (replica.instance, replica.successor):
+            if instance is not None and instance.place is not None:
+                rights = [channel.memory, channel.caller_bell, replica.port.bell]
+                instance.place.attach(instance.blueprint.key, channel.number, rights, caller)
+        return channel
+
+    def disconnect(self, number: int) -> None:
+        """The caller has let go of a channel."""
+        for entry in self.registry.entries.values():
+            for replica in entry.replicas:
+                if number in replica.port.channels:
+                    self.drop(replica, number)
+                    return
+
+    def drop(self, replica: Replica, number: int) -> None:
+        for instance in (replica.instance, replica.successor):
+            if instance is not None:
+                instance.place.detach(number)
+        replica.callers.pop(number, None)
+        replica.port.revoke(number)
+
+    def space_died(self, space: str) -> None:
+        """A process is gone, and its send rights with it."""
+        self.space_plugins.pop(space, None)
+        for entry in self.registry.entries.values():
+            for replica in entry.replicas:
+                for number, channel in list(replica.port.channels.items()):
+                    if channel.caller == space:
+                        self.drop(replica, number)
+
+    def spaces_calling(self, plugin: str) -> list[str]:
+        """The spaces that have routes to a plug-in."""
+        return [space for space, plugins in self.space_plugins.items() if plugin in plugins]
+
+
+def ledger_of(entry: Entry, running: int) -> Ledger:
+    """The account of every call that the plug-in's present channels carried; `running` is its server's own count."""
+    total = Ledger(running=running)
+    for replica in entry.replicas:
+        for channel in replica.port.channels.values():
+            accepted, taken, answered, refused = ring.Mapping(os.dup(channel.memory)).ledger()
+            total = total.plus(accepted, taken, answered, refused)
+    return total

@@ -1,0 +1,1 @@
+"""A code search built of plug-ins, for `mukernel demo`: each is written against the public API alone."""

@@ -1,0 +1,236 @@
+"""Inter-process communication: messages, ports, rights, channels.
+
+A **port** is a mailbox that the kernel owns; it outlives whoever reads it. A **channel** joins one caller to one port: two
+directions in one piece of shared memory. Rights are file descriptors and nothing else: who holds a channel's memory and
+the port's bell may send, whom the kernel gave the port's channels may receive. They travel with `SCM_RIGHTS` over a
+`Link`, so they can be given, never guessed.
+"""
+
+from __future__ import annotations
+
+import array
+import itertools
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+try:
+    from . import ring
+except ImportError:  # not compiled here: the socket transport serves
+    ring = None  # type: ignore[assignment]
+
+LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
+LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
+
+
+class Kind(IntEnum):
+    """What a message is. Below `ITEM` are calls: counted, bounded by the mailbox, kept in the in-flight table."""
+
+    CALL = 0
+    ONEWAY = 1
+    STREAM = 2
+    CHANNEL = 3
+    ITEM = 4  # one value of a stream, either way
+    END = 5  # a stream has come to its end, either way
+    CREDIT = 6  # `credit` more items are welcome
+    CANCEL = 7  # the caller has lost interest
+    REPLY = 8
+    ERROR = 9
+    INTERRUPTED = 10  # the callee died while it ran this call
+    NOT_STARTED = 11  # the callee is gone and had not begun: send it again
+    GONE = 12  # nobody will serve this call: the body says why
+
+
+class Message:
+    """A message where no ring carries it. The same attributes and methods as `ring.Message`."""
+
+    __slots__ = (
+        "kind", "call", "content", "method", "interface", "priority", "deadline", "credit", "flags",
+        "trace_high", "trace_low", "span", "mailbox",
+    )  # fmt: skip
+
+    def __init__(
+        self, kind: int, call: int, content: bytes, method: int = 0, interface: int = 0, priority: int = 0,
+        deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None,
+    ) -> None:  # fmt: skip
+        self.kind, self.call, self.content, self.method, self.interface = kind, call, content, method, interface
+        self.priority, self.deadline, self.credit, self.flags = priority, deadline, credit, flags
+        self.trace_high, self.trace_low, self.span = trace or (0, 0, 0)
+        self.mailbox: Mailbox | None = None
+
+    @property
+    def body(self) -> bytes:
+        return self.content
+
+    def take(self) -> bytes:
+        """Mark the message as started; return its body."""
+        if self.mailbox is not None and self.kind < Kind.ITEM:
+            self.mailbox.started(self)
+        return self.content
+
+    def finished(self, refused: bool = False) -> None:
+        """The reply is out: the call is in flight no more."""
+        if self.mailbox is not None and self.kind != Kind.ONEWAY:
+            self.mailbox.finished(self, refused)
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """What a server knows of one caller's calls where no ring keeps the count."""
+
+    accepted: int = 0
+    taken: int = 0
+    answered: int = 0
+    refused: int = 0
+    running: dict[int, Message] = field(default_factory=dict)
+
+    def started(self, message: Message) -> None:
+        self.taken += 1
+        if message.kind == Kind.ONEWAY:
+            self.answered += 1
+        else:
+            self.running[message.call] = message
+
+    def finished(self, message: Message, refused: bool) -> None:
+        self.running.pop(message.call, None)
+        if refused:
+            self.refused += 1
+        else:
+            self.answered += 1
+
+
+@dataclass(slots=True)
+class Channel:
+    """The kernel's record of one channel: its memory, the bell of its caller, and who that is."""
+
+    number: int
+    memory: int  # memfd (ring), or the server's end of a socket pair
+    caller_bell: int  # eventfd, -1 where the transport is a socket
+    caller: str  # the space that holds the send right
+
+    def close(self) -> None:
+        for fd in (self.memory, self.caller_bell):
+            if fd >= 0:
+                os.close(fd)
+        self.memory = self.caller_bell = -1
+
+
+class Port:
+    """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self) -> None:
+        self.number = next(self.numbers)
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.channels: dict[int, Channel] = {}
+
+    def mint(self, caller: str, caller_bell: int) -> Channel:
+        """Make a channel to this port for `caller`; `caller_bell` is duplicated."""
+        memory = ring.create_channel()
+        channel = Channel(next(self.numbers), memory, os.dup(caller_bell), caller)
+        self.channels[channel.number] = channel
+        return channel
+
+    def revoke(self, number: int) -> None:
+        """Forget a channel; the kernel's descriptors are closed."""
+        channel = self.channels.pop(number, None)
+        if channel is not None:
+            channel.close()
+
+    def close(self) -> None:
+        """Destroy the port with its channels."""
+        for number in list(self.channels):
+            self.revoke(number)
+        if self.bell >= 0:
+            os.close(self.bell)
+            self.bell = -1
+
+
+class Link:
+    """A control connection between the kernel and a process: whole messages, with file descriptors.
+
+    Writes never block: what the socket won't take waits in order and leaves by `flush`, which the owner calls when the
+    socket is writable (`backlog` says whether that is needed).
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.socket = connection
+        self.backlog: list[tuple[bytes, list[int]]] = []
+
+    @staticmethod
+    def pair() -> tuple[socket.socket, socket.socket]:
+        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in ends:
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, 2 * LARGEST_CONTROL_MESSAGE)
+        return ends
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
+        """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone."""
+        held = [os.dup(fd) for fd in rights]
+        if len(data) > LARGEST_CONTROL_MESSAGE:
+            memory = os.memfd_create("mukernel-control", os.MFD_CLOEXEC)
+            with os.fdopen(os.dup(memory), "wb") as file:
+                file.write(data)
+            held.append(memory)
+            data = b"\x01"
+        else:
+            data = b"\x00" + data
+        self.backlog.append((data, held))
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        while self.backlog:
+            data, held = self.backlog[0]
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", held))] if held else []
+            try:
+                self.socket.sendmsg([data], rights)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.close()
+                raise
+            self.backlog.pop(0)
+            for fd in held:
+                os.close(fd)
+
+    def receive(self) -> tuple[bytes, list[int]] | None:
+        """One message and the rights that came with it (owned by the caller); None when there is none now.
+
+        Raises ConnectionError when the peer has closed.
+        """
+        space = socket.CMSG_SPACE(LARGEST_RIGHTS * 4)
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(LARGEST_CONTROL_MESSAGE + 1, space, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+        rights = array.array("i")
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                rights.frombytes(content[: len(content) // 4 * 4])
+        if not data:
+            raise ConnectionError("the peer has closed the link")
+        fds = list(rights)
+        if data[0] == 1 and fds:
+            with os.fdopen(fds.pop(), "rb") as file:
+                file.seek(0)
+                return file.read(), fds
+        return data[1:], fds
+
+    def close(self) -> None:
+        """Close the link and every right that was not sent."""
+        for _, held in self.backlog:
+            for fd in held:
+                os.close(fd)
+        self.backlog.clear()
+        self.socket.close()

@@ -1,0 +1,684 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The shared-memory ring: what carries a message between two processes.
+
+A channel is one sealed memfd that holds two rings of 64-byte aligned records, one a direction, each with ONE producer
+and ONE consumer. Invariants, by field (`Direction` below):
+
+- `tail`, `accepted` are written by the producer only; `head`, `taken`, `answered`, `refused` by the consumer only.
+- A record is complete before `tail` passes it (release), and is read only after `tail` was seen past it (acquire).
+- `header.waiting` belongs to the consumer once published: it turns from 1 to 0 when the message is *taken*, that is, when
+  its call starts. `head` passes only records that were taken. So whatever a consumer had not started when it died is
+  still in the ring for its successor: the mailbox outlives whoever reads it.
+- The table of calls in flight is the server's: a slot is filled before a call starts and emptied after its reply is
+  published. What a successor finds there was being run.
+- `sleeping` is set by the consumer before it sleeps and taken back by whoever rings; set, fence, look again, sleep;
+  publish, fence, look at `sleeping`: one of the two always sees the other (Dekker).
+
+A body too large for the ring lies in the sparse part of the same memfd; its record says where.
+"""
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t, uintptr_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+import os
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <poll.h>
+    #include <sched.h>
+    #include <stdint.h>
+    #include <stddef.h>
+    #include <sys/mman.h>
+    #include <time.h>
+    #include <unistd.h>
+
+    typedef struct {              /* one cache line; the binary message header */
+        uint32_t size;            /* bytes of body that follow in the ring */
+        uint8_t kind, flags;
+        int8_t priority;
+        uint8_t waiting;          /* 1 until taken; 2: padding up to the end of the ring */
+        uint16_t interface, method;
+        uint32_t credit;
+        uint64_t call, deadline, trace_high, trace_low, span, reserved;
+    } mu_header;
+
+    typedef struct {              /* fields of one writer share a line; lines are kept 128 bytes apart */
+        uint64_t tail, accepted, blob_next, blob_written;          uint8_t gap0[96];
+        uint64_t head, taken, answered, refused, blob_freed;       uint8_t gap1[88];
+        uint32_t sleeping;                                         uint8_t gap2[124];
+        uint32_t starving;                                         uint8_t gap3[124];
+    } mu_direction;
+
+    typedef struct { uint64_t call; uint16_t interface, method; uint32_t flags; } mu_slot;
+
+    typedef struct {
+        uint64_t magic; uint32_t capacity, slots;
+        uint8_t gap[496];
+        mu_direction direction[2];
+    } mu_channel;
+
+    #define mu_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define mu_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define mu_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+    #define mu_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+    #if defined(__x86_64__) || defined(__i386__)
+    #define mu_pause() __builtin_ia32_pause()
+    #elif defined(__aarch64__)
+    #define mu_pause() __asm__ __volatile__("yield")
+    #else
+    #define mu_pause() __asm__ __volatile__("" ::: "memory")
+    #endif
+    static inline uint64_t mu_now(void) {
+        struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+    }
+    static inline void mu_ring(int bell) { uint64_t one = 1; ssize_t n = write(bell, &one, 8); (void)n; }
+    static inline void mu_hush(int bell) { uint64_t many; ssize_t n = read(bell, &many, 8); (void)n; }
+    static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a signal came */
+        struct pollfd p = {bell, POLLIN, 0};
+        struct timespec t = {ns / 1000000000, ns % 1000000000};
+        int n = ppoll(&p, 1, ns < 0 ? NULL : &t, NULL);
+        return n < 0 ? -1 : n;
+    }
+    """
+    ctypedef struct mu_header:
+        uint32_t size
+        uint8_t kind, flags
+        int8_t priority
+        uint8_t waiting
+        uint16_t interface, method
+        uint32_t credit
+        uint64_t call, deadline, trace_high, trace_low, span
+    ctypedef struct mu_direction:
+        uint64_t tail, accepted, blob_next, blob_written
+        uint64_t head, taken, answered, refused, blob_freed
+        uint32_t sleeping, starving
+    ctypedef struct mu_slot:
+        uint64_t call
+        uint16_t interface, method
+        uint32_t flags
+    ctypedef struct mu_channel:
+        uint64_t magic
+        uint32_t capacity, slots
+        mu_direction direction[2]
+    uint64_t mu_load(uint64_t*) nogil
+    uint32_t mu_load32 "mu_load"(uint32_t*) nogil
+    void mu_store(uint64_t*, uint64_t) nogil
+    void mu_store32 "mu_store"(uint32_t*, uint32_t) nogil
+    uint32_t mu_exchange(uint32_t*, uint32_t) nogil
+    void mu_fence() nogil
+    void mu_pause() nogil
+    uint64_t mu_now() nogil
+    void mu_ring(int) nogil
+    void mu_hush(int) nogil
+    int mu_sleep(int, int64_t) nogil
+    int sched_yield() nogil
+    void* mmap(void*, size_t, int, int, int, int64_t)
+    int munmap(void*, size_t)
+    int fallocate(int, int, int64_t, int64_t) nogil
+    Py_ssize_t pread(int, void*, size_t, int64_t) nogil
+    Py_ssize_t pwrite(int, const void*, size_t, int64_t) nogil
+    int PROT_READ, PROT_WRITE, MAP_SHARED, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
+    void* MAP_FAILED
+
+DEF LINE = 64
+DEF PAGE = 4096
+DEF MAGIC = 0x31474E49524B554D            # "MUKRING1"
+DEF BLOB_FLAG = 0x80                      # in header.flags: the body is {offset, length} of a blob
+DEF BLOB_REGION = 1 << 38                 # bytes of sparse file for the blobs of one direction
+
+REQUESTS, REPLIES = 0, 1                  # the directions of a channel, as its client sees them
+CALLS_BELOW = 4                           # kinds below this are calls: counted, bounded, kept in the in-flight table
+LARGEST_BODY = 1 << 30                    # bytes
+
+
+class Garbage(Exception):
+    """The other side wrote what no sender writes; the channel can't be trusted any more."""
+
+
+def create_channel(*, uint32_t capacity=1 << 18, uint32_t slots=1024) -> int:
+    """Make the memory of a channel; return its memfd, sealed so that neither side can shrink it under the other.
+
+    `capacity`: bytes of each ring, a power of two of at least 4096. `slots`: calls that may be in flight at once.
+    """
+    if capacity < PAGE or capacity & (capacity - 1):
+        raise ValueError(f"capacity: {capacity} is not a power of two of at least {PAGE}")
+    import fcntl
+    cdef mu_channel first
+    cdef int fd = os.memfd_create("mukernel-channel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, 3 * <uint64_t>BLOB_REGION)
+    first.magic, first.capacity, first.slots = MAGIC, capacity, slots
+    os.pwrite(fd, (<char*>&first)[:16], 0)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
+
+
+def hush(int bell):
+    """Take back what was rung on the eventfd `bell`."""
+    mu_hush(bell)
+
+
+@cython.final
+@cython.freelist(256)
+cdef class Message:
+    """One message as it was received. `take()` starts it; `body` is None until then."""
+    cdef readonly uint8_t kind, flags
+    cdef readonly int8_t priority
+    cdef readonly uint16_t interface, method
+    cdef readonly uint32_t credit
+    cdef readonly uint64_t call, deadline, trace_high, trace_low, span
+    cdef readonly bytes body
+    cdef Receiver receiver
+    cdef uint64_t position
+    cdef int slot
+
+    def take(self):
+        """Mark the message as started and return its body. Raises Garbage."""
+        if self.body is None:
+            self.receiver.start(self)
+        return self.body
+
+    def finished(self, bint refused=False):
+        """The reply is published: the call is in flight no more. Called once, by the server."""
+        self.receiver.finish(self, refused)
+
+
+cdef class Mapping:
+    """The mapped memory of one channel, shared by the rights that were made from it."""
+    cdef mu_channel* channel
+    cdef mu_slot* table
+    cdef char* data[2]
+    cdef uint64_t capacity, length
+    cdef readonly int fd
+
+    def __init__(self, int fd):
+        """`fd`: a channel's memfd; it is owned from here on. Raises Garbage when it's no channel."""
+        cdef bytes start = os.pread(fd, 16, 0)
+        if len(start) != 16 or (<uint64_t*><char*>start)[0] != MAGIC:
+            raise Garbage("this file descriptor is no channel of mukernel")
+        cdef uint64_t capacity = (<uint32_t*><char*>start)[2]
+        cdef uint64_t slots = (<uint32_t*><char*>start)[3]
+        if capacity < PAGE or capacity & (capacity - 1) or capacity > (1 << 30) or not 0 < slots <= (1 << 20):
+            raise Garbage(f"a channel of {capacity} bytes and {slots} slots is none of mukernel's")
+        cdef uint64_t table = (slots * sizeof(mu_slot) + PAGE - 1) // PAGE * PAGE
+        self.length = PAGE + table + 2 * capacity
+        cdef void* base = mmap(NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+        if base == MAP_FAILED:
+            raise OSError("the memory of a channel could not be mapped")
+        self.fd, self.capacity, self.channel = fd, capacity, <mu_channel*>base
+        self.table = <mu_slot*>(<char*>base + PAGE)
+        self.data[0] = <char*>base + PAGE + table
+        self.data[1] = self.data[0] + capacity
+
+    def __dealloc__(self):
+        if self.channel != NULL:
+            munmap(self.channel, self.length)
+            os.close(self.fd)
+
+    def ledger(self):
+        """Counts of one channel, each written by the side that does it: (accepted, taken, answered, refused)."""
+        cdef mu_direction* d = &self.channel.direction[0]
+        return mu_load(&d.accepted), mu_load(&d.taken), mu_load(&d.answered), mu_load(&d.refused)
+
+
+@cython.final
+cdef class Sender:
+    """A send right over one direction of a channel. One at a time may exist for a direction."""
+    cdef Mapping memory
+    cdef mu_direction* shared
+    cdef char* data
+    cdef uint64_t tail, head_seen, taken_seen, capacity, largest_in_ring
+    cdef public uint64_t bound          # calls that may wait in the mailbox
+    cdef public int bell                # the consumer's eventfd
+    cdef int direction
+
+    def __init__(self, Mapping memory, int direction, int bell, uint64_t bound=1024):
+        self.memory, self.direction, self.bell, self.bound = memory, direction, bell, bound
+        self.shared = &memory.channel.direction[direction]
+        self.data, self.capacity = memory.data[direction], memory.capacity
+        self.tail, self.head_seen = mu_load(&self.shared.tail), mu_load(&self.shared.head)
+        self.taken_seen = mu_load(&self.shared.taken)
+        self.largest_in_ring = self.capacity // 8
+
+    cpdef bint send(self, uint8_t kind, uint64_t call, body, uint16_t method=0, uint16_t interface=0,
+                    int8_t priority=0, uint64_t deadline=0, uint32_t credit=0, uint8_t flags=0, trace=None) except -1:
+        """Put one message in; False when there is no room, or as many calls wait as the mailbox may hold.
+
+        `deadline`: ns of the monotonic clock, 0 for none. `trace`: (high, low, span) or None. `body`: bytes-like.
+        Raises ValueError for a body above LARGEST_BODY.
+        """
+        cdef Py_buffer view
+        cdef uint64_t size
+        cdef const void* start
+        cdef bint plain = type(body) is bytes
+        if kind < 4 and self.shared.accepted - self.taken_seen >= self.bound:
+            self.taken_seen = mu_load(&self.shared.taken)
+            if self.shared.accepted - self.taken_seen >= self.bound:
+                return False
+        if plain:
+            size, start = len(<bytes>body), PyBytes_AS_STRING(<bytes>body)
+        else:
+            PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
+            size, start = <uint64_t>view.len, view.buf
+        try:
+            return self.put(kind, call, start, size, method, interface, priority, deadline, credit, flags, trace)
+        finally:
+            if not plain:
+                PyBuffer_Release(&view)
+
+    cdef bint put(self, uint8_t kind, uint64_t call, const void* start, uint64_t size, uint16_t method,
+                  uint16_t interface, int8_t priority, uint64_t deadline, uint32_t credit, uint8_t flags,
+                  trace) except -1:
+        cdef uint64_t blob[2]
+        cdef uint64_t need, offset, rest
+        cdef mu_header* header
+        if size > self.largest_in_ring:
+            if not self.has_room(LINE + LINE):
+                return False
+            if not self.write_blob(start, size, blob):
+                return False
+            flags, start, size = flags | BLOB_FLAG, blob, sizeof(blob)
+        need = LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
+        if not self.has_room(need):
+            return False
+        offset = self.tail & (self.capacity - 1)
+        rest = self.capacity - offset
+        if rest < need:                                    # a record never wraps: pad to the end
+            header = <mu_header*>(self.data + offset)
+            header.size, header.waiting = <uint32_t>(rest - LINE), 2
+            self.tail += rest
+            offset = 0
+        header = <mu_header*>(self.data + offset)
+        header.size, header.kind, header.flags, header.priority = <uint32_t>size, kind, flags, priority
+        header.waiting, header.interface, header.method, header.credit = 1, interface, method, credit
+        header.call, header.deadline = call, deadline
+        if trace is None:
+            header.trace_high = header.trace_low = header.span = 0
+        else:
+            header.trace_high, header.trace_low, header.span = trace
+        memcpy(<char*>header + LINE, start, size)
+        self.tail += need
+        if kind < 4:
+            self.shared.accepted += 1
+        mu_store(&self.shared.tail, self.tail)
+        mu_fence()
+        if mu_load32(&self.shared.sleeping) and mu_exchange(&self.shared.sleeping, 0):
+            mu_ring(self.bell)
+        return True
+
+    cdef inline bint has_room(self, uint64_t need) noexcept:
+        need += self.capacity - (self.tail & (self.capacity - 1)) if need > self.capacity - (
+            self.tail & (self.capacity - 1)) else 0
+        if self.tail + need - self.head_seen > self.capacity:
+            self.head_seen = mu_load(&self.shared.head)
+        return self.tail + need - self.head_seen <= self.capacity
+
+    cdef bint write_blob(self, const void* start, uint64_t size, uint64_t* blob) except -1:
+        if size > LARGEST_BODY:
+            raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
+        if self.shared.blob_written - mu_load(&self.shared.blob_freed) + size > LARGEST_BODY:
+            return False
+        cdef uint64_t at = self.shared.blob_next, done = 0
+        if at + size > BLOB_REGION:
+            at = 0
+        cdef Py_ssize_t n
+        cdef int64_t base = <int64_t>BLOB_REGION * (self.direction + 1)
+        while done < size:
+            with nogil:
+                n = pwrite(self.memory.fd, <char*>start + done, size - done, base + at + done)
+            if n <= 0:
+                raise OSError("no memory for a message body: write into shared memory failed")
+            done += n
+        blob[0], blob[1] = at, size
+        self.shared.blob_next = (at + size + PAGE - 1) & ~<uint64_t>(PAGE - 1)
+        self.shared.blob_written += size
+        return True
+
+    def want_room(self) -> bool:
+        """Ask the consumer to ring `bell` of our side when it makes room; True when there is some already."""
+        mu_store32(&self.shared.starving, 1)
+        mu_fence()
+        cdef uint64_t seen = self.head_seen
+        self.head_seen = mu_load(&self.shared.head)
+        return self.head_seen != seen or self.shared.accepted - mu_load(&self.shared.taken) < self.bound
+
+    @property
+    def waiting(self):
+        """Calls in the mailbox that have not been started."""
+        return self.shared.accepted - mu_load(&self.shared.taken)
+
+
+@cython.final
+cdef class Receiver:
+    """A receive right over one direction of a channel. It may move to a successor, never be held by two.
+
+    `table`: keep calls that are being run in the channel's in-flight table (a server does, a client doesn't).
+    """
+    cdef Mapping memory
+    cdef mu_direction* shared
+    cdef char* data
+    cdef uint64_t cursor, head, capacity
+    cdef bint table
+    cdef int* unused
+    cdef int unused_count
+    cdef readonly int bell              # the producer's eventfd, rung when it starves for room
+    cdef public object owner            # whatever the holder wants to find here again
+    cdef bint armed
+    cdef int idle
+    cdef int direction
+
+    def __init__(self, Mapping memory, int direction, int bell, *, bint table=False, owner=None):
+        self.memory, self.direction, self.bell, self.table, self.owner = memory, direction, bell, table, owner
+        self.shared = &memory.channel.direction[direction]
+        self.data, self.capacity = memory.data[direction], memory.capacity
+        self.head = self.cursor = mu_load(&self.shared.head)
+        cdef int count = memory.channel.slots if table else 0, i
+        self.unused = <int*>calloc(count + 1, sizeof(int))
+        for i in range(count - 1, -1, -1):
+            if memory.table[i].call == 0:
+                self.unused[self.unused_count] = i
+                self.unused_count += 1
+
+    def __dealloc__(self):
+        free(self.unused)
+
+    def interrupted(self) -> list:
+        """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
+        cdef int i
+        found = []
+        for i in range(<int>self.memory.channel.slots):
+            if self.memory.table[i].call:
+                found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
+                self.memory.table[i].call = 0
+                self.unused[self.unused_count] = i
+                self.unused_count += 1
+        self.shared.refused += len(found)
+        return found
+
+    @property
+    def full_table(self):
+        return self.table and self.unused_count == 0
+
+    cdef inline bint has_message(self) noexcept nogil:
+        return mu_load(&self.shared.tail) != self.cursor
+
+    cpdef Message peek(self):
+        """The next message that was not looked at yet, or None. It stays in the mailbox until it is taken."""
+        cdef mu_header* header
+        cdef uint64_t tail = mu_load(&self.shared.tail), offset, span
+        cdef Message message
+        if tail - self.head > self.capacity or tail - self.cursor > self.capacity:
+            raise Garbage("the ring's tail is beyond its capacity")
+        while self.cursor != tail:
+            offset = self.cursor & (self.capacity - 1)
+            header = <mu_header*>(self.data + offset)
+            span = LINE + ((<uint64_t>header.size + LINE - 1) & ~<uint64_t>(LINE - 1))
+            if span > tail - self.cursor or offset + span > self.capacity:
+                raise Garbage(f"a record of {header.size} bytes does not fit where it stands")
+            if header.waiting == 1:
+                message = Message.__new__(Message)
+                message.kind, message.flags, message.priority = header.kind, header.flags, header.priority
+                message.interface, message.method, message.credit = header.interface, header.method, header.credit
+                message.call, message.deadline = header.call, header.deadline
+                message.trace_high, message.trace_low, message.span = header.trace_high, header.trace_low, header.span
+                message.receiver, message.position, message.slot = self, self.cursor, -1
+                self.cursor += span
+                return message
+            self.cursor += span                            # padding, or started by a predecessor
+            self.release()
+        return None
+
+    cpdef Message receive(self):
+        """Peek and take in one step; None when there is nothing."""
+        cdef Message message = self.peek()
+        if message is not None:
+            self.start(message)
+        return message
+
+    cdef start(self, Message message):
+        cdef mu_header* header = <mu_header*>(self.data + (message.position & (self.capacity - 1)))
+        cdef uint64_t size = header.size
+        if size > self.capacity // 2:
+            raise Garbage("a record changed after it was published")
+        if message.flags & BLOB_FLAG:
+            message.body = self.read_blob(<uint64_t*>(<char*>header + LINE), size)
+        else:
+            message.body = PyBytes_FromStringAndSize(<char*>header + LINE, size)
+        if message.kind < 4:
+            if self.table and message.kind != 1:           # a one-way call has no reply to account for
+                if self.unused_count == 0:
+                    raise RuntimeError("no free slot for a call in flight: look at full_table first")
+                self.unused_count -= 1
+                message.slot = self.unused[self.unused_count]
+                self.memory.table[message.slot].interface = message.interface
+                self.memory.table[message.slot].method = message.method
+                mu_store(&self.memory.table[message.slot].call, message.call)
+            elif self.table:
+                self.shared.answered += 1
+            mu_store(&self.shared.taken, self.shared.taken + 1)
+        header.waiting = 0
+        self.release()
+
+    cdef void release(self) noexcept:
+        """Move `head` over the prefix of records that were taken; wake a producer that waits for room."""
+        cdef uint64_t head = self.head
+        cdef mu_header* header
+        while head != self.cursor:
+            header = <mu_header*>(self.data + (head & (self.capacity - 1)))
+            if header.waiting == 1:
+                break
+            head += LINE + ((<uint64_t>header.size + LINE - 1) & ~<uint64_t>(LINE - 1))
+        if head - self.head <= self.capacity and head <= self.cursor:
+            self.head = head
+            mu_store(&self.shared.head, head)
+        mu_fence()
+        if mu_load32(&self.shared.starving) and mu_exchange(&self.shared.starving, 0):
+            mu_ring(self.bell)
+
+    cdef bytes read_blob(self, uint64_t* blob, uint64_t size):
+        cdef uint64_t at = blob[0], length = blob[1], done = 0
+        cdef Py_ssize_t n
+        if size != 16 or length > LARGEST_BODY or at > BLOB_REGION or at + length > BLOB_REGION:
+            raise Garbage("a large body lies outside its region")
+        cdef int64_t base = <int64_t>BLOB_REGION * (self.direction + 1) + at
+        cdef bytes body = PyBytes_FromStringAndSize(NULL, length)
+        cdef char* into = PyBytes_AS_STRING(body)
+        while done < length:
+            with nogil:
+                n = pread(self.memory.fd, into + done, length - done, base + done)
+            if n <= 0:
+                raise Garbage("a large body could not be read")
+            done += n
+        with nogil:
+            fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, base,
+                      (length + PAGE - 1) & ~<uint64_t>(PAGE - 1))
+        mu_store(&self.shared.blob_freed, self.shared.blob_freed + length)
+        return body
+
+    cdef finish(self, Message message, bint refused):
+        if message.slot >= 0:
+            mu_store(&self.memory.table[message.slot].call, 0)
+            self.unused[self.unused_count] = message.slot
+            self.unused_count += 1
+            message.slot = -1
+        if message.kind != 1:
+            if refused:
+                self.shared.refused += 1
+            else:
+                self.shared.answered += 1
+
+
+@cython.final
+cdef class Waiter:
+    """Waits for the messages of many rings at once. One thread or event loop owns it.
+
+    `bell` is its eventfd: producers ring it, and an event loop watches it. Rings that had messages lately are *hot* and
+    polled; the others are *cold*: they stay armed (`sleeping` is 1) and cost nothing until their producer rings.
+    """
+    cdef readonly int bell
+    cdef list receivers
+    cdef void** hot
+    cdef int hot_count, room
+    cdef uint64_t yields_barred_until, bar
+
+    def __init__(self):
+        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.receivers, self.bar = [], 0
+
+    def __dealloc__(self):
+        free(self.hot)
+        os.close(self.bell)
+
+    def add(self, Receiver receiver):
+        """Start to wait for `receiver`, whose producer rings our bell."""
+        self.receivers.append(receiver)
+        if len(self.receivers) > self.room:
+            self.room = 2 * self.room + 8
+            self.hot = <void**>realloc(self.hot, self.room * sizeof(void*))
+        self.heat(receiver)
+
+    def remove(self, Receiver receiver):
+        """Wait for it no more."""
+        self.receivers.remove(receiver)
+        self.cool(receiver)
+        mu_store32(&receiver.shared.sleeping, 0)
+
+    cdef void heat(self, Receiver receiver):
+        self.hot[self.hot_count] = <void*>receiver
+        self.hot_count += 1
+        receiver.armed, receiver.idle = False, 0
+        mu_store32(&receiver.shared.sleeping, 0)
+
+    cdef void cool(self, Receiver receiver):
+        cdef int i
+        for i in range(self.hot_count):
+            if self.hot[i] == <void*>receiver:
+                self.hot_count -= 1
+                self.hot[i] = self.hot[self.hot_count]
+                receiver.armed = True
+                return
+
+    cpdef list ready(self):
+        """The hot receivers that have messages."""
+        cdef int i
+        found = None
+        for i in range(self.hot_count):
+            if (<Receiver>self.hot[i]).has_message():
+                if found is None:
+                    found = []
+                (<Receiver>self.hot[i]).idle = 0
+                found.append(<Receiver>self.hot[i])
+        return found
+
+    cdef inline bint any_message(self) noexcept nogil:
+        cdef int i
+        for i in range(self.hot_count):
+            if (<Receiver>self.hot[i]).has_message():
+                return True
+        return False
+
+    cdef bint spin_nogil(self, int64_t limit) noexcept nogil:
+        cdef uint64_t began = mu_now(), now = began, before
+        cdef int i
+        while True:                                        # a peer on another core answers within microseconds
+            for i in range(32):
+                if self.any_message():
+                    return True
+                mu_pause()
+            now = mu_now()
+            if now - began > 3000 or <int64_t>(now - began) > limit:
+                break
+        if now < self.yields_barred_until:
+            return False
+        while now - began < 50000 and <int64_t>(now - began) < limit:
+            before = now
+            sched_yield()
+            if self.any_message():
+                return True
+            now = mu_now()
+            if now - before > 20000:                       # somebody needed the core
+                self.bar = self.bar * 2 if 0 < self.bar < 1000000000 else 1000000
+                self.yields_barred_until = now + self.bar
+                return False
+        self.bar = 0
+        return False
+
+    cpdef bint spin(self, int64_t limit):
+        """Wait awake for a message, at most `limit` ns (negative: as long as it is worth it); True when there is one."""
+        cdef bint found
+        if limit < 0:
+            limit = 1 << 60
+        with nogil:
+            found = self.spin_nogil(limit)
+        return found
+
+    cpdef bint arm(self):
+        """Ask every producer to ring. True when it is safe to sleep; False (and disarmed) when a message has come."""
+        cdef int i
+        for i in range(self.hot_count):
+            mu_store32(&(<Receiver>self.hot[i]).shared.sleeping, 1)
+        mu_fence()
+        if self.any_message():
+            self.disarm(False)
+            return False
+        return True
+
+    cpdef disarm(self, bint rung):
+        """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too."""
+        cdef int i = 0
+        cdef Receiver receiver
+        if rung:
+            for receiver in self.receivers:
+                if receiver.armed and receiver.has_message():
+                    self.heat(receiver)
+        while i < self.hot_count:
+            receiver = <Receiver>self.hot[i]
+            receiver.idle += 1
+            if receiver.idle > 64 and not receiver.has_message():
+                self.cool(receiver)                        # stays armed: its producer will ring
+            else:
+                mu_store32(&receiver.shared.sleeping, 0)
+                i += 1
+
+    cpdef bint wait(self, int64_t limit) except -1:
+        """Block the thread until a message is there: True; or for `limit` ns (negative: for ever): False."""
+        cdef int64_t left = limit
+        cdef uint64_t began
+        cdef int rung
+        if self.any_message() or self.spin(limit):
+            return True
+        began = mu_now()
+        while True:
+            if self.arm():
+                with nogil:
+                    rung = mu_sleep(self.bell, left)
+                if rung > 0:
+                    mu_hush(self.bell)
+                self.disarm(rung > 0)
+                if rung < 0:
+                    PyErr_CheckSignals()
+            if self.any_message():
+                return True
+            if limit >= 0:
+                left = limit - <int64_t>(mu_now() - began)
+                if left <= 0:
+                    return False
+
+    cpdef wait_for_bell(self, int64_t limit):
+        """Block the thread until the bell is rung (a producer of ours has room again), or for `limit` ns."""
+        cdef int rung
+        with nogil:
+            rung = mu_sleep(self.bell, limit)
+        if rung > 0:
+            mu_hush(self.bell)
+            self.disarm(True)
+        elif rung < 0:
+            PyErr_CheckSignals()

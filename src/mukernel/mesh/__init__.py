@@ -1,0 +1,1 @@
+"""What stands between caller and callee."""

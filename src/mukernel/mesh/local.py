@@ -1,0 +1,197 @@
+"""How the methods of an instance in this process stand in a proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..contract import Method, MethodCodec, Model
+from ..transports.inline import (
+    InFlight,
+    InlineMethod,
+    arguments_of,
+    awaitable,
+    counted_stream,
+    iterate_on_loop,
+    on_loop,
+)
+
+if TYPE_CHECKING:
+    from .route import Route
+
+log = logging.getLogger("mukernel")
+
+
+class LocalTarget(Protocol):
+    """An instance in this process, as a route sees it.
+
+    `direct`: nothing has to be counted or redirected, since it hands over no state and has nothing to stop. `strict`:
+    values pass through the codec, as they would between processes.
+    """
+
+    plugin: Any
+    direct: bool
+    strict: bool
+    in_flight: InFlight
+    pool: ThreadPoolExecutor | None
+    background: set[asyncio.Task[Any]]
+
+
+def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
+    """What the methods of an ordinary proxy are bound to."""
+    methods = {}
+    for name, method in route.contract.methods.items():
+        function = adapted(method, getattr(target.plugin, name), target)
+        if target.strict:
+            function = strict(method, route.remotes[name].codec, function)
+        if method.model in (Model.STREAM, Model.CHANNEL):
+            methods[name] = function if target.direct or method.blocking else counted_stream(function, target.in_flight)
+        elif target.direct:
+            methods[name] = function
+        else:
+            methods[name] = InlineMethod(function, target.in_flight, name, method.documentation)
+    return methods
+
+
+def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
+    """What the methods of a blocking proxy are bound to: they run on the loop, whatever thread calls."""
+    loop = route.surroundings.loop
+    methods = {}
+    for name, method in route.contract.methods.items():
+        function = route.bound[name] if route.target is target and name in route.bound else None
+        function = function or async_methods(route, target)[name]
+        streams = method.model in (Model.STREAM, Model.CHANNEL)
+        if streams:
+            methods[name] = function if method.blocking else iterate_on_loop(loop, function)
+        else:
+            methods[name] = in_any_thread(loop, function) if method.blocking else on_loop(loop, function)
+    return methods
+
+
+def in_any_thread(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A `def` method: at once on the loop's thread, else by itself on the loop."""
+    elsewhere = on_loop(loop, function)
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False
+        return function(*args, **kwargs) if here else elsewhere(*args, **kwargs)
+
+    return method
+
+
+def adapted(method: Method, function: Callable[..., Any], target: LocalTarget) -> Callable[..., Any]:
+    """`function` as the interface declares it: awaitable or not, waited for or not."""
+    if method.model in (Model.STREAM, Model.CHANNEL):
+        return function
+    is_async = inspect.iscoroutinefunction(inspect.unwrap(function))
+    if method.blocking:
+        return refusing(method) if is_async else function
+    if not is_async:
+        function = pooled(function, target.pool) if target.pool is not None else awaitable(function)
+    if method.model is Model.ONEWAY:
+        return forgotten(method, function, target)
+    return function
+
+
+def refusing(method: Method) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(
+            f"{method.qualified} is declared `def` and implemented `async def`: inline it can't be awaited by a blocking "
+            "call; implement it as `def`, or give the plug-in a process"
+        )
+
+    return call
+
+
+def pooled(function: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[..., Any]:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(function, *args, **kwargs))
+
+    return call
+
+
+def forgotten(method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget) -> Any:
+    """A one-way method: started in order, waited for by nobody, its errors logged."""
+
+    async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        try:
+            await function(*args, **kwargs)
+        except Exception:
+            log.exception("%s (one-way) raised", method.qualified)
+        finally:
+            if not target.direct:
+                target.in_flight.running -= 1
+                if not target.in_flight.running and target.in_flight.when_idle is not None:
+                    callback, target.in_flight.when_idle = target.in_flight.when_idle, None
+                    callback()
+
+    async def call(*args: Any, **kwargs: Any) -> None:
+        if not target.direct:
+            target.in_flight.running += 1
+        task = asyncio.get_running_loop().create_task(run(args, kwargs))
+        target.background.add(task)
+        task.add_done_callback(target.background.discard)
+
+    return call
+
+
+def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Every value through the codec, so that what would break between processes breaks here."""
+
+    def through(args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = None) -> Any:
+        return codec.binding.call(function, codec.decode_arguments(codec.encode_arguments(args, kwargs)), inputs)
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return codec.decode_result(codec.encode_result(await through(args, kwargs)))
+
+    def blocking_call(*args: Any, **kwargs: Any) -> Any:
+        return codec.decode_result(codec.encode_result(through(args, kwargs)))
+
+    async def stream(*args: Any, **kwargs: Any) -> Any:
+        inputs = None
+        if method.model is Model.CHANNEL:
+            given, args, kwargs = codec.binding.take_input(args, kwargs)
+            inputs = (codec.decode_input(codec.encode_input(item)) async for item in given)
+        async for item in through(args, kwargs, inputs):
+            yield codec.decode_item(codec.encode_item(item))
+
+    def blocking_stream(*args: Any, **kwargs: Any) -> Any:
+        for item in through(args, kwargs):
+            yield codec.decode_item(codec.encode_item(item))
+
+    if method.model in (Model.STREAM, Model.CHANNEL):
+        return blocking_stream if method.blocking else stream
+    return blocking_call if method.blocking else call
+
+
+def redirect(route: Route, name: str, function: Any) -> None:
+    """A method that a caller may have kept: what it is called for from now on goes through the route."""
+    if not isinstance(function, InlineMethod):
+        return
+    method = route.contract.methods[name]
+
+    plugin = route.last_plugin
+
+    async def late(*args: Any, **kwargs: Any) -> Any:
+        return await route.elsewhere(name, args, kwargs)
+
+    async def again(_: InlineMethod, coroutine: Any) -> Any:
+        if coroutine.cr_code is late.__code__:
+            return await coroutine
+        args, kwargs = arguments_of(coroutine, plugin)
+        return await route.elsewhere(name, args, kwargs)
+
+    def late_blocking(*args: Any, **kwargs: Any) -> Any:
+        return route.elsewhere_blocking(name, args, kwargs)
+
+    function.closed = again
+    function.in_flight = InFlight()
+    function.target = late_blocking if method.blocking else late

@@ -1,0 +1,109 @@
+"""Proxies: objects of an interface's type whose methods are bound to wherever the plug-in runs now.
+
+A proxy has no logic. Its methods are instance attributes, which its route writes: a bound method of the instance, a
+function that sends a message, or one that waits while the plug-in is replaced. So a call pays for what its route does,
+and for nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..contract import Interface, Method, Model
+from ..transports.remote import RemoteMethod
+
+if TYPE_CHECKING:
+    from .route import Route
+
+
+@lru_cache(maxsize=None)
+def proxy_class(interface: type[Interface]) -> type[Interface]:
+    """The class of proxies of `interface`: a subclass with a slot for each method."""
+    contract = interface.__contract__
+    namespace = {"__slots__": (*contract.methods, "__weakref__", "route", "blocking"), "__doc__": interface.__doc__}
+    made = type(interface)(
+        interface.__name__, (interface,), {**namespace, "__repr__": _represent, "__module__": interface.__module__},
+        name=contract.name, version=contract.version,
+    )  # fmt: skip
+    type.__setattr__(made, "__cached_contract__", contract)
+    return made
+
+
+def _represent(proxy: Any) -> str:
+    return f"<{type(proxy).__name__} of {proxy.route.plugin!r}, {proxy.route.where()}>"
+
+
+def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
+    """A method that sends a message. It finds the route's present caller at each call, so it may be kept."""
+    encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
+    take_input = remote.codec.binding.take_input
+    name = method.name
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        caller = route.caller
+        if caller is None:
+            return await route.elsewhere(name, args, kwargs)
+        return decode(await caller.call(remote, encode(args, kwargs), route.wait_for_room))
+
+    async def oneway(*args: Any, **kwargs: Any) -> None:
+        caller = route.caller
+        if caller is None:
+            await route.elsewhere(name, args, kwargs)
+        else:
+            await caller.oneway(remote, encode(args, kwargs), route.wait_for_room)
+
+    async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        inputs = None
+        caller = route.caller
+        if caller is None:
+            items = await route.elsewhere_stream(name, args, kwargs)
+        else:
+            if method.model is Model.CHANNEL:
+                inputs, args, kwargs = take_input(args, kwargs)
+            items = caller.stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await items.aclose()
+
+    made: Callable[..., Any] = {Model.CALL: call, Model.ONEWAY: oneway}.get(method.model, stream)
+    made.__name__, made.__doc__ = method.name, method.documentation
+    return made
+
+
+def blocking_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
+    """The same for code without an event loop: each thread has a channel of its own."""
+    encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
+    take_input = remote.codec.binding.take_input
+    name = method.name
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            caller = route.thread.caller
+        except AttributeError:
+            caller = route.caller_of_thread()
+        if route.caller is None:
+            return route.elsewhere_blocking(name, args, kwargs)
+        return decode(caller.call(remote, encode(args, kwargs), route.wait_for_room))
+
+    def oneway(*args: Any, **kwargs: Any) -> None:
+        if route.caller is None:
+            route.elsewhere_blocking(name, args, kwargs)
+        else:
+            route.caller_of_thread().oneway(remote, encode(args, kwargs), route.wait_for_room)
+
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        if route.caller is None:
+            yield from route.elsewhere_blocking(name, args, kwargs)
+            return
+        inputs = None
+        if method.model is Model.CHANNEL:
+            inputs, args, kwargs = take_input(args, kwargs)
+        yield from route.caller_of_thread().stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
+
+    made: Callable[..., Any] = {Model.CALL: call, Model.ONEWAY: oneway}.get(method.model, stream)
+    made.__name__, made.__doc__ = method.name, method.documentation
+    return made

@@ -1,0 +1,201 @@
+"""Route: the way from the proxies in one process to one plug-in, wherever that runs now."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from ..contract import Interface, MethodCodec, NotFound, Unavailable
+from ..transports.blocking import BlockingCaller
+from ..transports.calling import Caller, IncomingStream
+from ..transports.remote import RemoteMethod
+from .local import LocalTarget, async_methods, blocking_methods, redirect
+from .proxy import blocking_method, proxy_class, remote_method
+
+
+class Surroundings(Protocol):
+    """What a route needs of the process that it is in."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def now_ns(self) -> int: ...
+    def connect_thread(self, route: Route, turn: int) -> BlockingCaller: ...
+
+
+class Route:
+    """The way to one interface of one plug-in. Owned by the event loop; proxies may be used from any thread.
+
+    It is in one of four states, and each change rebinds every proxy: *local* (`target` is the instance, in this process),
+    *remote* (`caller` sends messages), *gated* (calls wait for `gate`), *closed* (`reason` says why calls fail).
+    """
+
+    def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:
+        self.plugin, self.interface, self.surroundings = plugin, interface, surroundings
+        self.contract = interface.__contract__
+        self.remotes = {
+            method.name: RemoteMethod(method, MethodCodec(method)) for method in self.contract.methods.values()
+        }
+        self.proxies: WeakSet[Any] = WeakSet()
+        self.callers: list[Caller] = []
+        self.caller: Caller | Balance | None = None
+        self.target: LocalTarget | None = None
+        self.last_plugin: Any = None  # the instance that was here before
+        self.gate: asyncio.Future[None] | None = None
+        self.reason: str | None = None
+        self.wait_for_room = False
+        self.thread = threading.local()
+        self.turns = itertools.count()
+        self.bound: dict[str, Callable[..., Any]] = {}
+        self.bound_blocking: dict[str, Callable[..., Any]] = {}
+        remotes, methods = self.remotes, self.contract.methods
+        self.sending = {
+            name: (blocking_method if method.blocking else remote_method)(self, method, remotes[name])
+            for name, method in methods.items()
+        }
+        self.sending_blocking = {name: blocking_method(self, method, remotes[name]) for name, method in methods.items()}
+
+    def where(self) -> str:
+        """The present state in a word or two, for people."""
+        if self.reason is not None:
+            return f"closed: {self.reason}"
+        if self.target is not None:
+            return "inline"
+        return "being replaced" if self.caller is None else "remote"
+
+    # -- proxies ----------------------------------------------------------------------------------------------
+
+    def proxy(self, blocking: bool = False) -> Any:
+        """A new proxy, bound to where the plug-in is now."""
+        made: Any = object.__new__(proxy_class(self.interface))
+        made.route, made.blocking = self, blocking
+        self.proxies.add(made)
+        self.bind(made)
+        return made
+
+    def bind(self, proxy: Any) -> None:
+        for name, function in (self.bound_blocking if proxy.blocking else self.bound).items():
+            setattr(proxy, name, function)
+
+    def rebind(self, bound: dict[str, Callable[..., Any]], blocking: dict[str, Callable[..., Any]]) -> None:
+        self.bound, self.bound_blocking = bound, blocking
+        for proxy in list(self.proxies):
+            self.bind(proxy)
+
+    # -- states -----------------------------------------------------------------------------------------------
+
+    def use_local(self, target: LocalTarget) -> None:
+        """The plug-in is in this process now."""
+        self.target, self.caller, self.reason = target, None, None
+        self.rebind(async_methods(self, target), blocking_methods(self, target))
+        self.open_gate()
+
+    def use_remote(self, callers: Sequence[Caller]) -> None:
+        """The plug-in is elsewhere now; one caller for each replica."""
+        self.retire_target()
+        self.callers = list(callers)
+        self.caller = self.callers[0] if len(self.callers) == 1 else Balance(self.callers)
+        self.reason = None
+        self.thread = threading.local()
+        self.rebind(self.sending, self.sending_blocking)
+        self.open_gate()
+
+    def close_gate(self) -> None:
+        """Let new calls wait: the plug-in is being replaced."""
+        if self.gate is None:
+            self.gate = self.surroundings.loop.create_future()
+        self.retire_target()
+        self.caller = None
+        self.rebind(self.sending, self.sending_blocking)
+
+    def open_gate(self) -> None:
+        if self.gate is not None:
+            gate, self.gate = self.gate, None
+            gate.set_result(None)
+
+    def close(self, reason: str) -> None:
+        """No call can succeed any more."""
+        self.retire_target()
+        self.caller, self.reason = None, reason
+        self.thread = threading.local()
+        self.rebind(self.sending, self.sending_blocking)
+        self.open_gate()
+
+    def retire_target(self) -> None:
+        """Methods of the instance that callers may have kept lead back to this route from now on."""
+        if self.target is not None:
+            self.last_plugin, self.target = self.target.plugin, None
+            for name, function in self.bound.items():
+                redirect(self, name, function)
+
+    # -- calls that found no caller ---------------------------------------------------------------------------
+
+    async def ready(self) -> dict[str, Callable[..., Any]]:
+        """The methods, once the plug-in is where it will be. Raises Unavailable when it is gone."""
+        while self.gate is not None:
+            await asyncio.shield(self.gate)
+        if self.reason is not None:
+            raise Unavailable(f"{self.contract.name}: {self.reason}")
+        if self.caller is None and self.target is None:
+            raise NotFound(f"{self.contract.name}: no plug-in serves it")
+        return self.bound
+
+    async def elsewhere(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await (await self.ready())[name](*args, **kwargs)
+
+    async def elsewhere_stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        items: AsyncIterator[Any] = (await self.ready())[name](*args, **kwargs)
+        return items
+
+    def elsewhere_blocking(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A blocking call while there is no caller: wait for the route in this thread."""
+        loop = self.surroundings.loop
+        try:
+            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is loop:
+            if self.gate is not None:
+                raise Unavailable(
+                    f"{self.contract.name}.{name}: the plug-in is being replaced, and a blocking call on the event "
+                    "loop's own thread can't wait for that; it was not run"
+                )
+            if self.reason is not None:
+                raise Unavailable(f"{self.contract.name}: {self.reason}")
+        else:
+            asyncio.run_coroutine_threadsafe(self.ready(), loop).result()
+        return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
+
+    def caller_of_thread(self) -> BlockingCaller | None:
+        """This thread's own caller, made at its first blocking call; None where there is nothing to connect to."""
+        caller: BlockingCaller | None = getattr(self.thread, "caller", None)
+        if caller is None and self.caller is not None:
+            caller = self.thread.caller = self.surroundings.connect_thread(self, next(self.turns))
+        return caller
+
+
+class Balance:
+    """Several replicas: each call goes to the one with the fewest under way."""
+
+    def __init__(self, callers: Sequence[Caller]) -> None:
+        self.callers = list(callers)
+        self.turn = 0
+
+    def least_busy(self) -> Caller:
+        if not self.callers:
+            raise Unavailable("no replica is running")
+        self.turn = (self.turn + 1) % len(self.callers)
+        order = self.callers[self.turn :] + self.callers[: self.turn]
+        return min(order, key=lambda caller: caller.busy)
+
+    async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
+        return await self.least_busy().call(method, body, wait_for_room)
+
+    async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
+        await self.least_busy().oneway(method, body, wait)
+
+    def stream(self, method: RemoteMethod, body: bytes, inputs: Any = None, wait: bool = False) -> IncomingStream:
+        return self.least_busy().stream(method, body, inputs, wait)

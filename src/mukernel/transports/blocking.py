@@ -1,0 +1,183 @@
+"""The caller's side for code without an event loop: one thread, one call at a time, over a ring or a socket."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
+from ..kernel.ipc import Kind
+from .calling import RERUNS, STREAM_CREDIT
+from .context import CallContext, current
+from .contract import Received
+from .remote import RemoteMethod
+
+NO_CONTEXT = CallContext()
+
+
+class BlockingWire(Protocol):
+    """A wire whose owner is a thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
+
+    closed: str | None
+
+    def send(self, *message: Any) -> bool: ...
+    def receive(self) -> Received | None: ...
+    def wait(self, limit: int) -> bool: ...
+    def wait_for_room(self, limit: int) -> None: ...
+    def close(self, why: str = "closed") -> None: ...
+
+
+class BlockingCaller:
+    """Makes calls over one wire, from one thread."""
+
+    def __init__(self, wire: BlockingWire, now_ns: Callable[[], int]) -> None:
+        self.wire, self.now_ns = wire, now_ns
+        self.numbers = itertools.count(1)
+        self.streams: dict[int, deque[Received]] = {}
+        self.busy = 0
+        self.send, self.receive, self.wait = wire.send, wire.receive, wire.wait
+
+    def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
+        """Send a call and block until its reply, which is returned encoded."""
+        number = next(self.numbers)
+        context = current.get()
+        if context is not None or not self.send(0, number, body, method.index):
+            self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
+        self.busy += 1
+        try:
+            while True:
+                if (message := self.receive()) is None:
+                    limit = -1
+                    if context is not None and context.deadline:
+                        limit = max(0, context.deadline - self.now_ns())
+                    if not self.wait(limit):
+                        self.wire.send(Kind.CANCEL, number, b"")
+                        raise DeadlineExceeded(f"{method.name}: no reply before the deadline")
+                    if self.wire.closed is not None:
+                        raise PluginCrashed(f"{method.name}: the connection broke: {self.wire.closed}")
+                    continue
+                if message.call != number:
+                    self.keep(message)
+                    continue
+                content = message.take()
+                if message.kind == 8:
+                    return content
+                self.ended(message.kind, number, content, method, body, context or NO_CONTEXT)
+        except KeyboardInterrupt:
+            self.wire.send(Kind.CANCEL, number, b"")
+            raise
+        finally:
+            self.busy -= 1
+
+    def ended(
+        self, kind: int, number: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext
+    ) -> None:
+        """The call ended otherwise than by a reply: send it again, or raise what that means."""
+        if kind == Kind.NOT_STARTED or (kind == Kind.INTERRUPTED and method.idempotent):
+            self.send_when_room(0, number, body, method, context, True)
+        elif kind == Kind.ERROR:
+            raise decode_fault(content, method.raises)
+        elif kind == Kind.INTERRUPTED:
+            raise PluginCrashed(f"{method.name}: its process died while it ran this call")
+        elif kind == Kind.GONE:
+            raise Unavailable(f"{method.name}: {content.decode(errors='replace')}")
+        else:
+            raise MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+
+    def keep(self, message: Received) -> None:
+        """A message of another call: of an open stream, or of a call that nobody waits for any more."""
+        message.take()
+        if message.call in self.streams:
+            self.streams[message.call].append(message)
+
+    def send_when_room(
+        self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
+    ) -> None:
+        while not self.send(
+            kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
+        ):
+            if self.wire.closed is not None:
+                raise Unavailable(f"{method.name}: {self.wire.closed}")
+            if not wait:
+                raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
+            left = context.deadline - self.now_ns() if context.deadline else -1
+            if context.deadline and left <= 0:
+                raise DeadlineExceeded(f"{method.name}: there was no room before the deadline")
+            self.wire.wait_for_room(left)
+
+    def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
+        """Send a call that has no reply."""
+        self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, current.get() or NO_CONTEXT, wait)
+
+    def stream(
+        self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None = None, wait: bool = False
+    ) -> Iterator[Any]:
+        """The items of a stream, as they come. What `inputs` yields is sent as far as credit allows, between them."""
+        context = current.get() or NO_CONTEXT
+        number = next(self.numbers)
+        waiting = self.streams[number] = deque()
+        credit, consumed, ended = STREAM_CREDIT, 0, False
+        feed = iter(inputs) if inputs is not None else None
+        self.send_when_room(
+            Kind.STREAM if feed is None else Kind.CHANNEL, number, body, method, context, wait
+        )  # fmt: skip
+        try:
+            while True:
+                while feed is not None and credit > 0 and not waiting:
+                    try:
+                        item = next(feed)
+                    except StopIteration:
+                        feed = None
+                        self.send_when_room(Kind.END, number, b"", method, context, True)
+                        break
+                    credit -= 1
+                    self.send_when_room(Kind.ITEM, number, method.encode_input(item), method, context, True)
+                    if (early := self.receive()) is not None:
+                        self.keep(early)
+                while not waiting:
+                    message = self.receive()
+                    if message is not None:
+                        self.keep(message)
+                        continue
+                    limit = max(0, context.deadline - self.now_ns()) if context.deadline else -1
+                    if not self.wait(limit):
+                        raise DeadlineExceeded(f"{method.name}: the stream did not end before the deadline")
+                    if self.wire.closed is not None:
+                        raise PluginCrashed(f"{method.name}: the connection broke: {self.wire.closed}")
+                message = waiting.popleft()
+                if message.kind == Kind.ITEM:
+                    consumed += 1
+                    if consumed >= STREAM_CREDIT // 2:
+                        self.wire.send(Kind.CREDIT, number, b"", 0, 0, 0, 0, consumed)
+                        consumed = 0
+                    yield method.decode_item(message.take())
+                elif message.kind == Kind.CREDIT:
+                    credit += message.credit
+                elif message.kind == Kind.END:
+                    ended = True
+                    return
+                else:
+                    ended = True
+                    if message.kind == Kind.NOT_STARTED:
+                        raise Unavailable(f"{method.name}: it was not started before its server left")
+                    self.ended(message.kind, number, message.take(), _once(method), body, context)
+        finally:
+            del self.streams[number]
+            if not ended and self.wire.closed is None:
+                self.wire.send(Kind.CANCEL, number, b"")
+
+
+def _once(method: RemoteMethod) -> RemoteMethod:
+    """The same method, not to be run again: half a stream can't be taken back."""
+    return RemoteMethod(method.codec.method, method.codec) if not method.idempotent else _Once(method)
+
+
+class _Once(RemoteMethod):
+    def __init__(self, method: RemoteMethod) -> None:
+        super().__init__(method.codec.method, method.codec)
+        self.idempotent = False
+
+
+__all__ = ["RERUNS", "BlockingCaller", "BlockingWire"]

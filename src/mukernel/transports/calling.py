@@ -1,0 +1,351 @@
+"""The caller's side of the protocol, over any wire. It touches neither I/O nor clock but through the wire and the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+from ..contract import (
+    DeadlineExceeded,
+    MukernelError,
+    Overloaded,
+    PluginCrashed,
+    Unavailable,
+    decode_fault,
+)
+from ..kernel.ipc import Kind
+from .context import CallContext, current
+from .contract import Received, Wire
+from .remote import RemoteMethod
+
+STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
+RERUNS = 8  # crashes an idempotent call survives before it is given up
+
+
+class Pending(NamedTuple):
+    """A call that waits for its reply, with what is needed to send it again."""
+
+    future: asyncio.Future[bytes]
+    method: RemoteMethod
+    body: bytes
+    context: CallContext | None
+    reruns: int
+
+
+class Caller:
+    """Makes calls over one wire. Owned by one event loop.
+
+    `wait_for_room`: when the mailbox is full, wait (up to the deadline, if there is one) instead of `Overloaded`.
+    Counts, for the ledger: `accepted` = `replied` + `refused` + len(pending).
+    """
+
+    def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
+        self.wire, self.loop, self.now_ns = wire, loop, now_ns
+        self.pending: dict[int, Pending] = {}
+        self.streams: dict[int, IncomingStream] = {}
+        self.numbers = itertools.count(1)
+        self.new_future = loop.create_future
+        self.refused = self.lost_interest = 0
+        self.when_idle: list[Callable[[], None]] = []
+        wire.receiver = self.drain
+        wire.on_closed = self.closed
+
+    @property
+    def busy(self) -> int:
+        """Calls and streams under way."""
+        return len(self.pending) + len(self.streams)
+
+    async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
+        """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
+        context = current.get()
+        if context is not None:
+            return await self.call_within(context, method, body, wait_for_room)
+        number = next(self.numbers)
+        future = self.new_future()
+        if self.wire.outbox or not self.wire.send(0, number, body, method.index):
+            return await self.call_within(CallContext(), method, body, wait_for_room)
+        self.pending[number] = Pending(future, method, body, None, 0)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self.forget(number)
+            raise
+
+    async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
+        """As `call`, at a priority, with a deadline or a trace, or where the mailbox is full."""
+        timer = None
+        number = next(self.numbers)
+        future = self.new_future()
+        if context.deadline:
+            left = (context.deadline - self.now_ns()) / 1e9
+            if left <= 0:
+                raise DeadlineExceeded(f"{method.name}: the deadline had passed before the call was sent")
+            timer = self.loop.call_later(left, self.expire, number, future, method)
+        try:
+            await self.send_when_room(Kind.CALL, number, body, method, context, wait, future)
+            if not future.done():
+                self.pending[number] = Pending(future, method, body, context, 0)
+            return await future
+        except asyncio.CancelledError:
+            self.forget(number)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def send_when_room(
+        self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool,
+        abandoned: asyncio.Future[bytes] | None = None,
+    ) -> None:  # fmt: skip
+        while True:
+            if self.wire.closed is not None:
+                raise Unavailable(f"{method.name}: {self.wire.closed}")
+            if abandoned is not None and abandoned.done():
+                return
+            try:
+                if not self.wire.outbox and self.wire.send(
+                    kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0,
+                    context.trace,
+                ):  # fmt: skip
+                    return
+            except ValueError as error:
+                raise Overloaded(f"{method.name}: {error}") from None
+            if not wait:
+                raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
+            room: asyncio.Future[None] = self.loop.create_future()
+
+            def wake(room: asyncio.Future[None] = room) -> None:
+                if not room.done():
+                    room.set_result(None)
+
+            self.wire.when_room.append(wake)
+            self.wire.want_room()
+            if abandoned is None:
+                await room
+            else:
+                await asyncio.wait((room, abandoned), return_when=asyncio.FIRST_COMPLETED)
+
+    async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
+        """Send a call that has no reply. It is accepted, or Overloaded is raised."""
+        context = current.get() or CallContext()
+        await self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, context, wait)
+
+    def stream(
+        self, method: RemoteMethod, body: bytes, inputs: AsyncIterator[Any] | None = None, wait: bool = False
+    ) -> IncomingStream:
+        """Open a stream; with `inputs`, a channel."""
+        return IncomingStream(self, method, body, inputs, wait)
+
+    def expire(self, number: int, future: asyncio.Future[bytes], method: RemoteMethod) -> None:
+        if not future.done():
+            self.forget(number)
+            future.set_exception(DeadlineExceeded(f"{method.name}: no reply before the deadline"))
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this call any more: tell the server."""
+        if self.pending.pop(number, None) is not None:
+            self.lost_interest += 1
+            self.wire.post(Kind.CANCEL, number, b"")
+            self.check_idle()
+
+    def check_idle(self) -> None:
+        if self.when_idle and not self.busy:
+            callbacks, self.when_idle = self.when_idle, []
+            for callback in callbacks:
+                callback()
+
+    def drain(self, wire: Wire) -> None:
+        """Take every message that has arrived."""
+        pending, peek = self.pending, wire.peek
+        while (message := peek()) is not None:
+            kind = message.kind
+            body = message.take()
+            if kind == 8:
+                call = pending.pop(message.call, None)
+                if call is not None and not call.future.done():
+                    call.future.set_result(body)
+            elif kind == Kind.ITEM or kind == Kind.END or kind == Kind.CREDIT:
+                stream = self.streams.get(message.call)
+                if stream is not None:
+                    stream.received(kind, body, message.credit)
+            else:
+                self.ended(message, body)
+        if self.when_idle:
+            self.check_idle()
+
+    def ended(self, message: Received, body: bytes) -> None:
+        """A call has ended otherwise than by a reply."""
+        number, kind = message.call, message.kind
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.failed(self.reason(kind, stream.method, body))
+            return
+        call = self.pending.pop(number, None)
+        if call is None or call.future.done():
+            return
+        again = kind == Kind.NOT_STARTED or (
+            kind == Kind.INTERRUPTED and call.method.idempotent and call.reruns < RERUNS
+        )
+        if again:
+            context = call.context or CallContext()
+            self.pending[number] = call._replace(reruns=call.reruns + 1)
+            self.wire.post(
+                Kind.CALL, number, call.body, call.method.index, 0, context.priority, context.deadline, 0, 0,
+                context.trace,
+            )  # fmt: skip
+            return
+        if kind != Kind.ERROR:
+            self.refused += 1
+        call.future.set_exception(self.reason(kind, call.method, body))
+
+    def reason(self, kind: int, method: RemoteMethod, body: bytes) -> BaseException:
+        """The exception that a message other than a reply stands for."""
+        if kind == Kind.ERROR:
+            return decode_fault(body, method.raises)
+        if kind == Kind.INTERRUPTED:
+            return PluginCrashed(
+                f"{method.name}: its process died while it ran this call; it is not run again, since it is not "
+                "declared @idempotent" if not method.idempotent else f"{method.name}: its process died {RERUNS} times"
+            )  # fmt: skip
+        if kind == Kind.GONE:
+            return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
+        return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+
+    def closed(self, wire: Wire, why: str) -> None:
+        """The wire broke: no reply can come."""
+        for call in list(self.pending.values()):
+            if not call.future.done():
+                self.refused += 1
+                call.future.set_exception(PluginCrashed(f"{call.method.name}: the connection broke: {why}"))
+        self.pending.clear()
+        for stream in list(self.streams.values()):
+            stream.failed(PluginCrashed(f"{stream.method.name}: the connection broke: {why}"))
+        for wake in list(wire.when_room):
+            wake()
+        self.check_idle()
+
+
+class IncomingStream(AsyncIterator[Any]):
+    """The items of one stream as its caller reads them; credit flows back as they are consumed."""
+
+    def __init__(
+        self, caller: Caller, method: RemoteMethod, body: bytes, inputs: AsyncIterator[Any] | None, wait: bool
+    ) -> None:
+        self.caller, self.method, self.body, self.inputs, self.wait = caller, method, body, inputs, wait
+        self.context = current.get() or CallContext()
+        self.number = 0
+        self.items: deque[bytes] = deque()
+        self.waiter: asyncio.Future[None] | None = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.consumed = 0
+        self.input_credit = STREAM_CREDIT
+        self.input_waiter: asyncio.Future[None] | None = None
+        self.feeder: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def __aiter__(self) -> IncomingStream:
+        return self
+
+    async def open(self) -> None:
+        caller = self.caller
+        self.number = next(caller.numbers)
+        if self.context.deadline:
+            left = (self.context.deadline - caller.now_ns()) / 1e9
+            late = DeadlineExceeded(f"{self.method.name}: the stream did not end before the deadline")
+            if left <= 0:
+                raise late
+            self.timer = caller.loop.call_later(left, self.abandon, late)
+        kind = Kind.CHANNEL if self.inputs is not None else Kind.STREAM
+        caller.streams[self.number] = self
+        try:
+            await caller.send_when_room(kind, self.number, self.body, self.method, self.context, self.wait)
+        except BaseException:
+            self.close()
+            raise
+        if self.inputs is not None:
+            self.feeder = caller.loop.create_task(self.feed(self.inputs))
+
+    async def __anext__(self) -> Any:
+        if not self.number and not self.done:
+            await self.open()
+        while not self.items:
+            if self.error is not None:
+                error, self.error = self.error, None
+                raise error
+            if self.done:
+                raise StopAsyncIteration
+            self.waiter = self.caller.loop.create_future()
+            try:
+                await self.waiter
+            except asyncio.CancelledError:
+                self.abandon()
+                raise
+        item = self.items.popleft()
+        self.consumed += 1
+        if self.consumed >= STREAM_CREDIT // 2 and not self.done:
+            self.caller.wire.post(Kind.CREDIT, self.number, b"", 0, 0, 0, 0, self.consumed)
+            self.consumed = 0
+        return self.method.decode_item(item)
+
+    def received(self, kind: int, body: bytes, credit: int) -> None:
+        if kind == Kind.CREDIT:
+            self.input_credit += credit
+            if self.input_waiter is not None and not self.input_waiter.done():
+                self.input_waiter.set_result(None)
+            return
+        if kind == Kind.ITEM:
+            self.items.append(body)
+        else:
+            self.close()
+        self.wake()
+
+    def failed(self, error: BaseException) -> None:
+        self.error = error
+        self.close()
+        self.wake()
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    def abandon(self, error: BaseException | None = None) -> None:
+        """Stop reading: the server is told."""
+        if not self.done:
+            if self.number:
+                self.caller.wire.post(Kind.CANCEL, self.number, b"")
+            self.error = error
+            self.close()
+            self.wake()
+
+    async def aclose(self) -> None:
+        self.abandon()
+        self.items.clear()
+
+    def close(self) -> None:
+        self.done = True
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.feeder is not None and self.feeder is not asyncio.current_task(self.caller.loop):
+            self.feeder.cancel()
+        self.caller.streams.pop(self.number, None)
+        self.caller.check_idle()
+
+    async def feed(self, inputs: AsyncIterator[Any]) -> None:
+        """Send what the caller's own iterator yields, on credit."""
+        try:
+            async for value in inputs:
+                while self.input_credit <= 0:
+                    self.input_waiter = self.caller.loop.create_future()
+                    await self.input_waiter
+                self.input_credit -= 1
+                self.caller.wire.post(Kind.ITEM, self.number, self.method.encode_input(value))
+            self.caller.wire.post(Kind.END, self.number, b"")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.caller.wire.post(Kind.CANCEL, self.number, b"")
+            self.failed(error)

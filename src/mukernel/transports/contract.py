@@ -1,0 +1,109 @@
+"""The contract of a transport: what every wire does, whatever carries it.
+
+A wire moves messages between one caller and one server, whole and in order, or says that it can't. It knows nothing of
+calls, streams or errors: `calling.Caller` and `serving.Server` are the two sides of that protocol, over any wire. What a
+wire must do is held by one conformance suite that runs unchanged over each of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Received(Protocol):
+    """A message as a wire delivers it; `ring.Message` and `ipc.Message` are both such."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def flags(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def interface(self) -> int: ...
+    @property
+    def method(self) -> int: ...
+    @property
+    def credit(self) -> int: ...
+    @property
+    def call(self) -> int: ...
+    @property
+    def deadline(self) -> int: ...
+    @property
+    def trace_high(self) -> int: ...
+    @property
+    def trace_low(self) -> int: ...
+    @property
+    def span(self) -> int: ...
+    def take(self) -> bytes: ...
+    def finished(self, refused: bool = False) -> None: ...
+
+
+class Wire(ABC):
+    """One end of a connection that moves messages.
+
+    `look_ahead`: a message may be looked at without taking it out of the mailbox, so that a server can choose the most
+    urgent. Where it is False, a server only looks when it can start what it finds.
+    """
+
+    look_ahead = True
+    saturated = False  # as many calls are in flight as the wire can account for
+
+    def __init__(self) -> None:
+        self.outbox: deque[tuple[Any, ...]] = deque()
+        self.when_room: deque[Callable[[], None]] = deque()
+        self.receiver: Callable[[Wire], None] = lambda wire: None
+        self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
+        self.closed: str | None = None
+        self.number = 0  # of the channel, where a kernel numbers it
+
+    @abstractmethod
+    def send(
+        self, kind: int, call: int, body: Any, method: int = 0, interface: int = 0, priority: int = 0,
+        deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, /,
+    ) -> bool:  # fmt: skip
+        """Put one message in; False when there is no room for it now. Raises ValueError for a body that is too large."""
+
+    @abstractmethod
+    def peek(self) -> Received | None:
+        """The next message that was not looked at yet, or None. Raises `Garbage`-like errors as ConnectionError."""
+
+    def post(self, *message: Any) -> None:
+        """Send, or keep it in order until there is room: for what may not be refused (replies, credit, cancellation)."""
+        if self.closed is not None:
+            return
+        if self.outbox or not self.send(*message):
+            self.outbox.append(message)
+            self.want_room()
+
+    def flush(self) -> bool:
+        """Send what waits in the outbox, then wake who waits for room; True when nothing is left waiting."""
+        while self.outbox:
+            if not self.send(*self.outbox[0]):
+                self.want_room()
+                return False
+            self.outbox.popleft()
+        for _ in range(len(self.when_room)):
+            self.when_room.popleft()()
+        if self.when_room:
+            self.want_room()
+        return not self.when_room
+
+    @abstractmethod
+    def want_room(self) -> None:
+        """Ask to be flushed when the other side has made room."""
+
+    def close(self, why: str = "closed") -> None:
+        """Close this end; told once to `on_closed`."""
+        if self.closed is None:
+            self.closed = why
+            self.outbox.clear()
+            self.release()
+            self.on_closed(self, why)
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give back what the wire holds; called once, by `close`."""

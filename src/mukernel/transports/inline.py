@@ -1,0 +1,168 @@
+"""The inline transport: a method of the instance itself, counted and redirected only where a swap will need that.
+
+An instance that hands over no state and has nothing to stop is called directly: its own bound methods stand in the proxy.
+Any other is called through `InlineMethod`s, which know when it is drained and hold calls back while it is replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+try:
+    from .tracked import InFlight, InlineMethod
+except ImportError:  # not compiled here: the same, slower
+
+    class InFlight:  # type: ignore[no-redef]
+        """Counts the inline calls of one instance that are under way."""
+
+        def __init__(self) -> None:
+            self.running = self.calls = 0
+            self.when_idle: Callable[[], None] | None = None
+
+        def leave(self) -> None:
+            self.running -= 1
+            if not self.running and self.when_idle is not None:
+                callback, self.when_idle = self.when_idle, None
+                callback()
+
+    class InlineMethod:  # type: ignore[no-redef]
+        """Calls `target`; while `closed` is set, a coroutine waits in `closed(self, coroutine)` first."""
+
+        def __init__(self, target: Any, in_flight: InFlight, name: str = "", documentation: str = "") -> None:
+            self.target, self.in_flight, self.closed = target, in_flight, None
+            self.__name__, self.__doc__ = name, documentation
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            result = self.target(*args, **kwargs)
+            return self.counted(result) if asyncio.iscoroutine(result) else result
+
+        async def counted(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+            if self.closed is not None:
+                return await self.closed(self, coroutine)
+            in_flight = self.in_flight
+            in_flight.running += 1
+            in_flight.calls += 1
+            try:
+                return await coroutine
+            finally:
+                in_flight.leave()
+
+
+def arguments_of(coroutine: Any, plugin: object) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that a coroutine was made with, `plugin` itself left out. It must not have run yet; it is closed."""
+    values, code = coroutine.cr_frame.f_locals, coroutine.cr_code
+    names = list(code.co_varnames)
+    positional = [values[name] for name in names[: code.co_argcount]]
+    rest = names[code.co_argcount :]
+    keywords = {name: values[name] for name in rest[: code.co_kwonlyargcount]}
+    rest = rest[code.co_kwonlyargcount :]
+    if code.co_flags & inspect.CO_VARARGS:
+        positional += values[rest.pop(0)]
+    if code.co_flags & inspect.CO_VARKEYWORDS:
+        keywords.update(values[rest.pop(0)])
+    coroutine.close()
+    return positional[1:] if positional and positional[0] is plugin else positional, keywords
+
+
+def awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A `def` method that its interface declares `async def`: it runs at once, and can be awaited."""
+
+    async def method(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return method
+
+
+def counted_stream(function: Callable[..., Any], in_flight: InFlight) -> Callable[..., Any]:
+    """A stream counts as a call under way from its first item to its end."""
+
+    async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        in_flight.running += 1
+        in_flight.calls += 1
+        items = function(*args, **kwargs)
+        try:
+            if hasattr(items, "__aiter__"):
+                async for item in items:
+                    yield item
+            else:
+                for item in items:
+                    yield item
+        finally:
+            try:
+                if hasattr(items, "aclose"):
+                    await items.aclose()
+            finally:
+                leave(in_flight)
+
+    return stream
+
+
+def leave(in_flight: InFlight) -> None:
+    """One call less is under way."""
+    in_flight.running -= 1
+    if not in_flight.running and in_flight.when_idle is not None:
+        callback, in_flight.when_idle = in_flight.when_idle, None
+        callback()
+
+
+def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A blocking form of an inline method, for threads other than the loop's own: it runs on the loop."""
+
+    async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        return await result if inspect.isawaitable(result) else result
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return wait_on_loop(loop, run(args, kwargs))
+
+    return method
+
+
+def iterate_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+    """A blocking form of an inline stream: every item is computed on the loop."""
+
+    def method(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        async def begin() -> Any:
+            return aiter(function(*args, **kwargs))
+
+        async def step() -> tuple[bool, Any]:
+            try:
+                return True, await anext(items)
+            except StopAsyncIteration:
+                return False, None
+
+        items = wait_on_loop(loop, begin())
+        try:
+            while True:
+                more, item = wait_on_loop(loop, step())
+                if not more:
+                    return
+                yield item
+        finally:
+            if hasattr(items, "aclose"):
+                wait_on_loop(loop, items.aclose())
+
+    return method
+
+
+def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
+    """Block this thread until the loop has run `work`. Raises RuntimeError on the loop's own thread."""
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:
+        here = None
+    if here is loop:
+        work.close()
+        raise RuntimeError(
+            "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
+            "await it, or call from another thread"
+        )
+    future = asyncio.run_coroutine_threadsafe(work, loop)
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        future.cancel()
+        raise

@@ -1,0 +1,197 @@
+"""The ring transport: shared memory, polled by the event loop between its system calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+from collections.abc import Callable
+from typing import Any
+
+from ..kernel import ipc
+from ..kernel.ipc import ring
+from .contract import Received, Wire
+
+
+class RingWire(Wire):
+    """One end of a channel in shared memory.
+
+    `side`: "caller" or "server". `memory`, `peer_bell`: descriptors, owned by the wire from here on.
+    `predecessor` tells a server that another one may have died at this end.
+    """
+
+    def __init__(self, poller: Poller, memory: int, peer_bell: int, side: str, bound: int = 1024) -> None:
+        super().__init__()
+        self.poller, self.peer_bell = poller, peer_bell
+        self.mapping = ring.Mapping(memory)
+        sends, receives = (0, 1) if side == "caller" else (1, 0)
+        self.right_to_send = ring.Sender(self.mapping, sends, peer_bell, bound)
+        self.right_to_receive = ring.Receiver(self.mapping, receives, peer_bell, table=side == "server", owner=self)
+        self.send = self.right_to_send.send  # type: ignore[method-assign]
+        self.next_message = self.right_to_receive.peek
+        self.listening = False
+
+    def send(self, *message: Any) -> bool:  # replaced by the ring's own in the constructor: one call less
+        raise AssertionError
+
+    def peek(self) -> Received | None:
+        try:
+            return self.next_message()
+        except ring.Garbage as garbage:
+            self.close(str(garbage))
+            return None
+
+    def interrupted(self) -> list[tuple[int, int, int]]:
+        """Calls that a predecessor was running when it died: (call, interface, method)."""
+        return self.right_to_receive.interrupted()
+
+    @property
+    def saturated(self) -> bool:
+        """As many calls are in flight as the channel can account for."""
+        return self.right_to_receive.full_table
+
+    def ledger(self) -> tuple[int, int, int, int]:
+        return self.mapping.ledger()
+
+    def listen(self) -> None:
+        """Begin to receive."""
+        if not self.listening and self.closed is None:
+            self.listening = True
+            self.poller.waiter.add(self.right_to_receive)
+
+    def stop_listening(self) -> None:
+        if self.listening:
+            self.listening = False
+            self.poller.waiter.remove(self.right_to_receive)
+
+    def want_room(self) -> None:
+        self.poller.starving.add(self)
+        if self.right_to_send.want_room():
+            self.poller.loop.call_soon(self.poller.flush)
+
+    def release(self) -> None:
+        self.stop_listening()
+        self.poller.starving.discard(self)
+        os.close(self.peer_bell)
+
+
+class BlockingRingWire:
+    """A caller's end of a channel in shared memory that one thread owns, with a waiter of its own."""
+
+    def __init__(self, waiter: Any, memory: int, peer_bell: int, bound: int = 1024) -> None:
+        self.peer_bell, self.closed = peer_bell, None
+        self.mapping, self.waiter = ring.Mapping(memory), waiter
+        self.right_to_send = ring.Sender(self.mapping, 0, peer_bell, bound)
+        self.right_to_receive = ring.Receiver(self.mapping, 1, peer_bell)
+        self.waiter.add(self.right_to_receive)
+        self.send, self.receive, self.wait = self.right_to_send.send, self.right_to_receive.receive, waiter.wait
+
+    def wait_for_room(self, limit: int) -> None:
+        if not self.right_to_send.want_room():
+            self.waiter.wait_for_bell(limit)
+
+    def close(self, why: str = "closed") -> None:
+        if self.closed is None:
+            self.closed = why
+            self.waiter.remove(self.right_to_receive)
+            os.close(self.peer_bell)
+
+
+class Poller:
+    """Joins rings to an asyncio event loop.
+
+    On asyncio's own loops it stands between the loop and its selector, so that a ring is answered without a system call;
+    on others (uvloop) it listens to the bell. `bells`: ports whose bell this process answers, besides its own.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.waiter = ring.Waiter()
+        self.starving: set[RingWire] = set()
+        self.bells: set[int] = set()
+        self.after: list[Callable[[], None]] = []
+        self.selector: PollingSelector | None = None
+        inner = getattr(loop, "_selector", None)
+        if isinstance(inner, selectors.BaseSelector):
+            self.selector = PollingSelector(inner, self)
+            loop._selector = self.selector  # type: ignore[attr-defined]
+        self.answer(self.waiter.bell)
+
+    def answer(self, bell: int) -> None:
+        """Answer the bell of a port from now on."""
+        self.bells.add(bell)
+        self.loop.add_reader(bell, self.rung, bell)
+        if self.selector is None:
+            self.loop.call_soon(self.rung, bell)
+
+    def ignore(self, bell: int) -> None:
+        self.bells.discard(bell)
+        self.loop.remove_reader(bell)
+
+    def rung(self, bell: int) -> None:
+        ring.hush(bell)
+        self.waiter.disarm(True)
+        self.flush()
+        self.work()
+        if self.selector is None:
+            while not self.waiter.arm():
+                self.work()
+
+    def flush(self) -> None:
+        for wire in list(self.starving):
+            self.starving.discard(wire)
+            wire.flush()
+
+    def work(self) -> bool:
+        """Hand what has arrived to its owners; False when there was nothing."""
+        ready = self.waiter.ready()
+        if ready is None:
+            return False
+        for receiver in ready:
+            wire = receiver.owner
+            wire.receiver(wire)
+        for callback in self.after:
+            callback()
+        if self.starving:
+            self.flush()
+        return True
+
+    def close(self) -> None:
+        for bell in list(self.bells):
+            self.ignore(bell)
+        if self.selector is not None:
+            self.loop._selector = self.selector.inner  # type: ignore[attr-defined]
+
+
+class PollingSelector:
+    """A selector that looks into the rings before it asks the system."""
+
+    def __init__(self, inner: selectors.BaseSelector, poller: Poller) -> None:
+        self.inner, self.poller = inner, poller
+        self.turns = 0
+        self.register, self.unregister, self.modify = inner.register, inner.unregister, inner.modify
+        self.get_key, self.get_map, self.close = inner.get_key, inner.get_map, inner.close
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        poller, waiter = self.poller, self.poller.waiter
+        loop_has_work = poller.loop._ready  # type: ignore[attr-defined]
+        while poller.work():
+            self.turns += 1
+            if loop_has_work or not self.turns & 63:
+                return self.inner.select(0) if not self.turns & 15 else []
+        if timeout is not None and timeout <= 0:
+            return self.inner.select(0)
+        limit = -1 if timeout is None else int(timeout * 1e9)
+        if waiter.spin(limit):
+            poller.work()
+            return []
+        if not waiter.arm():
+            poller.work()
+            return []
+        events = self.inner.select(timeout)
+        waiter.disarm(False)
+        poller.work()
+        return events
+
+
+__all__ = ["Poller", "PollingSelector", "RingWire", "ipc"]

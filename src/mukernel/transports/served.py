@@ -1,0 +1,63 @@
+"""What a server knows of a method that it serves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from ..contract import Contract, Description, Method, MethodCodec, Model
+
+
+class ServedMethod:
+    """A method of an instance, ready to be run for a message.
+
+    `asynchronous`: may interleave with others. `runs_here`: a `def` that runs on the loop's thread. `in_pool`: a `def`
+    that runs in a thread. `streams`: its items go back one by one.
+    """
+
+    __slots__ = (
+        "asynchronous", "codec", "decode", "decode_input", "encode", "encode_item", "function", "in_pool",
+        "is_channel", "name", "raises", "runs_here", "streams",
+    )  # fmt: skip
+
+    def __init__(self, method: Method, codec: MethodCodec, function: Callable[..., Any], threads: int = 0) -> None:
+        self.name, self.raises, self.codec = method.qualified, method.raises, codec
+        self.function = function
+        self.is_channel = method.model is Model.CHANNEL
+        if any(parameter.keyword_only for parameter in method.parameters):
+            self.function = lambda *arguments: codec.binding.call(function, arguments)
+        self.streams = method.model in (Model.STREAM, Model.CHANNEL)
+        plain = not self.streams and not inspect.iscoroutinefunction(inspect.unwrap(function))
+        self.asynchronous = not plain
+        self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0
+        self.decode: Callable[[bytes], Sequence[Any]] = codec.decode_arguments
+        self.encode: Callable[[Any], bytes] = codec.encode_result
+        self.encode_item, self.decode_input = codec.encode_item, codec.decode_input
+
+
+def methods_for(caller: Description, contract: Contract, served: dict[str, ServedMethod]) -> list[ServedMethod]:
+    """The table by which one caller's messages are served: its own numbers, our methods.
+
+    Where the contracts are equal, the values are read as they lie; else each method reads its caller's order of
+    parameters and matches them by name.
+    """
+    if caller.hash == contract.hash:
+        return [served[method.name] for method in contract.methods.values()]
+    return [translated(served[method.name], [each.name for each in method.parameters]) for method in caller.methods]
+
+
+def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
+    codec = method.codec
+
+    def decode(body: bytes) -> Sequence[Any]:
+        values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(body)
+        return codec.decode_arguments(msgspec.msgpack.encode(dict(zip(names, values, strict=False))), named=True)
+
+    other = object.__new__(ServedMethod)
+    for name in ServedMethod.__slots__:
+        setattr(other, name, getattr(method, name))
+    other.decode = decode
+    return other

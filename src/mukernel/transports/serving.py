@@ -1,0 +1,399 @@
+"""The server's side of the protocol: takes calls from any number of wires and runs them, most urgent first.
+
+An `async def` method interleaves with others, up to `concurrency`; a `def` method runs by itself on the loop's thread, one
+call at a time, as in an actor; with `threads` it runs in a pool of that many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+from ..contract import ContractError, DeadlineExceeded, encode_fault
+from ..kernel.ipc import Kind
+from ..kernel.scheduler import RunQueue, Slots
+from .calling import STREAM_CREDIT
+from .context import CallContext, current
+from .contract import Received, Wire
+from .served import ServedMethod
+
+BURST_NS = 5_000_000  # how long synchronous calls may keep the loop before its other work gets a turn
+EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+class Running:
+    """One call that is being run: where its reply goes, and what belongs to it."""
+
+    __slots__ = ("cancelled", "context", "credit", "inputs", "message", "method", "more_credit", "task", "timer", "wire")
+
+    def __init__(self, wire: Wire, message: Received, method: ServedMethod) -> None:
+        self.wire, self.message, self.method = wire, message, method
+        self.task: asyncio.Task[None] | None = None
+        self.context: CallContext | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.inputs: InputStream | None = None
+        self.credit = message.credit
+        self.more_credit: asyncio.Future[None] | None = None
+        self.cancelled = False
+
+
+class Server:
+    """Serves one instance.
+
+    `paused`: calls are looked at but none is started; streams under way go on. `bound`: calls that may wait here (beyond
+    it they stay in their callers' mailboxes).
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int], *,
+        concurrency: int | None = None, threads: int = 0, bound: int = 100_000,
+    ) -> None:  # fmt: skip
+        self.loop, self.now_ns = loop, now_ns
+        self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
+        self.slots = Slots(concurrency)
+        self.limited = concurrency is not None
+        self.pool = ThreadPoolExecutor(threads, "mukernel-method") if threads else None
+        self.threads = threads
+        self.in_pool = 0
+        self.paused = True
+        self.tables: dict[Wire, Sequence[ServedMethod]] = {}  # the methods by number, for each wire
+        self.running: dict[tuple[Wire, int], Running] = {}
+        self.when_drained: list[Callable[[], None]] = []
+        self.calls = 0  # started since it was made
+        self.in_method = False
+        self.continuing = False
+
+    # -- wires ------------------------------------------------------------------------------------------------
+
+    def attach(self, wire: Wire, methods: Sequence[ServedMethod]) -> None:
+        """Serve the calls that come by `wire`, too; `methods` by the numbers that its caller knows."""
+        self.tables[wire] = methods
+        wire.receiver = self.pump
+        wire.on_closed = self.detached
+
+    def detached(self, wire: Wire, why: str) -> None:
+        """The caller is gone: nobody wants its calls any more."""
+        self.tables.pop(wire, None)
+        for key, call in list(self.running.items()):
+            if key[0] is wire:
+                self.cancel(call)
+
+    # -- taking -----------------------------------------------------------------------------------------------
+
+    def pump(self, wire: Wire) -> None:
+        """Look at every message that has arrived by `wire`; start what may start."""
+        queue = self.queue
+        peek = wire.peek
+        while wire.look_ahead or not (self.paused or queue or self.slots.full):
+            message = peek()
+            if message is None:
+                break
+            kind = message.kind
+            if kind >= 4:
+                self.control(wire, message)
+            else:
+                method = self.method_of(wire, message)
+                if method is None:
+                    continue
+                direct = method.asynchronous and not self.limited and not self.paused and not queue
+                if direct and not wire.saturated:
+                    self.start(wire, message, method)
+                elif not queue.push(
+                    (wire, message, method), caller=id(wire), priority=message.priority,
+                    deadline_ns=message.deadline, token=(wire, message.call),
+                ):  # fmt: skip
+                    self.refuse(wire, message, b"")
+        if queue and not self.paused:
+            self.run_queue()
+
+    def method_of(self, wire: Wire, message: Received) -> ServedMethod | None:
+        try:
+            return self.tables[wire][message.method]
+        except IndexError:
+            message.take()
+            error = ContractError(f"there is no method of number {message.method} in the contract of this channel")
+            self.answer(wire, message, Kind.ERROR, encode_fault(error, ()), refused=True)
+            return None
+
+    def run_queue(self) -> None:
+        """Start what waits, most urgent first, as far as limits allow."""
+        if self.in_method or self.paused:
+            return
+        queue = self.queue
+        began = self.now_ns()
+        while queue and not self.paused:
+            if self.slots.full:
+                for call in self.slots.inherit(queue.highest()):
+                    call.context.priority = self.slots.effective(call)
+                return
+            wire, message, method = queue.first()
+            if wire.closed is not None:  # its caller is gone
+                queue.pop()
+                continue
+            if wire.saturated:
+                return
+            if method.in_pool and self.in_pool >= self.threads:
+                return
+            queue.pop()
+            self.start(wire, message, method)
+            if queue and not method.asynchronous and self.now_ns() - began > BURST_NS:
+                if not self.continuing:
+                    self.continuing = True
+                    self.loop.call_soon(self.go_on)
+                return
+
+    def go_on(self) -> None:
+        self.continuing = False
+        self.run_queue()
+
+    def control(self, wire: Wire, message: Received) -> None:
+        body = message.take()
+        kind = message.kind
+        call = self.running.get((wire, message.call))
+        if kind == Kind.CANCEL:
+            if call is not None:
+                self.cancel(call)
+            else:
+                waiting = self.queue.remove((wire, message.call))
+                if waiting is not None:
+                    waiting[1].take()
+                    waiting[1].finished(True)
+        elif call is not None:
+            if kind == Kind.CREDIT:
+                call.credit += message.credit
+                if call.more_credit is not None and not call.more_credit.done():
+                    call.more_credit.set_result(None)
+            elif call.inputs is not None:
+                call.inputs.received(kind, body)
+
+    def cancel(self, call: Running) -> None:
+        call.cancelled = True
+        if call.task is not None:
+            call.task.cancel()
+
+    # -- running ----------------------------------------------------------------------------------------------
+
+    def start(self, wire: Wire, message: Received, method: ServedMethod) -> None:
+        body = message.take()
+        self.calls += 1
+        context = None
+        if message.deadline or message.priority or message.trace_high or message.trace_low:
+            if message.deadline and self.now_ns() > message.deadline:
+                late = DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started")
+                self.answer(wire, message, Kind.ERROR, encode_fault(late, ()), refused=True)
+                return
+            trace = (message.trace_high, message.trace_low, message.span)
+            context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
+        try:
+            arguments = method.decode(body)
+        except ContractError as error:
+            self.answer(wire, message, Kind.ERROR, encode_fault(error, ()), refused=True)
+            return
+        if method.runs_here:
+            self.run_here(wire, message, method, arguments, context)
+            return
+        call = Running(wire, message, method)
+        if self.limited:  # what a waiter lends it is written into its context
+            context = context or CallContext()
+            self.slots.enter(call, message.priority)
+        call.context = context
+        self.running[wire, message.call] = call
+        if method.in_pool:
+            self.in_pool += 1
+        if context is not None and context.deadline:
+            left = (context.deadline - self.now_ns()) / 1e9
+            call.timer = self.loop.call_later(left, self.cancel, call)
+        if method.is_channel:
+            call.inputs = InputStream(call, self.loop, method.decode_input)
+        work = self.run_stream(call, arguments) if method.streams else self.run(call, arguments)
+        call.task = asyncio.Task(work, loop=self.loop, **EAGER)
+        if call.cancelled:
+            call.task.cancel()
+
+    def run_here(
+        self, wire: Wire, message: Received, method: ServedMethod, arguments: Sequence[Any], context: CallContext | None
+    ) -> None:
+        """A `def` method: on this thread, by itself."""
+        token = current.set(context) if context is not None else None
+        self.in_method = True
+        try:
+            reply, kind = method.encode(method.function(*arguments)), 8
+        except BaseException as error:
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise
+            reply, kind = encode_fault(error, method.raises), 9
+        finally:
+            self.in_method = False
+            if token is not None:
+                current.reset(token)
+        if message.kind != 1:
+            if wire.outbox or not wire.send(kind, message.call, reply):
+                wire.post(kind, message.call, reply)
+            message.finished()
+        if self.when_drained:
+            self.check_drained()
+
+    async def run(self, call: Running, arguments: Sequence[Any]) -> None:
+        method = call.method
+        try:
+            if call.context is not None:
+                current.set(call.context)
+            if method.in_pool:
+                result = await self.run_in_pool(call, arguments)
+            else:
+                result = await method.function(*arguments)
+            reply, kind = method.encode(result), 8
+        except BaseException as error:
+            reply, kind = self.failure(call, error), 9
+        self.done(call, kind, reply)
+
+    async def run_in_pool(self, call: Running, arguments: Sequence[Any]) -> Any:
+        context = copy_context()
+        assert self.pool is not None
+        future = self.pool.submit(context.run, call.method.function, *arguments)
+        try:
+            return await asyncio.wrap_future(future, loop=self.loop)
+        finally:
+            if future.cancel() or future.done():
+                self.in_pool -= 1
+            else:  # a thread can't be cancelled: its place is free when it is done
+                future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.left_pool))
+
+    def left_pool(self) -> None:
+        self.in_pool -= 1
+        self.run_queue()
+
+    async def run_stream(self, call: Running, arguments: Sequence[Any]) -> None:
+        method, wire, number = call.method, call.wire, call.message.call
+        try:
+            if call.context is not None:
+                current.set(call.context)
+            items = method.codec.binding.call(method.function, arguments, call.inputs)
+            try:
+                async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
+                    body = method.encode_item(item)
+                    while call.credit <= 0:
+                        call.more_credit = self.loop.create_future()
+                        await call.more_credit
+                    call.credit -= 1
+                    wire.post(4, number, body)
+            finally:
+                close = getattr(items, "aclose", None)
+                if close is not None:
+                    await close()
+            reply, kind = b"", int(Kind.END)
+        except BaseException as error:
+            reply, kind = self.failure(call, error), 9
+        self.done(call, kind, reply)
+
+    def failure(self, call: Running, error: BaseException) -> bytes:
+        if isinstance(error, asyncio.CancelledError) and call.context is not None and call.context.deadline:
+            error = DeadlineExceeded(f"{call.method.name}: cancelled at its deadline")
+        return encode_fault(error, call.method.raises)
+
+    def done(self, call: Running, kind: int, reply: bytes) -> None:
+        if call.timer is not None:
+            call.timer.cancel()
+        self.running.pop((call.wire, call.message.call), None)
+        if self.limited:
+            self.slots.leave(call)
+        if call.wire.closed is None:
+            self.answer(call.wire, call.message, kind, reply, refused=call.cancelled)
+        if self.queue and not self.paused:
+            self.run_queue()
+        elif not self.paused and self.limited:
+            self.look_again()
+        if self.when_drained:
+            self.check_drained()
+
+    def look_again(self) -> None:
+        """A place is free: wires that can't look ahead may have kept something back."""
+        for wire in list(self.tables):
+            if not wire.look_ahead:
+                self.pump(wire)
+
+    def answer(self, wire: Wire, message: Received, kind: int, reply: bytes, *, refused: bool = False) -> None:
+        if message.kind != 1:
+            wire.post(kind, message.call, reply)
+        message.finished(refused)
+
+    def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
+        """Refuse a call that was not started."""
+        message.take()
+        self.answer(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
+
+    # -- pausing ----------------------------------------------------------------------------------------------
+
+    def pause(self, when_drained: Callable[[], None]) -> None:
+        """Start nothing more; call back when what was started has ended. What waits stays in the mailboxes."""
+        self.paused = True
+        self.when_drained.append(when_drained)
+        self.check_drained()
+
+    def check_drained(self) -> None:
+        if self.paused and not self.running and not self.in_method and not self.in_pool:
+            callbacks, self.when_drained = self.when_drained, []
+            for callback in callbacks:
+                callback()
+
+    def resume(self) -> None:
+        """Start what waits, and what comes."""
+        self.paused = False
+        self.when_drained.clear()
+        self.run_queue()
+        for wire in list(self.tables):
+            self.pump(wire)
+
+    def close(self) -> None:
+        """Stop for good: cancel what still runs."""
+        for call in list(self.running.values()):
+            self.cancel(call)
+        if self.pool is not None:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """The items of a generator that blocks, with a turn for the loop after each."""
+    for item in items:
+        yield item
+        await asyncio.sleep(0)
+
+
+class InputStream(AsyncIterator[Any]):
+    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed."""
+
+    def __init__(self, call: Running, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]) -> None:
+        self.call, self.loop, self.decode = call, loop, decode
+        self.items: list[bytes] = []
+        self.taken = 0
+        self.ended = False
+        self.waiter: asyncio.Future[None] | None = None
+
+    def received(self, kind: int, body: bytes) -> None:
+        if kind == Kind.ITEM:
+            self.items.append(body)
+        else:
+            self.ended = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def __anext__(self) -> Any:
+        while self.taken >= len(self.items):
+            if self.ended:
+                raise StopAsyncIteration
+            self.waiter = self.loop.create_future()
+            await self.waiter
+        body = self.items[self.taken]
+        self.taken += 1
+        if self.taken >= STREAM_CREDIT // 2:
+            del self.items[: self.taken]
+            self.call.wire.post(Kind.CREDIT, self.call.message.call, b"", 0, 0, 0, 0, self.taken)
+            self.taken = 0
+        return self.decode(body)
+
+
+__all__ = ["InputStream", "Running", "Server"]
