@@ -643,7 +643,11 @@ cdef class Waiter:
             receiver = <Receiver>self.hot[i]
             receiver.idle += 1
             if receiver.idle > 64 and not receiver.has_message():
-                self.cool(receiver)                        # stays armed: its producer will ring
+                self.cool(receiver)
+                mu_store32(&receiver.shared.sleeping, 1)   # from now on its producer rings
+                mu_fence()
+                if receiver.has_message():
+                    self.heat(receiver)
             else:
                 mu_store32(&receiver.shared.sleeping, 0)
                 i += 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def proxy_class(interface: type[Interface]) -> type[Interface]:
     """The class of proxies of `interface`: a subclass with a slot for each method."""
     contract = interface.__contract__
-    namespace = {"__slots__": (*contract.methods, "__weakref__", "route", "blocking"), "__doc__": interface.__doc__}
+    namespace = {"__slots__": (*contract.methods, "route", "blocking"), "__doc__": interface.__doc__}
     made = type(interface)(
         interface.__name__, (interface,), {**namespace, "__repr__": _represent, "__module__": interface.__module__},
         name=contract.name, version=contract.version,
