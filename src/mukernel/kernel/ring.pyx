@@ -186,6 +186,18 @@ cdef class Message:
             self.receiver.start(self)
         return self.body
 
+    @property
+    def plain(self):
+        """A request/response call without deadline, priority or trace."""
+        return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low)
+
+    def answer(self, Sender sender, uint8_t kind, body):
+        """Send the reply and count the call as finished, in one step; False, and nothing done, when there is no room."""
+        if not sender.send(kind, self.call, body):
+            return False
+        self.receiver.finish(self, False)
+        return True
+
     def finished(self, bint refused=False):
         """The reply is published: the call is in flight no more. Called once, by the server."""
         self.receiver.finish(self, refused)
@@ -409,6 +421,10 @@ cdef class Receiver:
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
+
+    def more(self):
+        """Is there a message that was not looked at yet?"""
+        return self.has_message()
 
     cpdef Message peek(self):
         """The next message that was not looked at yet, or None. It stays in the mailbox until it is taken."""
@@ -675,6 +691,17 @@ cdef class Waiter:
                 left = limit - <int64_t>(mu_now() - began)
                 if left <= 0:
                     return False
+
+    cpdef Message exchange(self, Sender sender, Receiver receiver, uint64_t call, body, uint16_t method):
+        """Send a plain call and block until a message comes back, which is taken; None when there was no room for it."""
+        cdef Message message
+        if not sender.send(0, call, body, method):
+            return None
+        while True:
+            message = receiver.receive()
+            if message is not None:
+                return message
+            self.wait(-1)
 
     cpdef wait_for_bell(self, int64_t limit):
         """Block the thread until the bell is rung (a producer of ours has room again), or for `limit` ns."""

@@ -38,6 +38,8 @@ def _represent(proxy: Any) -> str:
 def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
     """A method that sends a message. It finds the route's present caller at each call, so it may be kept."""
     encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
+    encode_unchecked, decode_unchecked = remote.codec.encode_positional, remote.codec.decode_value
+    least, most = remote.codec.binding.positional_least, remote.codec.binding.positional_most
     take_input = remote.codec.binding.take_input
     name = method.name
 
@@ -45,7 +47,15 @@ def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callabl
         caller = route.caller
         if caller is None:
             return await route.elsewhere(name, args, kwargs)
-        return decode(await caller.call(remote, encode(args, kwargs), route.wait_for_room))
+        try:
+            body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
+        except Exception:
+            body = encode(args, kwargs)  # says what is wrong
+        reply = await caller.call(remote, body, route.wait_for_room)
+        try:
+            return decode_unchecked(reply)
+        except Exception:
+            return decode(reply)
 
     async def oneway(*args: Any, **kwargs: Any) -> None:
         caller = route.caller
@@ -77,17 +87,27 @@ def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callabl
 def blocking_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
     """The same for code without an event loop: each thread has a channel of its own."""
     encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
+    encode_unchecked, decode_unchecked = remote.codec.encode_positional, remote.codec.decode_value
+    least, most = remote.codec.binding.positional_least, remote.codec.binding.positional_most
     take_input = remote.codec.binding.take_input
     name = method.name
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        if route.caller is None:
+            return route.elsewhere_blocking(name, args, kwargs)
         try:
             caller = route.thread.caller
         except AttributeError:
             caller = route.caller_of_thread()
-        if route.caller is None:
-            return route.elsewhere_blocking(name, args, kwargs)
-        return decode(caller.call(remote, encode(args, kwargs), route.wait_for_room))
+        try:
+            body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
+        except Exception:
+            body = encode(args, kwargs)  # says what is wrong
+        reply = caller.call(remote, body, route.wait_for_room)
+        try:
+            return decode_unchecked(reply)
+        except Exception:
+            return decode(reply)
 
     def oneway(*args: Any, **kwargs: Any) -> None:
         if route.caller is None:

@@ -51,6 +51,8 @@ class Wire(ABC):
 
     look_ahead = True
     saturated = False  # as many calls are in flight as the wire can account for
+    right_to_send: Any = None  # a ring's own, where there is one: the short way for plain calls
+    more: Callable[[], bool] = staticmethod(lambda: False)  # is there a message after the one that was looked at?
 
     def __init__(self) -> None:
         self.outbox: deque[tuple[Any, ...]] = deque()

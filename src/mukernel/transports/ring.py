@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import selectors
 from collections.abc import Callable
@@ -28,7 +29,7 @@ class RingWire(Wire):
         self.right_to_send = ring.Sender(self.mapping, sends, peer_bell, bound)
         self.right_to_receive = ring.Receiver(self.mapping, receives, peer_bell, table=side == "server", owner=self)
         self.send = self.right_to_send.send  # type: ignore[method-assign]
-        self.next_message = self.right_to_receive.peek
+        self.next_message, self.more = self.right_to_receive.peek, self.right_to_receive.more
         self.listening = False
 
     def send(self, *message: Any) -> bool:  # replaced by the ring's own in the constructor: one call less
@@ -85,6 +86,7 @@ class BlockingRingWire:
         self.right_to_receive = ring.Receiver(self.mapping, 1, peer_bell)
         self.waiter.add(self.right_to_receive)
         self.send, self.receive, self.wait = self.right_to_send.send, self.right_to_receive.receive, waiter.wait
+        self.exchange = functools.partial(waiter.exchange, self.right_to_send, self.right_to_receive)
 
     def wait_for_room(self, limit: int) -> None:
         if not self.right_to_send.want_room():

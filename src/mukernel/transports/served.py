@@ -19,8 +19,8 @@ class ServedMethod:
     """
 
     __slots__ = (
-        "asynchronous", "codec", "decode", "decode_input", "encode", "encode_item", "function", "in_pool",
-        "is_channel", "name", "raises", "runs_here", "streams",
+        "asynchronous", "codec", "decode", "decode_input", "decode_unchecked", "encode", "encode_item",
+        "encode_unchecked", "function", "in_pool", "is_channel", "name", "raises", "runs_here", "simple", "streams",
     )  # fmt: skip
 
     def __init__(self, method: Method, codec: MethodCodec, function: Callable[..., Any], threads: int = 0) -> None:
@@ -33,8 +33,11 @@ class ServedMethod:
         plain = not self.streams and not inspect.iscoroutinefunction(inspect.unwrap(function))
         self.asynchronous = not plain
         self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0
+        self.simple = self.asynchronous and not self.streams  # neither a stream nor for the pool
         self.decode: Callable[[bytes], Sequence[Any]] = codec.decode_arguments
         self.encode: Callable[[Any], bytes] = codec.encode_result
+        # The same without a wrapper that explains what is wrong: whoever uses them asks the codec when they raise.
+        self.decode_unchecked, self.encode_unchecked = codec.decode_positional, codec.encode_value
         self.encode_item, self.decode_input = codec.encode_item, codec.decode_input
 
 
@@ -59,5 +62,5 @@ def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
     other = object.__new__(ServedMethod)
     for name in ServedMethod.__slots__:
         setattr(other, name, getattr(method, name))
-    other.decode = decode
+    other.decode = other.decode_unchecked = decode
     return other

@@ -7,7 +7,6 @@ call at a time, as in an actor; with `threads` it runs in a pool of that many.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -19,10 +18,10 @@ from ..kernel.scheduler import RunQueue, Slots
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
 from .contract import Received, Wire
+from .eager import start_task
 from .served import ServedMethod
 
 BURST_NS = 5_000_000  # how long synchronous calls may keep the loop before its other work gets a turn
-EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Running:
@@ -86,29 +85,104 @@ class Server:
 
     def pump(self, wire: Wire) -> None:
         """Look at every message that has arrived by `wire`; start what may start."""
-        queue = self.queue
-        peek = wire.peek
-        while wire.look_ahead or not (self.paused or queue or self.slots.full):
+        queue, peek = self.queue, wire.peek
+        message = self.run_plain(wire) if wire.right_to_send is not None else None
+        if message is None and self.may_look(wire):
             message = peek()
-            if message is None:
-                break
-            kind = message.kind
-            if kind >= 4:
+        while message is not None:
+            following, looked = None, False
+            if message.kind >= 4:
                 self.control(wire, message)
-            else:
-                method = self.method_of(wire, message)
-                if method is None:
-                    continue
-                direct = method.asynchronous and not self.limited and not self.paused and not queue
-                if direct and not wire.saturated:
+            elif (method := self.method_of(wire, message)) is not None:
+                free = not (queue or self.paused or self.limited or self.in_method or wire.saturated)
+                if free and method.runs_here and wire.look_ahead:  # by itself, at once, if nothing else waits
+                    following, looked = peek(), True
+                    free = following is None
+                if free and not method.in_pool:
                     self.start(wire, message, method)
-                elif not queue.push(
-                    (wire, message, method), caller=id(wire), priority=message.priority,
-                    deadline_ns=message.deadline, token=(wire, message.call),
-                ):  # fmt: skip
-                    self.refuse(wire, message, b"")
+                else:
+                    self.enqueue(wire, message, method)
+            if not looked and self.may_look(wire):
+                following = peek()
+            message = following
         if queue and not self.paused:
             self.run_queue()
+
+    def run_plain(self, wire: Any) -> Received | None:
+        """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
+
+        Returns the first message that is not of that kind, or None when there is no more.
+        """
+        if self.paused or self.limited or self.in_method or self.queue:
+            return None
+        peek, more, methods, receiver = wire.peek, wire.more, self.tables[wire], wire.right_to_receive
+        message = peek()
+        while message is not None and message.plain and message.method < len(methods) and not receiver.full_table:
+            method = methods[message.method]
+            if method.runs_here:
+                if more():  # something else waits: let the queue decide
+                    break
+                self.run_here(wire, message, method, None)
+            elif method.simple:
+                work = self.run_simple(wire, message, method)
+                task = start_task(self.loop, work)
+                if not task.done():
+                    call = self.running[wire, message.call] = Running(wire, message, method)
+                    call.task = task
+            else:
+                break
+            if self.paused:
+                return None
+            message = peek()
+        return message
+
+    async def run_simple(self, wire: Wire, message: Received, method: ServedMethod) -> None:
+        """An `async def` method for a plain call; most end in their first step."""
+        kind = 8
+        body = message.take()
+        self.calls += 1
+        try:
+            arguments = method.decode_unchecked(body)
+        except Exception as error:
+            kind, reply = 9, encode_fault(method.codec.arguments_error(error))
+        else:
+            try:
+                result = await method.function(*arguments)
+                try:
+                    reply = method.encode_unchecked(result)
+                except Exception as error:
+                    raise method.codec.encode_error(result, error) from None
+            except BaseException as error:
+                kind, reply = 9, encode_fault(error, method.raises)
+        call = self.running.pop((wire, message.call), None) if self.running else None
+        if wire.closed is None:
+            self.reply(wire, message, kind, reply, call is not None and call.cancelled)
+        if self.when_drained:
+            self.check_drained()
+        if self.queue and not self.paused:
+            self.run_queue()
+
+    def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
+        """Send what a call ended with and account for it."""
+        if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
+            wire.post(kind, message.call, body)
+        message.finished(refused)
+
+    def may_look(self, wire: Wire) -> bool:
+        """A wire that can't look ahead gives up what it shows: look only when that can be started."""
+        return wire.look_ahead or not (self.paused or self.queue or self.slots.full or self.in_method)
+
+    def enqueue(self, wire: Wire, message: Received, method: ServedMethod) -> None:
+        try:
+            pushed = self.queue.push(
+                (wire, message, method), caller=id(wire), priority=message.priority, deadline_ns=message.deadline,
+                token=(wire, message.call),
+            )  # fmt: skip
+        except ValueError:  # two calls of one number: no caller of ours does that
+            wire.close(f"call number {message.call} came twice")
+            return
+        if not pushed:
+            self.refuse(wire, message, b"")
 
     def method_of(self, wire: Wire, message: Received) -> ServedMethod | None:
         try:
@@ -116,7 +190,7 @@ class Server:
         except IndexError:
             message.take()
             error = ContractError(f"there is no method of number {message.method} in the contract of this channel")
-            self.answer(wire, message, Kind.ERROR, encode_fault(error, ()), refused=True)
+            self.reply(wire, message, Kind.ERROR, encode_fault(error), refused=True)
             return None
 
     def run_queue(self) -> None:
@@ -178,23 +252,25 @@ class Server:
     # -- running ----------------------------------------------------------------------------------------------
 
     def start(self, wire: Wire, message: Received, method: ServedMethod) -> None:
-        body = message.take()
-        self.calls += 1
+        """Start any call, whatever travels with it."""
         context = None
         if message.deadline or message.priority or message.trace_high or message.trace_low:
-            if message.deadline and self.now_ns() > message.deadline:
-                late = DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started")
-                self.answer(wire, message, Kind.ERROR, encode_fault(late, ()), refused=True)
-                return
             trace = (message.trace_high, message.trace_low, message.span)
             context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
+            if message.deadline and self.now_ns() > message.deadline:
+                late = DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started")
+                message.take()
+                self.reply(wire, message, Kind.ERROR, encode_fault(late), refused=True)
+                return
+        if method.runs_here:
+            self.run_here(wire, message, method, context)
+            return
+        body = message.take()
+        self.calls += 1
         try:
             arguments = method.decode(body)
         except ContractError as error:
-            self.answer(wire, message, Kind.ERROR, encode_fault(error, ()), refused=True)
-            return
-        if method.runs_here:
-            self.run_here(wire, message, method, arguments, context)
+            self.reply(wire, message, Kind.ERROR, encode_fault(error), refused=True)
             return
         call = Running(wire, message, method)
         if self.limited:  # what a waiter lends it is written into its context
@@ -210,30 +286,39 @@ class Server:
         if method.is_channel:
             call.inputs = InputStream(call, self.loop, method.decode_input)
         work = self.run_stream(call, arguments) if method.streams else self.run(call, arguments)
-        call.task = asyncio.Task(work, loop=self.loop, **EAGER)
+        call.task = start_task(self.loop, work)
         if call.cancelled:
             call.task.cancel()
 
     def run_here(
-        self, wire: Wire, message: Received, method: ServedMethod, arguments: Sequence[Any], context: CallContext | None
+        self, wire: Wire, message: Received, method: ServedMethod, context: CallContext | None
     ) -> None:
         """A `def` method: on this thread, by itself."""
-        token = current.set(context) if context is not None else None
-        self.in_method = True
+        kind = 8
+        body = message.take()
+        self.calls += 1
         try:
-            reply, kind = method.encode(method.function(*arguments)), 8
-        except BaseException as error:
-            if isinstance(error, SystemExit | KeyboardInterrupt):
-                raise
-            reply, kind = encode_fault(error, method.raises), 9
-        finally:
-            self.in_method = False
-            if token is not None:
-                current.reset(token)
-        if message.kind != 1:
-            if wire.outbox or not wire.send(kind, message.call, reply):
-                wire.post(kind, message.call, reply)
-            message.finished()
+            arguments = method.decode_unchecked(body)
+        except Exception as error:
+            kind, reply = 9, encode_fault(method.codec.arguments_error(error))
+        else:
+            token = current.set(context) if context is not None else None
+            self.in_method = True
+            try:
+                result = method.function(*arguments)
+                try:
+                    reply = method.encode_unchecked(result)
+                except Exception as error:
+                    raise method.codec.encode_error(result, error) from None
+            except BaseException as error:
+                kind, reply = 9, encode_fault(error, method.raises)
+                if isinstance(error, SystemExit | KeyboardInterrupt):
+                    raise
+            finally:
+                self.in_method = False
+                if token is not None:
+                    current.reset(token)
+        self.reply(wire, message, kind, reply)
         if self.when_drained:
             self.check_drained()
 
@@ -302,7 +387,7 @@ class Server:
         if self.limited:
             self.slots.leave(call)
         if call.wire.closed is None:
-            self.answer(call.wire, call.message, kind, reply, refused=call.cancelled)
+            self.reply(call.wire, call.message, kind, reply, refused=call.cancelled)
         if self.queue and not self.paused:
             self.run_queue()
         elif not self.paused and self.limited:
@@ -316,15 +401,10 @@ class Server:
             if not wire.look_ahead:
                 self.pump(wire)
 
-    def answer(self, wire: Wire, message: Received, kind: int, reply: bytes, *, refused: bool = False) -> None:
-        if message.kind != 1:
-            wire.post(kind, message.call, reply)
-        message.finished(refused)
-
     def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
         """Refuse a call that was not started."""
         message.take()
-        self.answer(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
+        self.reply(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
 
     # -- pausing ----------------------------------------------------------------------------------------------
 

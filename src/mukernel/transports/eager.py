@@ -1,0 +1,45 @@
+"""Starting a coroutine at once, in a task of its own: most calls end in their first step and never wait for the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any
+
+if sys.version_info >= (3, 12):
+
+    def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose first step has been run."""
+        return asyncio.Task(work, loop=loop, eager_start=True)
+
+else:
+
+    def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task whose first step has been run, unless another task is running.
+
+        A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the step is
+        run now. Loops that can't be asked so (uvloop) run it in their next turn.
+        """
+        if asyncio.current_task(loop) is not None:
+            return asyncio.Task(work, loop=loop)
+        steps: list[tuple[Callable[[], object], Context | None]] = []
+
+        def now(callback: Callable[[], object], *, context: Context | None = None) -> None:
+            steps.append((callback, context))
+
+        try:
+            loop.call_soon = now  # type: ignore[method-assign,assignment]
+        except AttributeError:
+            return asyncio.Task(work, loop=loop)
+        try:
+            task = asyncio.Task(work, loop=loop)
+        finally:
+            del loop.call_soon
+        for callback, context in steps:
+            if context is None:
+                callback()
+            else:
+                context.run(callback)
+        return task

@@ -1,0 +1,177 @@
+"""Plug-ins that go wrong, each in its own way; all of them stand for a Counter."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from typing import Any
+
+from core_samples import Counter, Tally, blow
+
+from mukernel import Interface, Plugin
+
+
+class RaisesInConstructor(Tally):
+    def __init__(self) -> None:
+        raise OSError("no such disk")
+
+
+class RaisesInStart(Tally):
+    async def start(self) -> None:
+        raise ConnectionError("the database does not answer")
+
+
+class RaisesInHealth(Tally):
+    def health(self) -> None:
+        raise ValueError("the index is empty")
+
+
+class RaisesInRestore(Tally):
+    def restore(self, state: int) -> None:
+        raise KeyError("total")
+
+
+class RaisesInSave(Tally):
+    def save(self) -> int:
+        raise RuntimeError("state is torn")
+
+
+class SavesWhatCannotTravel(Tally):
+    def save(self) -> int:
+        return object()  # type: ignore[return-value]
+
+
+class RaisesInStop(Tally):
+    def stop(self) -> None:
+        raise RuntimeError("could not flush")
+
+
+class OtherState(Tally):
+    """Reads a state of another type."""
+
+    def restore(self, state: dict[str, str]) -> None:  # type: ignore[override]
+        raise AssertionError("not reached")
+
+
+class DiesInConstructor(Tally):
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesInStart(Tally):
+    async def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesInRestore(Tally):
+    def restore(self, state: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesInSave(Tally):
+    def save(self) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+class WaitsInStart(Tally):
+    """Tells that it starts, and then waits for ever."""
+
+    def __init__(self, *, whistle: str) -> None:
+        super().__init__()
+        self.whistle = whistle
+
+    async def start(self) -> None:
+        blow(self.whistle, "starting")
+        await asyncio.get_running_loop().create_future()
+
+
+class Hangs(Tally):
+    """`add(0)` keeps its event loop for ever."""
+
+    async def add(self, amount: int) -> int:
+        if amount == 0:
+            signal.pause()
+        return await super().add(amount)
+
+
+class DiesAtOnce(Tally):
+    """Serves until `add(0)`, which ends its process; each new one dies in its constructor while FILE exists."""
+
+    def __init__(self, *, file: str = "") -> None:
+        super().__init__()
+        if file and os.path.exists(file):
+            os._exit(3)
+
+    async def add(self, amount: int) -> int:
+        if amount == 0:
+            os._exit(3)
+        return await super().add(amount)
+
+
+class WrongResults(Tally):
+    async def add(self, amount: int) -> int:
+        return "many"  # type: ignore[return-value]
+
+    async def value(self) -> int:
+        return object()  # type: ignore[return-value]
+
+    async def numbers(self, upto: int) -> Any:
+        yield 0
+        yield "one"
+
+
+class NoCounter(Plugin, Interface):
+    """A plug-in that serves nothing."""
+
+
+class HalfCounter(Plugin, Counter):
+    """Implements one method of many, and that one wrongly."""
+
+    async def add(self, amount: str) -> int:  # type: ignore[override]
+        return 0
+
+
+class Narrower(Interface, version="2.0", name="Counter"):
+    """A Counter that lost its methods."""
+
+    async def add(self, amount: int, unit: str) -> int: ...
+
+
+class NarrowTally(Plugin, Narrower):
+    async def add(self, amount: int, unit: str) -> int:
+        return amount
+
+
+class Vandal(Tally):
+    """`add(0)` writes garbage into the rings of its callers, by the objects of its own process; `add(-1)` floods them."""
+
+    async def add(self, amount: int) -> int:
+        from mukernel.core.host import Host
+        from mukernel.kernel.ipc import Kind
+
+        host = next(each for each in gc.get_objects() if isinstance(each, Host))
+        wires = [wire for instance in host.space.instances.values() for wire in instance.wires.values()]
+        for wire in wires:
+            if amount == 0:
+                memory = wire.mapping.fd  # type: ignore[attr-defined]
+                spoil(memory)
+                os.write(wire.peer_bell, (1).to_bytes(8, "little"))  # type: ignore[attr-defined]
+            else:
+                for _ in range(200_000):
+                    if not wire.send(Kind.ITEM, 1 << 40, b"x" * 100):
+                        break
+        if amount == 0:
+            await asyncio.get_running_loop().create_future()
+        return amount
+
+
+def spoil(channel: int) -> None:
+    """Overwrite the indices of both rings of a channel, and the records in them."""
+    import mmap
+
+    with mmap.mmap(channel, 1 << 19) as memory:
+        memory[512:1536] = b"\xa5" * 1024
+        memory[1 << 18 : 1 << 19] = b"\x5a" * (1 << 18)
