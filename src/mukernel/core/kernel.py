@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -72,6 +72,7 @@ class Kernel:
         self.switchboard = Switchboard(self.registry)
         self.supervisor = Supervisor(self)
         self.events: deque[Happening] = deque(maxlen=REMEMBERED)
+        self.listeners: list[Callable[[Happening], object]] = []  # called with each event, as it happens
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.numbers = itertools.count(1)
@@ -112,7 +113,7 @@ class Kernel:
     # -- what users ask -------------------------------------------------------------------------------------------
 
     async def load(
-        self, use: type | str, *, name: str | None = None, placement: str = "inline", config: dict[str, Any] | None = None,
+        self, use: type | str | Source, *, name: str | None = None, placement: str = "inline", config: dict[str, Any] | None = None,
         replicas: int = 1, concurrency: int | None = None, threads: int = 0, memory: int | None = None,
         checkpoint: float | None = None, drain: float = 30.0, restart: RestartPolicy | None = None,
         folder: str | None = None, limits: Limits | None = None,
@@ -159,7 +160,7 @@ class Kernel:
         return proxy
 
     async def swap(
-        self, name: str, use: type | str, *, config: dict[str, Any] | None = None, drain: float | None = None,
+        self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
         folder: str | None = None,
     ) -> SwapReport:  # fmt: skip
         """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present one.
@@ -211,11 +212,11 @@ class Kernel:
                 return SwapReport(name, "restart", "not serving", "serving")
             return await Replacement(self, entry, "restart", entry.source, entry.options).run()
 
-    async def unload(self, name: str) -> None:
-        """Stop a plug-in for good. Calls that wait for it end in Unavailable."""
+    async def unload(self, name: str, reason: str | None = None) -> None:
+        """Stop a plug-in for good. Calls that wait for it end in Unavailable, with `reason`."""
         entry = self.registry.entry(name)
         async with entry.lock:
-            reason = f"plug-in {name!r} was unloaded"
+            reason = reason or f"plug-in {name!r} was unloaded"
             for place in self.calling_places(name):
                 await place.close_routes(name, reason)
             for replica in list(entry.replicas):
@@ -248,8 +249,6 @@ class Kernel:
         instance.life.on(Event.BUILD)
         try:
             instance.built = await place.build(blueprint)
-            if not self.strict:
-                pass
         except BaseException:
             instance.life.on(Event.BROKEN)
             await self.leave(place)
@@ -314,6 +313,7 @@ class Kernel:
             if not (isinstance(instance.place, RemotePlace) and instance.place.conversation.closed):
                 await self.retire(instance)
         self.answer_rest(replica, reason or f"plug-in {entry.name!r} has fewer replicas now")
+        entry.settled = entry.settled.with_(replica.settled)
         replica.port.close()
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
@@ -468,7 +468,10 @@ class Kernel:
     # -- events ---------------------------------------------------------------------------------------------------
 
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
-        self.events.append(Happening(self.clock.now(), what, plugin, detail, pause))
+        happening = Happening(self.clock.now(), what, plugin, detail, pause)
+        self.events.append(happening)
+        for listener in self.listeners:
+            listener(happening)
 
 
 def one_replica(replica: Replica) -> Ledger:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +30,11 @@ class Ledger:
             self, accepted=self.accepted + accepted, replied=self.replied + answered, refused=self.refused + refused,
             waiting=self.waiting + accepted - taken,
         )  # fmt: skip
+
+    def closed(self, accepted: int, taken: int, answered: int, refused: int) -> Ledger:
+        """With a channel's last counters added; what it left unanswered had lost its caller, and counts as refused."""
+        return self.with_(Ledger(accepted, answered, accepted - answered))
+
+    def with_(self, other: Ledger) -> Ledger:
+        """The sum of two accounts."""
+        return Ledger(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))

@@ -19,12 +19,14 @@ ENTRY_POINTS = "mukernel.plugins"
 MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
 
 
-def source_of(use: type | str, folder: str | None = None) -> Source:
+def source_of(use: type | str | Source, folder: str | None = None) -> Source:
     """Where to load a plug-in from.
 
     `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the name of
     an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
     """
+    if isinstance(use, Source):
+        return use
     if isinstance(use, type):
         return source_of_class(use)
     path = tuple([folder, *sys.path] if folder else sys.path)

@@ -10,6 +10,7 @@ from typing import Any
 from ..contract import ContractError, Description, NotFound
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
+from .ledger import Ledger
 from .lifecycle import Lifecycle, State
 from .messages import Blueprint, Built, Source
 from .place import Place
@@ -74,6 +75,7 @@ class Replica:
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
     leaving: bool = False
+    settled: Ledger = Ledger()  # the account of channels that are closed
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +93,7 @@ class Entry:
     needs: set[str] = field(default_factory=set)  # plug-ins that it was connected to
     failure: str | None = None  # why it is given up
     restarts: int = 0
+    settled: Ledger = Ledger()  # the account of replicas that are gone
 
     @property
     def state(self) -> State:

@@ -59,7 +59,7 @@ class Space:
     async def get(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
         """A proxy for `interface`, connected. Raises NotFound or ContractError."""
         route = self.routes.get((plugin or "", interface.__contract__.name))
-        if route is None:
+        if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
             bell = self.poller.waiter.bell
@@ -70,7 +70,7 @@ class Space:
     def get_now(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
         """As `get`, without waiting."""
         route = self.routes.get((plugin or "", interface.__contract__.name))
-        if route is None:
+        if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
             bell = self.poller.waiter.bell
@@ -85,10 +85,12 @@ class Space:
             route = Route(name, interface, self)
             self.routes[name, interface.__contract__.name] = route
             self.lead(route, grant)
+        elif route.reason is not None:  # the plug-in was gone, and is there again
+            self.lead(route, grant)
         else:  # two asked at once; the first has connected it
             for fd in grant.rights:
                 os.close(fd)
-        self.routes.setdefault((asked or "", interface.__contract__.name), route)
+        self.routes[asked or "", interface.__contract__.name] = route
         return route
 
     def lead(self, route: Route, grant: Grant) -> None:
@@ -159,9 +161,7 @@ class Space:
             route.close(reason)
             for caller in route.callers:
                 self.retire(caller)
-            route.callers = []
-        for key in [key for key, route in self.routes.items() if route.plugin == plugin]:
-            del self.routes[key]
+            route.callers = []  # the route stays: should the plug-in come back, `reroute` opens it again
 
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
         """A caller for the present thread, with a waiter of its own."""

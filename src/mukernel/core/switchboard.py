@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
-from ..contract import ContractError, Description, differences
+from ..contract import ContractError, Description, Unavailable, differences
 from ..kernel.ipc import Channel, ring
 from .ledger import Ledger
 from .messages import Connected
@@ -25,6 +26,8 @@ class Switchboard:
         Raises NotFound, or ContractError with the differences of the two contracts.
         """
         entry = self.registry.serving(interface.name, plugin)
+        if entry.failure is not None:
+            raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
         self.space_plugins.setdefault(space, set()).add(entry.name)
         replicas = [replica for replica in entry.replicas if not replica.leaving]
@@ -71,6 +74,7 @@ class Switchboard:
             if instance is not None:
                 instance.place.detach(number)
         replica.callers.pop(number, None)
+        replica.settled = replica.settled.closed(*ring.Mapping(os.dup(replica.port.channels[number].memory)).ledger())
         replica.port.revoke(number)
 
     def space_died(self, space: str) -> None:
@@ -88,9 +92,10 @@ class Switchboard:
 
 
 def ledger_of(entry: Entry, running: int) -> Ledger:
-    """The account of every call that the plug-in's present channels carried; `running` is its server's own count."""
-    total = Ledger(running=running)
+    """The account of every call that came by a channel; `running` is the server's own count."""
+    total = replace(entry.settled, running=running)
     for replica in entry.replicas:
+        total = total.with_(replica.settled)
         for channel in replica.port.channels.values():
             accepted, taken, answered, refused = ring.Mapping(os.dup(channel.memory)).ledger()
             total = total.plus(accepted, taken, answered, refused)

@@ -12,7 +12,7 @@ import array
 import itertools
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -103,34 +103,53 @@ class Mailbox:
 
 @dataclass(slots=True)
 class Channel:
-    """The kernel's record of one channel: its memory, the bell of its caller, and who that is."""
+    """The kernel's record of one channel: the rights to receive from it and to send to it, and whose the latter are.
+
+    `owned`: the descriptors among them that belong to the channel alone; `keeps`: what must live as long as it does.
+    """
 
     number: int
-    memory: int  # memfd (ring), or the server's end of a socket pair
-    caller_bell: int  # eventfd, -1 where the transport is a socket
+    transport: str
     caller: str  # the space that holds the send right
+    server_rights: list[int]
+    caller_rights: list[int]
+    owned: list[int]
+    keeps: object = None
 
     def close(self) -> None:
-        for fd in (self.memory, self.caller_bell):
-            if fd >= 0:
-                os.close(fd)
-        self.memory = self.caller_bell = -1
+        for fd in self.owned:
+            os.close(fd)
+        self.owned = []
+
+
+Made = tuple[list[int], list[int], list[int], object]
+"""What a channel is made of: the rights of its server, those of its caller, those it owns, what it keeps."""
+
+
+def ring_channel(caller_bell: int, port_bell: int) -> Made:
+    """A channel in shared memory. Server: memory, the caller's bell, the port's. Caller: memory, the port's bell."""
+    memory, bell = ring.create_channel(), os.dup(caller_bell)
+    return [memory, bell, port_bell], [memory, port_bell], [memory, bell], None
 
 
 class Port:
-    """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it."""
+    """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it.
+
+    `make(caller_bell, port_bell)` makes what a channel of `transport` consists of.
+    """
 
     numbers = itertools.count(1)
 
-    def __init__(self) -> None:
+    def __init__(self, transport: str = "ring", make: Callable[[int, int], Made] = ring_channel) -> None:
         self.number = next(self.numbers)
+        self.transport, self.make = transport, make
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.channels: dict[int, Channel] = {}
 
     def mint(self, caller: str, caller_bell: int) -> Channel:
-        """Make a channel to this port for `caller`; `caller_bell` is duplicated."""
-        memory = ring.create_channel()
-        channel = Channel(next(self.numbers), memory, os.dup(caller_bell), caller)
+        """Make a channel to this port for `caller`, who keeps `caller_bell`."""
+        server, client, owned, keeps = self.make(caller_bell, self.bell)
+        channel = Channel(next(self.numbers), self.transport, caller, server, client, owned, keeps)
         self.channels[channel.number] = channel
         return channel
 

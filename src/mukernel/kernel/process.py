@@ -359,9 +359,10 @@ class _Server:
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # written to at each SIGCHLD
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGTERM):  # meant for the kernel, which ends us in order
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        # Both are meant for the kernel, which ends us in order. SIGTERM is blocked, not ignored: one sent to
+        # a child that was just forked waits until the child unblocks it, and is not lost.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])
         _prctl(PR_SET_NAME, b"mukernel-fork")
         _prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what a child leaves behind becomes ours, to end it
 
@@ -455,8 +456,9 @@ class _Server:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
             for number in signal.valid_signals():
-                if callable(signal.getsignal(number)) or number == signal.SIGTERM:
+                if callable(signal.getsignal(number)):
                     signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, [])
             os.setsid()
             self._kernel.close()
             for descriptor in (self._kernel_pidfd, self._woken, self._waker):
@@ -495,7 +497,7 @@ class _Server:
 
 
 def _warm_up(modules: Sequence[str], path: Sequence[str] | None) -> list[str]:
-    """Import the modules, and keep the collector from what is in memory then, so that its pages stay shared."""
+    """Import the modules, and keep the collector from all that is then in memory: its pages stay shared."""
     warnings = []
     if path is not None:
         sys.path[:] = path

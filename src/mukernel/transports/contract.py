@@ -7,10 +7,15 @@ wire must do is held by one conformance suite that runs unchanged over each of t
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from ..kernel.ipc import Kind
+
+WHOLE_WIRE = 0  # as the number of a call, in a GONE: the other side has closed, and the body says why
 
 
 class Received(Protocol):
@@ -97,6 +102,29 @@ class Wire(ABC):
     @abstractmethod
     def want_room(self) -> None:
         """Ask to be flushed when the other side has made room."""
+
+    @abstractmethod
+    def listen(self) -> None:
+        """Begin to hand what arrives, and what has arrived already, to `receiver`."""
+
+    @abstractmethod
+    def stop_listening(self) -> None:
+        """Leave in the mailbox what comes from now on, until `listen` is called again, here or by a successor."""
+
+    def interrupted(self) -> list[tuple[int, int, int]]:
+        """Calls that a predecessor was running when it died: (call, interface, method). Their record is emptied."""
+        return []
+
+    def ledger(self) -> tuple[int, int, int, int]:
+        """Calls that came by this wire: (accepted, taken, answered, refused)."""
+        return 0, 0, 0, 0
+
+    def fail(self, why: str) -> None:
+        """The other side broke the protocol: tell it, as far as it still listens, and close."""
+        if self.closed is None:
+            with contextlib.suppress(OSError, ValueError):
+                self.send(Kind.GONE, WHOLE_WIRE, f"the connection is closed: {why}".encode())
+            self.close(why)
 
     def close(self, why: str = "closed") -> None:
         """Close this end; told once to `on_closed`."""

@@ -1,0 +1,42 @@
+"""How much code the kernel is."""
+
+from __future__ import annotations
+
+import ast
+import io
+import tokenize
+from pathlib import Path
+
+from benchmarks.measure import Table
+from benchmarks.report import Part, Settings
+
+KERNEL = Path(__file__).resolve().parents[1] / "src" / "mukernel" / "kernel"
+LIMIT = 1500
+
+
+def run(settings: Settings) -> Part:
+    """Lines of every source file of the kernel, and of those the lines that are neither blank nor comment nor docstring."""
+    rows = []
+    for path in sorted([*KERNEL.glob("*.py"), *KERNEL.glob("*.pyx"), *KERNEL.glob("*.h")]):
+        text = path.read_text()
+        rows.append((path.name, len(text.splitlines()), code_lines(text, path.suffix)))
+    total = sum(row[1] for row in rows)
+    rows.append(("total", total, sum(row[2] for row in rows)))
+    part = Part([Table("Lines of the kernel", ("file", "lines", "of code"), rows)])
+    part.at_most("lines of the kernel", total, LIMIT - 1)
+    return part
+
+
+def code_lines(text: str, suffix: str) -> int:
+    """Lines that hold code. Cython's are counted without looking for docstrings that span lines in C."""
+    if suffix != ".py":
+        return sum(1 for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//")))
+    kept: set[int] = set()
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in skipped:
+            kept.update(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            kept -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
+    return len(kept)

@@ -1,0 +1,66 @@
+"""Application: from the tables of an application file to plug-ins that run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..contract import ContractError
+from ..kernel.process import Limits
+from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
+from .composition import Composition, compose
+from .inspection import Inspected, inspect_plugins
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+
+class Application:
+    """A checked application: its file, its classes as they say they are, and how they fit together."""
+
+    def __init__(self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition) -> None:
+        self.file, self.inspected, self.composition = file, inspected, composition
+
+    @property
+    def order(self) -> list[str]:
+        """The names of the plug-ins, each after those that it needs."""
+        return self.composition.order
+
+    async def start(self, kernel: Kernel, on_loaded: Callable[[PluginTable], object] = lambda table: None) -> None:
+        """Load every plug-in into `kernel`, in order. Raises what the first that can't be loaded raises."""
+        if self.file.folder not in sys.path:
+            sys.path.insert(0, self.file.folder)
+        for name in self.order:
+            table = self.file.plugins[name]
+            await kernel.load(
+                table.use, name=name, placement=table.placement, config=table.config, replicas=table.replicas,
+                concurrency=table.concurrency, threads=table.threads, limits=Limits(memory=table.memory),
+                checkpoint=table.checkpoint, drain=table.drain, restart=table.restart, folder=self.file.folder,
+            )  # fmt: skip
+            on_loaded(table)
+
+    async def inspect_again(self) -> None:
+        """Read the classes anew, after their sources have changed; what can't be read stays as it was known."""
+        for name, seen in (await inspect(self.file)).items():
+            if not seen.problems:
+                self.inspected[name] = seen
+
+
+async def inspect(file: ApplicationFile) -> dict[str, Inspected]:
+    uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
+    return await inspect_plugins(uses, file.folder, file.label)
+
+
+async def read_application(path: str) -> Application:
+    """Read and check an application without starting any of it.
+
+    Raises NotFound, or ContractError whose `differences` are all its problems, one each.
+    """
+    file = read_application_file(path)
+    inspected = await inspect(file)
+    composition = compose(inspected, file.label)
+    problems = [problem for each in inspected.values() for problem in each.problems] + composition.problems
+    if problems:
+        raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
+    return Application(file, inspected, composition)

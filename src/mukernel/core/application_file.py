@@ -1,0 +1,217 @@
+"""The application file: TOML, checked key by key, to plain structs. It says every problem, not only the first."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..contract import ContractError, NotFound
+from .kernel import PLACEMENTS, checked_placement
+from .quantity import duration, size
+from .registry import RestartPolicy
+
+Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError with what was wanted
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+WANTED_NAME = "a name of at most 64 letters, digits, '_', '.' and '-', that begins with a letter or a digit"
+
+
+class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table `[plugins.NAME]`. `memory`: bytes; `checkpoint`, `drain`: seconds."""
+
+    name: str
+    use: str
+    placement: str = "inline"
+    replicas: int = 1
+    concurrency: int | None = None
+    threads: int = 0
+    memory: int | None = None
+    checkpoint: float | None = None
+    drain: float = 30.0
+    restart: RestartPolicy = RestartPolicy()
+    config: dict[str, Any] = {}
+
+
+class ApplicationFile(msgspec.Struct, frozen=True):
+    """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first."""
+
+    label: str
+    folder: str
+    name: str
+    plugins: dict[str, PluginTable]
+
+
+def read_application_file(path: str) -> ApplicationFile:
+    """Read and check a file. Raises NotFound, or ContractError whose `differences` are all its problems."""
+    label = os.path.basename(path)
+    try:
+        with open(path, "rb") as file:
+            raw = file.read()
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}; `mukernel new NAME` makes a package that has one") from None
+    except OSError as error:
+        raise NotFound(f"{path} can't be read: {error.strerror}") from None
+    try:
+        content = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"{label} is not TOML: {error}") from None
+    folder = os.path.dirname(os.path.abspath(path))
+    found, problems = check_application(content, label, folder)
+    if problems:
+        raise ContractError(f"{label} has {count_text(len(problems), 'problem')}", problems)
+    return found
+
+
+def check_application(content: Mapping[str, Any], label: str, folder: str) -> tuple[ApplicationFile, list[str]]:
+    """The structs, and every problem in one line each; where there are problems, only what is sound is in the structs."""
+    reader = _Check(label)
+    reader.unknown("", content, ("app", "plugins", "routes"))
+    app = reader.table("app", content.get("app", {}), {"name": name})
+    plugins: dict[str, PluginTable] = {}
+    tables = reader.mapping("plugins", content.get("plugins", {}))
+    if not tables and not reader.problems:
+        reader.problems.append(f"{label}: there is no [plugins.NAME] table, wanted at least one")
+    for key, table in tables.items():
+        where = f"plugins.{key}"
+        if not NAME.fullmatch(key):
+            reader.problem(where, key, WANTED_NAME)
+        values = reader.table(where, table, PLUGIN_KEYS)
+        if isinstance(table, dict) and "restart" in table:
+            policy = reader.table(f"{where}.restart", table["restart"], RESTART_KEYS)
+            values["restart"] = RestartPolicy(**policy)
+        if isinstance(table, dict) and "use" not in table:
+            reader.problems.append(f"{label}: {where}.use is missing, wanted {WANTED_USE}")
+        if "use" in values:
+            plugins[key] = made = PluginTable(name=key, **values)
+            reader.problems += [f"{label}: {where}.{line}" for line in contradictions(made)]
+    for key, table in reader.mapping("routes", content.get("routes", {})).items():
+        for setting in reader.mapping(f"routes.{key}", table):
+            later = "is not available in this version" if setting in ROUTE_KEYS else "is unknown"
+            reader.problems.append(f"{label}: routes.{key}.{setting} {later}; leave it out")
+    default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
+    return ApplicationFile(label, folder, app.get("name", default), plugins), reader.problems
+
+
+def contradictions(plugin: PluginTable) -> list[str]:
+    """Keys that are sound by themselves and don't fit each other."""
+    if plugin.placement != "inline":
+        return []
+    lines = []
+    if plugin.replicas != 1:
+        lines.append(f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline (placement = 'process' allows more)")
+    if plugin.memory is not None:
+        lines.append("memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit")
+    return lines
+
+
+def count_text(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"
+
+
+class _Check:
+    """Collects problems. Each begins with the file and the key."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.problems: list[str] = []
+
+    def problem(self, where: str, got: object, wanted: str) -> None:
+        self.problems.append(f"{self.label}: {where}: got {got!r}, wanted {wanted}")
+
+    def mapping(self, where: str, given: Any) -> dict[str, Any]:
+        if isinstance(given, dict):
+            return given
+        self.problem(where, given, "a table")
+        return {}
+
+    def unknown(self, where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
+        for key in given:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, 1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                self.problems.append(f"{self.label}: {where}{'.' if where else ''}{key} is unknown; {hint}")
+
+    def table(self, where: str, given: Any, readers: Mapping[str, Reader]) -> dict[str, Any]:
+        """The values that are sound."""
+        table = self.mapping(where, given)
+        self.unknown(where, table, tuple(readers))
+        values = {}
+        for key, read in readers.items():
+            if key in table:
+                try:
+                    values[key] = read(table[key])
+                except ValueError as wanted:
+                    self.problem(f"{where}.{key}", table[key], str(wanted))
+        return values
+
+
+def name(given: Any) -> str:
+    if isinstance(given, str) and NAME.fullmatch(given):
+        return given
+    raise ValueError(WANTED_NAME)
+
+
+def use(given: Any) -> str:
+    if isinstance(given, str) and given.strip():
+        return given
+    raise ValueError(WANTED_USE)
+
+
+def placement(given: Any) -> str:
+    try:
+        checked = checked_placement(given) if isinstance(given, str) else None
+    except ContractError:
+        checked = None
+    # The name of a process becomes the name of its log file.
+    if checked is None or (":" in checked and not NAME.fullmatch(checked.partition(":")[2])):
+        raise ValueError(PLACEMENTS)
+    return checked
+
+
+def whole(least: int) -> Reader:
+    def read(given: Any) -> int:
+        if isinstance(given, int) and not isinstance(given, bool) and given >= least:
+            return given
+        raise ValueError(f"a whole number of at least {least}")
+
+    return read
+
+
+def positive_duration(given: Any) -> float:
+    seconds = duration(given)
+    if seconds <= 0:
+        raise ValueError("a time above 0, such as '5s'")
+    return seconds
+
+
+def one_of(*known: str) -> Reader:
+    def read(given: Any) -> str:
+        if isinstance(given, str) and given in known:
+            return given
+        raise ValueError(" or ".join(repr(each) for each in known))
+
+    return read
+
+
+def table(given: Any) -> dict[str, Any]:
+    if isinstance(given, dict):
+        return given
+    raise ValueError("a table")
+
+
+WANTED_USE = "what to load: 'module:Class', 'file.py:Class' or the name of an entry point"
+ROUTE_KEYS = ("timeout", "retries", "split")
+RESTART_KEYS: dict[str, Reader] = {
+    "intensity": whole(0), "period": positive_duration, "backoff": duration, "longest_backoff": duration,
+    "strategy": one_of("one-for-one", "rest-for-one"), "hang": duration,
+}  # fmt: skip
+PLUGIN_KEYS: dict[str, Reader] = {
+    "use": use, "placement": placement, "replicas": whole(1), "concurrency": whole(1), "threads": whole(0),
+    "memory": size, "checkpoint": positive_duration, "drain": duration, "restart": lambda given: RestartPolicy(),
+    "config": table,
+}  # fmt: skip

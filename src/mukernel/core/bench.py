@@ -1,0 +1,78 @@
+"""Bench: how many calls a second a running plug-in answers, and how long they take."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..contract import ContractError, Description, MethodCodec, MethodDescription, Model
+from .control import BenchReport
+from .described import DescribedContract, visiting
+from .registry import Entry
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+LONGEST = 60.0  # seconds; every call's time is kept
+TURN = 64  # calls that one caller may make before the loop's other work gets its turn
+
+
+async def measure(
+    kernel: Kernel, entry: Entry, description: Description, method: MethodDescription, arguments: Mapping[str, Any],
+    callers: int, seconds: float,
+) -> BenchReport:  # fmt: skip
+    """Call `method` from `callers` tasks of the kernel's loop for `seconds`. An inline plug-in is called as its neighbours
+    call it, by its methods; any other one over channels. Raises ContractError."""
+    where = f"{description.name}.{method.name}"
+    if Model(method.model) is not Model.CALL:
+        raise ContractError(f"{where} is a {method.model} method; bench measures methods that are answered by one reply")
+    if not 1 <= callers <= 10_000:
+        raise ContractError(f"callers: got {callers}, wanted 1 to 10000")
+    if not 0 < seconds <= LONGEST:
+        raise ContractError(f"seconds: got {seconds:g}, wanted more than 0 and at most {LONGEST:g}")
+    report = BenchReport(where, entry.name, entry.options.placement, callers, 0.0, 0, 0, 0.0, 0.0)
+    instance = entry.replicas[0].instance
+    if entry.options.placement == "inline" and instance is not None:
+        local = kernel.space.instances[instance.blueprint.key]
+        interface = local.interfaces[description.name]
+        real, described = interface.__contract__.methods[method.name], DescribedContract(description).methods[method.name]
+        codec = MethodCodec(real)
+        values = codec.decode_arguments(MethodCodec(described).encode_arguments((), dict(arguments)))
+        bound = getattr(kernel.get(interface, plugin=entry.name), method.name)
+        await run(kernel, report, lambda: codec.binding.call(bound, values), not real.blocking, seconds)
+    else:
+        with visiting(kernel, entry, description) as methods:
+            bound, given = methods[method.name], dict(arguments)
+            await run(kernel, report, lambda: bound(**given), True, seconds)
+    return report
+
+
+async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float) -> None:
+    now = kernel.clock.now
+    taken = array("d")
+    began = now()
+    until = began + seconds
+
+    async def caller() -> None:
+        count = 0
+        while (before := now()) < until:
+            try:
+                if awaited:
+                    await once()
+                else:
+                    once()
+                taken.append(now() - before)
+            except Exception as error:
+                report.errors += 1
+                report.error = report.error or str(error).partition("\n")[0]
+            count += 1
+            if not count % TURN:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(caller() for _ in range(report.callers)))
+    report.seconds, report.calls = now() - began, len(taken)
+    if taken:
+        ordered = sorted(taken)
+        report.p50, report.p99 = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]

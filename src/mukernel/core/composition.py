@@ -1,0 +1,85 @@
+"""Composition: how the plug-ins of an application fit together, and so in which order they are started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+
+import msgspec
+
+from ..contract import differences
+from .builtin import Clock
+from .inspection import Inspected
+
+BUILTIN = {Clock.__contract__.name}  # interfaces that every process serves itself
+
+
+class Composition(msgspec.Struct):
+    """`order`: names, each after those that it needs. `servers`: for each plug-in, who serves each interface it needs."""
+
+    order: list[str]
+    servers: dict[str, dict[str, str]]
+    problems: list[str]
+
+
+def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Composition:
+    """Join what is needed to what serves it. Each thing that does not fit is a line of `problems`."""
+    found = Composition([], {name: {} for name in plugins}, [])
+    optional: dict[str, set[str]] = {name: set() for name in plugins}
+    broken = any(each.problems and not each.interfaces for each in plugins.values())
+    for name, plugin in plugins.items():
+        for need in plugin.needs:
+            wanted = need.interface.name
+            if wanted in BUILTIN:
+                continue
+            serving = {
+                other: each for other, seen in plugins.items() for each in seen.interfaces if each.name == wanted
+            }
+            if len(serving) == 1:
+                (other, served), = serving.items()
+                found.servers[name][wanted] = other
+                if not need.required:
+                    optional[name].add(other)
+                if need.interface.hash != served.hash:
+                    found.problems += [
+                        f"{label}: {name} calls {wanted}, which {other} serves differently: {line}"
+                        for line in differences(need.interface, served)
+                    ]
+            elif serving:
+                found.problems.append(
+                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}), and several plug-ins serve it: "
+                    f"{', '.join(serving)}; wanted one"
+                )
+            elif need.required and not broken:  # one that could not be read may well serve it
+                found.problems.append(
+                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); no plug-in of {label} serves it"
+                )
+    graph = {name: list(dict.fromkeys(servers.values())) for name, servers in found.servers.items()}
+    found.order, cycles = ordered(graph, optional)
+    found.problems += [
+        f"{label}: {' needs '.join(cycle)}: plug-ins that need each other can't be started; let one of them look the "
+        "other up later, or give its parameter a default"
+        for cycle in cycles
+    ]
+    return found
+
+
+def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) -> tuple[list[str], list[list[str]]]:
+    """The names, each after those that it points to, else as they stand; and each cycle that was found.
+
+    A cycle is broken at a need that may stay unmet, if it has one, and is no problem then.
+    """
+    left = {name: list(others) for name, others in graph.items()}
+    cycles = []
+    while True:
+        try:
+            return list(TopologicalSorter(left).static_order()), cycles
+        except CycleError as error:
+            path: list[str] = list(reversed(error.args[1]))  # graphlib goes from what is needed to who needs it
+            path = path if all(b in left[a] for a, b in zip(path, path[1:], strict=False)) else path[::-1]
+            pairs = list(zip(path, path[1:], strict=False))
+            spare = next(((a, b) for a, b in pairs if b in optional[a]), None)
+            if spare is None:
+                cycles.append(path)
+            one, other = spare or pairs[-1]
+            left[one].remove(other)

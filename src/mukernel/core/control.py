@@ -1,0 +1,211 @@
+"""Control: the interface by which a running kernel is watched and commanded. The command line is a client of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from ..contract import Description, Interface, idempotent
+from .replacement import SwapReport
+
+
+class About(msgspec.Struct):
+    """One running kernel. `started`: seconds since 1970; `memory`: private bytes of its process."""
+
+    name: str
+    version: str
+    pid: int
+    started: float
+    memory: int
+    folder: str
+
+
+class PluginStatus(msgspec.Struct):
+    """A plug-in at this moment.
+
+    `calls`: started by its present instances; None where it is called directly, as a method, and nothing counts. `waiting`:
+    in its mailboxes. `memory`: private bytes of its processes, None where it shares the kernel's. `since`: seconds that it
+    has been as it is. `failure`: why it was given up.
+    """
+
+    name: str
+    state: str
+    placement: str
+    pids: list[int]
+    replicas: int
+    calls: int | None
+    running: int
+    waiting: int
+    restarts: int
+    memory: int | None
+    since: float
+    interfaces: list[str]
+    failure: str | None = None
+
+
+class TreePlugin(msgspec.Struct):
+    """`calls`: for each interface that its constructor asked for, the plug-in that serves it."""
+
+    name: str
+    state: str
+    interfaces: list[str]
+    calls: dict[str, str]
+
+
+class TreeProcess(msgspec.Struct):
+    """A process and what is in it. `connected`: the plug-ins that somebody in it has a way to."""
+
+    name: str
+    pid: int
+    plugins: list[TreePlugin]
+    connected: list[str]
+
+
+class PluginDescription(msgspec.Struct):
+    """All that is known of one plug-in. `settings`: what its constructor takes, where that was looked up."""
+
+    status: PluginStatus
+    use: str
+    documentation: str
+    interfaces: list[Description]
+    config: dict[str, Any]
+    settings: list[str]
+    calls: dict[str, str]
+
+
+class Served(msgspec.Struct):
+    """Who serves an interface, and its contract."""
+
+    plugin: str
+    interface: Description
+
+
+class Event(msgspec.Struct):
+    """Something that happened. `number`: counts up from 1; `at`: seconds since 1970; `pause`: seconds."""
+
+    number: int
+    at: float
+    what: str
+    plugin: str
+    detail: str = ""
+    pause: float | None = None
+
+
+class LogFile(msgspec.Struct):
+    """Where a plug-in's output is written."""
+
+    plugin: str
+    path: str
+
+
+class BenchReport(msgspec.Struct):
+    """What a measurement found. `seconds`: how long it took; `p50`, `p99`: seconds; `error`: the first one."""
+
+    method: str
+    plugin: str
+    placement: str
+    callers: int
+    seconds: float
+    calls: int
+    errors: int
+    p50: float
+    p99: float
+    error: str = ""
+
+    @property
+    def rate(self) -> float:
+        """Calls a second."""
+        return self.calls / self.seconds if self.seconds else 0.0
+
+
+class Control(Interface, name="mukernel.Control", version="1.0"):
+    """Watches and commands a running kernel. Whoever holds it may do everything that the kernel's owner may."""
+
+    @idempotent
+    async def about(self) -> About:
+        """The kernel itself."""
+        raise NotImplementedError
+
+    @idempotent
+    async def ps(self) -> list[PluginStatus]:
+        """Every plug-in, the first loaded first, stopped ones last."""
+        raise NotImplementedError
+
+    @idempotent
+    async def tree(self) -> list[TreeProcess]:
+        """Every process, the kernel's first."""
+        raise NotImplementedError
+
+    @idempotent
+    async def describe(self, name: str) -> PluginDescription:
+        """One plug-in."""
+        raise NotImplementedError
+
+    @idempotent
+    async def serving(self, interface: str, plugin: str | None = None) -> Served:
+        """Who serves an interface; it may be named without what stands before its last dot."""
+        raise NotImplementedError
+
+    async def call(self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None) -> Any:
+        """Call a method by name; for a one-way method, None when it was accepted."""
+        raise NotImplementedError
+
+    def stream(
+        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+    ) -> AsyncIterator[Any]:
+        """The items of a method that streams."""
+        raise NotImplementedError
+
+    def channel(
+        self, items: AsyncIterator[Any], interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+    ) -> AsyncIterator[Any]:
+        """The items of a method that streams both ways."""
+        raise NotImplementedError
+
+    async def swap(
+        self, name: str, use: str | None = None, config: dict[str, Any] | None = None, drain: float | None = None
+    ) -> SwapReport:
+        """Replace a plug-in; without `use`, by the present state of its own source. A failure is in the report."""
+        raise NotImplementedError
+
+    async def move(self, name: str, placement: str) -> SwapReport:
+        """Let a plug-in run elsewhere."""
+        raise NotImplementedError
+
+    async def scale(self, name: str, replicas: int) -> SwapReport:
+        """Run more or fewer instances."""
+        raise NotImplementedError
+
+    async def restart(self, name: str) -> SwapReport:
+        """Replace each instance by a fresh one of the same version; revive what was given up."""
+        raise NotImplementedError
+
+    async def stop_plugin(self, name: str) -> None:
+        """End a plug-in and keep its declaration."""
+        raise NotImplementedError
+
+    async def start_plugin(self, name: str) -> None:
+        """Start a stopped plug-in as it was."""
+        raise NotImplementedError
+
+    def events(self, since: int = 0) -> AsyncIterator[Event]:
+        """What happened after event number `since`, and what happens from now on."""
+        raise NotImplementedError
+
+    @idempotent
+    async def logs(self) -> list[LogFile]:
+        """Where the output of each plug-in is written."""
+        raise NotImplementedError
+
+    async def bench(
+        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None, callers: int = 16,
+        seconds: float = 3.0,
+    ) -> BenchReport:  # fmt: skip
+        """Call a method from the kernel's process as often as it can be."""
+        raise NotImplementedError
+
+    async def shutdown(self) -> None:
+        """End the application, in order."""
+        raise NotImplementedError

@@ -1,0 +1,121 @@
+"""Calls by description: for whoever has a plug-in's contract as data and not its Interface class."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import NoneType
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+
+from ..contract import (
+    ContractError,
+    Description,
+    Interface,
+    Method,
+    MethodDescription,
+    Model,
+    NotFound,
+    Parameter,
+    Unavailable,
+    type_text,
+)
+from ..mesh.route import Route
+from .lifecycle import State
+from .registry import Entry
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+_visits = itertools.count(1)
+
+
+class DescribedContract:
+    """A contract made from a description: the same methods by number, every value of type Any."""
+
+    def __init__(self, description: Description) -> None:
+        self.name, self.version, self.hash = description.name, description.version, description.hash
+        self.description = description
+        self.methods = {
+            each.name: described_method(description.name, number, each)
+            for number, each in enumerate(description.methods)
+        }
+
+    def describe(self) -> Description:
+        return self.description
+
+
+class DescribedInterface:
+    """Stands where a route wants an Interface class."""
+
+    def __init__(self, description: Description) -> None:
+        self.__contract__ = DescribedContract(description)
+
+
+def described_method(interface: str, number: int, described: MethodDescription) -> Method:
+    """The method as a caller needs it. Never blocking: whoever calls by description is on the kernel's own loop."""
+    model = Model(described.model)
+    parameters = tuple(
+        Parameter(each.name, Any, each.required, None if each.required else msgspec.json.decode(each.default), each.keyword_only)
+        for each in described.parameters
+    )  # fmt: skip
+    return Method(
+        interface, described.name, number, model, False, described.idempotent, (), parameters,
+        Any if model is Model.CALL else NoneType, item=Any if described.item is not None else None,
+        input_item=Any if described.input is not None else None, input_name=described.input_name or None,
+        documentation=described.documentation,
+    )  # fmt: skip
+
+
+def served_interface(entry: Entry, interface: str) -> Description:
+    """Raises NotFound with what the plug-in serves."""
+    found = next((each for each in entry.interfaces if each.name == interface), None)
+    if found is None:
+        served = ", ".join(each.name for each in entry.interfaces)
+        raise NotFound(f"plug-in {entry.name!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
+    return found
+
+
+def served_method(description: Description, method: str) -> MethodDescription:
+    """Raises NotFound with the methods that there are."""
+    found = description.method(method)
+    if found is None:
+        known = ", ".join(each.name for each in description.methods)
+        raise NotFound(f"{description.name} has no method {method!r}; it has: {known}")
+    return found
+
+
+def check_arguments(description: Description, method: MethodDescription, arguments: Mapping[str, Any]) -> None:
+    """Raises ContractError for names that the method does not know, or wants and did not get."""
+    where = f"{description.name}.{method.name}"
+    known = [each.name for each in method.parameters]
+    for name in arguments:
+        if name not in known:
+            raise ContractError(f"{where}: parameter {name!r} is unknown: wanted {', '.join(known) or 'none'}")
+    for each in method.parameters:
+        if each.required and each.name not in arguments:
+            raise ContractError(f"{where}: parameter {each.name!r} is missing: wanted {type_text(each.type)}")
+
+
+@contextmanager
+def visiting(kernel: Kernel, entry: Entry, description: Description) -> Iterator[dict[str, Callable[..., Any]]]:
+    """The methods of a plug-in, callable from the kernel's loop over channels of their own, for as long as it lasts.
+
+    Raises Unavailable where nothing will answer.
+    """
+    if entry.state in (State.FAILED, State.STOPPED):
+        raise Unavailable(f"plug-in {entry.name!r} is {entry.state.value}" + (f": {entry.failure}" if entry.failure else ""))
+    space = kernel.space
+    route = Route(entry.name, cast(type[Interface], DescribedInterface(description)), space)
+    # Under a name of its own: in the name of the kernel's space an inline plug-in would be called without a channel.
+    visitor = f"visitor {next(_visits)}"
+    try:
+        space.lead(route, kernel.connect_now(description, entry.name, space.poller.waiter.bell, visitor, -1))
+        yield route.sending
+    finally:
+        for caller in route.callers:
+            caller.wire.close()
+            kernel.disconnect(caller.wire.number)
+        kernel.switchboard.space_plugins.pop(visitor, None)

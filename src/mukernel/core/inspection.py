@@ -1,0 +1,192 @@
+"""Inspection: what plug-in classes serve, need and take, found out in a process that is thrown away.
+
+So the kernel's process imports no plug-in that is to run elsewhere, and a class that can't be imported, or that ends the
+process that imports it, harms nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import traceback as tracebacks
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import msgspec
+
+from ..contract import ContractError, Description, MukernelError
+from .injection import Setting, checked_configuration, read_constructor
+from .instance import checked_interfaces
+from .loader import load_class, source_of, uses
+from .messages import Source
+
+SHOWN_FRAMES = 3  # of a traceback, in a problem
+
+
+class Needed(msgspec.Struct, frozen=True):
+    """A constructor parameter that is an interface."""
+
+    parameter: str
+    interface: Description
+    required: bool
+
+
+class Inspected(msgspec.Struct):
+    """What one class says of itself. `files`: the sources under the application's folder that it is made of."""
+
+    name: str
+    interfaces: list[Description] = []
+    needs: list[Needed] = []
+    settings: list[str] = []
+    files: list[str] = []
+    problems: list[str] = []
+
+
+class Subject(msgspec.Struct):
+    """One class to look at, with the configuration that it is to get."""
+
+    name: str
+    source: Source
+    config: dict[str, Any]
+    folder: str
+
+
+async def inspect_plugins(
+    uses: Mapping[str, tuple[str, dict[str, Any]]], folder: str, label: str = "app.toml"
+) -> dict[str, Inspected]:
+    """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is wrong with it."""
+    found: dict[str, Inspected] = {}
+    subjects = []
+    for name, (use, config) in uses.items():
+        try:
+            subjects.append(Subject(name, source_of(use, folder), config, folder))
+        except MukernelError as error:
+            found[name] = Inspected(name, problems=[str(error)])
+    while subjects:  # once, unless some class takes the process with it
+        seen, how = await _inspect(subjects)
+        found.update(seen)
+        left = [each for each in subjects if each.name not in seen]
+        if left:
+            problem = f"use: importing {left[0].source.module} ended the process that did it ({how})"
+            found[left[0].name] = Inspected(left[0].name, problems=[problem])
+        subjects = left[1:]
+    for each in found.values():
+        each.problems = [f"{label}: plugins.{each.name}.{line}" for line in each.problems]
+    return {name: found[name] for name in uses}
+
+
+async def _inspect(subjects: Sequence[Subject]) -> tuple[dict[str, Inspected], str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mukernel.core.inspection",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+    )  # fmt: skip
+    output, _ = await process.communicate(msgspec.json.encode(subjects))
+    seen = [msgspec.json.decode(line, type=Inspected) for line in output.splitlines()]
+    code = process.returncode or 0
+    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+    return {each.name: each for each in seen}, how
+
+
+# -- in the process that is thrown away ---------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Read subjects from standard input, write one line of JSON for each."""
+    subjects = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Subject])
+    with open(os.dup(1), "wb") as output:
+        os.dup2(2, 1)  # what plug-ins print as they are imported is no result
+        for subject in subjects:
+            _write(output, look_at(subject))
+        sys.stdout.flush()
+    os._exit(0)  # whatever threads the imports started
+
+
+def _write(output: BinaryIO, inspected: Inspected) -> None:
+    output.write(msgspec.json.encode(inspected) + b"\n")
+    output.flush()
+
+
+def look_at(subject: Subject) -> Inspected:
+    """Import one class and read it."""
+    seen = Inspected(subject.name)
+    try:
+        kind = load_class(subject.source)
+    except MukernelError as error:
+        seen.problems.append(f"use: {error}")
+        return seen
+    except BaseException as error:  # a module may even exit
+        seen.problems.append(f"use: importing {subject.source.module} raised {explained(error, subject.folder)}")
+        return seen
+    seen.files = sources_of(sys.modules.get(kind.__module__), subject.folder)
+    try:
+        seen.interfaces = [each.__contract__.describe() for each in checked_interfaces(kind)]
+    except ContractError as error:
+        seen.problems.append(f"use: {error}")
+    try:
+        needs, settings = read_constructor(kind)
+        seen.needs = [Needed(n.parameter, n.interface.__contract__.describe(), n.required) for n in needs]
+    except ContractError as error:
+        seen.problems.append(f"use: {error}")
+        return seen
+    seen.settings = [setting_text(each) for each in settings]
+    seen.problems += misfits(kind, subject, settings)
+    return seen
+
+
+def misfits(kind: type, subject: Subject, settings: list[Setting]) -> list[str]:
+    """What of the configuration does not fit the constructor, one line each."""
+    known = {each.name: [each] for each in settings}
+    lines = []
+    for key in {**subject.config, **known}:
+        given = {key: subject.config[key]} if key in subject.config else {}
+        try:
+            checked_configuration(kind, subject.name, known.get(key, settings if given else []), given)
+        except ContractError as error:
+            lines.append(str(error).removeprefix(f"plug-in {subject.name!r}: "))
+    return lines
+
+
+def setting_text(setting: Setting) -> str:
+    """A constructor parameter as its author wrote it: "path: str = 'catalog.db'"."""
+    kind = getattr(setting.annotation, "__name__", None) or str(setting.annotation)
+    return f"{setting.name}: {kind}" + ("" if setting.required else f" = {setting.default!r}")
+
+
+def explained(error: BaseException, folder: str) -> str:
+    """An exception with the end of its traceback, without the frames of Python's import machinery and our own."""
+    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    frames = [
+        frame for frame in tracebacks.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", own)) and os.sep + "importlib" + os.sep not in frame.filename
+    ]  # fmt: skip
+    lines = ["".join(tracebacks.format_exception_only(error)).strip()]
+    for frame in frames[-SHOWN_FRAMES:]:
+        inside = frame.filename.startswith(folder + os.sep)
+        shown = os.path.relpath(frame.filename, folder) if inside else frame.filename
+        lines.append(f"  {shown}:{frame.lineno}: {frame.line}")
+    return "\n".join(lines)
+
+
+def sources_of(module: ModuleType | None, folder: str) -> list[str]:
+    """The files under `folder` of a module and of all that it uses, directly or not."""
+    near = {
+        name: each for name, each in list(sys.modules.items())
+        if (file := getattr(each, "__file__", None)) and os.path.abspath(file).startswith(folder + os.sep)
+        and f"{os.sep}site-packages{os.sep}" not in file
+    }  # fmt: skip
+    found: dict[str, ModuleType] = {module.__name__: module} if module is not None else {}
+    waiting = list(found.values())
+    while waiting:
+        user = waiting.pop()
+        for name, other in near.items():
+            if name not in found and uses(user, other):
+                found[name] = other
+                waiting.append(other)
+    return sorted({os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Status: the present state of a kernel's plug-ins and processes, gathered for the control interface."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from ..contract import MukernelError
+from ..kernel.clock import Clock
+from .control import PluginStatus, TreePlugin, TreeProcess
+from .lifecycle import State
+from .messages import Counts
+from .place import RemotePlace
+from .registry import Entry, Replica
+from .stopped import StoppedPlugins
+from .switchboard import ledger_of
+
+if TYPE_CHECKING:
+    from .kernel import Happening, Kernel
+
+PATIENCE = 1.0  # seconds that an instance has for saying how busy it is
+CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "stop")
+
+
+class Status:
+    """Looks at one kernel. `calls`: for each plug-in, who serves each interface that its constructor asked for."""
+
+    def __init__(self, kernel: Kernel, stopped: StoppedPlugins) -> None:
+        self.kernel, self.stopped = kernel, stopped
+        self.calls: dict[str, dict[str, str]] = {}
+        self.changed: dict[str, float] = {}  # when each plug-in became as it is; seconds of the kernel's clock
+        self.began = kernel.clock.now()
+        for happening in kernel.events:
+            self.heard(happening)
+        kernel.listeners.append(self.heard)
+
+    def heard(self, happening: Happening) -> None:
+        if happening.what in CHANGES:
+            self.changed[happening.plugin] = happening.at
+
+    async def plugins(self) -> list[PluginStatus]:
+        entries = sorted(self.kernel.registry.entries.values(), key=lambda entry: entry.order)
+        running = await asyncio.gather(*(self.plugin(entry) for entry in entries))
+        return [*running, *(self.stopped_plugin(name) for name in self.stopped.declarations)]
+
+    async def named(self, name: str) -> PluginStatus:
+        """Raises NotFound."""
+        if name in self.stopped.declarations:
+            return self.stopped_plugin(name)
+        return await self.plugin(self.kernel.registry.entry(name))
+
+    async def plugin(self, entry: Entry) -> PluginStatus:
+        options = entry.options
+        counts = await asyncio.gather(*(self.counts(replica) for replica in entry.replicas))
+        answered = [each for each in counts if each is not None]
+        state = entry.state.value if len(answered) == len(counts) else "not answering"
+        pids = sorted({r.instance.place.pid for r in entry.replicas if r.instance is not None and lives(r)})
+        calls: int | None = sum(each.calls for each in answered)
+        if options.placement == "inline" and self.is_direct(entry) and not calls:
+            calls = None
+        own = [memory_of(pid) for pid in pids if pid != os.getpid()]
+        return PluginStatus(
+            entry.name, state, options.placement, pids, len(entry.replicas), calls, sum(each.running for each in answered),
+            ledger_of(entry, 0).waiting, entry.restarts, sum(own) if own else None, self.since(entry.name),
+            [f"{each.name} {each.version}" for each in entry.interfaces], entry.failure,
+        )  # fmt: skip
+
+    def stopped_plugin(self, name: str) -> PluginStatus:
+        declaration = self.stopped.declarations[name]
+        served = [f"{each.name} {each.version}" for each in declaration.interfaces]
+        placement = declaration.options.placement
+        return PluginStatus(name, "stopped", placement, [], 0, 0, 0, 0, 0, None, self.since(name), served)
+
+    async def counts(self, replica: Replica) -> Counts | None:
+        """None where the process does not answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self.kernel.counts(replica)
+        except (TimeoutError, MukernelError, KeyError):
+            return None
+
+    def is_direct(self, entry: Entry) -> bool:
+        """Called as a method by its neighbours, with nothing between that counts."""
+        instance = entry.replicas[0].instance if entry.replicas else None
+        here = self.kernel.space.instances.get(instance.blueprint.key) if instance is not None else None
+        return here is not None and here.direct and not here.strict
+
+    def since(self, name: str) -> float:
+        return self.kernel.clock.now() - self.changed.get(name, self.began)
+
+    def processes(self) -> list[TreeProcess]:
+        kernel = self.kernel
+        processes = [TreeProcess("kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space))]
+        for place in kernel.places.values():
+            if isinstance(place, RemotePlace):
+                processes.append(
+                    TreeProcess(place.process.name, place.pid, self.plugins_in(place.space), self.connected(place.space))
+                )
+        return processes
+
+    def plugins_in(self, space: str) -> list[TreePlugin]:
+        found = []
+        for entry in sorted(self.kernel.registry.entries.values(), key=lambda each: each.order):
+            if any(r.instance is not None and r.instance.place.space == space and lives(r) for r in entry.replicas):
+                served = [f"{each.name} {each.version}" for each in entry.interfaces]
+                found.append(TreePlugin(entry.name, entry.state.value, served, self.calls.get(entry.name, {})))
+        return found
+
+    def connected(self, space: str) -> list[str]:
+        return sorted(self.kernel.switchboard.space_plugins.get(space, ()))
+
+
+def lives(replica: Replica) -> bool:
+    return replica.instance is not None and replica.instance.life.state not in (State.CRASHED, State.FAILED, State.STOPPED)
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that are a process's own, shared with no other; 0 for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_"))
+    except (OSError, ValueError):
+        return 0
+
+
+def boot_offset(clock: Clock) -> float:
+    """What to add to seconds of the clock to get seconds since 1970."""
+    return clock.wall().timestamp() - clock.now()

@@ -1,0 +1,63 @@
+"""Stopped plug-ins: those that run no more, and whose declaration is kept so that they can be started again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..contract import Description, MukernelError, NotFound
+from .messages import Source
+from .registry import Options
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+log = logging.getLogger("mukernel")
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a plug-in was when it was stopped, and so what it will be."""
+
+    source: Source
+    options: Options
+    interfaces: tuple[Description, ...]
+
+
+class StoppedPlugins:
+    """Stops plug-ins of one kernel, and starts them again as they were."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.declarations: dict[str, Declaration] = {}
+
+    async def stop(self, name: str) -> None:
+        """End a plug-in and keep its declaration. Calls to it fail with Unavailable until it is started. Raises NotFound."""
+        if name in self.declarations:
+            return
+        entry = self.kernel.registry.entry(name)
+        declaration = Declaration(entry.source, entry.options, tuple(entry.interfaces))
+        await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
+        self.declarations[name] = declaration
+
+    async def start(self, name: str) -> None:
+        """Start a stopped plug-in; whoever held a proxy of it calls it again. Raises NotFound, or why it can't start."""
+        kernel, declaration = self.kernel, self.declarations.get(name)
+        if declaration is None:
+            if name in kernel.registry.entries:
+                return
+            known = ", ".join(self.declarations) or "none"
+            raise NotFound(f"no plug-in {name!r} is stopped; stopped are: {known}")
+        options = declaration.options
+        await kernel.load(
+            declaration.source, name=name, placement=options.placement, config=options.config, replicas=options.replicas,
+            concurrency=options.concurrency, threads=options.threads, checkpoint=options.checkpoint, drain=options.drain,
+            restart=options.restart, limits=options.limits,
+        )  # fmt: skip
+        del self.declarations[name]
+        for place in [kernel.here, *kernel.places.values()]:
+            try:
+                await place.reroute(name, None)
+            except MukernelError as error:
+                log.warning("a caller of %s in %s was not connected again: %s", name, place.space, error)

@@ -1,0 +1,102 @@
+"""Frames: how a message lies in a stream of bytes. It touches neither I/O nor clock.
+
+A frame is a header of 64 bytes, of the same fields as a ring's record, and a body. Two kinds of frame concern only the wires
+themselves: `HELLO`, the first of each side, and `TAKEN`, which says how many calls the server has begun. Every frame says that, too,
+in its last field, so `TAKEN` is sent only where nothing else is.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from ..kernel.ipc import Kind, Message
+
+HEADER = struct.Struct("<IBBbBHHIQQQQQQ")  # size kind flags priority mark interface method credit call deadline trace×2 span taken
+SIZE = HEADER.size
+MARK = 0xB5  # in each header: what lacks it is no frame
+HELLO = 254  # call: GREETING; credit: calls that may wait; deadline: largest body; body: what the application says of itself
+TAKEN = 255
+GREETING = 0x31304B4E4C554B4D  # "MKULNK01"
+KINDS = frozenset({*map(int, Kind), HELLO, TAKEN})
+BUFFER = 1 << 17  # bytes read at once
+
+
+class Garbage(ConnectionError):
+    """What came is no frame: whoever sent it is no peer of ours."""
+
+
+def pack(
+    kind: int, size: int, call: int, method: int = 0, interface: int = 0, priority: int = 0, deadline: int = 0,
+    credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, taken: int = 0,
+) -> bytes:  # fmt: skip
+    """The header of a frame. `deadline`: ns that are left, 0 for none: clocks of two machines agree on nothing else."""
+    high, low, span = trace or (0, 0, 0)
+    return HEADER.pack(
+        size, kind, flags, priority, MARK, interface, method, credit, call, deadline, high, low, span, taken
+    )
+
+
+def unpack(header: bytes | bytearray | memoryview, largest: int) -> tuple[Message, int, int]:
+    """A header as (message without its body, size of the body, calls taken). Raises Garbage."""
+    (
+        size, kind, flags, priority, mark, interface, method, credit, call, deadline, high, low, span, taken,
+    ) = HEADER.unpack(header)  # fmt: skip
+    if mark != MARK or kind not in KINDS:
+        raise Garbage(f"what came is no message of mukernel: it begins with {bytes(header[:8]).hex(' ')}")
+    if size > largest:
+        raise Garbage(f"a body of {size} bytes was announced; at most {largest} are accepted here")
+    return Message(kind, call, b"", method, interface, priority, deadline, credit, flags, (high, low, span)), size, taken
+
+
+class FrameReader:
+    """Cuts a stream into messages. Receive into `target()`, then say to `advance` how many bytes came.
+
+    `taken`: how many of our calls the other side had begun when it sent the latest frame. `largest`: bytes of body.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self.largest, self.taken = largest, 0
+        self.buffer, self.filled = bytearray(BUFFER), 0
+        self.message: Message | None = None  # whose body is being received into `body`
+        self.body, self.got = bytearray(), 0
+
+    def target(self) -> memoryview:
+        """Where the next bytes belong; never empty."""
+        if self.message is not None:
+            return memoryview(self.body)[self.got :]
+        return memoryview(self.buffer)[self.filled :]
+
+    def advance(self, count: int) -> list[Message]:
+        """`count` bytes were received; the messages that are whole now. Raises Garbage."""
+        if self.message is not None:
+            self.got += count
+            if self.got < len(self.body):
+                return []
+            message, self.message = self.message, None
+            message.content, self.body = bytes(self.body), bytearray()
+            return [message]
+        self.filled += count
+        return self.cut()
+
+    def cut(self) -> list[Message]:
+        found: list[Message] = []
+        at, view = 0, memoryview(self.buffer)
+        while self.filled - at >= SIZE:
+            message, size, self.taken = unpack(view[at : at + SIZE], self.largest)
+            end = at + SIZE + size
+            if end > self.filled:
+                if SIZE + size <= BUFFER:
+                    break
+                # Larger than the buffer: its body gets memory of its own, which the rest is received into.
+                self.message, self.body, self.got = message, bytearray(size), self.filled - at - SIZE
+                self.body[: self.got] = view[at + SIZE : self.filled]
+                at = self.filled
+                break
+            message.content = bytes(view[at + SIZE : end])
+            found.append(message)
+            at = end
+        if at:
+            rest = self.filled - at
+            self.buffer[:rest] = self.buffer[at : self.filled]
+            self.filled = rest
+        return found
