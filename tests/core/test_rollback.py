@@ -24,7 +24,7 @@ STEPS: list[tuple[type | str, str]] = [
     (faulty.OtherState, "restore can't read the state"),
     (faulty.HalfCounter, "does not implement Counter"),
     (faulty.NoCounter, "implements no interface"),
-    (faulty.NarrowTally, "add"),
+    (faulty.NarrowTally, "the major version was 1.0, is 2.0"),
 ]
 DEATHS: list[type] = [faulty.DiesInConstructor, faulty.DiesInStart, faulty.DiesInRestore]
 

@@ -70,7 +70,7 @@ def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) ->
     A cycle is broken at a need that may stay unmet, if it has one, and is no problem then.
     """
     left = {name: list(others) for name, others in graph.items()}
-    cycles = []
+    cycles: list[list[str]] = []
     while True:
         try:
             return list(TopologicalSorter(left).static_order()), cycles

@@ -112,7 +112,7 @@ def visiting(kernel: Kernel, entry: Entry, description: Description) -> Iterator
     # Under a name of its own: in the name of the kernel's space an inline plug-in would be called without a channel.
     visitor = f"visitor {next(_visits)}"
     try:
-        space.lead(route, kernel.connect_now(description, entry.name, space.poller.waiter.bell, visitor, -1))
+        space.lead(route, kernel.connect_now(description, entry.name, space.bell, visitor, -1))
         yield route.sending
     finally:
         for caller in route.callers:

@@ -13,6 +13,7 @@ from typing import Any
 from ..contract import Description, encode_fault
 from ..kernel.clock import Clock
 from ..kernel.ipc import Link
+from ..transports.carriers import NO_BELL
 from . import messages
 from .conversation import Conversation
 from .messages import Connect, Done
@@ -39,11 +40,11 @@ class Host:
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
     async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space), [bell])
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space), given(bell))
         return Grant(connected, rights)
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn), [bell])
+        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn), given(bell))
         return Grant(connected, rights)
 
     def disconnect(self, channel: int) -> None:
@@ -59,7 +60,7 @@ class Host:
                 instance = await space.build(message.blueprint)
                 return instance.describe(), ()
             case messages.Attach():
-                space.attach(message.key, message.channel, rights, message.caller)
+                space.attach(message.key, message.channel, rights, message.caller, message.transport)
             case messages.Detach():
                 space.detach(message.channel)
             case messages.Quiesce():
@@ -96,6 +97,11 @@ class Host:
             self.space.reroute_local(message.plugin, message.local)
         else:
             await self.space.reroute(message.plugin)
+
+
+def given(bell: int) -> list[int]:
+    """The right to ring a bell, where there is one."""
+    return [bell] if bell != NO_BELL else []
 
 
 def main(rights: list[int]) -> None:

@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from ..contract import ContractError, Description, Interface, MukernelError, NotFound, SwapFailed, encode_fault
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Link, Port
+from ..kernel.ipc import Kind, Link
 from ..kernel.process import ForkServer, Limits, raise_file_limit
-from ..transports.ring import RingWire
+from ..transports.carriers import NO_BELL, new_port, preferred
 from . import messages
 from .conversation import Conversation
 from .ledger import Ledger
@@ -66,6 +66,7 @@ class Kernel:
         self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None, strict: bool = False,
         heartbeat: float = HEARTBEAT,
     ) -> None:  # fmt: skip
+        self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
         self.heartbeat = heartbeat
         self.registry = Registry()
@@ -84,7 +85,7 @@ class Kernel:
     async def __aenter__(self) -> Kernel:
         self.loop = asyncio.get_running_loop()
         raise_file_limit()
-        self.space = Space("kernel", self, self.clock, self.loop)
+        self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.here = LocalPlace(self.space)
         self.space.on_checkpoint = self.checkpointed
         return self
@@ -234,7 +235,7 @@ class Kernel:
     # -- instances ------------------------------------------------------------------------------------------------
 
     def new_replica(self, entry: Entry) -> Replica:
-        replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, Port())
+        replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, new_port(self.transport))
         entry.replicas.append(replica)
         return replica
 
@@ -277,8 +278,7 @@ class Kernel:
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""
         for number, channel in replica.port.channels.items():
-            rights = [channel.memory, channel.caller_bell, replica.port.bell]
-            instance.place.attach(instance.blueprint.key, number, rights, replica.callers[number])
+            instance.place.attach(instance.blueprint.key, channel, replica.callers[number])
 
     async def discard(self, instance: Instance) -> None:
         """A new instance is not wanted after all."""
@@ -326,7 +326,10 @@ class Kernel:
     def answer_rest(self, replica: Replica, reason: str) -> None:
         """The kernel itself receives what is left in a mailbox, and refuses it."""
         for number, channel in list(replica.port.channels.items()):
-            wire = RingWire(self.space.poller, os.dup(channel.memory), os.dup(channel.caller_bell), "server")
+            rights = [os.dup(fd) for fd in channel.server_rights]
+            wire, bell = self.space.carriers.server(channel.transport, rights)
+            if bell != NO_BELL:
+                os.close(bell)
             for call, _, _ in wire.interrupted():
                 wire.post(Kind.INTERRUPTED, call, b"")
             while (message := wire.peek()) is not None:
@@ -335,7 +338,7 @@ class Kernel:
                     if message.kind != Kind.ONEWAY:
                         wire.post(Kind.GONE, message.call, reason.encode())
                     message.finished(True)
-            wire.close()
+            wire.finish()
             self.switchboard.drop(replica, number)
 
     async def drain_replica(self, entry: Entry, replica: Replica) -> None:
@@ -434,7 +437,7 @@ class Kernel:
             case messages.Connect():
                 try:
                     grant = self.switchboard.connect(
-                        message.interface, message.plugin, rights[0], place.space, message.turn
+                        message.interface, message.plugin, rights[0] if rights else NO_BELL, place.space, message.turn
                     )
                 finally:
                     for fd in rights:

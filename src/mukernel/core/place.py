@@ -6,9 +6,9 @@ import asyncio
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from ..contract import Description
+from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from . import messages
 from .conversation import Conversation
@@ -28,8 +28,8 @@ class Place(ABC):
     @abstractmethod
     async def build(self, blueprint: Blueprint) -> Built: ...
     @abstractmethod
-    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
-        """Give an instance a channel; `rights` (memory, caller's bell, port's bell) stay the kernel's own."""
+    def attach(self, key: str, channel: Channel, caller: Description) -> None:
+        """Let an instance receive from a channel, which stays the kernel's own."""
 
     @abstractmethod
     def detach(self, channel: int) -> None: ...
@@ -71,8 +71,10 @@ class LocalPlace(Place):
         self.keys.add(blueprint.key)
         return built
 
-    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
-        self.here.attach(key, channel, [os.dup(fd) for fd in rights], caller)
+    def attach(self, key: str, channel: Channel, caller: Description) -> None:
+        self.here.attach(
+            key, channel.number, [os.dup(fd) for fd in channel.server_rights], caller, channel.transport
+        )
 
     def detach(self, channel: int) -> None:
         self.here.detach(channel)
@@ -135,8 +137,9 @@ class RemotePlace(Place):
         assert isinstance(built, Built)
         return built
 
-    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
-        self.conversation.tell(messages.Attach(key, channel, caller), rights)
+    def attach(self, key: str, channel: Channel, caller: Description) -> None:
+        attach = messages.Attach(key, channel.number, caller, channel.transport)
+        self.conversation.tell(attach, channel.server_rights)
 
     def detach(self, channel: int) -> None:
         if not self.conversation.closed:

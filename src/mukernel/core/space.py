@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from ..contract import ContractError, Description, Interface, NotFound
 from ..kernel.clock import Clock as KernelClock
-from ..kernel.ipc import Kind, ring
+from ..kernel.ipc import Kind
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller
-from ..transports.ring import BlockingRingWire, Poller, RingWire
+from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
+from ..transports.contract import Wire
 from .builtin import BuiltinClock, Clock
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
@@ -28,7 +29,12 @@ class Grant:
     """What the kernel gives for a connection: send rights, or the key of an instance in the very process that asked."""
 
     connected: Connected
-    rights: list[int] = field(default_factory=list)  # memory and bell, for each channel
+    rights: list[int] = field(default_factory=list)  # those of the first channel, then those of the next
+
+    def for_each(self) -> list[list[int]]:
+        """The rights, channel by channel."""
+        width = len(self.rights) // max(1, len(self.connected.channels))
+        return [self.rights[start : start + width] for start in range(0, len(self.rights), width or 1)]
 
 
 class Directory(Protocol):
@@ -42,10 +48,13 @@ class Directory(Protocol):
 class Space:
     """The instances of one process and its routes to others. Owned by one event loop."""
 
-    def __init__(self, name: str, directory: Directory, clock: KernelClock, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, name: str, directory: Directory, clock: KernelClock, loop: asyncio.AbstractEventLoop,
+        transport: str | None = None,
+    ) -> None:  # fmt: skip
         self.name, self.directory, self.clock, self.loop = name, directory, clock, loop
         self.now_ns: Callable[[], int] = clock.now_ns
-        self.poller = Poller(loop)
+        self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
         self.routes: dict[tuple[str, str], Route] = {}
         self.channels: dict[int, Instance] = {}
@@ -53,6 +62,11 @@ class Space:
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
         self.thread = threading.local()
         self.bells: dict[int, int] = {}  # the port's bells that are answered here, by key of use
+
+    @property
+    def bell(self) -> int:
+        """What the other ends of this process's channels ring."""
+        return self.carriers.bell
 
     # -- routes -----------------------------------------------------------------------------------------------
 
@@ -62,7 +76,7 @@ class Space:
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
-            bell = self.poller.waiter.bell
+            bell = self.bell
             grant = await self.directory.connect(interface.__contract__.describe(), plugin, bell, self.name)
             route = self.route_for(interface, plugin, grant)
         return route.proxy(blocking)
@@ -73,7 +87,7 @@ class Space:
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
-            bell = self.poller.waiter.bell
+            bell = self.bell
             grant = self.directory.connect_now(interface.__contract__.describe(), plugin, bell, self.name, -1)
             route = self.route_for(interface, plugin, grant)
         return route.proxy(blocking)
@@ -99,22 +113,19 @@ class Space:
             route.use_local(self.instances[grant.connected.local])
         else:
             old = route.callers
-            route.use_remote(
-                [
-                    Caller(self.wire(memory, bell, number), self.loop, self.now_ns)
-                    for memory, bell, number in zip(
-                        grant.rights[::2], grant.rights[1::2], grant.connected.channels, strict=True
-                    )
-                ]
-            )
+            route.use_remote([Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)])
             for caller in old:
                 self.retire(caller)
 
-    def wire(self, memory: int, bell: int, number: int) -> RingWire:
-        wire = RingWire(self.poller, memory, bell, "caller")
-        wire.number = number
-        wire.listen()
-        return wire
+    def wires(self, grant: Grant) -> list[Wire]:
+        """The callers' ends of the channels that were granted."""
+        made, transport = [], grant.connected.transport
+        for number, rights in zip(grant.connected.channels, grant.for_each(), strict=True):
+            wire = self.carriers.caller(transport, rights)
+            wire.number = number
+            wire.listen()
+            made.append(wire)
+        return made
 
     def retire(self, caller: Caller) -> None:
         """Close a caller's wire once nothing is under way on it."""
@@ -145,7 +156,7 @@ class Space:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
             description = route.contract.describe()
-            bell = self.poller.waiter.bell
+            bell = self.bell
             self.lead(route, await self.directory.connect(description, plugin, bell, self.name))
 
     def reroute_local(self, plugin: str, key: str) -> None:
@@ -165,22 +176,21 @@ class Space:
 
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
         """A caller for the present thread, with a waiter of its own."""
-        waiter = ring.Waiter()
+        end = ThreadEnd(self.carriers.transport)
         description = route.contract.describe()
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:
             here = None
         if here is self.loop:
-            grant = self.directory.connect_now(description, route.plugin, waiter.bell, self.name, turn)
+            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
         else:
 
             async def connect() -> Grant:
-                return self.directory.connect_now(description, route.plugin, waiter.bell, self.name, turn)
+                return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
 
             grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
-        memory, bell = grant.rights
-        return BlockingCaller(BlockingRingWire(waiter, memory, bell), self.now_ns)
+        return BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
 
     # -- instances --------------------------------------------------------------------------------------------
 
@@ -207,15 +217,16 @@ class Space:
             raise
         return instance
 
-    def attach(self, key: str, channel: int, rights: Sequence[int], caller: Description) -> None:
-        """Give an instance a channel: `rights` are its memory, the caller's bell, the port's bell."""
-        memory, caller_bell, port_bell = rights
+    def attach(
+        self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring"
+    ) -> None:
+        """Give an instance the receiving end of a channel; it owns `rights`."""
         instance = self.instances[key]
-        wire = RingWire(self.poller, memory, caller_bell, "server")
-        if instance.bell < 0:
-            instance.bell = port_bell
-        else:
-            os.close(port_bell)
+        wire, bell = self.carriers.server(transport, rights)
+        if instance.bell == NO_BELL:
+            instance.bell = bell
+        elif bell != NO_BELL:
+            os.close(bell)
         try:
             instance.attach(channel, wire, caller)
         except ContractError:
@@ -225,13 +236,12 @@ class Space:
         if not instance.server.paused:
             self.begin(instance, wire, False)
 
-    def begin(self, instance: Instance, wire: RingWire, recover: bool) -> None:
+    def begin(self, instance: Instance, wire: Wire, recover: bool) -> None:
         """Receive from a wire."""
         if recover:
             for call, _, _ in wire.interrupted():
                 wire.post(Kind.INTERRUPTED, call, b"")
-        if instance.bell not in self.poller.bells:
-            self.poller.answer(instance.bell)
+        self.carriers.answer(instance.bell)
         wire.listen()
         instance.server.pump(wire)
 
@@ -254,10 +264,8 @@ class Space:
             self.resume(key)
             raise
         for wire in instance.wires.values():
-            if isinstance(wire, RingWire):
-                wire.stop_listening()
-        if instance.bell in self.poller.bells:
-            self.poller.ignore(instance.bell)
+            wire.stop_listening()
+        self.carriers.ignore(instance.bell)
         return Quiesced(state, instance.state_version, instance.server.calls - began)
 
     def resume(self, key: str) -> None:
@@ -277,8 +285,7 @@ class Space:
     def receive(self, instance: Instance, recover: bool) -> None:
         instance.server.paused = False
         for wire in list(instance.wires.values()):
-            if isinstance(wire, RingWire):
-                self.begin(instance, wire, recover)
+            self.begin(instance, wire, recover)
         instance.server.resume()
 
     def checkpoint_soon(self, instance: Instance) -> None:
@@ -315,8 +322,7 @@ class Space:
             await instance.close()
         finally:
             if instance.bell >= 0:
-                if instance.bell in self.poller.bells:
-                    self.poller.ignore(instance.bell)
+                self.carriers.ignore(instance.bell)
                 os.close(instance.bell)
 
     def close(self) -> None:
@@ -326,7 +332,7 @@ class Space:
             for caller in route.callers:
                 caller.wire.close("the kernel has stopped")
         self.routes.clear()
-        self.poller.close()
+        self.carriers.close()
 
 
 def missing(blueprint: Blueprint, kind: type, need: Need, error: NotFound) -> NotFound:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 from ..contract import ContractError, Description, Unavailable, differences
-from ..kernel.ipc import Channel, ring
+from ..kernel.ipc import Channel
+from ..transports.carriers import ledger
 from .ledger import Ledger
 from .messages import Connected
 from .registry import Entry, Registry, Replica
@@ -37,11 +37,11 @@ class Switchboard:
                     return Grant(Connected(entry.name, [], local=replica.instance.blueprint.key))
         else:
             replicas = [replicas[turn % len(replicas)]]
-        grant = Grant(Connected(entry.name, []))
+        grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport if replicas else "ring"))
         for replica in replicas:
             channel = self.mint(replica, interface, bell, space)
             grant.connected.channels.append(channel.number)
-            grant.rights += [channel.memory, replica.port.bell]
+            grant.rights += channel.caller_rights
         return grant
 
     def check(self, entry: Entry, caller: Description) -> None:
@@ -57,8 +57,7 @@ class Switchboard:
         replica.callers[channel.number] = caller
         for instance in (replica.instance, replica.successor):
             if instance is not None and instance.place is not None:
-                rights = [channel.memory, channel.caller_bell, replica.port.bell]
-                instance.place.attach(instance.blueprint.key, channel.number, rights, caller)
+                instance.place.attach(instance.blueprint.key, channel, caller)
         return channel
 
     def disconnect(self, number: int) -> None:
@@ -74,7 +73,7 @@ class Switchboard:
             if instance is not None:
                 instance.place.detach(number)
         replica.callers.pop(number, None)
-        replica.settled = replica.settled.closed(*ring.Mapping(os.dup(replica.port.channels[number].memory)).ledger())
+        replica.settled = replica.settled.closed(*ledger(replica.port.channels[number]))
         replica.port.revoke(number)
 
     def space_died(self, space: str) -> None:
@@ -97,6 +96,6 @@ def ledger_of(entry: Entry, running: int) -> Ledger:
     for replica in entry.replicas:
         total = total.with_(replica.settled)
         for channel in replica.port.channels.values():
-            accepted, taken, answered, refused = ring.Mapping(os.dup(channel.memory)).ledger()
+            accepted, taken, answered, refused = ledger(channel)
             total = total.plus(accepted, taken, answered, refused)
     return total

@@ -126,6 +126,14 @@ class Wire(ABC):
                 self.send(Kind.GONE, WHOLE_WIRE, f"the connection is closed: {why}".encode())
             self.close(why)
 
+    def finish(self) -> None:
+        """Close this end as soon as nothing is left to send."""
+        if self.closed is None and self.outbox:
+            self.when_room.append(self.finish)
+            self.want_room()
+        else:
+            self.close()
+
     def close(self, why: str = "closed") -> None:
         """Close this end; told once to `on_closed`."""
         if self.closed is None:

@@ -15,9 +15,10 @@ HEADER = struct.Struct("<IBBbBHHIQQQQQQ")  # size kind flags priority mark inter
 SIZE = HEADER.size
 MARK = 0xB5  # in each header: what lacks it is no frame
 HELLO = 254  # call: GREETING; credit: calls that may wait; deadline: largest body; body: what the application says of itself
+STARVING = 253  # (packets only) the caller waits for room in the mailbox: answer TAKEN when there is some
 TAKEN = 255
 GREETING = 0x31304B4E4C554B4D  # "MKULNK01"
-KINDS = frozenset({*map(int, Kind), HELLO, TAKEN})
+KINDS = frozenset({*map(int, Kind), HELLO, STARVING, TAKEN})
 BUFFER = 1 << 17  # bytes read at once
 
 

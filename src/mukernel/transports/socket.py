@@ -15,7 +15,7 @@ from typing import Any
 
 from ..kernel.ipc import Kind, Mailbox, Message
 from .contract import WHOLE_WIRE, Received, Wire
-from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, pack
+from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
 
 LARGEST_BODY = 1 << 30  # bytes
 HIGH_WATER = 1 << 20  # bytes that may wait here for the socket before there is no room
@@ -176,8 +176,8 @@ class SocketWire(Wire):
             return
         if message.kind == TAKEN:
             return
-        if message.kind == HELLO:
-            raise Garbage("the peer greeted twice")
+        if message.kind in (HELLO, STARVING):
+            raise Garbage("the peer greeted twice" if message.kind == HELLO else "a packet's message came by a stream")
         if message.kind == Kind.GONE and message.call == WHOLE_WIRE:
             raise Garbage(message.content.decode(errors="replace"))
         if message.kind < Kind.ITEM:

@@ -1,0 +1,91 @@
+"""Swaps of a process plug-in with state, one after the other under load: is a call lost, is one executed twice?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+from benchmarks.load import Caller, Counting, Load, NextTally, Tally
+from benchmarks.measure import Table
+from benchmarks.report import Part, Settings, nearest_rank
+from mukernel import Kernel
+
+CALLERS = 16
+
+
+@dataclass(slots=True)
+class SwapOutcome:
+    """What a series of swaps did to the calls. `pauses` and `slowest` are seconds, one for each swap.
+
+    `lost`: calls that had no reply, or were never executed. `unbooked`: what the kernel's own ledger does not account for.
+    """
+
+    issued: int = 0
+    replied: int = 0
+    executed: int = 0
+    lost: int = 0
+    twice: int = 0
+    hanging: int = 0
+    unbooked: int = 0
+    drained: int = 0
+    pauses: list[float] = field(default_factory=list)
+    slowest: list[float] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+async def swap_under_load(swaps: int, callers: int = CALLERS, placement: str = "process") -> SwapOutcome:
+    """Swap a tally `swaps` times between its two versions while `callers` call it without a break."""
+    outcome = SwapOutcome()
+    async with Kernel() as kernel:
+        await kernel.load(Tally, name="tally", placement=placement)
+        counting = kernel.get(Counting)
+        calls = (counting.count, counting.count_slowly)
+        async with Load([Caller(number, calls[number % 2]) for number in range(callers)]) as load:
+            for version in islice(cycle((NextTally, Tally)), swaps):
+                load.slowest()
+                report = await kernel.swap("tally", version)
+                outcome.pauses.append(report.pause)
+                outcome.slowest.append(load.slowest())
+                outcome.drained += report.drained
+                outcome.unbooked = max(outcome.unbooked, abs(report.ledger.lost))
+        book = await counting.book()
+    outcome.hanging, outcome.outcomes = load.hanging, load.outcomes()
+    outcome.issued = sum(caller.issued for caller in load)
+    outcome.replied = outcome.outcomes["reply"]
+    outcome.executed, outcome.twice = book.executed, book.twice
+    unanswered = outcome.issued - outcome.replied
+    never_run = sum(max(0, caller.issued - book.last.get(caller.number, 0)) for caller in load) + book.skipped
+    outcome.lost = max(unanswered, never_run)
+    return outcome
+
+
+def run(settings: Settings) -> Part:
+    """1,000 swaps (100 with --quick) under 16 callers."""
+    swaps = 100 if settings.quick else 1000
+    outcome = asyncio.run(swap_under_load(swaps))
+    rows = [
+        (name, *(1000 * value for value in (nearest_rank(times, 0.5), nearest_rank(times, 0.99), max(times))))
+        for name, times in (
+            ("pause: no call was started", outcome.pauses),
+            ("slowest call that ended during the swap", outcome.slowest),
+        )
+    ]
+    counts = (outcome.issued, outcome.replied, outcome.executed, outcome.lost, outcome.twice, outcome.drained)
+    part = Part(
+        [
+            Table(f"{swaps:,} swaps under {CALLERS} callers, ms for each swap", ("what", "p50", "p99", "max"), rows),
+            Table(
+                "Calls during these swaps",
+                ("issued", "replied", "executed", "lost", "executed twice", "waited for"),
+                [counts],
+            ),
+        ]
+    )
+    part.exactly(f"{swaps:,} swaps: calls lost", outcome.lost, 0)
+    part.exactly(f"{swaps:,} swaps: calls executed twice", outcome.twice, 0)
+    part.exactly(f"{swaps:,} swaps: calls hanging", outcome.hanging, 0)
+    part.exactly(f"{swaps:,} swaps: calls that the ledger does not account for", outcome.unbooked, 0)
+    part.at_most(f"{swaps:,} swaps: p99 pause", 1000 * nearest_rank(outcome.pauses, 0.99), 2, " ms")
+    return part

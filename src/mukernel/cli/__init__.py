@@ -1,0 +1,1 @@
+"""The command line: ordinary clients of a running kernel's control interface."""

@@ -1,0 +1,82 @@
+"""Arguments: what is typed as NAME=VALUE, converted by the description of the method that is called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ..contract import Description, MethodDescription, TypeDescription, type_text
+from .describe import signature
+from .terminal import UsageError
+
+_NAMED = re.compile(r"([A-Za-z_]\w*)(:?=)(.*)", re.DOTALL)
+TEXTS = ("str", "datetime", "date", "time", "timedelta", "UUID", "Decimal")  # these travel as text
+NUMBERS: dict[str, type] = {"int": int, "float": float, "bool": bool}
+
+
+def read_arguments(given: Sequence[str], interface: Description, method: MethodDescription) -> dict[str, Any]:
+    """By parameter. NAME=VALUE, NAME:=JSON, or VALUE by position. Raises UsageError that shows the signature."""
+    known = {each.name: each.type for each in method.parameters}
+    where = f"{interface.name}.{signature(method)}"
+    by_position = iter([each.name for each in method.parameters if not each.keyword_only])
+    values: dict[str, Any] = {}
+    for text in given:
+        found = _NAMED.fullmatch(text)
+        name = found[1] if found else next(by_position, "")
+        if name not in known:
+            what = f"parameter {name!r} is unknown" if found else f"{text!r} is one argument too many"
+            raise UsageError(f"{where}: {what}; wanted {', '.join(known) or 'no arguments'}")
+        if name in values:
+            raise UsageError(f"{where}: parameter {name!r} came twice")
+        try:
+            if found and found[2] == ":=":
+                values[name] = msgspec.json.decode(found[3])
+            else:
+                values[name] = converted(found[3] if found else text, known[name])
+        except (ValueError, msgspec.DecodeError):
+            shown = found[3] if found else text
+            wanted = "JSON" if found and found[2] == ":=" else type_text(known[name])
+            raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted}") from None
+    missing = [each for each in method.parameters if each.required and each.name not in values]
+    if missing:
+        names = ", ".join(f"{each.name} ({type_text(each.type)})" for each in missing)
+        raise UsageError(f"{where}: missing: {names}; give each as NAME=VALUE")
+    return values
+
+
+def converted(text: str, described: TypeDescription) -> Any:
+    """A value of the described type. Raises ValueError or msgspec.DecodeError."""
+    kind = described.kind
+    if kind in TEXTS:
+        return text
+    if kind in ("bytes", "bytearray", "memoryview", "Buffer"):
+        return text.encode()
+    if kind == "union":
+        return one_of(text, described.arguments)
+    if kind in ("Any", "enum", "Literal"):  # the values of these may be text
+        try:
+            value = msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            return text
+        return text if kind != "Any" and repr(text) in described.detail.split(", ") else value
+    if kind == "bool" and text.lower() in ("true", "false", "yes", "no"):
+        return text.lower() in ("true", "yes")
+    value = msgspec.json.decode(text)
+    if kind in NUMBERS:
+        return msgspec.convert(value, NUMBERS[kind])
+    if kind == "None" and value is not None:
+        raise ValueError("not null")
+    return value
+
+
+def one_of(text: str, members: Sequence[TypeDescription]) -> Any:
+    """The first member that fits; text last, since everything is text."""
+    for member in sorted(members, key=lambda each: each.kind in TEXTS):
+        try:
+            return None if member.kind == "None" and text == "null" else converted(text, member)
+        except (ValueError, msgspec.DecodeError):
+            continue
+    raise ValueError("fits no member")

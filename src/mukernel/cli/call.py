@@ -1,0 +1,109 @@
+"""`mukernel call`: call a method of a running plug-in."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from ..contract import DeadlineExceeded, Description, MethodDescription, Model
+from ..core.control import Control
+from ..core.described import served_method
+from ..core.quantity import duration
+from ..transports.context import CallContext, current
+from .arguments import converted, read_arguments
+from .client import add_options, clock, split_method, with_control
+from .terminal import Terminal, UsageError, as_json
+
+DESCRIPTION = """\
+Call a method of a running plug-in, and print its result: text as it is, all else as JSON.
+
+Arguments are NAME=VALUE, converted to what the method declares; NAME:=JSON says exactly what is meant; what has no NAME
+goes by position. A method that streams prints one line for each item, as it comes; one that takes a stream reads its
+items from standard input, one a line."""
+
+EXAMPLES = """\
+examples:
+  mukernel call Greeter.greet name=Ada
+  mukernel call Greeter.greet Ada --plugin greeter --timeout 500ms
+  mukernel call Catalog.add book:='{"title": "Emma", "year": 1815}'
+  mukernel call Greeter.count upto=3
+  printf 'one\\ntwo\\n' | mukernel call Greeter.echo"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("method", metavar="INTERFACE.METHOD")
+    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*")
+    parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
+    parser.add_argument("--timeout", metavar="TIME", help="end the call after this time, such as 500ms (default: never)")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    limit = None
+    if arguments.timeout is not None:
+        try:
+            limit = duration(arguments.timeout)
+        except ValueError as wanted:
+            raise UsageError(f"--timeout: got {arguments.timeout!r}, wanted {wanted}") from None
+    interface, name = split_method(arguments.method)
+
+    async def call(control: Control) -> int:
+        served = await control.serving(interface, arguments.plugin)
+        method = served_method(served.interface, name)
+        values = read_arguments(arguments.arguments, served.interface, method)
+        if limit is not None:  # travels with the call, through every hop
+            current.set(CallContext(clock.now_ns() + int(limit * 1e9)))
+        try:
+            await perform(control, served.plugin, served.interface, method, values, arguments.json)
+        except DeadlineExceeded:
+            raise DeadlineExceeded(f"{arguments.method}: no reply within {arguments.timeout}") from None
+        return 0
+
+    return with_control(call, arguments)
+
+
+async def perform(
+    control: Control, plugin: str, interface: Description, method: MethodDescription, values: dict[str, Any], json: bool
+) -> None:
+    """Make the call and print what it gives."""
+    where = (interface.name, method.name, values, plugin)
+    model = Model(method.model)
+    if model is Model.STREAM:
+        await show_items(control.stream(*where), json)
+    elif model is Model.CHANNEL:
+        await show_items(control.channel(lines_of_input(method), *where), json)
+    else:
+        result = await control.call(*where)
+        if model is Model.CALL:
+            show(result, json)
+
+
+async def show_items(items: AsyncIterator[Any], json: bool) -> None:
+    async for item in items:
+        show(item, json, even_none=True)
+
+
+def show(value: Any, json: bool, even_none: bool = False) -> None:
+    if isinstance(value, str) and not json:
+        Terminal().say(value)
+    elif value is not None or json or even_none:
+        Terminal().say(as_json(value))
+
+
+async def lines_of_input(method: MethodDescription) -> AsyncIterator[Any]:
+    """The lines of standard input, each converted to an item of the method's input."""
+    assert method.input is not None
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        text = line.removesuffix("\n")
+        try:
+            yield converted(text, method.input)
+        except (ValueError, msgspec.DecodeError):
+            raise UsageError(f"standard input: got {text!r}, wanted an item of parameter {method.input_name!r}") from None

@@ -1,0 +1,61 @@
+"""`mukernel check`: everything that can be found wrong without starting anything."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from ..contract import ContractError, NotFound
+from ..core.application import Application, read_application
+from .terminal import Terminal, as_json
+
+DESCRIPTION = """\
+Check an application file and its plug-ins, and start nothing: keys and values, imports, interfaces, configuration, who
+needs whom. The classes are imported in a process that is thrown away. Every problem is listed, not only the first."""
+EXAMPLES = """\
+examples:
+  mukernel check
+  mukernel check shop/app.toml --json"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        application = asyncio.run(read_application(arguments.file))
+    except (ContractError, NotFound) as error:
+        if not arguments.json:
+            raise
+        problems = list(getattr(error, "differences", ())) or [str(error)]
+        Terminal().say(as_json({"ok": False, "problems": problems, "plugins": []}))
+        return 1
+    if arguments.json:
+        Terminal().say(as_json({"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]}))
+    else:
+        terminal = Terminal(sys.stdout)
+        rows = [row(application, name, terminal) for name in application.order]
+        terminal.say(terminal.table(("NAME", "PLACEMENT", "SERVES", "CALLS"), rows))
+        terminal.say(f"{application.file.label} is sound; plug-ins start in this order")
+    return 0
+
+
+def facts(application: Application, name: str) -> dict[str, object]:
+    table, seen = application.file.plugins[name], application.inspected[name]
+    return {
+        "name": name, "use": table.use, "placement": table.placement, "settings": seen.settings,
+        "interfaces": [f"{each.name} {each.version}" for each in seen.interfaces],
+        "calls": application.composition.servers[name],
+    }  # fmt: skip
+
+
+def row(application: Application, name: str, terminal: Terminal) -> list[str]:
+    seen = application.inspected[name]
+    calls = ", ".join(f"{interface} of {other}" for interface, other in application.composition.servers[name].items())
+    serves = ", ".join(f"{each.name} {each.version}" for each in seen.interfaces)
+    return [terminal.paint(name, "bold"), application.file.plugins[name].placement, serves, calls]

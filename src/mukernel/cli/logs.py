@@ -1,0 +1,111 @@
+"""`mukernel logs`: what plug-ins have printed."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from ..contract import NotFound
+from ..core.control import Control, LogFile
+from .client import add_options, clock, with_control
+from .terminal import Terminal, UsageError, as_json
+
+LOOK = 0.2  # seconds between two looks for more, with --follow
+TAIL = 64 * 1024  # bytes from the end in which the last lines are looked for, doubled until they are found
+
+DESCRIPTION = """\
+Show the last lines that plug-ins have printed and logged. A plug-in with a process of its own has a log of its own;
+those that share a process share its log; those that run inline log into the kernel's."""
+EXAMPLES = """\
+examples:
+  mukernel logs greeter
+  mukernel logs greeter --follow
+  mukernel logs --lines 100        every log"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of a plug-in, or `kernel` (default: all)")
+    parser.add_argument("-n", "--lines", type=int, default=20, metavar="COUNT", help="how many lines of each (default: 20)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on showing what comes, until Ctrl-C")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.lines < 0:
+        raise UsageError(f"--lines: got {arguments.lines}, wanted 0 or more")
+    if arguments.json and arguments.follow:
+        raise UsageError("--json and --follow don't go together: a script reads the file that --json names")
+
+    async def logs_of(control: Control) -> int:
+        nonlocal found
+        found = await control.logs()
+        return 0
+
+    found: list[LogFile] = []
+    with_control(logs_of, arguments)
+    if arguments.name is not None:
+        known = ", ".join(each.plugin for each in found) or "none: this kernel keeps no logs"
+        found = [each for each in found if each.plugin == arguments.name]
+        if not found:
+            raise NotFound(f"there is no log of {arguments.name!r}; there are: {known}")
+    paths = list(dict.fromkeys(each.path for each in found))
+    if arguments.json:
+        for path in paths:
+            Terminal().say(as_json({"path": path, "lines": last_lines(path, arguments.lines)[0]}))
+        return 0
+    show(paths, arguments.lines, arguments.follow)
+    return 0
+
+
+def show(paths: Sequence[str], lines: int, follow: bool) -> None:
+    """The last lines of each file; then, if asked, what is added to them."""
+    terminal = Terminal()
+    ends = {}
+    for path in paths:
+        found, ends[path] = last_lines(path, lines)
+        if len(paths) > 1 and (found or follow):
+            terminal.say(terminal.paint(f"==> {path} <==", "bold"))
+        for line in found:
+            terminal.say(line)
+    if follow:
+        asyncio.run(follow_files(ends))
+
+
+def last_lines(path: str, count: int) -> tuple[list[str], int]:
+    """The last lines of a file, and where it ends; none for a file that is not there yet."""
+    try:
+        with open(path, "rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            reach = TAIL
+            while True:
+                start = max(0, end - reach)
+                file.seek(start)
+                lines = file.read(end - start).split(b"\n")
+                lines = lines if lines[-1] else lines[:-1]
+                if start == 0 or len(lines) > count:
+                    kept = lines[-count:] if count else []
+                    return [line.decode(errors="replace") for line in kept], end
+                reach *= 2
+    except FileNotFoundError:
+        return [], 0
+
+
+async def follow_files(ends: dict[str, int]) -> None:
+    """Print what is added to each file. `ends`: how far each was read."""
+    while True:
+        for path, end in ends.items():
+            if not os.path.exists(path):
+                continue
+            with open(path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(end if size >= end else 0)  # it was begun anew
+                added = file.read()
+                ends[path] = file.tell()
+            sys.stdout.write(added.decode(errors="replace"))
+        sys.stdout.flush()
+        await clock.sleep(LOOK)

@@ -1,0 +1,87 @@
+"""The command `mukernel`: reads which command is meant, and says in one sentence what went wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from ..contract import MukernelError, RemoteError
+from .terminal import Terminal, UsageError
+
+COMMANDS = {  # in the order in which help shows them: name → (module, what it does)
+    "demo": ("demo", "watch plug-ins being swapped, moved, scaled and killed under load"),
+    "new": ("new", "make a package with a plug-in, a test and an app.toml that run at once"),
+    "run": ("run", "run the application of an app.toml"),
+    "check": ("check", "check an app.toml and its plug-ins, and start nothing"),
+    "ps": ("ps", "list the plug-ins of a running application"),
+    "top": ("top", "watch them, with calls a second"),
+    "tree": ("tree", "show which plug-ins run in which process, and who calls whom"),
+    "describe": ("describe", "show a plug-in's interfaces, methods and configuration"),
+    "call": ("call", "call a method"),
+    "swap": ("replace", "replace a plug-in by another version while it is being called"),
+    "move": ("replace", "let a plug-in run inline, or in a process, from now on"),
+    "scale": ("replace", "run more or fewer instances of a plug-in"),
+    "restart": ("replace", "replace each instance of a plug-in by a fresh one"),
+    "stop": ("halt", "stop a plug-in"),
+    "start": ("halt", "start a stopped plug-in again"),
+    "logs": ("logs", "show what plug-ins have printed"),
+    "bench": ("bench", "measure how many calls a second a plug-in answers"),
+}
+
+EXAMPLES = """\
+examples:
+  mukernel new hello                      make a first package in ./hello
+  mukernel run hello/app.toml             run it, until Ctrl-C
+  mukernel call Greeter.greet name=Ada    from another terminal
+  mukernel move greeter process           give the plug-in a process of its own, while it runs
+
+exit status: 0 done, 1 it failed, 2 the command was not understood"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't read."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name in given[:1]:  # only the one that is meant is imported
+            import_module(f".{module}", __package__).configure(command, name)
+    arguments = parser.parse_args(given)
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    terminal = Terminal(sys.stderr)
+    verbose = getattr(arguments, "verbose", False)
+    try:
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
+    except UsageError as error:
+        terminal.complain(str(error))
+        return 2
+    except MukernelError as error:
+        terminal.complain(explained(error, verbose))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def explained(error: MukernelError, verbose: bool) -> str:
+    """An error in one sentence; the other side's traceback only if it was asked for."""
+    if isinstance(error, RemoteError):
+        text = f"{error.type_name}: {error.message}" if error.message else error.type_name
+        if error.traceback:
+            text += f"\n{error.traceback.rstrip()}" if verbose else " (--verbose shows the traceback)"
+        return text
+    notes = getattr(error, "__notes__", []) if verbose else []
+    return "\n".join([str(error), *notes])

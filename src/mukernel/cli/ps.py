@@ -1,0 +1,62 @@
+"""`mukernel ps`: the plug-ins of a running application."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..core.control import Control, PluginStatus
+from ..core.quantity import duration_text, size_text
+from .client import add_options, with_control
+from .terminal import Terminal, as_json
+
+HEADER = ("NAME", "STATE", "PLACEMENT", "PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
+RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
+
+DESCRIPTION = """\
+List the plug-ins of a running application.
+
+CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an inline plug-in
+as a plain method, so that nothing counts. MEM is private memory; "-" where it is the kernel's."""
+
+EXAMPLES = """\
+examples:
+  mukernel ps
+  mukernel ps --app shop --json | python3 -m json.tool"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    async def show(control: Control) -> int:
+        plugins = await control.ps()
+        terminal = Terminal()
+        if arguments.json:
+            terminal.say(as_json(plugins))
+            return 0
+        terminal.say(terminal.table(HEADER, [row(each, terminal) for each in plugins], RIGHT))
+        for each in plugins:
+            if each.failure:
+                terminal.say(f"{each.name}: {each.failure}")
+        return 0
+
+    return with_control(show, arguments)
+
+
+def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
+    """The cells of one plug-in, in the order of HEADER."""
+    return [
+        terminal.paint(plugin.name, "bold"), terminal.state(plugin.state), plugin.placement, pids(plugin.pids),
+        str(plugin.replicas), "direct" if plugin.calls is None else str(plugin.calls), str(plugin.running),
+        str(plugin.waiting), str(plugin.restarts), "-" if plugin.memory is None else size_text(plugin.memory),
+        duration_text(plugin.since),
+    ]  # fmt: skip
+
+
+def pids(numbers: list[int]) -> str:
+    if len(numbers) > 2:
+        return f"{numbers[0]},+{len(numbers) - 1}"
+    return ",".join(map(str, numbers)) or "-"

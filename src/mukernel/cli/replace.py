@@ -1,0 +1,126 @@
+"""`mukernel swap`, `move`, `scale`, `restart`: what replaces instances while they are being called."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ..core.control import Control
+from ..core.quantity import duration, duration_text
+from ..core.replacement import SwapReport
+from .client import add_options, with_control
+from .terminal import Terminal, UsageError, as_json
+
+SWAP = """\
+Replace a plug-in by another version while it is being called. The new version is built, checked and warmed while the
+old one serves; then it takes over the mailbox and the state. Any step that fails leaves the old version serving.
+
+USE is a "module:Class", a "file.py:Class" or an entry point; without it, the plug-in's own source is loaded again."""
+MOVE = """\
+Let a plug-in run somewhere else, with its state, while it is being called.
+
+PLACEMENT is inline (in the kernel's own process), process (in one of its own) or process:NAME (in one that it shares)."""
+SCALE = "Run more or fewer instances of a plug-in; those that leave first serve what they were sent."
+RESTART = "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
+EXAMPLES = {
+    "swap": "  mukernel swap greeter hello.polite:Polite\n  mukernel swap greeter --config polite=true\n  mukernel swap greeter",
+    "move": "  mukernel move greeter process\n  mukernel move greeter inline",
+    "scale": "  mukernel scale catalog 3",
+    "restart": "  mukernel restart catalog",
+}
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description = {"swap": SWAP, "move": MOVE, "scale": SCALE, "restart": RESTART}[command]
+    parser.epilog = "examples:\n" + EXAMPLES[command]
+    parser.add_argument("name", metavar="NAME", help="of the plug-in")
+    if command == "swap":
+        parser.add_argument("use", metavar="USE", nargs="?", help="what to load instead")
+        parser.add_argument(
+            "--config", metavar="KEY=VALUE", action="append", default=[],
+            help="a setting of the new version, VALUE as JSON or text; the first one replaces the whole configuration",
+        )  # fmt: skip
+        parser.add_argument("--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)")
+    elif command == "move":
+        parser.add_argument("placement", metavar="PLACEMENT", help="inline, process or process:NAME")
+    elif command == "scale":
+        parser.add_argument("replicas", metavar="COUNT", type=int, help="how many instances")
+    add_options(parser)
+    parser.set_defaults(run={"swap": swap, "move": move, "scale": scale, "restart": restart}[command])
+
+
+def swap(arguments: argparse.Namespace) -> int:
+    config = settings(arguments.config) if arguments.config else None
+    drain = None
+    if arguments.drain is not None:
+        try:
+            drain = duration(arguments.drain)
+        except ValueError as wanted:
+            raise UsageError(f"--drain: got {arguments.drain!r}, wanted {wanted}") from None
+    use = arguments.use
+    if use is not None and use.rpartition(":")[0].endswith(".py"):
+        file, _, name = use.rpartition(":")
+        if os.path.exists(file):  # a file as we see it; else one of the application's folder
+            use = f"{os.path.abspath(file)}:{name}"
+    return replaced(arguments, lambda control: control.swap(arguments.name, use, config, drain))
+
+
+def move(arguments: argparse.Namespace) -> int:
+    return replaced(arguments, lambda control: control.move(arguments.name, arguments.placement))
+
+
+def scale(arguments: argparse.Namespace) -> int:
+    return replaced(arguments, lambda control: control.scale(arguments.name, arguments.replicas))
+
+
+def restart(arguments: argparse.Namespace) -> int:
+    return replaced(arguments, lambda control: control.restart(arguments.name))
+
+
+def replaced(arguments: argparse.Namespace, ask: Callable[[Control], Awaitable[SwapReport]]) -> int:
+    async def work(control: Control) -> int:
+        report = await ask(control)
+        if arguments.json:
+            Terminal().say(as_json({**msgspec.to_builtins(report), "lost": report.ledger.lost}))
+        elif report.rolled_back:
+            Terminal(sys.stderr).complain(report_text(report))
+        else:
+            Terminal().say(report_text(report))
+        return 1 if report.rolled_back else 0
+
+    return with_control(work, arguments)
+
+
+def settings(given: list[str]) -> dict[str, object]:
+    """KEY=VALUE pairs. Raises UsageError."""
+    values: dict[str, object] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--config: got {text!r}, wanted KEY=VALUE")
+        try:
+            values[key] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            values[key] = value
+    return values
+
+
+def report_text(report: SwapReport) -> str:
+    """A report for people: what happened, how long callers waited, and the account of their calls."""
+    if report.rolled_back:
+        return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {report.reason}"
+    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(report.what, report.what)
+    pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
+    ledger = report.ledger
+    account = (
+        f"calls: {ledger.accepted} accepted, {ledger.replied} answered, {ledger.refused} refused, "
+        f"{ledger.running + ledger.waiting} under way, {ledger.lost} lost"
+    )
+    return (
+        f"{report.plugin} {done}: {report.before} → {report.after} ({pause}{duration_text(report.total)} in all; "
+        f"{report.drained} drained, {report.carried_over} carried over)\n{account}"
+    )

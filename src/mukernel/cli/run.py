@@ -1,0 +1,157 @@
+"""`mukernel run`: run an application until it is told to end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from ..contract import Unavailable
+from ..core.application import Application, read_application
+from ..core.application_file import PluginTable
+from ..core.control_server import ControlServer, ControlSocket
+from ..core.kernel import Happening, Kernel
+from ..core.quantity import duration_text
+from ..core.state_folder import StateFolder, state_folder
+from .terminal import Terminal
+from .watch import Watch
+
+DESCRIPTION = """\
+Run the application of an application file: every plug-in where the file places it, each after those that it needs.
+The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C or SIGTERM ends it, in
+order; a second one at once."""
+EXAMPLES = """\
+examples:
+  mukernel run                        the app.toml here
+  mukernel run shop/app.toml --watch  swap plug-ins whose source changes
+  mukernel ps                         from another terminal"""
+T = TypeVar("T")
+FORCED = 128  # plus the signal's number: the exit status of who did not wait for the end
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument("file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)")
+    parser.add_argument("--watch", action="store_true", help="swap a plug-in when its source changes")
+    parser.add_argument("--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)")
+    parser.add_argument("--verbose", action="store_true", help="show a plug-in's traceback when it can't be started")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.watch:
+        # A change within one second of another would go unseen by the times that compiled modules carry.
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    return asyncio.run(serve(arguments))
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    terminal = Terminal()
+    ending = asyncio.Event()
+    end_on_signals(ending, terminal)
+    application = await unless(ending, read_application(arguments.file))
+    if application is None:
+        return 0
+    name = application.file.name
+    state = StateFolder(arguments.state) if arguments.state else state_folder(name)
+    try:
+        state.claim()
+    except Unavailable as error:
+        raise Unavailable(f"{name} can't be run: {error}") from None
+    try:
+        log_to(os.path.join(state.logs, "kernel.log"))
+        async with Kernel(name, log_folder=state.logs) as kernel:
+            await run_in(kernel, application, state, ending, terminal, arguments.watch)
+    finally:
+        state.release()
+    terminal.say(f"{name} has ended")
+    return 0
+
+
+async def run_in(
+    kernel: Kernel, application: Application, state: StateFolder, ending: asyncio.Event, terminal: Terminal, watch: bool
+) -> None:
+    """Start everything in `kernel`, serve the control interface, and return when it is time to end."""
+    file = application.file
+    control = ControlServer(kernel, file.folder, ending.set)
+    control.status.calls = application.composition.servers
+    control.settings = {name: seen.settings for name, seen in application.inspected.items()}
+    control.uses = {name: table.use for name, table in file.plugins.items()}
+    socket = ControlSocket(control, state.socket)
+    await socket.open()
+    try:
+
+        def loaded(table: PluginTable) -> None:
+            entry = kernel.registry.entry(table.name)
+            pids = {r.instance.place.pid for r in entry.replicas if r.instance is not None}
+            where = f"{table.placement} ({', '.join(map(str, sorted(pids)))})" if table.placement != "inline" else "inline"
+            serves = ", ".join(f"{each.name} {each.version}" for each in entry.interfaces)
+            terminal.say(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
+
+        terminal.say(f"{terminal.paint(file.name, 'bold')}   kernel {os.getpid()}   state in {state.path}")
+        if await unless(ending, finished(application.start(kernel, loaded))) is None:
+            return
+        terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
+        kernel.listeners.append(lambda happening: terminal.say(happening_text(happening, kernel, terminal)))
+        watching = None
+        if watch:
+            watching = asyncio.create_task(Watch(kernel.clock, application, control, terminal).run())
+        await unless(ending, watching) if watching is not None else await ending.wait()
+        terminal.say(f"{file.name} is ending")
+    finally:
+        socket.close()
+
+
+async def finished(work: Awaitable[None]) -> bool:
+    await work
+    return True
+
+
+async def unless(ending: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """What `work` gives; None, and `work` is cancelled, when the end comes first."""
+    task, end = asyncio.ensure_future(work), asyncio.ensure_future(ending.wait())
+    try:
+        await asyncio.wait((task, end), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, end):
+            each.cancel()
+        await asyncio.gather(task, end, return_exceptions=True)
+
+
+def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
+    """The first signal asks for the end, the second does not wait for it: processes of plug-ins die with the kernel's."""
+
+    def heard(number: signal.Signals) -> None:
+        if ending.is_set():
+            terminal.say("ended at once")
+            os._exit(FORCED + number)
+        ending.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+
+
+def log_to(path: str) -> None:
+    """What the kernel and its inline plug-ins log goes to a file, and warnings to the terminal, too."""
+    shown = logging.StreamHandler()
+    shown.setLevel(logging.WARNING)
+    shown.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    kept = logging.FileHandler(path)
+    kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[shown, kept], force=True)
+
+
+def happening_text(happening: Happening, kernel: Kernel, terminal: Terminal) -> str:
+    """One line for one event, with the time of day."""
+    pause = f"   {duration_text(happening.pause)}" if happening.pause is not None else ""
+    colour = "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
+    what = terminal.paint(happening.what, colour)
+    time = kernel.clock.wall().astimezone().strftime("%H:%M:%S")
+    return f"{time}   {happening.plugin}   {what}   {happening.detail.splitlines()[0] if happening.detail else ''}{pause}"

@@ -1,0 +1,92 @@
+"""`mukernel top`: the plug-ins of a running application, again and again."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..core.control import About, Control, PluginStatus
+from ..core.quantity import duration, duration_text, size_text
+from .client import add_options, clock, with_control
+from .ps import HEADER, RIGHT, row
+from .terminal import Terminal, UsageError, as_json
+
+CLEAR, HIDE_CURSOR, SHOW_CURSOR = "\x1b[H\x1b[J", "\x1b[?25l", "\x1b[?25h"
+
+EXAMPLES = """\
+examples:
+  mukernel top                    until Ctrl-C
+  mukernel top --every 200ms
+  mukernel top --once --json      one look, over one interval, for scripts"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description = "Watch the plug-ins of a running application: the columns of `mukernel ps`, and calls a second."
+    parser.epilog = EXAMPLES
+    parser.add_argument("--every", default="1s", metavar="TIME", help="between two looks (default: 1s)")
+    parser.add_argument("--once", action="store_true", help="show one interval, then end")
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        every = duration(arguments.every)
+        if every <= 0:
+            raise ValueError("a time above 0")
+    except ValueError as wanted:
+        raise UsageError(f"--every: got {arguments.every!r}, wanted {wanted}") from None
+    if arguments.json and not arguments.once:
+        raise UsageError("--json wants --once: a script reads one look")
+
+    async def watch(control: Control) -> int:
+        terminal = Terminal()
+        live = terminal.is_terminal and not arguments.once
+        before, at = await control.ps(), clock.now()
+        try:
+            if live:
+                sys.stdout.write(HIDE_CURSOR)
+            while True:
+                await clock.sleep(every)
+                after, now = await control.ps(), clock.now()
+                rates = calls_a_second(before, after, now - at)
+                if arguments.json:
+                    terminal.say(as_json([{**as_dict(each), "rate": rates.get(each.name)} for each in after]))
+                    return 0
+                about = await control.about()
+                terminal.say((CLEAR if live else "") + picture(terminal, about, after, rates))
+                if arguments.once:
+                    return 0
+                before, at = after, now
+        finally:
+            if live:
+                sys.stdout.write(SHOW_CURSOR)
+                sys.stdout.flush()
+
+    return with_control(watch, arguments)
+
+
+def calls_a_second(before: list[PluginStatus], after: list[PluginStatus], seconds: float) -> dict[str, float]:
+    """By plug-in; none for those that nothing counts, or whose count began anew with another instance."""
+    counts = {each.name: each.calls for each in before}
+    rates = {}
+    for each in after:
+        earlier = counts.get(each.name)
+        if each.calls is not None and earlier is not None and each.calls >= earlier and seconds > 0:
+            rates[each.name] = (each.calls - earlier) / seconds
+    return rates
+
+
+def picture(terminal: Terminal, about: About, plugins: list[PluginStatus], rates: dict[str, float]) -> str:
+    """What is shown at one moment."""
+    up = duration_text(max(0.0, clock.wall().timestamp() - about.started))
+    total = f"{sum(rates.values()):,.0f} calls/s"
+    head = f"{terminal.paint(about.name, 'bold')}  kernel {about.pid}  up {up}  {size_text(about.memory)}  {total}"
+    rows = [
+        [*row(each, terminal), f"{rates[each.name]:,.0f}" if each.name in rates else "-"] for each in plugins
+    ]
+    return head + "\n\n" + terminal.table((*HEADER, "CALLS/S"), rows, (*RIGHT, "CALLS/S"))
+
+
+def as_dict(plugin: PluginStatus) -> dict[str, object]:
+    return {name: getattr(plugin, name) for name in plugin.__struct_fields__}

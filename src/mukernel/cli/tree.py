@@ -1,0 +1,70 @@
+"""`mukernel tree`: which plug-ins run in which process, and who calls whom."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..core.control import About, Control, TreePlugin, TreeProcess
+from .client import add_options, with_control
+from .terminal import Terminal, as_json
+
+EXAMPLES = """\
+shop  kernel 4711
+├─ greeter   serving   Greeter 1.0          (inline: in the kernel's own process)
+└─ process catalog, 4713
+   └─ catalog   serving   Catalog 1.0   calls Greeter of greeter
+
+examples:
+  mukernel tree
+  mukernel tree --json"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description = "Show the kernel, its processes, the plug-ins in each, and who is connected to whom."
+    parser.epilog = EXAMPLES
+    add_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    async def show(control: Control) -> int:
+        about, processes = await control.about(), await control.tree()
+        terminal = Terminal()
+        if arguments.json:
+            terminal.say(as_json({"name": about.name, "pid": about.pid, "processes": processes}))
+        else:
+            for line in picture(terminal, about, processes):
+                terminal.say(line)
+        return 0
+
+    return with_control(show, arguments)
+
+
+def picture(terminal: Terminal, about: About, processes: list[TreeProcess]) -> list[str]:
+    """The tree, line by line: the kernel's own plug-ins, then its processes."""
+    kernel, others = processes[0], processes[1:]
+    lines = [f"{terminal.paint(about.name, 'bold')}  kernel {about.pid}{connections(kernel, terminal)}"]
+    branches = len(kernel.plugins) + len(others)
+    for number, plugin in enumerate(kernel.plugins, 1):
+        lines.append(("└─ " if number == branches else "├─ ") + plugin_line(plugin, terminal))
+    for number, process in enumerate(others, len(kernel.plugins) + 1):
+        last = number == branches
+        head = f"process {process.name}, {process.pid}{connections(process, terminal)}"
+        lines.append(("└─ " if last else "├─ ") + head)
+        for place, plugin in enumerate(process.plugins, 1):
+            branch = "└─ " if place == len(process.plugins) else "├─ "
+            lines.append(("   " if last else "│  ") + branch + plugin_line(plugin, terminal))
+    return lines
+
+
+def plugin_line(plugin: TreePlugin, terminal: Terminal) -> str:
+    text = f"{terminal.paint(plugin.name, 'bold')}   {terminal.state(plugin.state)}   {', '.join(plugin.interfaces)}"
+    calls = ", ".join(f"{interface} of {other}" for interface, other in plugin.calls.items())
+    return text + (f"   calls {calls}" if calls else "")
+
+
+def connections(process: TreeProcess, terminal: Terminal) -> str:
+    """The plug-ins elsewhere that somebody in this process has a way to."""
+    inside = {plugin.name for plugin in process.plugins}
+    others = [name for name in process.connected if name not in inside]
+    return terminal.paint(f"   connected to {', '.join(others)}", "dim") if others else ""

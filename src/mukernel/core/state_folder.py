@@ -1,0 +1,130 @@
+"""State folder: where a running application keeps its control socket and its logs, and how others find it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from ..contract import NotFound, Unavailable
+
+LONGEST_SOCKET = 107  # bytes of a Unix socket's path (sun_path)
+
+
+class StateFolder:
+    """The folder of one application, of mode 0700. Whoever holds the lock on its file `pid` is the running kernel.
+
+    The lock goes with its process however that ends, so a file that a dead kernel left behind means nothing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+        self.lock = -1
+
+    @property
+    def socket(self) -> str:
+        return str(self.path / "control")
+
+    @property
+    def logs(self) -> str:
+        return str(self.path / "logs")
+
+    def claim(self) -> None:
+        """Become the one that runs here. Raises Unavailable with the pid of who does already, or what is wrong here."""
+        if len(self.socket.encode()) > LONGEST_SOCKET:
+            raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
+        make_private(self.path)
+        os.makedirs(self.logs, mode=0o700, exist_ok=True)
+        lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise Unavailable(f"it is running already, as process {self.pid()} with its state in {self.path}") from None
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        self.lock = lock
+
+    def release(self) -> None:
+        """Give the folder back; logs stay."""
+        if self.lock >= 0:
+            os.ftruncate(self.lock, 0)
+            os.close(self.lock)
+            self.lock = -1
+
+    def pid(self) -> int | None:
+        """Of the kernel that runs here; None where none does."""
+        try:
+            lock = os.open(self.path / "pid", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(lock, 20) or b"0") or None
+        finally:
+            os.close(lock)
+        return None
+
+
+def make_private(path: Path) -> None:
+    """Make a folder that only we may enter. Raises Unavailable where somebody else owns it."""
+    try:
+        path.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Unavailable(f"the state folder {path} can't be made: {error.strerror}; choose another with --state") from None
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise Unavailable(f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        os.chmod(path, 0o700)
+
+
+def base() -> Path:
+    """Where the folders of this user's applications lie."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime, "mukernel") if os.path.isdir(runtime) else Path(f"/tmp/mukernel-{os.getuid()}")
+
+
+def state_folder(name: str) -> StateFolder:
+    """The folder of an application by its name, for who is to run it: what lies above it is ours alone, too."""
+    make_private(base())
+    return StateFolder(base() / name)
+
+
+def running_applications() -> dict[str, StateFolder]:
+    """Every application of this user that runs now, by name."""
+    try:
+        if os.lstat(base()).st_uid != os.getuid():
+            return {}
+        names = sorted(os.listdir(base()))
+    except OSError:
+        return {}
+    folders = {name: StateFolder(base() / name) for name in names}
+    return {name: folder for name, folder in folders.items() if folder.pid() is not None}
+
+
+def find_running(name: str | None, path: str | None, here: str | None) -> StateFolder:
+    """The running application that is meant: by its state folder, by its name, by the one `here` (if it runs), or the only
+    one. Raises NotFound that says what there is."""
+    if path is not None:
+        folder = StateFolder(path)
+        if folder.pid() is None:
+            raise NotFound(f"no kernel has its state in {folder.path}")
+        return folder
+    running = running_applications()
+    names = ", ".join(running)
+    if name is not None:
+        if name not in running:
+            raise NotFound(f"no application named {name!r} is running" + (f"; running: {names}" if running else ""))
+        return running[name]
+    if here in running:
+        return running[here]
+    if not running:
+        raise NotFound("no application is running; `mukernel run app.toml` starts one")
+    if len(running) > 1:
+        raise NotFound(f"several applications are running: {names}; say which with --app NAME")
+    return next(iter(running.values()))

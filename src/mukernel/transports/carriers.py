@@ -1,0 +1,123 @@
+"""Carriers: the transports by which the channels of one process go, chosen by name where a channel is made.
+
+"ring" is shared memory; "socket" serves where the ring is not compiled, or where MUKERNEL_TRANSPORT=socket says so; "memory" joins
+spaces of one process, for simulation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ..contract import ContractError
+from ..kernel import ipc
+from . import memory, packets
+from .blocking import BlockingWire
+from .contract import Wire
+from .packet_wire import BlockingPacketWire, PacketWire
+
+if ipc.ring is not None:
+    from .ring import BlockingRingWire, Poller, RingWire
+
+SETTING = "MUKERNEL_TRANSPORT"
+NO_BELL = -1
+
+
+def preferred() -> str:
+    """The transport of this machine's processes. Raises ContractError for a setting that can't be had."""
+    wanted = os.environ.get(SETTING) or ("ring" if ipc.ring is not None else "socket")
+    if wanted not in ("ring", "socket"):
+        raise ContractError(f"{SETTING}: got {wanted!r}, wanted 'ring' or 'socket'")
+    if wanted == "ring" and ipc.ring is None:
+        raise ContractError(f"{SETTING}: got 'ring', which is not compiled here; wanted 'socket'")
+    return wanted
+
+
+def new_port(transport: str) -> ipc.Port:
+    """A mailbox whose channels are of one transport."""
+    makers = {"ring": ipc.ring_channel, "socket": packets.make_channel, "memory": memory.make_channel}
+    return ipc.Port(transport, makers[transport])
+
+
+def ledger(channel: ipc.Channel) -> tuple[int, int, int, int]:
+    """The counts of one channel: (accepted, taken, answered, refused)."""
+    if channel.transport == "ring":
+        counts: tuple[int, int, int, int] = ipc.ring.Mapping(os.dup(channel.server_rights[0])).ledger()
+        return counts
+    if channel.transport == "memory":
+        return memory.found(channel.server_rights[0]).ledger()
+    return packets.ledger(channel.server_rights[0])
+
+
+class Carriers:
+    """The ends of channels in one event loop. The ring's poller is made when it is first needed.
+
+    `transport`: what this process would choose itself; a channel that the kernel made otherwise is used as it is.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: str | None = None) -> None:
+        self.loop, self.transport = loop, transport or preferred()
+        self.made: Poller | None = None
+
+    @property
+    def poller(self) -> Poller:
+        if self.made is None:
+            self.made = Poller(self.loop)
+        return self.made
+
+    @property
+    def bell(self) -> int:
+        """What a channel's other end rings for us."""
+        bell: int = self.poller.waiter.bell if self.transport == "ring" else NO_BELL
+        return bell
+
+    def caller(self, transport: str, rights: Sequence[int]) -> Wire:
+        """A caller's end; it owns `rights` from here on."""
+        if transport == "ring":
+            return RingWire(self.poller, *rights, "caller")
+        if transport == "memory":
+            return memory.MemoryWire(self.loop, *rights, "caller")
+        return PacketWire(self.loop, rights, "caller")
+
+    def server(self, transport: str, rights: Sequence[int]) -> tuple[Wire, int]:
+        """A server's end, which owns `rights`; but the port's bell, where there is one, is the asker's to answer and close."""
+        if transport == "ring":
+            memfd, caller_bell, port_bell = rights
+            return RingWire(self.poller, memfd, caller_bell, "server"), port_bell
+        if transport == "memory":
+            return memory.MemoryWire(self.loop, *rights, "server"), NO_BELL
+        return PacketWire(self.loop, rights, "server"), NO_BELL
+
+    def answer(self, bell: int) -> None:
+        """Answer the bell of a port, which is the loop's own business from now on."""
+        if bell != NO_BELL and bell not in self.poller.bells:
+            self.poller.answer(bell)
+
+    def ignore(self, bell: int) -> None:
+        if bell != NO_BELL and bell in self.poller.bells:
+            self.poller.ignore(bell)
+
+    def close(self) -> None:
+        if self.made is not None:
+            self.made.close()
+
+
+class ThreadEnd:
+    """What one thread needs before it can be connected: a waiter, where there are rings, and its bell."""
+
+    def __init__(self, transport: str) -> None:
+        self.waiter: Any = ipc.ring.Waiter() if transport == "ring" else None
+        self.bell: int = self.waiter.bell if self.waiter is not None else NO_BELL
+
+    def wire(self, transport: str, rights: Sequence[int]) -> BlockingWire:
+        """The caller's end; it owns `rights` from here on."""
+        if transport == "ring":
+            return BlockingRingWire(self.waiter, *rights)
+        if transport == "memory":
+            return memory.BlockingMemoryWire(*rights)
+        return BlockingPacketWire(rights)
+
+
+__all__ = ["NO_BELL", "Carriers", "ThreadEnd", "ledger", "new_port", "preferred"]

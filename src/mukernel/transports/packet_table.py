@@ -1,0 +1,135 @@
+"""What must survive a server that dies: how many calls a channel carried, and which were being run.
+
+It lies in a memfd beside the channel's sockets. Fields are 8 bytes, written whole. `accepted` is written by the caller only, all
+else by whoever receives from the channel at the time. What changes several fields is written down first (the journal) and done
+then, so that a successor can finish what its predecessor was doing when it died:
+
+- A call is *begun* in three steps: journal and slot, take it out of the socket, count it. Where the call is found in the socket, the
+  second step did not happen, and the call waits there as before; else the third is done again.
+- It is *ended* in two, after the reply was sent: journal, then count it and free its slot. The second may be done twice.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+MAGIC = 0x314B50554B554D  # "MUKUPK1"
+SLOTS = 1024
+(
+    AT_MAGIC, ACCEPTED, TAKEN, ANSWERED, REFUSED, STEP, STEP_SLOT, STEP_TAKEN, STEP_ANSWERED, STEP_REFUSED,
+) = range(10)  # fmt: skip
+FIRST_SLOT = 16
+BEGINNING, ENDING = 1, 2
+BYTES = 8 * (FIRST_SLOT + 2 * SLOTS)
+
+
+def make_table() -> int:
+    """A memfd with an empty table."""
+    memory = os.memfd_create("mukernel-calls", os.MFD_CLOEXEC)
+    os.ftruncate(memory, BYTES)
+    os.pwrite(memory, MAGIC.to_bytes(8, "little"), 0)
+    return memory
+
+
+class CallTable:
+    """The table of one channel, mapped. `unused` is the receiver's own list of free slots."""
+
+    def __init__(self, memory: int) -> None:
+        """Raises ConnectionError for a descriptor that is no table."""
+        if os.fstat(memory).st_size != BYTES:
+            raise ConnectionError("this file descriptor is no table of calls")
+        self.map = mmap.mmap(memory, BYTES)
+        self.fields = memoryview(self.map).cast("Q")
+        if self.fields[AT_MAGIC] != MAGIC:
+            raise ConnectionError("this file descriptor is no table of calls")
+        self.unused = [slot for slot in range(SLOTS - 1, -1, -1) if not self.call_in(slot)]
+
+    def call_in(self, slot: int) -> int:
+        return self.fields[FIRST_SLOT + 2 * slot]
+
+    def counts(self) -> tuple[int, int, int, int]:
+        """(accepted, taken, answered, refused)."""
+        fields = self.fields
+        return fields[ACCEPTED], fields[TAKEN], fields[ANSWERED], fields[REFUSED]
+
+    # -- the caller's ---------------------------------------------------------------------------------------------
+
+    def accept(self, count: int) -> None:
+        """`count` calls more (or less, where one could not be sent after all)."""
+        self.fields[ACCEPTED] += count
+
+    @property
+    def waiting(self) -> int:
+        return self.fields[ACCEPTED] - self.fields[TAKEN]
+
+    # -- the receiver's -------------------------------------------------------------------------------------------
+
+    def begin(self, call: int, interface: int, method: int, reply_wanted: bool) -> int:
+        """First step of a call; returns its slot. `taken_out` must follow once it is out of the socket."""
+        if not self.unused:
+            raise RuntimeError("no free slot for a call in flight: look at `saturated` first")
+        fields, slot = self.fields, self.unused.pop()
+        fields[FIRST_SLOT + 2 * slot + 1] = interface << 16 | method
+        fields[FIRST_SLOT + 2 * slot] = call
+        fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN] + 1
+        # A call without a reply is accounted for as soon as it is out of the mailbox.
+        fields[STEP_ANSWERED], fields[STEP_REFUSED] = fields[ANSWERED] + (not reply_wanted), fields[REFUSED]
+        fields[STEP] = BEGINNING
+        return slot
+
+    def taken_out(self, slot: int, reply_wanted: bool) -> None:
+        """The call is out of the socket: count it."""
+        fields = self.fields
+        if not reply_wanted:
+            self.free(slot)
+        fields[TAKEN], fields[ANSWERED] = fields[STEP_TAKEN], fields[STEP_ANSWERED]
+        fields[STEP] = 0
+
+    def end(self, slot: int, refused: bool) -> None:
+        """The reply is out."""
+        fields = self.fields
+        fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN]
+        fields[STEP_ANSWERED] = fields[ANSWERED] + (not refused)
+        fields[STEP_REFUSED] = fields[REFUSED] + refused
+        fields[STEP] = ENDING
+        self.settle(slot)
+
+    def settle(self, slot: int) -> None:
+        fields = self.fields
+        fields[ANSWERED], fields[REFUSED] = fields[STEP_ANSWERED], fields[STEP_REFUSED]
+        self.free(slot)
+        fields[STEP] = 0
+
+    def free(self, slot: int) -> None:
+        if self.call_in(slot):
+            self.fields[FIRST_SLOT + 2 * slot] = 0
+            self.unused.append(slot)
+
+    def recover(self, next_call: int | None) -> list[tuple[int, int, int]]:
+        """Finish what a dead predecessor was doing; return (call, interface, method) of what it was running.
+
+        `next_call`: the number of the call that lies first in the socket. The table is empty afterwards.
+        """
+        fields = self.fields
+        slot = fields[STEP_SLOT] % SLOTS
+        if fields[STEP] == ENDING:
+            self.settle(slot)
+        elif fields[STEP] == BEGINNING:
+            if self.call_in(slot) == next_call:
+                self.free(slot)
+            else:
+                self.taken_out(slot, fields[ANSWERED] == fields[STEP_ANSWERED])
+        fields[STEP] = 0
+        found = []
+        for slot in range(SLOTS):
+            if call := self.call_in(slot):
+                what = fields[FIRST_SLOT + 2 * slot + 1]
+                found.append((call, what >> 16 & 0xFFFF, what & 0xFFFF))
+                self.free(slot)
+        fields[REFUSED] += len(found)
+        return found
+
+    def close(self) -> None:
+        self.fields.release()
+        self.map.close()

@@ -1,0 +1,322 @@
+"""The wires over packets: for an event loop, and for a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ..kernel.ipc import Kind, Mailbox, Message
+from .contract import WHOLE_WIRE, Received, Wire
+from .frame import STARVING, TAKEN, Garbage
+from .packets import BOUND, PacketEnd, look, receive_packet, send_packet
+
+REMEMBERED = 1024  # cancellations of calls that did not come yet
+
+
+class Begun(Mailbox):
+    """The calls of one channel that its server has begun: each has a slot of the table."""
+
+    __slots__ = ("wire",)
+
+    def __init__(self, wire: PacketWire) -> None:
+        super().__init__()
+        self.wire = wire
+
+    def started(self, message: Message) -> None:
+        self.wire.begin(message)
+
+    def finished(self, message: Message, refused: bool) -> None:
+        self.wire.end(message, refused)
+
+
+class PacketWire(Wire):
+    """One end of a channel of packets. `side`: "caller" or "server".
+
+    The first call of the mailbox is looked at and left there until it is begun, so a server can let it wait, and a successor finds it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rights: Sequence[int], side: str, bound: int = BOUND) -> None:
+        """`rights`: table, mailbox, side pair; owned from here on."""
+        super().__init__()
+        self.loop, self.serves, self.bound = loop, side == "server", bound
+        self.end_of_channel = PacketEnd(rights)
+        self.table = self.end_of_channel.table
+        self.mailbox, self.side = self.end_of_channel.mailbox, self.end_of_channel.side
+        self.listening = self.asked = self.starving = False
+        self.reading_mailbox = False
+        self.writing: Any = None  # the socket that had no room
+        self.first: Message | None = None  # looked at, and still in the mailbox
+        self.begun = Begun(self)
+        self.slots: dict[int, int] = {}  # of the calls that are being run, by their number
+        self.cancelled: dict[int, None] = {}
+
+    @property
+    def saturated(self) -> bool:  # type: ignore[override]
+        """As many calls are in flight as the table has room for."""
+        return not self.table.unused
+
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def send(self, kind: int, call: int, body: Any, *rest: Any) -> bool:
+        if self.closed is not None:
+            return False
+        is_call = kind < Kind.ITEM
+        if is_call:
+            if self.table.waiting >= self.bound:
+                return False
+            self.table.accept(1)
+        where = self.mailbox if is_call else self.side
+        try:
+            if send_packet(where, kind, call, body, *rest):
+                return True
+            self.writing = where
+        except ConnectionError as error:  # not closed here: a caller may be about to count on the wire
+            self.loop.call_soon(self.close, str(error))
+            return True
+        except ValueError:
+            if is_call:
+                self.table.accept(-1)
+            raise
+        if is_call:
+            self.table.accept(-1)
+        return False
+
+    def want_room(self) -> None:
+        if self.closed is not None:
+            return
+        if self.writing is not None:
+            self.loop.add_writer(self.writing, self.writable, self.writing)
+        elif not self.asked:
+            self.asked = self.send(STARVING, WHOLE_WIRE, b"")
+            if not self.asked:
+                self.loop.add_writer(self.side, self.writable, self.side)
+
+    def writable(self, where: Any) -> None:
+        self.loop.remove_writer(where)
+        self.writing = None
+        self.flush()
+
+    # -- receiving --------------------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        if not self.listening and self.closed is None:
+            self.listening = True
+            self.loop.add_reader(self.side, self.readable)
+            if self.serves:
+                self.post(TAKEN, WHOLE_WIRE, b"")  # a predecessor may have been asked for room
+                self.read_mailbox()
+
+    def stop_listening(self) -> None:
+        if self.listening:
+            self.listening = False
+            self.loop.remove_reader(self.side)
+            self.leave_mailbox()
+
+    def read_mailbox(self) -> None:
+        if self.serves and self.listening and self.first is None and not self.reading_mailbox:
+            self.reading_mailbox = True
+            self.loop.add_reader(self.mailbox, self.readable)
+
+    def leave_mailbox(self) -> None:
+        if self.reading_mailbox:
+            self.reading_mailbox = False
+            self.loop.remove_reader(self.mailbox)
+
+    def readable(self) -> None:
+        self.receiver(self)
+
+    def peek(self) -> Received | None:
+        try:
+            while self.closed is None:
+                message = receive_packet(self.side)
+                if message is None:
+                    return self.first_call() if self.serves else None
+                if self.concerns_calls(message):
+                    return message
+        except Garbage as garbage:
+            self.fail(str(garbage))
+        except ConnectionError as error:
+            self.close(str(error))
+        return None
+
+    def concerns_calls(self, message: Message) -> bool:
+        """False for what only wires say to each other. Raises Garbage."""
+        if message.kind == TAKEN:
+            self.asked = False
+            self.loop.call_soon(self.flush)
+            return False
+        if message.kind == STARVING:
+            self.starving = True
+            if self.table.waiting < self.bound:
+                self.tell_taken()
+            return False
+        if message.kind < Kind.ITEM:
+            raise Garbage("a call came beside the mailbox")
+        if message.kind == Kind.GONE and message.call == WHOLE_WIRE:
+            raise ConnectionError(message.content.decode(errors="replace"))
+        if message.kind == Kind.CANCEL and self.serves and message.call not in self.slots:
+            if self.first is not None and self.first.call == message.call:
+                return True
+            self.cancelled[message.call] = None
+            if len(self.cancelled) > REMEMBERED:
+                del self.cancelled[next(iter(self.cancelled))]
+            return False
+        return True
+
+    def tell_taken(self) -> None:
+        if self.starving:
+            self.starving = False
+            self.post(TAKEN, WHOLE_WIRE, b"")
+
+    def first_call(self) -> Message | None:
+        """The call that is first in the mailbox, once; it stays there until it is begun."""
+        while self.first is None:
+            message = look(self.mailbox)
+            if message is None:
+                return None
+            if message.kind >= Kind.ITEM:
+                raise Garbage(f"a message of kind {message.kind} lay in the mailbox, where calls belong")
+            message.mailbox, self.first = self.begun, message
+            if self.cancelled and message.call in self.cancelled and not self.saturated:
+                del self.cancelled[message.call]
+                message.take()
+                message.finished(True)
+                continue
+            self.leave_mailbox()
+            return message
+        return None
+
+    # -- what is begun and ended ------------------------------------------------------------------------------
+
+    def begin(self, message: Message) -> None:
+        """Take a call out of the mailbox: from now on the table knows of it."""
+        if self.first is not message:
+            return
+        wanted = message.kind != Kind.ONEWAY
+        slot = self.table.begin(message.call, message.interface, message.method, wanted)
+        whole = receive_packet(self.mailbox)
+        assert whole is not None and whole.call == message.call
+        message.content, self.first = whole.content, None
+        self.table.taken_out(slot, wanted)
+        if wanted:
+            self.slots[message.call] = slot
+        self.read_mailbox()
+        self.tell_taken()
+
+    def end(self, message: Message, refused: bool) -> None:
+        slot = self.slots.pop(message.call, None)
+        if slot is not None and self.closed is None:
+            self.table.end(slot, refused)
+
+    def interrupted(self) -> list[tuple[int, int, int]]:
+        first = look(self.mailbox)
+        return self.table.recover(None if first is None else first.call)
+
+    def ledger(self) -> tuple[int, int, int, int]:
+        return self.table.counts()
+
+    def release(self) -> None:
+        self.stop_listening()
+        for end in (self.side, self.mailbox):
+            self.loop.remove_writer(end)
+        self.end_of_channel.close()
+
+
+class BlockingPacketWire:
+    """A caller's end of a channel of packets that one thread owns."""
+
+    def __init__(self, rights: Sequence[int], bound: int = BOUND) -> None:
+        self.closed: str | None = None
+        self.channel, self.bound = PacketEnd(rights), bound
+        self.table = self.channel.table
+        self.poll = select.poll()
+        self.poll.register(self.channel.side, select.POLLIN)
+        self.kept: list[Message] = []
+        self.asked = self.room = self.full = False
+
+    def send(self, kind: int, call: int, body: Any, *rest: Any) -> bool:
+        """As `Wire.send`; what is no call blocks until there is room for it."""
+        if self.closed is not None:
+            return False
+        try:
+            if kind >= Kind.ITEM:
+                while not send_packet(self.channel.side, kind, call, body, *rest):
+                    self.read(-1, select.POLLIN | select.POLLOUT)
+                return True
+            if self.table.waiting >= self.bound:
+                return False
+            self.table.accept(1)
+            if send_packet(self.channel.mailbox, kind, call, body, *rest):
+                return True
+            self.full = True
+        except ConnectionError as error:
+            self.close(str(error))
+            return False
+        except ValueError:
+            self.table.accept(-1)
+            raise
+        self.table.accept(-1)
+        return False
+
+    def receive(self) -> Message | None:
+        if self.kept:
+            return self.kept.pop(0)
+        try:
+            while self.closed is None and (message := receive_packet(self.channel.side)) is not None:
+                if message.kind == TAKEN:
+                    self.room, self.asked = True, False
+                elif message.kind == Kind.GONE and message.call == WHOLE_WIRE:
+                    self.close(message.content.decode(errors="replace"))
+                else:
+                    return message
+        except ConnectionError as error:
+            self.close(str(error))
+        return None
+
+    def read(self, limit: int, events: int = select.POLLIN) -> bool:
+        """Wait at most `limit` ns (negative: for ever) and keep what came; False when time is over."""
+        self.poll.modify(self.channel.side, events)
+        if not self.poll.poll(None if limit < 0 else limit / 1e6):
+            return False
+        message = self.receive()
+        if message is not None:
+            self.kept.append(message)
+        return True
+
+    def wait(self, limit: int) -> bool:
+        end = time.monotonic_ns() + limit
+        while not self.kept and self.closed is None:
+            left = end - time.monotonic_ns()
+            if limit >= 0 and left <= 0:
+                return False
+            self.read(left if limit >= 0 else -1)
+        return True
+
+    def wait_for_room(self, limit: int) -> None:
+        """Block until the server has begun a call more, or for `limit` ns."""
+        if self.full:  # the socket's own buffer, which says itself when it is not
+            self.full = False
+            full = select.poll()
+            full.register(self.channel.mailbox, select.POLLOUT)
+            full.poll(None if limit < 0 else limit / 1e6)
+            return
+        if not self.asked:
+            self.asked = self.send(STARVING, WHOLE_WIRE, b"")
+        end = time.monotonic_ns() + limit
+        self.room = False
+        kept, self.kept = self.kept, []
+        while not self.room and self.closed is None:
+            left = end - time.monotonic_ns()
+            if limit >= 0 and left <= 0:
+                break
+            self.read(left if limit >= 0 else -1)
+        self.kept[:0] = kept
+        self.room = False
+
+    def close(self, why: str = "closed") -> None:
+        if self.closed is None:
+            self.closed = why
+            self.channel.close()
