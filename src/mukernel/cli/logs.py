@@ -41,12 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.follow:
         raise UsageError("--json and --follow don't go together: a script reads the file that --json names")
 
+    found: list[LogFile] = []
+
     async def logs_of(control: Control) -> int:
-        nonlocal found
-        found = await control.logs()
+        found.extend(await control.logs())
         return 0
 
-    found: list[LogFile] = []
     with_control(logs_of, arguments)
     if arguments.name is not None:
         known = ", ".join(each.plugin for each in found) or "none: this kernel keeps no logs"

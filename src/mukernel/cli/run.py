@@ -98,7 +98,7 @@ async def run_in(
         if await unless(ending, finished(application.start(kernel, loaded))) is None:
             return
         terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
-        kernel.listeners.append(lambda happening: terminal.say(happening_text(happening, kernel, terminal)))
+        kernel.listeners.append(lambda happening: tell(happening, kernel, terminal))
         watching = None
         if watch:
             watching = asyncio.create_task(Watch(kernel.clock, application, control, terminal).run())
@@ -146,6 +146,12 @@ def log_to(path: str) -> None:
     kept = logging.FileHandler(path)
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[shown, kept], force=True)
+
+
+def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
+    """Say an event on the terminal, and keep it in the kernel's log."""
+    terminal.say(happening_text(happening, kernel, terminal))
+    logging.getLogger("mukernel").info("%s %s %s", happening.plugin, happening.what, happening.detail)
 
 
 def happening_text(happening: Happening, kernel: Kernel, terminal: Terminal) -> str:

@@ -40,17 +40,6 @@ class Application:
             )  # fmt: skip
             on_loaded(table)
 
-    async def inspect_again(self) -> None:
-        """Read the classes anew, after their sources have changed; what can't be read stays as it was known."""
-        for name, seen in (await inspect(self.file)).items():
-            if not seen.problems:
-                self.inspected[name] = seen
-
-
-async def inspect(file: ApplicationFile) -> dict[str, Inspected]:
-    uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
-    return await inspect_plugins(uses, file.folder, file.label)
-
 
 async def read_application(path: str) -> Application:
     """Read and check an application without starting any of it.
@@ -58,7 +47,8 @@ async def read_application(path: str) -> Application:
     Raises NotFound, or ContractError whose `differences` are all its problems, one each.
     """
     file = read_application_file(path)
-    inspected = await inspect(file)
+    uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
+    inspected = await inspect_plugins(uses, file.folder, file.label)
     composition = compose(inspected, file.label)
     problems = [problem for each in inspected.values() for problem in each.problems] + composition.problems
     if problems:

@@ -224,7 +224,6 @@ class ControlServer(Control):
 
     async def stop_plugin(self, name: str) -> None:
         await self.stopped.stop(name)
-        self.kernel.record("stop", name)
 
     async def start_plugin(self, name: str) -> None:
         await self.stopped.start(name)

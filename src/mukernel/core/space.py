@@ -263,6 +263,7 @@ class Space:
         except BaseException:
             self.resume(key)
             raise
+        instance.server.forget_waiting()
         for wire in instance.wires.values():
             wire.stop_listening()
         self.carriers.ignore(instance.bell)

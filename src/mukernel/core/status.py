@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .kernel import Happening, Kernel
 
 PATIENCE = 1.0  # seconds that an instance has for saying how busy it is
-CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "stop")
+CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "unload")
 
 
 class Status:

@@ -1,14 +1,24 @@
-"""What the demo has found, as data and as a table for people."""
+"""What the demo has found, as data for scripts and as a table for people."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from .load import Account, percentile
+from mukernel import Ledger
+
+from .load import Load, percentile
+
+MS = 1000.0  # milliseconds in a second
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One thing that was done to a plug-in. `at`: seconds since the load began; `pause`: seconds, where there was one."""
+    """One thing that was done to a plug-in.
+
+    `at`: seconds since the load began. `pause`: seconds in which the plug-in started no call, None where that has no
+    meaning. `good`: it went as the demo wanted.
+    """
 
     at: float
     what: str
@@ -19,7 +29,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Calls(msgspec.Struct, frozen=True):
-    """The load's own account; latencies in milliseconds."""
+    """The load's own account. `errors`: the failed ones by the type of the error."""
 
     made: int
     right: int
@@ -34,8 +44,8 @@ class Calls(msgspec.Struct, frozen=True):
     errors: dict[str, int]
 
 
-class Account_(msgspec.Struct, frozen=True):
-    """The kernel's ledger of one plug-in, when all was quiet."""
+class PluginLedger(msgspec.Struct, frozen=True):
+    """The kernel's account of the calls that one plug-in's mailboxes accepted, taken when all was quiet."""
 
     accepted: int
     replied: int
@@ -43,3 +53,120 @@ class Account_(msgspec.Struct, frozen=True):
     running: int
     waiting: int
     lost: int
+
+
+class Indexed(msgspec.Struct, frozen=True):
+    """What was indexed. `unreadable`: files that could not be parsed."""
+
+    folder: str
+    files: int
+    symbols: int
+    unreadable: int
+    seconds: float
+
+
+class Results(msgspec.Struct, frozen=True):
+    """The first results of one query, before and after the ranker was swapped."""
+
+    query: str
+    before: list[str]
+    after: list[str]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The whole run. `problems`: why `good` is false, in words."""
+
+    good: bool
+    python: str
+    indexed: Indexed
+    seconds: float
+    calls: Calls
+    ledgers: dict[str, PluginLedger]
+    events: list[Event]
+    results: Results
+    problems: list[str]
+
+
+def calls_of(load: Load, seconds: float) -> Calls:
+    """The account of a load that has ended, and went on for so many seconds."""
+    account, latencies = load.account, load.latencies
+    return Calls(
+        made=account.made,
+        right=account.right,
+        wrong=account.wrong,
+        failed=account.failed.total(),
+        hung=account.hung,
+        callers=load.callers,
+        per_second=round(len(latencies) / seconds, 1) if seconds else 0.0,
+        p50_ms=round(percentile(latencies, 50) * MS, 3),
+        p99_ms=round(percentile(latencies, 99) * MS, 3),
+        longest_ms=round(max(latencies, default=0.0) * MS, 3),
+        errors=dict(account.failed),
+    )
+
+
+def ledger_of(ledger: Ledger) -> PluginLedger:
+    return PluginLedger(
+        ledger.accepted, ledger.replied, ledger.refused, ledger.running, ledger.waiting, ledger.lost
+    )
+
+
+def problems_of(calls: Calls, ledgers: dict[str, PluginLedger]) -> list[str]:
+    """Where the load's account does not close, or the kernel's ledger does not, or the two contradict each other."""
+    problems = []
+    if not calls.made:
+        problems.append("the load made no call")
+    if calls.wrong or calls.failed or calls.hung:
+        problems.append(f"of {calls.made} calls {calls.wrong} were wrong, {calls.failed} failed, {calls.hung} hung")
+    outcomes = calls.right + calls.wrong + calls.failed + calls.hung
+    if outcomes != calls.made:
+        problems.append(f"the load made {calls.made} calls and knows {outcomes} outcomes")
+    for name, ledger in ledgers.items():
+        if ledger.lost:
+            problems.append(f"{name}: the kernel's ledger misses {ledger.lost} of {ledger.accepted} accepted calls")
+        if ledger.running or ledger.waiting:
+            problems.append(f"{name}: {ledger.running} calls run and {ledger.waiting} wait, though nobody calls any more")
+    # A call that a crash interrupted is sent again, and accepted again: so the kernel may count more, never fewer.
+    search = ledgers["search"]
+    if search.accepted < calls.made:
+        problems.append(f"search: the load made {calls.made} calls, the kernel's ledger accepted {search.accepted}")
+    return problems
+
+
+def table(summary: Summary) -> list[str]:
+    """The summary in lines of at most 100 columns."""
+    calls, indexed = summary.calls, summary.indexed
+    lines = [
+        f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder} in {indexed.seconds:.1f} s",
+        f"load      {calls.callers} callers, {summary.seconds:.1f} s, {calls.per_second:,.0f} calls a second;"
+        f" p50 {calls.p50_ms:.1f} ms, p99 {calls.p99_ms:.1f} ms, longest {calls.longest_ms:.1f} ms",
+        f"calls     {calls.made:,} made = {calls.right:,} right + {calls.wrong} wrong"
+        f" + {calls.failed} failed + {calls.hung} hung",
+        "",
+        f"{'AT':>6}  {'WHAT':<12}{'PLUG-IN':<10}{'PAUSE':>10}  DETAIL",
+    ]
+    lines += [event_line(event) for event in summary.events]
+    lines += ["", *ledger_table(summary.ledgers), ""]
+    if summary.good:
+        lines.append("every call was answered, and answered rightly")
+    else:
+        lines += [f"problem: {problem}" for problem in summary.problems]
+    return [line[:100].rstrip() if not line.startswith("problem") else line for line in lines]
+
+
+def event_line(event: Event) -> str:
+    mark = "" if event.good else "NOT AS WANTED: "
+    return f"{event.at:5.1f}s  {event.what:<12}{event.plugin:<10}{pause_text(event.pause):>10}  {mark}{event.detail}"
+
+
+def pause_text(pause: float | None) -> str:
+    return "" if pause is None else f"{pause * MS:.1f} ms"
+
+
+def ledger_table(ledgers: dict[str, PluginLedger]) -> Sequence[str]:
+    columns = PluginLedger.__struct_fields__
+    lines = [f"{'LEDGER':<12}" + "".join(f"{column.upper():>10}" for column in columns)]
+    for name, ledger in ledgers.items():
+        numbers = "".join(f"{number:>10,}" for number in msgspec.structs.astuple(ledger))
+        lines.append(f"{name:<12}{numbers}")
+    return lines

@@ -209,6 +209,7 @@ cdef class Mapping:
     cdef mu_slot* table
     cdef char* data[2]
     cdef uint64_t capacity, length
+    cdef int slots                      # as it was when mapped: the other side can write the memory's own count
     cdef readonly int fd
 
     def __init__(self, int fd):
@@ -225,7 +226,7 @@ cdef class Mapping:
         cdef void* base = mmap(NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
         if base == MAP_FAILED:
             raise OSError("the memory of a channel could not be mapped")
-        self.fd, self.capacity, self.channel = fd, capacity, <mu_channel*>base
+        self.fd, self.capacity, self.slots, self.channel = fd, capacity, <int>slots, <mu_channel*>base
         self.table = <mu_slot*>(<char*>base + PAGE)
         self.data[0] = <char*>base + PAGE + table
         self.data[1] = self.data[0] + capacity
@@ -256,9 +257,13 @@ cdef class Sender:
         self.memory, self.direction, self.bell, self.bound = memory, direction, bell, bound
         self.shared = &memory.channel.direction[direction]
         self.data, self.capacity = memory.data[direction], memory.capacity
+        self.largest_in_ring = self.capacity // 8
+        self.adopt()
+
+    def adopt(self):
+        """Begin where a predecessor left off."""
         self.tail, self.head_seen = mu_load(&self.shared.tail), mu_load(&self.shared.head)
         self.taken_seen = mu_load(&self.shared.taken)
-        self.largest_in_ring = self.capacity // 8
 
     cpdef bint send(self, uint8_t kind, uint64_t call, body, uint16_t method=0, uint16_t interface=0,
                     int8_t priority=0, uint64_t deadline=0, uint32_t credit=0, uint8_t flags=0, trace=None) except -1:
@@ -379,8 +384,8 @@ cdef class Receiver:
     cdef char* data
     cdef uint64_t cursor, head, capacity
     cdef bint table
-    cdef int* unused
-    cdef int unused_count
+    cdef int* unused                    # free slots of the in-flight table, a stack
+    cdef int unused_count, slots
     cdef readonly int bell              # the producer's eventfd, rung when it starves for room
     cdef public object owner            # whatever the holder wants to find here again
     cdef bint armed
@@ -391,11 +396,17 @@ cdef class Receiver:
         self.memory, self.direction, self.bell, self.table, self.owner = memory, direction, bell, table, owner
         self.shared = &memory.channel.direction[direction]
         self.data, self.capacity = memory.data[direction], memory.capacity
+        self.slots = memory.slots if table else 0
+        self.unused = <int*>calloc(self.slots + 1, sizeof(int))
+        self.adopt()
+
+    def adopt(self):
+        """Begin where a predecessor left off: at the first message that it did not start."""
+        cdef int i
         self.head = self.cursor = mu_load(&self.shared.head)
-        cdef int count = memory.channel.slots if table else 0, i
-        self.unused = <int*>calloc(count + 1, sizeof(int))
-        for i in range(count - 1, -1, -1):
-            if memory.table[i].call == 0:
+        self.unused_count = 0
+        for i in range(self.slots - 1, -1, -1):
+            if self.memory.table[i].call == 0:
                 self.unused[self.unused_count] = i
                 self.unused_count += 1
 
@@ -406,7 +417,7 @@ cdef class Receiver:
         """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
         cdef int i
         found = []
-        for i in range(<int>self.memory.channel.slots):
+        for i in range(self.slots):
             if self.memory.table[i].call:
                 found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
                 self.memory.table[i].call = 0

@@ -11,7 +11,7 @@ from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashe
 from ..kernel.ipc import Kind
 from .calling import RERUNS, STREAM_CREDIT
 from .context import CallContext, current
-from .contract import Received
+from .contract import WHOLE_WIRE, Received
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
@@ -110,8 +110,10 @@ class BlockingCaller:
 
     def keep(self, message: Received) -> None:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
-        message.take()
-        if message.call in self.streams:
+        body = message.take()
+        if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
+            self.wire.close(body.decode(errors="replace"))
+        elif message.call in self.streams:
             self.streams[message.call].append(message)
 
     def send_when_room(
@@ -140,7 +142,7 @@ class BlockingCaller:
         context = current.get() or NO_CONTEXT
         number = next(self.numbers)
         waiting = self.streams[number] = deque()
-        credit, consumed, ended = STREAM_CREDIT, 0, False
+        credit, consumed, ended = 0, 0, False
         feed = iter(inputs) if inputs is not None else None
         self.send_when_room(
             Kind.STREAM if feed is None else Kind.CHANNEL, number, body, method, context, wait

@@ -18,7 +18,7 @@ from ..contract import (
 )
 from ..kernel.ipc import Kind
 from .context import CallContext, current
-from .contract import Received, Wire
+from .contract import WHOLE_WIRE, Received, Wire
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
@@ -50,6 +50,7 @@ class Caller:
         self.new_future = loop.create_future
         self.refused = self.lost_interest = 0
         self.when_idle: list[Callable[[], None]] = []
+        self.when_broken: Callable[[], None] = lambda: None  # the wire closed
         wire.receiver = self.drain
         wire.on_closed = self.closed
 
@@ -65,7 +66,11 @@ class Caller:
             return await self.call_within(context, method, body, wait_for_room)
         number = next(self.numbers)
         future = self.new_future()
-        if self.wire.outbox or not self.wire.send(0, number, body, method.index):
+        try:
+            sent = not self.wire.outbox and self.wire.send(0, number, body, method.index)
+        except ValueError as error:
+            raise Overloaded(f"{method.name}: {error}") from None
+        if not sent:
             return await self.call_within(CallContext(), method, body, wait_for_room)
         self.pending[number] = Pending(future, method, body, None, 0)
         try:
@@ -179,6 +184,9 @@ class Caller:
     def ended(self, message: Received, body: bytes) -> None:
         """A call has ended otherwise than by a reply."""
         number, kind = message.call, message.kind
+        if number == WHOLE_WIRE and kind == Kind.GONE:
+            self.wire.close(body.decode(errors="replace"))
+            return
         stream = self.streams.get(number)
         if stream is not None:
             stream.failed(self.reason(kind, stream.method, body))
@@ -226,6 +234,7 @@ class Caller:
         for wake in list(wire.when_room):
             wake()
         self.check_idle()
+        self.when_broken()
 
 
 class IncomingStream(AsyncIterator[Any]):
@@ -242,7 +251,7 @@ class IncomingStream(AsyncIterator[Any]):
         self.error: BaseException | None = None
         self.done = False
         self.consumed = 0
-        self.input_credit = STREAM_CREDIT
+        self.input_credit = 0  # until the method has begun: what is sent before would be lost with a server that dies
         self.input_waiter: asyncio.Future[None] | None = None
         self.feeder: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None

@@ -47,6 +47,11 @@ class Received(Protocol):
     def finished(self, refused: bool = False) -> None: ...
 
 
+def refused(*message: Any) -> bool:
+    """The `send` of a wire that is closed."""
+    return False
+
+
 class Wire(ABC):
     """One end of a connection that moves messages.
 

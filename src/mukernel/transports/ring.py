@@ -11,7 +11,7 @@ from typing import Any
 
 from ..kernel import ipc
 from ..kernel.ipc import ring
-from .contract import Received, Wire
+from .contract import Received, Wire, refused
 
 
 class RingWire(Wire):
@@ -39,7 +39,7 @@ class RingWire(Wire):
         try:
             return self.next_message()
         except ring.Garbage as garbage:
-            self.close(str(garbage))
+            self.fail(str(garbage))
             return None
 
     def interrupted(self) -> list[tuple[int, int, int]]:
@@ -58,6 +58,8 @@ class RingWire(Wire):
         """Begin to receive."""
         if not self.listening and self.closed is None:
             self.listening = True
+            self.right_to_send.adopt()
+            self.right_to_receive.adopt()
             self.poller.waiter.add(self.right_to_receive)
 
     def stop_listening(self) -> None:
@@ -71,6 +73,7 @@ class RingWire(Wire):
             self.poller.loop.call_soon(self.poller.flush)
 
     def release(self) -> None:
+        self.send = refused  # type: ignore[method-assign]
         self.stop_listening()
         self.poller.starving.discard(self)
         os.close(self.peer_bell)

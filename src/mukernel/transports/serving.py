@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-from ..contract import ContractError, DeadlineExceeded, encode_fault
+from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
 from ..kernel.ipc import Kind
 from ..kernel.scheduler import RunQueue, Slots
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
-from .contract import Received, Wire
+from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .served import ServedMethod
 
@@ -52,6 +52,7 @@ class Server:
         concurrency: int | None = None, threads: int = 0, bound: int = 100_000,
     ) -> None:  # fmt: skip
         self.loop, self.now_ns = loop, now_ns
+        self.bound = bound
         self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
         self.slots = Slots(concurrency)
         self.limited = concurrency is not None
@@ -164,8 +165,11 @@ class Server:
 
     def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
         """Send what a call ended with and account for it."""
-        if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
-            wire.post(kind, message.call, body)
+        try:
+            if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
+                wire.post(kind, message.call, body)
+        except ValueError as error:  # larger than any message
+            wire.post(Kind.ERROR, message.call, encode_fault(Overloaded(f"the reply could not be sent: {error}")))
         message.finished(refused)
 
     def may_look(self, wire: Wire) -> bool:
@@ -179,7 +183,7 @@ class Server:
                 token=(wire, message.call),
             )  # fmt: skip
         except ValueError:  # two calls of one number: no caller of ours does that
-            wire.close(f"call number {message.call} came twice")
+            wire.fail(f"call number {message.call} came twice")
             return
         if not pushed:
             self.refuse(wire, message, b"")
@@ -236,6 +240,8 @@ class Server:
                 if waiting is not None:
                     waiting[1].take()
                     waiting[1].finished(True)
+        elif kind == Kind.GONE and message.call == WHOLE_WIRE:
+            wire.close(body.decode(errors="replace"))
         elif call is not None:
             if kind == Kind.CREDIT:
                 call.credit += message.credit
@@ -285,6 +291,7 @@ class Server:
             call.timer = self.loop.call_later(left, self.cancel, call)
         if method.is_channel:
             call.inputs = InputStream(call, self.loop, method.decode_input)
+            wire.post(Kind.CREDIT, message.call, b"", 0, 0, 0, 0, STREAM_CREDIT)  # its caller waits for this
         work = self.run_stream(call, arguments) if method.streams else self.run(call, arguments)
         call.task = start_task(self.loop, work)
         if call.cancelled:
@@ -419,6 +426,10 @@ class Server:
             callbacks, self.when_drained = self.when_drained, []
             for callback in callbacks:
                 callback()
+
+    def forget_waiting(self) -> None:
+        """What was looked at and not started is left to a successor; it lies in the mailboxes still."""
+        self.queue = RunQueue(self.bound)
 
     def resume(self) -> None:
         """Start what waits, and what comes."""

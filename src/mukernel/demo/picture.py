@@ -1,0 +1,147 @@
+"""The live picture: what is to be seen at one moment, laid out as lines. It knows no terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .load import Account, Rates
+from .summary import MS, Event, PluginLedger, Results, pause_text
+
+WIDTH, HEIGHT = 100, 30  # what the picture needs to be seen whole
+BARS = "▁▂▃▄▅▆▇█"
+EVENTS = 9  # as many of the latest are shown
+
+Segment = tuple[str, str]  # a text and its style: "", "bold", "dim", "red", "green", "yellow" or "cyan"
+Line = list[Segment]
+
+
+@dataclass(slots=True)
+class Row:
+    """One plug-in in the table. `rate`: calls a second; None where it is called as a method, and nothing counts."""
+
+    name: str
+    use: str
+    placement: str
+    state: str
+    pids: list[int]
+    rate: float | None
+    restarts: int
+
+
+@dataclass(slots=True)
+class Picture:
+    """Everything that is shown. `progress`: files indexed, and in all; None when that is over."""
+
+    title: str
+    elapsed: float = 0.0
+    progress: tuple[int, int] | None = None
+    doing: str = ""
+    rows: list[Row] = field(default_factory=list)
+    rates: Rates = field(default_factory=Rates)
+    history: list[float] = field(default_factory=list)
+    account: Account = field(default_factory=Account)
+    ledger: PluginLedger | None = None
+    results: Results | None = None
+    events: list[Event] = field(default_factory=list)
+
+
+def laid_out(picture: Picture) -> list[Line]:
+    """The picture's lines, from the top."""
+    lines: list[Line] = [[(picture.title, "bold"), (f"   {picture.elapsed:.1f} s", "dim")], []]
+    lines += plugin_table(picture.rows)
+    lines.append([])
+    if picture.progress is not None:
+        lines.append(progress_bar(*picture.progress))
+        return lines
+    lines += load_lines(picture)
+    if picture.results is not None:
+        lines += [[], *results_table(picture.results)]
+    lines += [[], [(f"{'AT':>6}  {'EVENT':<12}{'PLUG-IN':<10}{'PAUSE':>10}  DETAIL", "dim")]]
+    lines += [event_line(event) for event in picture.events[-EVENTS:]]
+    lines.append([(f"        {picture.doing}", "cyan")] if picture.doing else [])
+    return lines
+
+
+def plugin_table(rows: Sequence[Row]) -> list[Line]:
+    head = f"{'PLUG-IN':<10}{'CLASS':<20}{'PLACEMENT':<11}{'STATE':<11}{'CALLS/S':>8}{'RESTARTS':>10}  PID"
+    return [[(head, "dim")], *(plugin_line(row) for row in rows)]
+
+
+def plugin_line(row: Row) -> Line:
+    rate = "direct" if row.rate is None else f"{row.rate:,.0f}"
+    pids = " ".join(str(pid) for pid in row.pids)
+    return [
+        (f"{row.name:<10}", "bold"),
+        (f"{row.use:<20.19}", ""),
+        (f"{row.placement:<11}", "cyan" if row.placement == "inline" else "yellow"),
+        (f"{row.state:<11}", "green" if row.state == "serving" else "red"),
+        (f"{rate:>8}{row.restarts:>10}  {pids}", ""),
+    ]
+
+
+def progress_bar(done: int, total: int) -> Line:
+    width = 40
+    full = width * done // total if total else 0
+    return [("indexing  ", "bold"), ("█" * full, "green"), ("░" * (width - full), "dim"), (f"  {done:,} of {total:,} files", "")]
+
+
+def load_lines(picture: Picture) -> list[Line]:
+    rates, account = picture.rates, picture.account
+    bad = account.wrong + account.hung + account.failed.total()
+    lines: list[Line] = [
+        [
+            (f"{rates.calls:7,.0f} calls/s", "bold"),
+            (f"   p50 {rates.p50 * MS:6.1f} ms   p99 {rates.p99 * MS:6.1f} ms   ", ""),
+            (spark_line(picture.history), "cyan"),
+        ],
+        [
+            (f"{account.made:7,} made   = {account.right:,} right + {account.under_way} under way + ", ""),
+            (f"{bad} wrong, failed or hung", "red" if bad else "green"),
+        ],
+    ]
+    ledger = picture.ledger
+    if ledger is not None:
+        account_of_kernel = (
+            f"{ledger.accepted:7,} ledger = {ledger.replied:,} replied + {ledger.refused} refused"
+            f" + {ledger.running} running + {ledger.waiting} waiting"
+        )
+        lines.append([(account_of_kernel, "")])
+    return lines
+
+
+def spark_line(values: Sequence[float], width: int = 30) -> str:
+    shown = values[-width:]
+    highest = max(shown, default=0.0)
+    return "".join(BARS[int((len(BARS) - 1) * value / highest)] if highest else BARS[0] for value in shown)
+
+
+def results_table(results: Results) -> list[Line]:
+    column = WIDTH // 2
+    lines: list[Line] = [[(f"results of {results.query!r}".ljust(column)[:column], "bold"), ("after the swap of the ranker", "bold")]]
+    for place in range(5):
+        before, after = (each[place] if place < len(each) else "" for each in (results.before, results.after))
+        style = "green" if after and after not in results.before else ""
+        lines.append([(f"  {before:<{column - 2}.{column - 4}}", ""), (f"  {after:.{column - 4}}", style)])
+    return lines
+
+
+def event_line(event: Event) -> Line:
+    return [
+        (f"{event.at:5.1f}s  ", "dim"),
+        (f"{event.what:<12}", "bold" if event.good else "red"),
+        (f"{event.plugin:<10}", ""),
+        (f"{pause_text(event.pause):>10}  ", "yellow"),
+        (event.detail, "" if event.good else "red"),
+    ]
+
+
+def clipped(line: Line, width: int) -> Line:
+    """What of a line fits into `width` columns."""
+    shown: Line = []
+    for text, style in line:
+        if width <= 0:
+            break
+        shown.append((text[:width], style))
+        width -= len(text)
+    return shown
