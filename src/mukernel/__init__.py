@@ -24,6 +24,7 @@ from .core.kernel import Kernel
 from .core.ledger import Ledger
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
+from .transports.context import deadline, priority
 
 __all__ = [
     "Blocking",
@@ -45,7 +46,9 @@ __all__ = [
     "SwapFailed",
     "SwapReport",
     "Unavailable",
+    "deadline",
     "idempotent",
     "oneway",
+    "priority",
     "raises",
 ]

@@ -154,6 +154,7 @@ async def test_an_old_process_that_dies_while_it_drains_is_restarted(kernel: Ker
     swap = asyncio.create_task(kernel.swap("counter", Tally2))
     while kernel.registry.entry("counter").state.value != "quiescing":
         await asyncio.sleep(0)
+    await next(iter(kernel.places.values())).ping()  # the old process has heard that it is to quiesce
     waiting = [asyncio.create_task(counter.add(1)) for _ in range(10)]
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(SwapFailed):

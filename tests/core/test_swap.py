@@ -112,13 +112,12 @@ async def test_a_swap_waits_for_the_calls_that_run_and_reports_them(kernel: Kern
     replacing = asyncio.create_task(kernel.swap("counter", Tally2))
     while kernel.registry.entry("counter").state.value != "quiescing":
         await asyncio.sleep(0)
-    late = [asyncio.create_task(counter.add(1)) for _ in range(5)]
-    assert not replacing.done()
     place = next(iter(kernel.places.values()))
-    await place.ping()  # the old process has seen what there was to see
+    await place.ping()  # the old process has heard that it is to quiesce
+    late = [asyncio.create_task(counter.add(1)) for _ in range(5)]
+    await place.ping()  # and has had its chance to see these calls
     assert not any(call.done() for call in late), "a call was started while the plug-in was drained"
-    held_instance = kernel.registry.entry("counter").replicas[0].instance
-    assert held_instance is not None
+    assert not replacing.done()
     held.cancel()  # its caller has lost interest: so the call is cancelled, and the old instance is drained
     report = await replacing
     assert (report.carried_over, report.rolled_back) == (5, False)

@@ -204,7 +204,7 @@ def table(given: Any) -> dict[str, Any]:
     raise ValueError("a table")
 
 
-WANTED_USE = "what to load: 'module:Class', 'file.py:Class' or the name of an entry point"
+WANTED_USE = "'module:Class', 'file.py:Class' or the name of an entry point"
 ROUTE_KEYS = ("timeout", "retries", "split")
 RESTART_KEYS: dict[str, Reader] = {
     "intensity": whole(0), "period": positive_duration, "backoff": duration, "longest_backoff": duration,

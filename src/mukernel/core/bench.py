@@ -43,7 +43,7 @@ async def measure(
         bound = getattr(kernel.get(interface, plugin=entry.name), method.name)
         await run(kernel, report, lambda: codec.binding.call(bound, values), not real.blocking, seconds)
     else:
-        with visiting(kernel, entry, description) as methods:
+        async with visiting(kernel, entry, description) as methods:
             bound, given = methods[method.name], dict(arguments)
             await run(kernel, report, lambda: bound(**given), True, seconds)
     return report

@@ -156,7 +156,7 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) not in (Model.CALL, Model.ONEWAY):
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one with one reply")
-        with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, description) as methods:
             return await methods[method](**arguments)
 
     async def stream(
@@ -165,7 +165,7 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.STREAM:
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
-        with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, description) as methods:
             async for item in methods[method](**arguments):
                 yield item
 
@@ -175,7 +175,7 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.CHANNEL:
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams both ways")
-        with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, description) as methods:
             async for item in methods[method](**arguments, **{described.input_name: items}):
                 yield item
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,12 +24,14 @@ from ..contract import (
 )
 from ..mesh.route import Route
 from .lifecycle import State
+from ..transports.carriers import ledger
 from .registry import Entry
 
 if TYPE_CHECKING:
     from .kernel import Kernel
 
 _visits = itertools.count(1)
+SETTLING = 1.0  # seconds that a visitor stays for its last calls to be begun and accounted for
 
 
 class DescribedContract:
@@ -99,8 +101,10 @@ def check_arguments(description: Description, method: MethodDescription, argumen
             raise ContractError(f"{where}: parameter {each.name!r} is missing: wanted {type_text(each.type)}")
 
 
-@contextmanager
-def visiting(kernel: Kernel, entry: Entry, description: Description) -> Iterator[dict[str, Callable[..., Any]]]:
+@asynccontextmanager
+async def visiting(
+    kernel: Kernel, entry: Entry, description: Description
+) -> AsyncIterator[dict[str, Callable[..., Any]]]:
     """The methods of a plug-in, callable from the kernel's loop over channels of their own, for as long as it lasts.
 
     Raises Unavailable where nothing will answer.
@@ -114,8 +118,23 @@ def visiting(kernel: Kernel, entry: Entry, description: Description) -> Iterator
     try:
         space.lead(route, kernel.connect_now(description, entry.name, space.bell, visitor, -1))
         yield route.sending
+        await settled(kernel, entry, {caller.wire.number for caller in route.callers})
     finally:
         for caller in route.callers:
             caller.wire.close()
             kernel.disconnect(caller.wire.number)
         kernel.switchboard.space_plugins.pop(visitor, None)
+
+
+async def settled(kernel: Kernel, entry: Entry, channels: set[int]) -> None:
+    """Wait until every call that these channels carried has been begun and accounted for: a one-way call has no reply that
+    would tell, and a reply is out before it is counted."""
+    until = kernel.clock.now() + SETTLING
+    while kernel.clock.now() < until:
+        accounts = [
+            ledger(channel) for replica in entry.replicas
+            for number, channel in replica.port.channels.items() if number in channels
+        ]  # fmt: skip
+        if all(accepted == answered + refused for accepted, _, answered, refused in accounts):
+            return
+        await kernel.clock.sleep(0.001)

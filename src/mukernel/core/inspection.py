@@ -73,7 +73,9 @@ async def inspect_plugins(
             found[left[0].name] = Inspected(left[0].name, problems=[problem])
         subjects = left[1:]
     for each in found.values():
-        each.problems = [f"{label}: plugins.{each.name}.{line}" for line in each.problems]
+        each.problems = [
+            f"{label}: plugins.{each.name}." + "\n  ".join(problem.splitlines()) for problem in each.problems
+        ]
     return {name: found[name] for name in uses}
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ..contract import ContractError, Description, Interface, MukernelError, NotFound, SwapFailed, encode_fault
 from ..kernel.clock import Clock
@@ -149,15 +149,21 @@ class Kernel:
                 raise
         self.record("load", entry.name, options.placement)
 
-    def get(self, interface: type[T], *, plugin: str | None = None, blocking: bool = False) -> T:
+    def get(
+        self, interface: type[T], *, plugin: str | None = None, blocking: bool = False,
+        when_full: Literal["refuse", "wait"] = "refuse",
+    ) -> T:  # fmt: skip
         """A proxy for `interface`: hold it as long as you like, it follows the plug-in wherever it goes.
 
         `plugin`: which one, where several serve the interface. `blocking`: every method blocks its caller, for threads and
-        code without an event loop. Raises NotFound or ContractError.
+        code without an event loop. `when_full`: what a call does that finds the plug-in's mailbox full: raise Overloaded, or wait
+        for room, until its deadline if it has one. Raises NotFound or ContractError.
         """
         if not (isinstance(interface, type) and issubclass(interface, Interface)):
             raise ContractError(f"kernel.get: got {interface!r}, wanted an Interface class")
-        proxy: T = self.space.get_now(interface, plugin, blocking)
+        if when_full not in ("refuse", "wait"):
+            raise ContractError(f"kernel.get: when_full: got {when_full!r}, wanted 'refuse' or 'wait'")
+        proxy: T = self.space.get_now(interface, plugin, blocking, when_full == "wait")
         return proxy
 
     async def swap(

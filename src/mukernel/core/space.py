@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from ..contract import ContractError, Description, Interface, NotFound
@@ -56,12 +56,11 @@ class Space:
         self.now_ns: Callable[[], int] = clock.now_ns
         self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
-        self.routes: dict[tuple[str, str], Route] = {}
+        self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
         self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
-        self.thread = threading.local()
-        self.bells: dict[int, int] = {}  # the port's bells that are answered here, by key of use
+        self.background: set[asyncio.Task[None]] = set()
 
     @property
     def bell(self) -> int:
@@ -70,41 +69,45 @@ class Space:
 
     # -- routes -----------------------------------------------------------------------------------------------
 
-    async def get(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
-        """A proxy for `interface`, connected. Raises NotFound or ContractError."""
-        route = self.routes.get((plugin or "", interface.__contract__.name))
+    async def get(
+        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
+    ) -> Any:
+        """A proxy for `interface`, connected. `wait_for_room`: where a mailbox is full. Raises NotFound or ContractError."""
+        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
-            bell = self.bell
-            grant = await self.directory.connect(interface.__contract__.describe(), plugin, bell, self.name)
-            route = self.route_for(interface, plugin, grant)
+            grant = await self.directory.connect(interface.__contract__.describe(), plugin, self.bell, self.name)
+            route = self.route_for(interface, plugin, wait_for_room, grant)
         return route.proxy(blocking)
 
-    def get_now(self, interface: type[Interface], plugin: str | None = None, blocking: bool = False) -> Any:
+    def get_now(
+        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
+    ) -> Any:
         """As `get`, without waiting."""
-        route = self.routes.get((plugin or "", interface.__contract__.name))
+        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
-            bell = self.bell
-            grant = self.directory.connect_now(interface.__contract__.describe(), plugin, bell, self.name, -1)
-            route = self.route_for(interface, plugin, grant)
+            description = interface.__contract__.describe()
+            grant = self.directory.connect_now(description, plugin, self.bell, self.name, -1)
+            route = self.route_for(interface, plugin, wait_for_room, grant)
         return route.proxy(blocking)
 
-    def route_for(self, interface: type[Interface], asked: str | None, grant: Grant) -> Route:
+    def route_for(self, interface: type[Interface], asked: str | None, wait_for_room: bool, grant: Grant) -> Route:
         name = grant.connected.plugin
-        route = self.routes.get((name, interface.__contract__.name))
+        key = name, interface.__contract__.name, wait_for_room
+        route = self.routes.get(key)
         if route is None:
-            route = Route(name, interface, self)
-            self.routes[name, interface.__contract__.name] = route
+            route = self.routes[key] = Route(name, interface, self)
+            route.wait_for_room = wait_for_room
             self.lead(route, grant)
         elif route.reason is not None:  # the plug-in was gone, and is there again
             self.lead(route, grant)
         else:  # two asked at once; the first has connected it
             for fd in grant.rights:
                 os.close(fd)
-        self.routes[asked or "", interface.__contract__.name] = route
+        self.routes[asked or "", interface.__contract__.name, wait_for_room] = route
         return route
 
     def lead(self, route: Route, grant: Grant) -> None:
@@ -113,7 +116,10 @@ class Space:
             route.use_local(self.instances[grant.connected.local])
         else:
             old = route.callers
-            route.use_remote([Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)])
+            callers = [Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)]
+            for caller in callers:
+                caller.when_broken = partial(self.broken, route, caller)
+            route.use_remote(callers)
             for caller in old:
                 self.retire(caller)
 
@@ -127,6 +133,14 @@ class Space:
             made.append(wire)
         return made
 
+    def broken(self, route: Route, caller: Caller) -> None:
+        """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
+        if caller in route.callers and route.reason is None and not self.loop.is_closed():
+            self.directory.disconnect(caller.wire.number)
+            task = self.loop.create_task(self.reroute(route.plugin))
+            self.background.add(task)
+            task.add_done_callback(self.background.discard)
+
     def retire(self, caller: Caller) -> None:
         """Close a caller's wire once nothing is under way on it."""
         if caller.busy:
@@ -136,7 +150,7 @@ class Space:
             self.directory.disconnect(caller.wire.number)
 
     def routes_to(self, plugin: str) -> list[Route]:
-        return list({id(r): r for (name, _), r in self.routes.items() if r.plugin == plugin}.values())
+        return list({id(r): r for r in self.routes.values() if r.plugin == plugin}.values())
 
     def gate(self, plugin: str) -> None:
         """Let calls from here to a plug-in wait."""
@@ -190,7 +204,9 @@ class Space:
                 return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
 
             grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
-        return BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
+        caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
+        caller.when_broken = route.thread.__dict__.clear  # the thread's next call connects anew
+        return caller
 
     # -- instances --------------------------------------------------------------------------------------------
 
@@ -328,6 +344,8 @@ class Space:
 
     def close(self) -> None:
         """Give back what the space holds; its instances are stopped by then."""
+        for task in self.background:
+            task.cancel()
         for route in {id(r): r for r in self.routes.values()}.values():
             route.close("the kernel has stopped")
             for caller in route.callers:

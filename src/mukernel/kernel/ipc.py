@@ -15,11 +15,13 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
+ring: Any
 try:
     from . import ring
 except ImportError:  # not compiled here: the socket transport serves
-    ring = None  # type: ignore[assignment]
+    ring = None
 
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
-from ..kernel.ipc import Kind
+from ..kernel.ipc import Kind, ring
 from .calling import RERUNS, STREAM_CREDIT
 from .context import CallContext, current
-from .contract import WHOLE_WIRE, Received
+from .contract import WHOLE_WIRE, Received, refused
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
+BROKEN: tuple[type[Exception], ...] = (ConnectionError,) if ring is None else (ConnectionError, ring.Garbage)
 
 
 class BlockingWire(Protocol):
@@ -38,7 +39,8 @@ class BlockingCaller:
         self.streams: dict[int, deque[Received]] = {}
         self.busy = 0
         self.send, self.receive, self.wait = wire.send, wire.receive, wire.wait
-        self.exchange = getattr(wire, "exchange", None)
+        self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
+        self.when_broken: Callable[[], None] = lambda: None  # the wire can't be used any more
 
     def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call and block until its reply, which is returned encoded."""
@@ -51,6 +53,7 @@ class BlockingCaller:
                     if message.kind == 8:
                         return message.body
                     self.ended(message.kind, number, message.body, method, body, NO_CONTEXT)
+                    return self.rest_of_call(number, method, body, None, reruns=1)
                 self.keep(message)
                 return self.rest_of_call(number, method, body, None)
         if context is not None or not self.send(0, number, body, method.index):
@@ -61,11 +64,24 @@ class BlockingCaller:
         """The short way, for a ring: send, and wait for whatever comes first; None where there was no room."""
         try:
             return self.exchange(number, body, method.index)
+        except ValueError as error:
+            raise Overloaded(f"{method.name}: {error}") from None
+        except BROKEN as error:
+            self.broken(str(error))
         except KeyboardInterrupt:
             self.send(Kind.CANCEL, number, b"")
             raise
 
-    def rest_of_call(self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None) -> bytes:
+    def broken(self, why: str) -> NoReturn:
+        """The wire can't be used any more. Raises PluginCrashed."""
+        self.wire.close(why)
+        self.send, self.exchange = refused, None
+        self.when_broken()
+        raise PluginCrashed(f"the connection broke: {self.wire.closed}")
+
+    def rest_of_call(
+        self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None, reruns: int = 0
+    ) -> bytes:
         """Wait for the reply to a call that was sent."""
         self.busy += 1
         try:
@@ -78,7 +94,7 @@ class BlockingCaller:
                         self.wire.send(Kind.CANCEL, number, b"")
                         raise DeadlineExceeded(f"{method.name}: no reply before the deadline")
                     if self.wire.closed is not None:
-                        raise PluginCrashed(f"{method.name}: the connection broke: {self.wire.closed}")
+                        self.broken(self.wire.closed)
                     continue
                 if message.call != number:
                     self.keep(message)
@@ -86,7 +102,10 @@ class BlockingCaller:
                 content = message.take()
                 if message.kind == 8:
                     return content
-                self.ended(message.kind, number, content, method, body, context or NO_CONTEXT)
+                self.ended(message.kind, number, content, method, body, context or NO_CONTEXT, reruns)
+                reruns += 1
+        except BROKEN as error:
+            self.broken(str(error))
         except KeyboardInterrupt:
             self.wire.send(Kind.CANCEL, number, b"")
             raise
@@ -94,10 +113,13 @@ class BlockingCaller:
             self.busy -= 1
 
     def ended(
-        self, kind: int, number: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext
-    ) -> None:
+        self, kind: int, number: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext,
+        reruns: int = 0,
+    ) -> None:  # fmt: skip
         """The call ended otherwise than by a reply: send it again, or raise what that means."""
-        if kind == Kind.NOT_STARTED or (kind == Kind.INTERRUPTED and method.idempotent):
+        if kind == Kind.NOT_STARTED or (
+            kind == Kind.INTERRUPTED and method.idempotent and reruns < RERUNS
+        ):
             self.send_when_room(0, number, body, method, context, True)
         elif kind == Kind.ERROR:
             raise decode_fault(content, method.raises)
@@ -112,14 +134,14 @@ class BlockingCaller:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
         body = message.take()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
-            self.wire.close(body.decode(errors="replace"))
+            self.broken(body.decode(errors="replace"))
         elif message.call in self.streams:
             self.streams[message.call].append(message)
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
     ) -> None:
-        while not self.send(
+        while not self.attempt(
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):
             if self.wire.closed is not None:
@@ -130,6 +152,12 @@ class BlockingCaller:
             if context.deadline and left <= 0:
                 raise DeadlineExceeded(f"{method.name}: there was no room before the deadline")
             self.wire.wait_for_room(left)
+
+    def attempt(self, *message: Any) -> bool:
+        try:
+            return self.send(*message)
+        except ValueError as error:
+            raise Overloaded(str(error)) from None
 
     def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply."""
@@ -169,7 +197,7 @@ class BlockingCaller:
                     if not self.wait(limit):
                         raise DeadlineExceeded(f"{method.name}: the stream did not end before the deadline")
                     if self.wire.closed is not None:
-                        raise PluginCrashed(f"{method.name}: the connection broke: {self.wire.closed}")
+                        self.broken(self.wire.closed)
                 message = waiting.popleft()
                 if message.kind == Kind.ITEM:
                     consumed += 1
@@ -187,6 +215,8 @@ class BlockingCaller:
                     if message.kind == Kind.NOT_STARTED:
                         raise Unavailable(f"{method.name}: it was not started before its server left")
                     self.ended(message.kind, number, message.take(), _once(method), body, context)
+        except BROKEN as error:
+            self.broken(str(error))
         finally:
             del self.streams[number]
             if not ended and self.wire.closed is None:

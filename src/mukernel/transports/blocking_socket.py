@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Message
 from .contract import WHOLE_WIRE
 from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, pack
 from .socket import LARGEST_BODY
+
+CLOCK = Clock()
 
 
 class BlockingSocketWire:
@@ -20,7 +22,7 @@ class BlockingSocketWire:
 
     def __init__(
         self, connection: socket.socket, *, greeting: bytes = b"", bound: int = 1024, largest: int = LARGEST_BODY,
-        now_ns: Callable[[], int] = time.monotonic_ns,
+        now_ns: Callable[[], int] = CLOCK.now_ns,
     ) -> None:  # fmt: skip
         connection.setblocking(False)
         if connection.family != socket.AF_UNIX:
@@ -36,11 +38,11 @@ class BlockingSocketWire:
 
     def await_greeting(self, timeout: float) -> None:
         """Wait for the other side's greeting. Raises TimeoutError, ConnectionError."""
-        limit = time.monotonic() + timeout
+        limit = CLOCK.now() + timeout
         while not self.greeted:
             if self.broken is not None:
                 raise Garbage(self.broken)
-            left = limit - time.monotonic()
+            left = limit - CLOCK.now()
             if left <= 0:
                 raise TimeoutError
             self.poll.poll(left * 1000)
@@ -132,9 +134,9 @@ class BlockingSocketWire:
 
     def wait(self, limit: int) -> bool:
         """Block until a message came or the wire broke: True; or for `limit` ns (negative: for ever): False."""
-        end = time.monotonic_ns() + limit
+        end = CLOCK.now_ns() + limit
         while not self.arrived and self.broken is None:
-            left = (end - time.monotonic_ns()) / 1e6
+            left = (end - CLOCK.now_ns()) / 1e6
             if limit >= 0 and left <= 0:
                 return False
             self.poll.poll(left if limit >= 0 else None)
@@ -145,9 +147,9 @@ class BlockingSocketWire:
 
     def wait_for_room(self, limit: int) -> None:
         """Block until the other side has begun a call more, or for `limit` ns."""
-        taken, end = self.reader.taken, time.monotonic_ns() + limit
+        taken, end = self.reader.taken, CLOCK.now_ns() + limit
         while self.reader.taken == taken and self.broken is None:
-            left = (end - time.monotonic_ns()) / 1e6
+            left = (end - CLOCK.now_ns()) / 1e6
             if limit >= 0 and left <= 0:
                 return
             self.poll.poll(left if limit >= 0 else None)

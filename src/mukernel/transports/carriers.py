@@ -76,9 +76,10 @@ class Carriers:
     def caller(self, transport: str, rights: Sequence[int]) -> Wire:
         """A caller's end; it owns `rights` from here on."""
         if transport == "ring":
-            return RingWire(self.poller, *rights, "caller")
+            memfd, port_bell = rights
+            return RingWire(self.poller, memfd, port_bell, "caller")
         if transport == "memory":
-            return memory.MemoryWire(self.loop, *rights, "caller")
+            return memory.MemoryWire(self.loop, rights[0], "caller")
         return PacketWire(self.loop, rights, "caller")
 
     def server(self, transport: str, rights: Sequence[int]) -> tuple[Wire, int]:
@@ -87,7 +88,7 @@ class Carriers:
             memfd, caller_bell, port_bell = rights
             return RingWire(self.poller, memfd, caller_bell, "server"), port_bell
         if transport == "memory":
-            return memory.MemoryWire(self.loop, *rights, "server"), NO_BELL
+            return memory.MemoryWire(self.loop, rights[0], "server"), NO_BELL
         return PacketWire(self.loop, rights, "server"), NO_BELL
 
     def answer(self, bell: int) -> None:
@@ -114,9 +115,10 @@ class ThreadEnd:
     def wire(self, transport: str, rights: Sequence[int]) -> BlockingWire:
         """The caller's end; it owns `rights` from here on."""
         if transport == "ring":
-            return BlockingRingWire(self.waiter, *rights)
+            memfd, port_bell = rights
+            return BlockingRingWire(self.waiter, memfd, port_bell)
         if transport == "memory":
-            return memory.BlockingMemoryWire(*rights)
+            return memory.BlockingMemoryWire(rights[0])
         return BlockingPacketWire(rights)
 
 

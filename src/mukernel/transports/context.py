@@ -1,12 +1,19 @@
-"""What travels with a call through every hop: deadline, priority, trace."""
+"""What travels with a call through every hop: deadline, priority, trace; and how a caller sets it.
+
+    async with deadline(0.2):                  # or `with`, in code that blocks
+        await greeter.greet("Ada")             # and whatever that calls in turn, in whichever process
+    with priority(10):
+        await greeter.greet("Ada")
+"""
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+import asyncio
+from contextvars import ContextVar, Token
+from types import TracebackType
+
+from ..contract import DeadlineExceeded
+from ..kernel.clock import Clock
 
 
 class CallContext:
@@ -25,3 +32,95 @@ class CallContext:
 
 
 current: ContextVar[CallContext | None] = ContextVar("mukernel_call", default=None)
+
+
+class deadline:
+    """Everything that is called within must have ended `seconds` from now. Of nested deadlines the earlier holds.
+
+    As `async with` the body itself is cut off, too, and DeadlineExceeded raised, even where it calls what runs inline or nothing
+    at all. As `with`, for code that blocks, the calls that are made within observe it. Raises ValueError for a negative number.
+    """
+
+    __slots__ = ("context", "seconds", "timeout", "token")
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds >= 0:
+            raise ValueError(f"seconds: got {seconds!r}, wanted a number of at least 0")
+        self.seconds = seconds
+        self.token: Token[CallContext | None] | None = None
+
+    def enter(self, now: float) -> CallContext:
+        if self.token is not None:
+            raise RuntimeError("this deadline is in use already; make one for each `with`")
+        outer = current.get() or CallContext()
+        mine = max(1, int((now + self.seconds) * 1e9))
+        context = CallContext(min(mine, outer.deadline or mine), outer.priority, outer.trace)
+        self.token = current.set(context)
+        return context
+
+    def leave(self) -> None:
+        if self.token is not None:
+            current.reset(self.token)
+            self.token = None
+
+    def __enter__(self) -> None:
+        try:
+            now = asyncio.get_running_loop().time()
+        except RuntimeError:
+            now = Clock().now()
+        self.enter(now)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    async def __aenter__(self) -> None:
+        context = self.enter(asyncio.get_running_loop().time())
+        self.timeout = asyncio.timeout_at(context.deadline / 1e9)
+        await self.timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+        try:
+            await self.timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise DeadlineExceeded(f"not done within the {self.seconds:g} s of its deadline") from None
+
+
+class priority:
+    """Calls that are made within travel at this priority: -128 to 127, 0 is usual, higher is more urgent.
+
+    For `with` and `async with`. Raises ValueError for a number out of range.
+    """
+
+    __slots__ = ("level", "token")
+
+    def __init__(self, level: int) -> None:
+        if not (isinstance(level, int) and -128 <= level <= 127):
+            raise ValueError(f"level: got {level!r}, wanted a whole number from -128 to 127")
+        self.level = level
+        self.token: Token[CallContext | None] | None = None
+
+    def __enter__(self) -> None:
+        if self.token is not None:
+            raise RuntimeError("this priority is in use already; make one for each `with`")
+        outer = current.get() or CallContext()
+        self.token = current.set(CallContext(outer.deadline, self.level, outer.trace))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.token is not None:
+            current.reset(self.token)
+            self.token = None
+
+    async def __aenter__(self) -> None:
+        self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)

@@ -2,7 +2,7 @@
 
     listener = await listen("/run/app/control", accept)          # accept(wire) for each peer that has greeted
     wire = await connect("/run/app/control")                      # for an event loop: give it to a calling.Caller
-    caller = BlockingCaller(connect_blocking("tcp:127.0.0.1:9000"), time.monotonic_ns)     # for a thread
+    caller = BlockingCaller(connect_blocking("tcp:127.0.0.1:9000"), Clock().now_ns)     # for a thread
 
 Whoever gets a wire attaches it (`Caller(wire, ...)` or `Server.attach(wire, ...)`) and then calls `wire.listen()`.
 """

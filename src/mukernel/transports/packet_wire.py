@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import select
-import time
 from collections.abc import Sequence
 from typing import Any
 
+from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Mailbox, Message
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import STARVING, TAKEN, Garbage
 from .packets import BOUND, PacketEnd, look, receive_packet, send_packet
 
 REMEMBERED = 1024  # cancellations of calls that did not come yet
+CLOCK = Clock()
 
 
 class Begun(Mailbox):
@@ -287,9 +288,9 @@ class BlockingPacketWire:
         return True
 
     def wait(self, limit: int) -> bool:
-        end = time.monotonic_ns() + limit
+        end = CLOCK.now_ns() + limit
         while not self.kept and self.closed is None:
-            left = end - time.monotonic_ns()
+            left = end - CLOCK.now_ns()
             if limit >= 0 and left <= 0:
                 return False
             self.read(left if limit >= 0 else -1)
@@ -305,11 +306,11 @@ class BlockingPacketWire:
             return
         if not self.asked:
             self.asked = self.send(STARVING, WHOLE_WIRE, b"")
-        end = time.monotonic_ns() + limit
+        end = CLOCK.now_ns() + limit
         self.room = False
         kept, self.kept = self.kept, []
         while not self.room and self.closed is None:
-            left = end - time.monotonic_ns()
+            left = end - CLOCK.now_ns()
             if limit >= 0 and left <= 0:
                 break
             self.read(left if limit >= 0 else -1)

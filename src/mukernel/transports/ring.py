@@ -13,6 +13,8 @@ from ..kernel import ipc
 from ..kernel.ipc import ring
 from .contract import Received, Wire, refused
 
+SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
+
 
 class RingWire(Wire):
     """One end of a channel in shared memory.
@@ -83,7 +85,8 @@ class BlockingRingWire:
     """A caller's end of a channel in shared memory that one thread owns, with a waiter of its own."""
 
     def __init__(self, waiter: Any, memory: int, peer_bell: int, bound: int = 1024) -> None:
-        self.peer_bell, self.closed = peer_bell, None
+        self.peer_bell = peer_bell
+        self.closed: str | None = None
         self.mapping, self.waiter = ring.Mapping(memory), waiter
         self.right_to_send = ring.Sender(self.mapping, 0, peer_bell, bound)
         self.right_to_receive = ring.Receiver(self.mapping, 1, peer_bell)
@@ -173,7 +176,7 @@ class PollingSelector:
 
     def __init__(self, inner: selectors.BaseSelector, poller: Poller) -> None:
         self.inner, self.poller = inner, poller
-        self.turns = 0
+        self.system_due = 0
         self.register, self.unregister, self.modify = inner.register, inner.unregister, inner.modify
         self.get_key, self.get_map, self.close = inner.get_key, inner.get_map, inner.close
 
@@ -181,9 +184,12 @@ class PollingSelector:
         poller, waiter = self.poller, self.poller.waiter
         loop_has_work = poller.loop._ready  # type: ignore[attr-defined]
         while poller.work():
-            self.turns += 1
-            if loop_has_work or not self.turns & 63:
-                return self.inner.select(0) if not self.turns & 15 else []
+            now = ring.now_ns()
+            if now >= self.system_due:  # however busy the rings are, sockets and timers get their turn
+                self.system_due = now + SYSTEM_EVERY
+                return self.inner.select(0)
+            if loop_has_work:
+                return []
         if timeout is not None and timeout <= 0:
             return self.inner.select(0)
         limit = -1 if timeout is None else int(timeout * 1e9)

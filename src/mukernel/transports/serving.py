@@ -79,7 +79,7 @@ class Server:
         """The caller is gone: nobody wants its calls any more."""
         self.tables.pop(wire, None)
         for key, call in list(self.running.items()):
-            if key[0] is wire:
+            if key[0] is wire and call.message.kind != Kind.ONEWAY:  # nobody waits for those anyway
                 self.cancel(call)
 
     # -- taking -----------------------------------------------------------------------------------------------

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Mailbox, Message
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
@@ -20,6 +20,7 @@ from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
 LARGEST_BODY = 1 << 30  # bytes
 HIGH_WATER = 1 << 20  # bytes that may wait here for the socket before there is no room
 READS_AT_ONCE = 16  # turns of reading before the loop's other work gets its own
+CLOCK = Clock()
 
 
 class Taken(Mailbox):
@@ -46,7 +47,7 @@ class SocketWire(Wire):
 
     def __init__(
         self, connection: socket.socket, loop: asyncio.AbstractEventLoop, *, greeting: bytes = b"", bound: int = 1024,
-        largest: int = LARGEST_BODY, now_ns: Callable[[], int] = time.monotonic_ns,
+        largest: int = LARGEST_BODY, now_ns: Callable[[], int] = CLOCK.now_ns,
     ) -> None:  # fmt: skip
         super().__init__()
         connection.setblocking(False)

@@ -1,0 +1,63 @@
+"""The stage: the code search's plug-ins, loaded and filled, before anything is done to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mukernel import Clock, Kernel
+
+from .answers import CANDIDATES
+from .index import SqliteIndex
+from .indexing import Progress, fill
+from .interfaces import Files, Index, Parser
+from .parser import AstParser
+from .ranker import Bm25Ranker
+from .search import CodeSearch
+from .summary import Indexed
+from .walker import FolderWalker
+
+PARSERS = 2  # processes that parse
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the demo is to run. Times in seconds.
+
+    `folder`: whose source is searched; empty for the standard library. `seconds`: how long the load goes on. `callers`:
+    searches at a time. `patience`: after which a call is hung, and a step has failed. `search`: the class that answers;
+    tests put one there that does not.
+    """
+
+    folder: str = ""
+    seconds: float = 20.0
+    callers: int = 8
+    patience: float = 10.0
+    search: type = CodeSearch
+
+
+async def set_up(
+    kernel: Kernel, setting: Setting, database: str, progress: Progress, next_part: Callable[[str], object]
+) -> Indexed:
+    """Load every plug-in, index the folder, and say what there is. `next_part`: told what is being done."""
+    clock = kernel.get(Clock)
+    began = clock.now()
+    next_part("starting the plug-ins")
+    await kernel.load(FolderWalker, name="files", config={"folder": setting.folder})
+    await kernel.load(AstParser, name="parser", placement="process", replicas=PARSERS)
+    await kernel.load(SqliteIndex, name="index", config={"database": database})
+    next_part("indexing")
+    size = await fill(kernel.get(Files), kernel.get(Parser), kernel.get(Index), progress)
+    ended = clock.now()
+    next_part("starting the search")
+    await kernel.load(Bm25Ranker, name="ranker", placement="process", drain=setting.patience)
+    await kernel.load(
+        setting.search,
+        name="search",
+        placement="process",
+        config={"candidates": CANDIDATES},
+        drain=setting.patience,
+    )
+    folder = os.path.abspath(setting.folder) if setting.folder else "the standard library"
+    return Indexed(folder, size.files, size.symbols, size.problems, round(ended - began, 3))

@@ -1,0 +1,260 @@
+"""What dies is started again, its mailbox as it was; what dies too often is given up, and can be revived."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import core_faulty as faulty
+import pytest
+from core_samples import Counter, Report, Reporter, Sum, Summing, Tally, Tally2
+
+from mukernel import Kernel, PluginCrashed, RestartPolicy, Unavailable
+
+QUICK = RestartPolicy(intensity=3, period=3600.0, backoff=0.001, longest_backoff=0.01)
+
+
+def events(kernel: Kernel, plugin: str) -> list[str]:
+    return [event.what for event in kernel.events if event.plugin == plugin]
+
+
+async def until(kernel: Kernel, plugin: str, what: str, times: int = 1) -> None:
+    """Until the kernel has recorded that something happened to a plug-in."""
+    while events(kernel, plugin).count(what) < times:
+        await asyncio.sleep(0)
+
+
+async def test_a_killed_process_is_restarted_and_what_waited_is_served(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Tally, name="counter", placement="process", concurrency=1)
+    counter = kernel.get(Counter)
+    running = asyncio.create_task(counter.hold(whistle.path))
+    pid, _ = await whistle.heard()
+    waiting = [asyncio.create_task(counter.add(1)) for _ in range(20)]
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PluginCrashed, match="its process died while it ran this call.*not declared @idempotent"):
+        await running
+    assert await asyncio.gather(*waiting) == list(range(1, 21)), "a call that waited was lost, or left its order"
+    assert await counter.where() != pid
+    assert (await kernel.ledger("counter")).lost == 0
+    assert events(kernel, "counter") == ["load", "crash", "restart"]
+
+
+async def test_an_idempotent_call_that_a_crash_interrupted_is_run_again(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    running = asyncio.create_task(counter.hold_again(whistle.path))
+    for _ in range(3):
+        pid, _ = await whistle.heard()
+        os.kill(pid, signal.SIGKILL)
+    assert (await whistle.heard())[0] != pid
+    await counter.release()
+    assert await running == "one"
+
+
+async def test_a_stream_that_a_crash_interrupted_ends_in_an_error(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    stream = counter.numbers(1_000_000)
+    assert await anext(stream) == 0
+    os.kill(await counter.where(), signal.SIGKILL)
+    with pytest.raises(PluginCrashed, match="numbers"):
+        async for _ in stream:
+            pass
+    assert [number async for number in counter.numbers(3)] == [0, 1, 2]
+
+
+async def test_blocking_callers_survive_a_crash(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter, blocking=True)
+    stop = False
+
+    def call() -> set[int]:
+        pids: set[int] = set()
+        while not stop:
+            pids.add(counter.where())  # type: ignore[arg-type]
+        return pids
+
+    callers = [asyncio.create_task(asyncio.to_thread(call)) for _ in range(2)]
+    proxy = kernel.get(Counter)
+    killed = []
+    for number in range(1, 4):
+        killed.append(await proxy.where())
+        os.kill(killed[-1], signal.SIGKILL)
+        await until(kernel, "counter", "restart", number)
+    last = await proxy.where()
+    stop = True
+    for pids in await asyncio.gather(*callers):
+        assert pids <= {*killed, last}
+
+
+async def test_a_crash_in_a_group_restarts_everything_in_it(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process:shared")
+    await kernel.load(Sum, name="sum", placement="process:shared")
+    summing, counter = kernel.get(Summing), kernel.get(Counter)
+    before = await summing.where()
+    assert before[0] == before[1]
+    os.kill(before[0], signal.SIGKILL)
+    await until(kernel, "counter", "restart")
+    await until(kernel, "sum", "restart")
+    after = await summing.where()
+    assert after[0] == after[1] == await counter.where()
+    assert after[0] != before[0]
+    assert len(kernel.places) == 1
+
+
+@pytest.mark.parametrize("victim", ["caller", "callee", "both"])
+async def test_a_chain_heals(kernel: Kernel, victim: str) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.load(Sum, name="sum", placement="process")
+    await kernel.load(Reporter, name="reporter", placement="process")
+    report = kernel.get(Report)
+    before = await report.path()
+    for number in {"caller": [1], "callee": [2], "both": [1, 2]}[victim]:
+        os.kill(before[number], signal.SIGKILL)
+        await until(kernel, ("reporter", "sum", "counter")[number], "restart")
+    after = await report.path()
+    changed = [old != new for old, new in zip(before, after, strict=True)]
+    assert changed == {"caller": [False, True, False], "callee": [False, False, True], "both": [False, True, True]}[victim]
+
+
+async def test_a_dead_caller_leaves_nothing_behind(kernel: Kernel, whistle: Any) -> None:
+    """Its call is cancelled at the callee, its channel is closed, and its successor calls again."""
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.load(Sum, name="sum", placement="process")
+    summing, counter = kernel.get(Summing), kernel.get(Counter)
+    held = asyncio.create_task(summing.hold(whistle.path))
+    await whistle.heard()
+    pid = (await summing.where())[0]
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(PluginCrashed):
+        await held
+    await until(kernel, "sum", "restart")
+    assert await counter.add(1) == 1
+    channels = kernel.registry.entry("counter").replicas[0].port.channels.values()
+    assert f"process {pid}" not in {channel.caller for channel in channels}
+    await kernel.swap("counter", Tally2, drain=30.0)  # would run out if the dead caller's call were still running
+    assert (await summing.versions())[1] == "two"
+
+
+async def test_what_crashes_too_often_is_given_up_and_restart_revives_it(kernel: Kernel, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    await kernel.load(
+        faulty.DiesAtOnce, name="counter", placement="process", config={"file": str(broken)}, restart=QUICK
+    )
+    counter = kernel.get(Counter)
+    assert await counter.add(2) == 2
+    broken.touch()
+    with pytest.raises((PluginCrashed, Unavailable)):
+        await counter.add(0)
+    with pytest.raises(Unavailable, match="counter is given up: crashed more than 3 times within 3600 s"):
+        await counter.add(1)
+    with pytest.raises(Unavailable, match="given up"):
+        await asyncio.to_thread(kernel.get(Counter, blocking=True).add, 1)  # type: ignore[arg-type]
+    entry = kernel.registry.entry("counter")
+    assert (entry.state.value, entry.failure) == ("failed", "crashed more than 3 times within 3600 s")
+    assert events(kernel, "counter").count("restart failed") == 3
+    assert not kernel.places
+    broken.unlink()
+    await kernel.restart("counter")
+    assert (await counter.add(5), entry.state.value, entry.failure) == (5, "serving", None)
+
+
+async def test_other_plugins_do_not_notice_a_crash(kernel: Kernel) -> None:
+    await kernel.load(faulty.DiesAtOnce, name="fragile", placement="process", restart=QUICK)
+    await kernel.load(Tally, name="sound", placement="process")
+    sound = kernel.get(Counter, plugin="sound")
+    pid = await sound.where()
+    with pytest.raises(PluginCrashed):
+        await kernel.get(Counter, plugin="fragile").add(0)
+    assert await sound.where() == pid
+    assert events(kernel, "sound") == ["load"]
+
+
+async def test_rest_for_one_restarts_what_depends_on_it(kernel: Kernel) -> None:
+    policy = RestartPolicy(strategy="rest-for-one")
+    await kernel.load(Tally, name="bystander", placement="process")
+    await kernel.load(Tally, name="counter", placement="process", restart=policy)
+    await kernel.unload("bystander")
+    await kernel.load(Sum, name="sum", placement="process")
+    await kernel.load(Tally, name="later", placement="process")
+    summing = kernel.get(Summing)
+    before, later = await summing.where(), await kernel.get(Counter, plugin="later").where()
+    os.kill(before[1], signal.SIGKILL)
+    await until(kernel, "sum", "restart")
+    after = await summing.where()
+    assert (before[0] != after[0], before[1] != after[1]) == (True, True)
+    assert await kernel.get(Counter, plugin="later").where() == later, "it was loaded later, but depends on nothing"
+
+
+async def test_a_plugin_that_keeps_its_loop_is_found_hanging_and_restarted() -> None:
+    policy = RestartPolicy(hang=0.3)
+    async with Kernel(heartbeat=0.05) as kernel:
+        await kernel.load(faulty.Hangs, name="counter", placement="process", restart=policy)
+        await kernel.load(Tally, name="sound", placement="process", restart=policy)
+        counter, sound = kernel.get(Counter, plugin="counter"), kernel.get(Counter, plugin="sound")
+        pids = await counter.where(), await sound.where()
+        with pytest.raises(PluginCrashed):
+            await counter.add(0)
+        assert await counter.add(3) == 3
+        hangs = [event for event in kernel.events if event.what == "hang"]
+        assert [hang.detail for hang in hangs] == ["no heartbeat for 0.3 s"]
+        assert await counter.where() != pids[0]
+        assert await sound.where() == pids[1]
+
+
+async def test_a_restart_begins_with_the_last_checkpoint(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", checkpoint=0.01)
+    counter = kernel.get(Counter)
+    assert await counter.add(41) == 41
+    replica = kernel.registry.entry("counter").replicas[0]
+    while replica.checkpoint != (b"\x29", 1):  # 41
+        await asyncio.sleep(0)
+    os.kill(await counter.where(), signal.SIGKILL)
+    assert await counter.add(1) == 42
+
+
+async def test_a_plugin_takes_a_checkpoint_itself(kernel: Kernel, tmp_path: Path) -> None:
+    (tmp_path / "careful.py").write_text(
+        "from core_samples import Tally\n"
+        "class Careful(Tally):\n"
+        "    async def add(self, amount: int) -> int:\n"
+        "        total = await super().add(amount)\n"
+        "        await self.checkpoint()\n"
+        "        return total\n"
+    )
+    await kernel.load("careful.py:Careful", name="counter", placement="process", folder=str(tmp_path))
+    counter = kernel.get(Counter)
+    assert await counter.add(7) == 7
+    await counter.where()
+    os.kill(await counter.where(), signal.SIGKILL)
+    assert await counter.value() == 7
+
+
+async def test_the_fork_server_is_killed(kernel: Kernel) -> None:
+    """Its children die with it: they are restarted by a new one."""
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    pid = await counter.where()
+    assert kernel.fork_server is not None
+    forker = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(forker, signal.SIGKILL)
+    assert await counter.where() != pid
+    await kernel.load(Sum, name="sum", placement="process")
+    assert await kernel.get(Summing).add_twice(1) == 2
+
+
+async def test_a_crash_during_a_scale_and_a_restart_that_was_asked_for(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", replicas=3)
+    counter = kernel.get(Counter)
+    pids = {await counter.where() for _ in range(6)}
+    os.kill(min(pids), signal.SIGKILL)
+    await kernel.scale("counter", 2)
+    await until(kernel, "counter", "crash")
+    while kernel.registry.entry("counter").state.value != "serving":
+        await asyncio.sleep(0)
+    assert len({await counter.where() for _ in range(8)}) == 2
+    report = await kernel.restart("counter")
+    assert not report.rolled_back
+    assert len({await counter.where() for _ in range(8)} - pids) == 2
