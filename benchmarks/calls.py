@@ -1,4 +1,4 @@
-"""A call to another process, beside the same echo over every peer: hot, after idling, and with many callers at once."""
+"""A call to another process, beside the same echo over every peer: hot, after idling, from many callers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def run(settings: Settings) -> Part:
         runner.run(kernel.load(Stateless, name="echo", placement="process"))
         runner.run(first_call(kernel.get(Echo)))
         echo = kernel.get(Echo)
-        ours = [measure.Subject(BLOCKING, echo.echo), measure.AsyncSubject(AWAITED, echo.echo_async)]
+        ours: list[measure.AnySubject] = [
+            measure.Subject(BLOCKING, echo.echo),
+            measure.AsyncSubject(AWAITED, echo.echo_async),
+        ]
         subjects: list[measure.AnySubject] = [*ours, *peers]
         hot = measure.compare(runner, subjects, settings.seconds, settings.slices)
         idle_subjects = [subject for subject in subjects if subject.name in IDLE_SUBJECTS]
@@ -44,7 +47,8 @@ def run(settings: Settings) -> Part:
         measure.throughput_table("Calls a second, asyncio callers", rates, "grpcio aio"),
     ]
     for what, peer, limit in ((BLOCKING, "grpcio sync", 150), (AWAITED, "grpcio aio", 40)):
-        part.at_least(f"{what}, hot, against {peer}", hot[peer].median / hot[what].median, limit, " times as fast")
+        ratio = hot[peer].median / hot[what].median
+        part.at_least(f"{what}, hot, against {peer}", ratio, limit, " times as fast")
     ratio = rates[AWAITED][64] / rates["grpcio aio"][64]
     part.at_least("calls a second of 64 asyncio callers, against grpcio aio", ratio, 30, " times as many")
     return part
@@ -52,7 +56,8 @@ def run(settings: Settings) -> Part:
 
 async def first_call(echo: Echo) -> None:
     """Connect this thread's channel while the loop runs: the blocking slices begin when it stands still."""
-    if echo.echo(measure.PAYLOAD) != measure.PAYLOAD or await echo.echo_async(measure.PAYLOAD) != measure.PAYLOAD:
+    replies = {echo.echo(measure.PAYLOAD), await echo.echo_async(measure.PAYLOAD)}
+    if replies != {measure.PAYLOAD}:
         raise ValueError("mukernel: the echo is not what was sent")
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of a process plug-in under load, again and again: how does each call end, and how soon is it served again?"""
+"""kill -9 of a process plug-in under load, how does each call end, and when is it served again?"""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ TIRELESS = RestartPolicy(intensity=1_000_000, period=0.001, backoff=0.0, longest
 class CrashOutcome:
     """What a series of kills did to the calls.
 
-    `idempotent`, `once`: how many calls of each sort ended in what. `lost`: replied to and never executed; `twice`: not
-    idempotent and executed more than once. `recoveries`: seconds from each kill to the first reply of the new instance.
+    `idempotent`, `once`: how many calls of each sort ended in what. `lost`: replied to and never executed;
+    `twice`: not idempotent and executed more than once. `recoveries`: seconds from each kill to the first reply
+    of the new instance.
     """
 
     idempotent: Counter[str] = field(default_factory=Counter)
@@ -47,13 +48,12 @@ class CrashOutcome:
     @property
     def otherwise(self) -> int:
         """Calls that ended neither in a reply nor, not being idempotent, in PluginCrashed."""
-        return (self.idempotent + self.once).total() - self.idempotent["reply"] - self.once["reply"] - self.once[
-            PluginCrashed.__name__
-        ]  # fmt: skip
+        allowed = self.idempotent["reply"] + self.once["reply"] + self.once[PluginCrashed.__name__]
+        return self.idempotent.total() + self.once.total() - allowed
 
 
 class Watch:
-    """Sees every reply, which names the process that gave it; tells when enough came, or the first of a new process."""
+    """Sees every reply, which names the process that gave it; tells of the first of a new process."""
 
     def __init__(self) -> None:
         self.process = 0
@@ -79,11 +79,11 @@ class Watch:
 
 
 async def kill_under_load(
-    kills: int, callers: int = CALLERS, plugin: type[Recorder] = Recorder, seed: int = 1, patience: float = PATIENCE
+    kills: int, callers: int = CALLERS, plugin: type[Recorder] = Recorder, seed: int = 1
 ) -> CrashOutcome:
     """Kill a recorder `kills` times while `callers` call it, every other of them by an idempotent method.
 
-    Raises TimeoutError if no instance has replied `patience` seconds after a kill.
+    Raises TimeoutError if no instance has replied `PATIENCE` seconds after a kill.
     """
     outcome, watch, chance = CrashOutcome(), Watch(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="mukernel-journal-") as folder:
@@ -99,7 +99,7 @@ async def kill_under_load(
                     watch.renewed.clear()
                     began = perf_counter()
                     os.kill(watch.process, signal.SIGKILL)
-                    async with asyncio.timeout(patience):
+                    async with asyncio.timeout(PATIENCE):
                         await watch.renewed.wait()
                     outcome.recoveries.append(watch.renewed_at - began)
         account(outcome, load, executions(journal))
@@ -128,7 +128,7 @@ def run(settings: Settings) -> Part:
     part = Part(
         [
             Table(
-                f"{kills} kills under {CALLERS} callers: ms from the kill to the first reply of the new instance",
+                f"{kills} kills under {CALLERS} callers: ms until the new instance's first reply",
                 ("min", "median", "p99", "max"),
                 [(min(times), nearest_rank(times, 0.5), nearest_rank(times, 0.99), max(times))],
             ),
@@ -142,10 +142,10 @@ def run(settings: Settings) -> Part:
     idempotent_failed = outcome.idempotent.total() - outcome.idempotent["reply"]
     part.exactly(f"{kills} kills: calls hanging", outcome.hanging, 0)
     part.exactly(f"{kills} kills: idempotent calls that failed", idempotent_failed, 0)
-    part.exactly(f"{kills} kills: calls that ended in neither a reply nor PluginCrashed", outcome.otherwise, 0)
+    part.exactly(f"{kills} kills: calls with neither a reply nor PluginCrashed", outcome.otherwise, 0)
     part.exactly(f"{kills} kills: calls replied to and not executed", outcome.lost, 0)
     part.exactly(f"{kills} kills: calls not idempotent and executed twice", outcome.twice, 0)
-    # One call is run at a time, so each kill can interrupt one: any more were waiting, and should have survived.
+    # One call is run at a time, so each kill can interrupt one: more were waiting, and should have survived.
     part.at_most(f"{kills} kills: calls interrupted", outcome.crashed, kills)
     part.at_most(f"{kills} kills: median time to the first reply", nearest_rank(times, 0.5), 20, " ms")
     return part

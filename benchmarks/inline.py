@@ -13,7 +13,7 @@ PLAIN, AWAITED = "plain method", "plain method, awaited"
 
 
 def run(settings: Settings) -> Part:
-    """Inline calls against plain ones, sync and async; both for a plug-in called directly and for one that is counted."""
+    """Inline calls against plain ones, sync and async: of a plug-in called directly, of one that is counted."""
     plain = Plain()
     with asyncio.Runner() as runner, measure.hold(runner, Kernel()) as kernel:
         for kind, name in ((Stateless, "direct"), (Stateful, "counted")):
@@ -36,5 +36,6 @@ def run(settings: Settings) -> Part:
         group = {name: results[name] for name in names}
         part.tables.append(measure.latency_table(title, group, baseline, "slower"))
         for name in names[1:]:
-            part.at_most(f"{name}, against {baseline}", group[name].median / group[baseline].median, 1.5, " times")
+            ratio = group[name].median / group[baseline].median
+            part.at_most(f"{name}, against {baseline}", ratio, 1.5, " times")
     return part

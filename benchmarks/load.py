@@ -1,7 +1,7 @@
-"""A load whose every call is accounted for: plug-ins that write down what they ran, and callers that number their calls.
+"""A load whose every call is accounted for: plug-ins write down what they ran, callers number their calls.
 
-Each caller has one call under way and numbers its calls 1, 2, 3 and on. So for each caller the plug-in must see exactly
-that sequence: a number that comes again was executed twice, one that is left out was lost.
+Each caller has one call under way and numbers its calls 1, 2, 3 and on. So for each caller the plug-in must
+see exactly that sequence: a number that comes again was executed twice, one that is left out was lost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 from mukernel import Interface, Plugin, PluginCrashed, idempotent
 
 PATIENCE = 60.0
-"""Seconds. A call that has not ended so long after the load stopped is counted as hanging: it would never end."""
+"""Seconds. A call that has not ended so long after the load stopped counts as hanging: it would never end."""
 
 RECORD = struct.Struct("=QQ")
 """One line of a journal: caller, number."""
@@ -152,7 +152,7 @@ class Caller:
 
 
 class Load:
-    """Several callers at work. An async context: on the way out they stop after the call that each has under way."""
+    """Several callers at work, as an async context: on the way out each ends the call it has under way."""
 
     def __init__(self, callers: list[Caller]) -> None:
         self.callers = callers
@@ -165,9 +165,9 @@ class Load:
 
     async def __aexit__(self, *_: object) -> None:
         self.stop.set()
-        _, hanging = await asyncio.wait(self.tasks, timeout=PATIENCE)
-        self.hanging = len(hanging)
-        for task in hanging:
+        _, late = await asyncio.wait(self.tasks, timeout=PATIENCE)
+        self.hanging = len(late)
+        for task in late:
             task.cancel()
 
     def slowest(self) -> float:

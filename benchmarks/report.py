@@ -10,7 +10,10 @@ from benchmarks.measure import Table
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How long to measure. `seconds`: for each subject; `slices`: turns that they are cut into; `quick`: fewer swaps, kills, processes."""
+    """How long to measure.
+
+    `seconds`: for each subject; `slices`: turns that they are cut into; `quick`: fewer swaps, kills, plug-ins.
+    """
 
     seconds: float
     slices: int
@@ -36,11 +39,13 @@ class Part:
 
     def at_most(self, what: str, value: float, limit: float, unit: str = "") -> None:
         """A bar that `value` may not be above."""
-        self.bars.append(Bar(what, f"at most {number(limit)}{unit}", f"{number(value)}{unit}", value <= limit))
+        wanted, measured = f"at most {number(limit)}{unit}", f"{number(value)}{unit}"
+        self.bars.append(Bar(what, wanted, measured, value <= limit))
 
     def at_least(self, what: str, value: float, limit: float, unit: str = "") -> None:
         """A bar that `value` may not be below."""
-        self.bars.append(Bar(what, f"at least {number(limit)}{unit}", f"{number(value)}{unit}", value >= limit))
+        wanted, measured = f"at least {number(limit)}{unit}", f"{number(value)}{unit}"
+        self.bars.append(Bar(what, wanted, measured, value >= limit))
 
     def exactly(self, what: str, value: int, wanted: int) -> None:
         """A bar that is a count."""
@@ -59,7 +64,7 @@ def bars_table(bars: Sequence[Bar]) -> Table:
 
 
 def nearest_rank(values: Sequence[float], share: float) -> float:
-    """The `share` (0 to 1) percentile of `values`, as a value that was measured. Raises ValueError if there is none."""
+    """The `share` (0 to 1) percentile of `values`: a measured one. Raises ValueError if there are none."""
     if not values:
         raise ValueError("values: got none, wanted at least one")
     ordered = sorted(values)

@@ -12,10 +12,14 @@ from benchmarks.report import Part, Settings
 
 KERNEL = Path(__file__).resolve().parents[1] / "src" / "mukernel" / "kernel"
 LIMIT = 1500
+WITHOUT_CODE = {
+    tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER,
+}  # fmt: skip
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def run(settings: Settings) -> Part:
-    """Lines of every source file of the kernel, and of those the lines that are neither blank nor comment nor docstring."""
+    """Lines of each source file of the kernel, and those of them that are not blank, comment or docstring."""
     rows = []
     for path in sorted([*KERNEL.glob("*.py"), *KERNEL.glob("*.pyx"), *KERNEL.glob("*.h")]):
         text = path.read_text()
@@ -30,13 +34,13 @@ def run(settings: Settings) -> Part:
 def code_lines(text: str, suffix: str) -> int:
     """Lines that hold code. Cython's are counted without looking for docstrings that span lines in C."""
     if suffix != ".py":
-        return sum(1 for line in text.splitlines() if line.strip() and not line.lstrip().startswith(("#", "//")))
+        stripped = [line.strip() for line in text.splitlines()]
+        return sum(1 for line in stripped if line and not line.startswith(("#", "//")))
     kept: set[int] = set()
-    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in skipped:
+        if token.type not in WITHOUT_CODE:
             kept.update(range(token.start[0], token.end[0] + 1))
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
             kept -= set(range(node.body[0].lineno, (node.body[0].end_lineno or 0) + 1))
     return len(kept)

@@ -1,4 +1,4 @@
-"""Swaps of a process plug-in with state, one after the other under load: is a call lost, is one executed twice?"""
+"""Swaps of a process plug-in with state, in a row and under load: is a call lost, is one executed twice?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ CALLERS = 16
 class SwapOutcome:
     """What a series of swaps did to the calls. `pauses` and `slowest` are seconds, one for each swap.
 
-    `lost`: calls that had no reply, or were never executed. `unbooked`: what the kernel's own ledger does not account for.
+    `lost`: calls that had no reply, or were never executed. `unbooked`: what the kernel's ledger does not
+    account for, the worst of all reports.
     """
 
     issued: int = 0
@@ -75,7 +76,11 @@ def run(settings: Settings) -> Part:
     counts = (outcome.issued, outcome.replied, outcome.executed, outcome.lost, outcome.twice, outcome.drained)
     part = Part(
         [
-            Table(f"{swaps:,} swaps under {CALLERS} callers, ms for each swap", ("what", "p50", "p99", "max"), rows),
+            Table(
+                f"{swaps:,} swaps under {CALLERS} callers, in ms",
+                ("for each swap", "p50", "p99", "max"),
+                rows,
+            ),
             Table(
                 "Calls during these swaps",
                 ("issued", "replied", "executed", "lost", "executed twice", "waited for"),

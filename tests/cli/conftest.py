@@ -1,4 +1,5 @@
-"""An application that runs in a process of its own, as an operator's does, and the command line against it."""
+"""An application that runs in a process of its own, as an operator's does, and the command line against
+it."""
 
 from __future__ import annotations
 
@@ -118,12 +119,14 @@ class Running:
                 return line.rstrip()
         raise AssertionError(f"it ended without saying {text!r}:\n" + "\n".join(self.lines))
 
-    def end(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
+    def end(self, number: int | None = signal.SIGTERM) -> int:
+        """Send it a signal (None: it ends by itself); return its exit status."""
+        if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         assert self.process.stdout is not None
-        self.lines += [line.rstrip() for line in self.process.stdout]
-        self.process.stdout.close()
+        if not self.process.stdout.closed:
+            self.lines += [line.rstrip() for line in self.process.stdout]
+            self.process.stdout.close()
         return self.process.wait()
 
 
@@ -137,9 +140,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def start(home: Path) -> Iterator[Callable[..., Running]]:
-    """Start an application in a folder; all are ended with the module."""
+    """Start an application in a folder; all are ended with the test."""
     started: list[Running] = []
 
     def begin(folder: Path, *options: str, until: str = " runs;") -> Running:
@@ -153,9 +156,12 @@ def start(home: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture(scope="module")
-def shop(home: Path, start: Callable[..., Running]) -> Running:
+def shop(home: Path) -> Iterator[Running]:
     """The shop, running."""
-    return start(write_shop(home / "shop"))
+    app = Running(write_shop(home / "shop"))
+    app.until(" runs;")
+    yield app
+    assert app.end() == 0
 
 
 def write_shop(folder: Path, application: str = APPLICATION) -> Path:
@@ -171,7 +177,6 @@ class Ended:
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err
 
-    @property
     def good(self) -> str:
         """What it printed, where it succeeded."""
         assert self.status == 0, self.err

@@ -10,17 +10,27 @@ import pytest
 
 
 def status(mukernel: Any, name: str) -> dict[str, Any]:
-    return next(each for each in json.loads(mukernel("ps", "--json").good) if each["name"] == name)
+    return next(each for each in json.loads(mukernel("ps", "--json").good()) if each["name"] == name)
 
 
-# -- watching -----------------------------------------------------------------------------------------------------
+# -- watching ------------------------------------------------------------------------------------------------
 
 
 def test_ps_lists_what_runs_where(shop: Any, mukernel: Any) -> None:
-    lines = mukernel("ps").good.splitlines()
+    lines = mukernel("ps").good().splitlines()
     assert lines[0].split() == [
-        "NAME", "STATE", "PLACEMENT", "PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE",
-    ]  # fmt: skip
+        "NAME",
+        "STATE",
+        "PLACEMENT",
+        "PID",
+        "REPLICAS",
+        "CALLS",
+        "RUNNING",
+        "WAITING",
+        "RESTARTS",
+        "MEM",
+        "SINCE",
+    ]
     assert [line.split()[:3] for line in lines[1:]] == [
         ["greeter", "serving", "process:talk"], ["catalog", "serving", "process"],
     ]  # fmt: skip
@@ -30,7 +40,7 @@ def test_ps_lists_what_runs_where(shop: Any, mukernel: Any) -> None:
 def test_ps_counts_calls(shop: Any, mukernel: Any) -> None:
     before = status(mukernel, "greeter")["calls"]
     for _ in range(3):
-        mukernel("call", "Greeter.where").good
+        mukernel("call", "Greeter.where").good()
     after = status(mukernel, "greeter")
     assert after["calls"] == before + 3
     assert after["running"] == after["waiting"] == after["restarts"] == 0
@@ -38,66 +48,68 @@ def test_ps_counts_calls(shop: Any, mukernel: Any) -> None:
 
 
 def test_tree_shows_processes_and_who_calls_whom(shop: Any, mukernel: Any) -> None:
-    tree = json.loads(mukernel("tree", "--json").good)
+    tree = json.loads(mukernel("tree", "--json").good())
     assert [each["name"] for each in tree["processes"]] == ["kernel", "talk", "catalog"]
     catalog = tree["processes"][2]
     assert catalog["plugins"][0]["calls"] == {"Greeter": "greeter"}
     assert catalog["connected"] == ["greeter"]
     assert tree["pid"] == shop.process.pid
-    text = mukernel("tree").good
+    text = mukernel("tree").good()
     assert "├─ process talk" in text
     assert "└─ catalog   serving   Catalog 1.0   calls Greeter of greeter" in text
 
 
 def test_describe_shows_interfaces_methods_and_configuration(shop: Any, mukernel: Any) -> None:
-    text = mukernel("describe", "greeter").good
+    text = mukernel("describe", "greeter").good()
     assert "Greets in English." in text
-    assert 'greet(name: str, *, times: int = 1) -> str   idempotent' in text
+    assert "greet(name: str, *, times: int = 1) -> str   idempotent" in text
     assert "count(upto: int) -> stream of int" in text
     assert "echo(words: stream of str) -> stream of str" in text
     assert "note(text: str) -> None   one-way" in text
     assert "takes    polite: bool = False" in text
-    described = json.loads(mukernel("describe", "catalog", "--json").good)
+    described = json.loads(mukernel("describe", "catalog", "--json").good())
     assert described["config"] == {"path": "books.db"}
     assert described["calls"] == {"Greeter": "greeter"}
     assert described["interfaces"][0]["methods"][2]["raises"] == ["SoldOut"]
 
 
 def test_top_shows_calls_a_second(shop: Any, mukernel: Any) -> None:
-    assert "CALLS/S" in mukernel("top", "--once", "--every", "20ms").good
-    looked = json.loads(mukernel("top", "--once", "--every", "20ms", "--json").good)
+    assert "CALLS/S" in mukernel("top", "--once", "--every", "20ms").good()
+    looked = json.loads(mukernel("top", "--once", "--every", "20ms", "--json").good())
     assert {each["name"]: each["rate"] for each in looked} == {"greeter": 0.0, "catalog": 0.0}
 
 
 def test_logs_shows_what_a_plugin_printed(shop: Any, mukernel: Any) -> None:
-    mukernel("call", "Greeter.note", "text=one").good
-    mukernel("call", "Greeter.note", "text=two").good
-    mukernel("call", "Greeter.where").good  # one-way calls of one caller come before
-    assert mukernel("logs", "greeter", "-n", "1").good.endswith("noted two")
-    found = json.loads(mukernel("logs", "greeter", "--json").good)
+    mukernel("call", "Greeter.note", "text=one").good()
+    mukernel("call", "Greeter.note", "text=two").good()
+    mukernel("call", "Greeter.where").good()  # one-way calls of one caller come before
+    assert mukernel("logs", "greeter", "-n", "1").good().endswith("noted two")
+    found = json.loads(mukernel("logs", "greeter", "--json").good())
     assert found["path"].endswith("/logs/talk.log")  # it shares the process `talk`
     assert [line for line in found["lines"] if line.startswith("noted")][-2:] == ["noted one", "noted two"]
-    assert "there is no log of 'nobody'; there are: greeter, catalog, kernel" in mukernel("logs", "nobody").err
+    assert (
+        "there is no log of 'nobody'; there are: greeter, catalog, kernel" in mukernel("logs", "nobody").err
+    )
 
 
-# -- calling ------------------------------------------------------------------------------------------------------
+# -- calling -------------------------------------------------------------------------------------------------
 
 
 def test_call_prints_text_as_it_is_and_the_rest_as_json(shop: Any, mukernel: Any) -> None:
-    assert mukernel("call", "Greeter.greet", "name=Ada").good == "Hello Ada!"
-    assert mukernel("call", "Greeter.greet", "Ada", "times=3").good == "Hello Ada!!!"
-    assert mukernel("call", "Greeter.greet", "name=42").good == "Hello 42!"  # a string stays one
-    assert mukernel("call", "Greeter.greet", 'name:="A=B"', "--json").good == '"Hello A=B!"'
-    assert mukernel("call", "Catalog.add", 'book={"title": "Emma", "year": 1815}').good.isdigit()
-    assert {"title": "Emma", "year": 1815} in json.loads(mukernel("call", "Catalog.books").good)
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Hello Ada!"
-    assert mukernel("call", "Greeter.note", "text=x").good == ""
+    assert mukernel("call", "Greeter.greet", "name=Ada").good() == "Hello Ada!"
+    assert mukernel("call", "Greeter.greet", "Ada", "times=3").good() == "Hello Ada!!!"
+    assert mukernel("call", "Greeter.greet", "name=42").good() == "Hello 42!"  # a string stays one
+    assert mukernel("call", "Greeter.greet", 'name:="A=B"', "--json").good() == '"Hello A=B!"'
+    assert mukernel("call", "Catalog.add", 'book={"title": "Emma", "year": 1815}').good().isdigit()
+    assert {"title": "Emma", "year": 1815} in json.loads(mukernel("call", "Catalog.books").good())
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
+    assert mukernel("call", "Greeter.note", "text=x").good() == ""
 
 
 def test_call_streams_lines(shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mukernel("call", "Greeter.count", "upto=200").good.splitlines() == [str(n) for n in range(200)]
+    assert mukernel("call", "Greeter.count", "upto=200").good().splitlines() == [str(n) for n in range(200)]
     monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert mukernel("call", "Greeter.echo").good.splitlines() == ["ONE", "TWO"]
+    assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
 
 
 def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) -> None:
@@ -134,7 +146,10 @@ def test_a_call_ends_at_its_timeout(shop: Any, mukernel: Any) -> None:
 
 def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
     for words, problem in {
-        ("call", "Greeter.gret"): "Greeter has no method 'gret'; it has: greet, where, note, count, echo, fail, hang",
+        (
+            "call",
+            "Greeter.gret",
+        ): "Greeter has no method 'gret'; it has: greet, where, note, count, echo, fail, hang",
         ("call", "Gr.x"): "no plug-in serves Gr; interfaces that are served: Catalog, Greeter",
         ("call", "greet"): "got 'greet', wanted INTERFACE.METHOD such as Greeter.greet; "
         "`mukernel ps` lists the interfaces",
@@ -149,7 +164,7 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
 
 def test_bench_counts_and_times_calls(shop: Any, mukernel: Any) -> None:
     measured = json.loads(
-        mukernel("bench", "Greeter.greet", "name=Ada", "--callers", "4", "--seconds", "50ms", "--json").good
+        mukernel("bench", "Greeter.greet", "name=Ada", "--callers", "4", "--seconds", "50ms", "--json").good()
     )
     assert measured["calls"] > 0
     assert measured["errors"] == 0
@@ -158,80 +173,88 @@ def test_bench_counts_and_times_calls(shop: Any, mukernel: Any) -> None:
     failing = mukernel("bench", "Greeter.fail", "--seconds", "50ms")
     assert failing.status == 1
     assert "calls failed, the first with: ValueError: no such thing" in failing.out
-    assert "bench measures methods that are answered by one reply" in mukernel("bench", "Greeter.count", "upto=3").err
+    assert (
+        "bench measures methods that are answered by one reply"
+        in mukernel("bench", "Greeter.count", "upto=3").err
+    )
 
 
-# -- commanding ---------------------------------------------------------------------------------------------------
+# -- commanding ----------------------------------------------------------------------------------------------
 
 
 def test_swap_and_roll_back(shop: Any, mukernel: Any) -> None:
-    report = json.loads(mukernel("swap", "greeter", "shop:Loud", "--json").good)
+    report = json.loads(mukernel("swap", "greeter", "shop:Loud", "--json").good())
     assert (report["plugin"], report["rolled_back"], report["lost"]) == ("greeter", False, 0)
-    assert mukernel("call", "Greeter.greet", "Ada").good == "HELLO Ada!"
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "HELLO Ada!"
     broken = mukernel("swap", "greeter", "shop:Broken")
     assert (broken.status, broken.out) == (1, "")
-    assert "the swap was rolled back, the old version serves on: RuntimeError: it does not start" in broken.err
+    assert (
+        "the swap was rolled back, the old version serves on: RuntimeError: it does not start" in broken.err
+    )
     rolled_back = mukernel("swap", "greeter", "shop:Broken", "--json")
     assert (rolled_back.status, json.loads(rolled_back.out)["rolled_back"]) == (1, True)
-    assert mukernel("call", "Greeter.greet", "Ada").good == "HELLO Ada!"
-    text = mukernel("swap", "greeter", "shop:English", "--config", "polite=true").good
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "HELLO Ada!"
+    text = mukernel("swap", "greeter", "shop:English", "--config", "polite=true").good()
     assert text.startswith("greeter swapped: Loud process:talk → English process:talk (pause ")
     assert ", 0 lost" in text
-    assert mukernel("call", "Greeter.greet", "Ada").good == "Dear Ada!"
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Dear Ada!"  # its callers noticed nothing
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Dear Ada!"
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Dear Ada!"  # its callers noticed nothing
     assert mukernel("swap", "greeter", "--config", "polite").status == 2
-    mukernel("swap", "greeter", "--config", "polite=false").good
+    mukernel("swap", "greeter", "--config", "polite=false").good()
 
 
 def test_move_there_and_back(shop: Any, mukernel: Any) -> None:
-    assert mukernel("call", "Greeter.where").good != str(shop.process.pid)
-    mukernel("move", "greeter", "inline").good
-    assert mukernel("call", "Greeter.where").good == str(shop.process.pid)
-    assert json.loads(mukernel("ps", "--json").good)[0]["calls"] is None  # called directly: nothing counts
-    mukernel("bench", "Greeter.greet", "Ada", "--seconds", "50ms").good
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Hello Ada!"
-    mukernel("move", "greeter", "process:talk").good
-    assert mukernel("call", "Greeter.where").good != str(shop.process.pid)
+    assert mukernel("call", "Greeter.where").good() != str(shop.process.pid)
+    mukernel("move", "greeter", "inline").good()
+    assert mukernel("call", "Greeter.where").good() == str(shop.process.pid)
+    assert json.loads(mukernel("ps", "--json").good())[0]["calls"] is None  # called directly: nothing counts
+    mukernel("bench", "Greeter.greet", "Ada", "--seconds", "50ms").good()
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
+    mukernel("move", "greeter", "process:talk").good()
+    assert mukernel("call", "Greeter.where").good() != str(shop.process.pid)
 
 
 def test_scale_up_and_down(shop: Any, mukernel: Any) -> None:
-    mukernel("scale", "catalog", "3").good
+    mukernel("scale", "catalog", "3").good()
     assert len(status(mukernel, "catalog")["pids"]) == 3
     assert mukernel("scale", "catalog", "0").status == 1
     assert mukernel("scale", "catalog", "many").status == 2
-    mukernel("scale", "catalog", "1").good
+    mukernel("scale", "catalog", "1").good()
     assert len(status(mukernel, "catalog")["pids"]) == 1
 
 
 def test_restart_replaces_the_process_and_keeps_the_state(shop: Any, mukernel: Any) -> None:
-    mukernel("call", "Catalog.add", 'book={"title": "Persuasion", "year": 1817}').good
+    mukernel("call", "Catalog.add", 'book={"title": "Persuasion", "year": 1817}').good()
     before = status(mukernel, "catalog")["pids"]
-    mukernel("restart", "catalog").good
+    mukernel("restart", "catalog").good()
     assert status(mukernel, "catalog")["pids"] != before
-    assert "Persuasion" in mukernel("call", "Catalog.books").good
+    assert "Persuasion" in mukernel("call", "Catalog.books").good()
 
 
 def test_stop_and_start(shop: Any, mukernel: Any) -> None:
-    mukernel("stop", "greeter").good
+    mukernel("stop", "greeter").good()
     stopped = status(mukernel, "greeter")
     assert (stopped["state"], stopped["pids"], stopped["interfaces"]) == ("stopped", [], ["Greeter 1.0"])
-    mukernel("stop", "greeter").good  # it is
-    assert "plug-in 'greeter', which serves Greeter, is stopped; `mukernel start greeter` starts it" in mukernel(
-        "call", "Greeter.greet", "Ada"
-    ).err
+    mukernel("stop", "greeter").good()  # it is
+    assert (
+        "plug-in 'greeter', which serves Greeter, is stopped; `mukernel start greeter` starts it"
+        in mukernel("call", "Greeter.greet", "Ada").err
+    )
     assert "plug-in 'greeter' is stopped" in mukernel("swap", "greeter").err
-    assert "plug-in 'greeter' is stopped" in mukernel("call", "Catalog.welcome", "Ada").err  # so are its callers told
-    assert "Greeter 1.0" in mukernel("describe", "greeter").good
-    mukernel("start", "greeter").good
-    assert mukernel("call", "Greeter.greet", "Ada").good == "Hello Ada!"
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Hello Ada!"  # and find it again
-    mukernel("start", "greeter").good  # it has
+    assert (
+        "plug-in 'greeter' is stopped" in mukernel("call", "Catalog.welcome", "Ada").err
+    )  # so are its callers told
+    assert "Greeter 1.0" in mukernel("describe", "greeter").good()
+    mukernel("start", "greeter").good()
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"  # and find it again
+    mukernel("start", "greeter").good()  # it has
 
 
 def test_a_stopped_plugin_can_be_started_after_it_was_inline(shop: Any, mukernel: Any) -> None:
-    mukernel("move", "greeter", "inline").good
-    mukernel("stop", "greeter").good
-    mukernel("start", "greeter").good
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Hello Ada!"
-    mukernel("move", "greeter", "process:talk").good
-    assert mukernel("call", "Catalog.welcome", "Ada").good == "Hello Ada!"
+    mukernel("move", "greeter", "inline").good()
+    mukernel("stop", "greeter").good()
+    mukernel("start", "greeter").good()
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
+    mukernel("move", "greeter", "process:talk").good()
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"

@@ -10,16 +10,16 @@ from mukernel.cli.main import COMMANDS
 
 
 def test_help_teaches_with_examples(mukernel: Any) -> None:
-    text = mukernel("--help").good
+    text = mukernel("--help").good()
     assert all(f"    {name} " in text for name in COMMANDS)
     assert "mukernel call Greeter.greet name=Ada" in text
     assert "exit status: 0 done, 1 it failed, 2 the command was not understood" in text
-    assert mukernel().good == text
+    assert mukernel().good() == text
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(mukernel: Any, command: str) -> None:
-    text = mukernel(command, "--help").good
+    text = mukernel(command, "--help").good()
     assert f"examples:\n  mukernel {command}" in text
 
 
@@ -57,5 +57,7 @@ def test_a_table_is_straight_in_spite_of_colours(monkeypatch: pytest.MonkeyPatch
 
     terminal = Terminal()
     terminal.colour = True
-    lines = terminal.table(("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)).splitlines()
+    lines = terminal.table(
+        ("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)
+    ).splitlines()
     assert [visible(line) for line in lines] == [14, 14, 14]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import os
 import signal
-from typing import Any
+from collections.abc import AsyncIterator
 
 from core_samples import Counter, Tally, blow
 
 from mukernel import Interface, Plugin
+from mukernel.core.host import Host
+from mukernel.kernel.ipc import Kind
 
 
 class RaisesInConstructor(Tally):
@@ -118,9 +121,9 @@ class WrongResults(Tally):
     async def value(self) -> int:
         return object()  # type: ignore[return-value]
 
-    async def numbers(self, upto: int) -> Any:
+    async def numbers(self, upto: int) -> AsyncIterator[int]:
         yield 0
-        yield "one"
+        yield "one"  # type: ignore[misc]
 
 
 class NoCounter(Plugin, Interface):
@@ -149,9 +152,8 @@ class Vandal(Tally):
     """`add(0)` writes garbage into the rings of its callers, by the objects of its own process; `add(-1)` floods them."""
 
     async def add(self, amount: int) -> int:
-        from mukernel.core.host import Host
-        from mukernel.kernel.ipc import Kind
-
+        if amount > 0:
+            return await super().add(amount)
         host = next(each for each in gc.get_objects() if isinstance(each, Host))
         wires = [wire for instance in host.space.instances.values() for wire in instance.wires.values()]
         for wire in wires:
@@ -170,8 +172,6 @@ class Vandal(Tally):
 
 def spoil(channel: int) -> None:
     """Overwrite the indices of both rings of a channel, and the records in them."""
-    import mmap
-
     with mmap.mmap(channel, 1 << 19) as memory:
         memory[512:1536] = b"\xa5" * 1024
         memory[1 << 18 : 1 << 19] = b"\x5a" * (1 << 18)

@@ -18,7 +18,8 @@ NUMBERS: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
 def read_arguments(given: Sequence[str], interface: Description, method: MethodDescription) -> dict[str, Any]:
-    """By parameter. NAME=VALUE, NAME:=JSON, or VALUE by position. Raises UsageError that shows the signature."""
+    """By parameter. NAME=VALUE, NAME:=JSON, or VALUE by position. Raises UsageError that shows the
+    signature."""
     known = {each.name: each.type for each in method.parameters}
     where = f"{interface.name}.{signature(method)}"
     by_position = iter([each.name for each in method.parameters if not each.keyword_only])

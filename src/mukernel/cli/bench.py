@@ -14,9 +14,9 @@ from .client import add_options, split_method, with_control
 from .terminal import Terminal, UsageError, as_json
 
 DESCRIPTION = """\
-Call a method from the kernel's own process, from many tasks at once, and print how many calls a second were answered and
-how long they took. An inline plug-in is called as its neighbours call it; one in a process through shared memory.
-The calls are real: choose a method that may be called many times."""
+Call a method from the kernel's own process, from many tasks at once, and print how many calls a second were
+answered and how long they took. An inline plug-in is called as its neighbours call it; one in a process
+through shared memory. The calls are real: choose a method that may be called many times."""
 EXAMPLES = """\
 examples:
   mukernel bench Greeter.greet name=Ada
@@ -28,7 +28,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("method", metavar="INTERFACE.METHOD")
     parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", help="as of `mukernel call`")
     parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
-    parser.add_argument("--callers", type=int, default=16, metavar="COUNT", help="tasks that call at once (default: 16)")
+    parser.add_argument(
+        "--callers", type=int, default=16, metavar="COUNT", help="tasks that call at once (default: 16)"
+    )
     parser.add_argument("--seconds", default="3", metavar="TIME", help="how long, at most 60 (default: 3)")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -44,12 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
     async def measure(control: Control) -> int:
         served = await control.serving(interface, arguments.plugin)
         values = read_arguments(arguments.arguments, served.interface, served_method(served.interface, name))
-        report = await control.bench(served.interface.name, name, values, served.plugin, arguments.callers, seconds)
+        report = await control.bench(
+            served.interface.name, name, values, served.plugin, arguments.callers, seconds
+        )
         if arguments.json:
             Terminal().say(as_json({**msgspec.structs.asdict(report), "rate": report.rate}))
         else:
             Terminal().say(
-                f"{report.method} of {report.plugin} ({report.placement}), {report.callers} callers, {report.seconds:.1f} s:\n"
+                f"{report.method} of {report.plugin} ({report.placement}), {report.callers} callers, "
+                f"{report.seconds:.1f} s:\n"
                 f"{report.rate:,.0f} calls/s   p50 {duration_text(report.p50)}   p99 {duration_text(report.p99)}"
             )
             if report.errors:

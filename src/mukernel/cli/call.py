@@ -22,9 +22,9 @@ from .terminal import Terminal, UsageError, as_json
 DESCRIPTION = """\
 Call a method of a running plug-in, and print its result: text as it is, all else as JSON.
 
-Arguments are NAME=VALUE, converted to what the method declares; NAME:=JSON says exactly what is meant; what has no NAME
-goes by position. A method that streams prints one line for each item, as it comes; one that takes a stream reads its
-items from standard input, one a line."""
+Arguments are NAME=VALUE, converted to what the method declares; NAME:=JSON says exactly what is meant; what
+has no NAME goes by position. A method that streams prints one line for each item, as it comes; one that takes
+a stream reads its items from standard input, one a line."""
 
 EXAMPLES = """\
 examples:
@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("method", metavar="INTERFACE.METHOD")
     parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*")
     parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
-    parser.add_argument("--timeout", metavar="TIME", help="end the call after this time, such as 500ms (default: never)")
+    parser.add_argument(
+        "--timeout", metavar="TIME", help="end the call after this time, such as 500ms (default: never)"
+    )
     add_options(parser)
     parser.set_defaults(run=run)
 
@@ -70,7 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def perform(
-    control: Control, plugin: str, interface: Description, method: MethodDescription, values: dict[str, Any], json: bool
+    control: Control,
+    plugin: str,
+    interface: Description,
+    method: MethodDescription,
+    values: dict[str, Any],
+    json: bool,
 ) -> None:
     """Make the call and print what it gives."""
     where = (interface.name, method.name, values, plugin)
@@ -106,4 +113,6 @@ async def lines_of_input(method: MethodDescription) -> AsyncIterator[Any]:
         try:
             yield converted(text, method.input)
         except (ValueError, msgspec.DecodeError):
-            raise UsageError(f"standard input: got {text!r}, wanted an item of parameter {method.input_name!r}") from None
+            raise UsageError(
+                f"standard input: got {text!r}, wanted an item of parameter {method.input_name!r}"
+            ) from None

@@ -11,8 +11,9 @@ from ..core.application import Application, read_application
 from .terminal import Terminal, as_json
 
 DESCRIPTION = """\
-Check an application file and its plug-ins, and start nothing: keys and values, imports, interfaces, configuration, who
-needs whom. The classes are imported in a process that is thrown away. Every problem is listed, not only the first."""
+Check an application file and its plug-ins, and start nothing: keys and values, imports, interfaces,
+configuration, who needs whom. The classes are imported in a process that is thrown away. Every problem is
+listed, not only the first."""
 EXAMPLES = """\
 examples:
   mukernel check
@@ -21,7 +22,9 @@ examples:
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.set_defaults(run=run)
 
@@ -36,7 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         Terminal().say(as_json({"ok": False, "problems": problems, "plugins": []}))
         return 1
     if arguments.json:
-        Terminal().say(as_json({"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]}))
+        Terminal().say(
+            as_json(
+                {"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]}
+            )
+        )
     else:
         terminal = Terminal(sys.stdout)
         rows = [row(application, name, terminal) for name in application.order]
@@ -56,6 +63,8 @@ def facts(application: Application, name: str) -> dict[str, object]:
 
 def row(application: Application, name: str, terminal: Terminal) -> list[str]:
     seen = application.inspected[name]
-    calls = ", ".join(f"{interface} of {other}" for interface, other in application.composition.servers[name].items())
+    calls = ", ".join(
+        f"{interface} of {other}" for interface, other in application.composition.servers[name].items()
+    )
     serves = ", ".join(f"{each.name} {each.version}" for each in seen.interfaces)
     return [terminal.paint(name, "bold"), application.file.plugins[name].placement, serves, calls]

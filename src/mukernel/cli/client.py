@@ -25,9 +25,13 @@ clock = Clock()
 
 def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
     """The options of every command that is a client."""
-    parser.add_argument("--app", metavar="NAME", help="the application that is meant, where several are running")
+    parser.add_argument(
+        "--app", metavar="NAME", help="the application that is meant, where several are running"
+    )
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
-    parser.add_argument("--verbose", action="store_true", help="show the other side's traceback with an error")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show the other side's traceback with an error"
+    )
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
@@ -56,7 +60,8 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
     except Unavailable as error:
         if "nobody listens" in str(error):  # it has the lock, and is not that far yet, or is ending
             raise Unavailable(
-                f"the kernel {folder.pid() or ''} of {folder.path.name} does not answer: it is starting, or ending; try again"
+                f"the kernel {folder.pid() or ''} of {folder.path.name} does not answer: "
+                "it is starting, or ending; try again"
             ) from None
         raise
     route = Route("control", Control, Surroundings(loop))
@@ -90,8 +95,10 @@ def name_here() -> str | None:
 
 
 def split_method(text: str) -> tuple[str, str]:
-    """"Greeter.greet" → ("Greeter", "greet"). Raises NotFound."""
+    """ "Greeter.greet" → ("Greeter", "greet"). Raises NotFound."""
     interface, dot, method = text.rpartition(".")
     if not dot or not interface or not method:
-        raise NotFound(f"got {text!r}, wanted INTERFACE.METHOD such as Greeter.greet; `mukernel ps` lists the interfaces")
+        raise NotFound(
+            f"got {text!r}, wanted INTERFACE.METHOD such as Greeter.greet; `mukernel ps` lists the interfaces"
+        )
     return interface, method

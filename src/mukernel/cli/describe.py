@@ -18,7 +18,9 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.description = "Show a plug-in's interfaces, methods with their signatures, documentation and configuration."
+    parser.description = (
+        "Show a plug-in's interfaces, methods with their signatures, documentation and configuration."
+    )
     parser.epilog = EXAMPLES
     parser.add_argument("name", metavar="NAME", help="of the plug-in")
     add_options(parser)
@@ -43,7 +45,8 @@ def lines_of(described: PluginDescription, terminal: Terminal) -> Iterator[str]:
     status = described.status
     pids = f" (process {', '.join(map(str, status.pids))})" if status.pids else ""
     state = terminal.state(status.state)
-    yield f"{terminal.paint(status.name, 'bold')}   {state}, {status.placement}{pids}, since {duration_text(status.since)}"
+    since = duration_text(status.since)
+    yield f"{terminal.paint(status.name, 'bold')}   {state}, {status.placement}{pids}, since {since}"
     if status.failure:
         yield f"  {status.failure}"
     yield from indented(described.documentation, 2)
@@ -64,7 +67,10 @@ def interface_lines(interface: Description, terminal: Terminal) -> Iterator[str]
     yield f"  interface {title}   contract {interface.hash}"
     yield from indented(interface.documentation, 4)
     for method in interface.methods:
-        notes = [*(["idempotent"] if method.idempotent else []), *(["one-way"] if method.model == "oneway" else [])]
+        notes = [
+            *(["idempotent"] if method.idempotent else []),
+            *(["one-way"] if method.model == "oneway" else []),
+        ]
         notes += [f"raises {', '.join(method.raises)}"] if method.raises else []
         yield f"    {signature(method)}" + (terminal.paint(f"   {'; '.join(notes)}", "dim") if notes else "")
         yield from indented(method.documentation, 8)

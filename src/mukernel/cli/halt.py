@@ -9,14 +9,16 @@ from .client import add_options, with_control
 from .terminal import Terminal
 
 STOP = """\
-Stop a plug-in: what runs is finished, what waits is refused, calls fail with Unavailable until it is started again.
-With no NAME and --all, end the whole application, in order."""
+Stop a plug-in: what runs is finished, what waits is refused, calls fail with Unavailable until it is started
+again. With no NAME and --all, end the whole application, in order."""
 START = "Start a stopped plug-in again, as it was; whoever called it before calls it again."
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description = STOP if command == "stop" else START
-    parser.epilog = f"examples:\n  mukernel {command} catalog" + ("\n  mukernel stop --all" if command == "stop" else "")
+    parser.epilog = f"examples:\n  mukernel {command} catalog" + (
+        "\n  mukernel stop --all" if command == "stop" else ""
+    )
     if command == "stop":
         which = parser.add_mutually_exclusive_group(required=True)
         which.add_argument("name", metavar="NAME", nargs="?", help="of the plug-in")

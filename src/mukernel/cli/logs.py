@@ -17,8 +17,8 @@ LOOK = 0.2  # seconds between two looks for more, with --follow
 TAIL = 64 * 1024  # bytes from the end in which the last lines are looked for, doubled until they are found
 
 DESCRIPTION = """\
-Show the last lines that plug-ins have printed and logged. A plug-in with a process of its own has a log of its own;
-those that share a process share its log; those that run inline log into the kernel's."""
+Show the last lines that plug-ins have printed and logged. A plug-in with a process of its own has a log of
+its own; those that share a process share its log; those that run inline log into the kernel's."""
 EXAMPLES = """\
 examples:
   mukernel logs greeter
@@ -29,7 +29,9 @@ examples:
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("name", metavar="NAME", nargs="?", help="of a plug-in, or `kernel` (default: all)")
-    parser.add_argument("-n", "--lines", type=int, default=20, metavar="COUNT", help="how many lines of each (default: 20)")
+    parser.add_argument(
+        "-n", "--lines", type=int, default=20, metavar="COUNT", help="how many lines of each (default: 20)"
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on showing what comes, until Ctrl-C")
     add_options(parser)
     parser.set_defaults(run=run)
@@ -99,13 +101,19 @@ async def follow_files(ends: dict[str, int]) -> None:
     """Print what is added to each file. `ends`: how far each was read."""
     while True:
         for path, end in ends.items():
-            if not os.path.exists(path):
-                continue
-            with open(path, "rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(end if size >= end else 0)  # it was begun anew
-                added = file.read()
-                ends[path] = file.tell()
-            sys.stdout.write(added.decode(errors="replace"))
+            added, ends[path] = added_since(path, end)
+            sys.stdout.write(added)
         sys.stdout.flush()
         await clock.sleep(LOOK)
+
+
+def added_since(path: str, end: int) -> tuple[str, int]:
+    """What a file holds beyond byte `end`, and where it ends now. One that has become shorter was begun
+    anew."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(end if size >= end else 0)
+            return file.read().decode(errors="replace"), file.tell()
+    except FileNotFoundError:
+        return "", end

@@ -42,7 +42,8 @@ exit status: 0 done, 1 it failed, 2 the command was not understood"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't read."""
+    """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
+    read."""
     given = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        command = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         if name in given[:1]:  # only the one that is meant is imported
             import_module(f".{module}", __package__).configure(command, name)
     arguments = parser.parse_args(given)

@@ -13,8 +13,8 @@ from .template import FILES
 from .terminal import Terminal, UsageError
 
 DESCRIPTION = """\
-Make the folder NAME with a package: an interface in a module of its own, a plug-in that implements it, a test, an
-app.toml that runs at once, pyproject.toml and README."""
+Make the folder NAME with a package: an interface in a module of its own, a plug-in that implements it, a
+test, an app.toml that runs at once, pyproject.toml and README."""
 EXAMPLES = """\
 examples:
   mukernel new hello
@@ -25,7 +25,9 @@ RESERVED = {"mukernel", "tests", "test"}
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("name", metavar="NAME", help="of the folder, the application and (with '_' for '-') the package")
+    parser.add_argument(
+        "name", metavar="NAME", help="of the folder, the application and (with '_' for '-') the package"
+    )
     parser.set_defaults(run=run)
 
 
@@ -40,14 +42,21 @@ def run(arguments: argparse.Namespace) -> int:
         file.write_text(filled(text, path.name, package))
     terminal = Terminal()
     terminal.say(f"{path} is made; next:")
-    terminal.say(f"  cd {path}\n  mukernel run\n  mukernel call Greeter.greet name=Ada     # in another terminal")
+    terminal.say(
+        f"  cd {path}\n  mukernel run\n  mukernel call Greeter.greet name=Ada     # in another terminal"
+    )
     return 0
 
 
 def package_of(name: str) -> str:
-    """The name of the package. Raises UsageError for a name that can't be imported, or that hides another module."""
+    """The name of the package. Raises UsageError for a name that can't be imported, or that hides another
+    module."""
     package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 64 or keyword.iskeyword(package):
+    if (
+        not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name)
+        or len(name) > 64
+        or keyword.iskeyword(package)
+    ):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
     if package in RESERVED or package in sys.stdlib_module_names:
         raise UsageError(f"NAME: {package!r} would hide a module of that name; choose another")

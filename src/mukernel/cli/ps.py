@@ -9,14 +9,27 @@ from ..core.quantity import duration_text, size_text
 from .client import add_options, with_control
 from .terminal import Terminal, as_json
 
-HEADER = ("NAME", "STATE", "PLACEMENT", "PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
+HEADER = (
+    "NAME",
+    "STATE",
+    "PLACEMENT",
+    "PID",
+    "REPLICAS",
+    "CALLS",
+    "RUNNING",
+    "WAITING",
+    "RESTARTS",
+    "MEM",
+    "SINCE",
+)
 RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
 
 DESCRIPTION = """\
 List the plug-ins of a running application.
 
-CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an inline plug-in
-as a plain method, so that nothing counts. MEM is private memory; "-" where it is the kernel's."""
+CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
+inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
+kernel's."""
 
 EXAMPLES = """\
 examples:
@@ -49,11 +62,18 @@ def run(arguments: argparse.Namespace) -> int:
 def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
     """The cells of one plug-in, in the order of HEADER."""
     return [
-        terminal.paint(plugin.name, "bold"), terminal.state(plugin.state), plugin.placement, pids(plugin.pids),
-        str(plugin.replicas), "direct" if plugin.calls is None else str(plugin.calls), str(plugin.running),
-        str(plugin.waiting), str(plugin.restarts), "-" if plugin.memory is None else size_text(plugin.memory),
+        terminal.paint(plugin.name, "bold"),
+        terminal.state(plugin.state),
+        plugin.placement,
+        pids(plugin.pids),
+        str(plugin.replicas),
+        "direct" if plugin.calls is None else str(plugin.calls),
+        str(plugin.running),
+        str(plugin.waiting),
+        str(plugin.restarts),
+        "-" if plugin.memory is None else size_text(plugin.memory),
         duration_text(plugin.since),
-    ]  # fmt: skip
+    ]
 
 
 def pids(numbers: list[int]) -> str:

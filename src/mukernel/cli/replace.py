@@ -16,18 +16,25 @@ from .client import add_options, with_control
 from .terminal import Terminal, UsageError, as_json
 
 SWAP = """\
-Replace a plug-in by another version while it is being called. The new version is built, checked and warmed while the
-old one serves; then it takes over the mailbox and the state. Any step that fails leaves the old version serving.
+Replace a plug-in by another version while it is being called. The new version is built, checked and warmed
+while the old one serves; then it takes over the mailbox and the state. Any step that fails leaves the old
+version serving.
 
-USE is a "module:Class", a "file.py:Class" or an entry point; without it, the plug-in's own source is loaded again."""
+USE is a "module:Class", a "file.py:Class" or an entry point; without it, the plug-in's own source is loaded
+again."""
 MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 
-PLACEMENT is inline (in the kernel's own process), process (in one of its own) or process:NAME (in one that it shares)."""
+PLACEMENT is inline (in the kernel's own process), process (in one of its own) or process:NAME (in one that it
+shares)."""
 SCALE = "Run more or fewer instances of a plug-in; those that leave first serve what they were sent."
-RESTART = "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
+RESTART = (
+    "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
+)
 EXAMPLES = {
-    "swap": "  mukernel swap greeter hello.polite:Polite\n  mukernel swap greeter --config polite=true\n  mukernel swap greeter",
+    "swap": "  mukernel swap greeter hello.polite:Polite\n"
+    "  mukernel swap greeter --config polite=true\n"
+    "  mukernel swap greeter",
     "move": "  mukernel move greeter process\n  mukernel move greeter inline",
     "scale": "  mukernel scale catalog 3",
     "restart": "  mukernel restart catalog",
@@ -42,9 +49,11 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("use", metavar="USE", nargs="?", help="what to load instead")
         parser.add_argument(
             "--config", metavar="KEY=VALUE", action="append", default=[],
-            help="a setting of the new version, VALUE as JSON or text; the first one replaces the whole configuration",
+            help="a setting of the new version, VALUE as JSON or text; given once, all others are left out",
         )  # fmt: skip
-        parser.add_argument("--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)")
+        parser.add_argument(
+            "--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)"
+        )
     elif command == "move":
         parser.add_argument("placement", metavar="PLACEMENT", help="inline, process or process:NAME")
     elif command == "scale":
@@ -87,7 +96,7 @@ def replaced(arguments: argparse.Namespace, ask: Callable[[Control], Awaitable[S
         if arguments.json:
             Terminal().say(as_json({**msgspec.to_builtins(report), "lost": report.ledger.lost}))
         elif report.rolled_back:
-            Terminal(sys.stderr).complain(report_text(report))
+            Terminal(sys.stderr).complain(report_text(report, arguments.verbose))
         else:
             Terminal().say(report_text(report))
         return 1 if report.rolled_back else 0
@@ -109,11 +118,17 @@ def settings(given: list[str]) -> dict[str, object]:
     return values
 
 
-def report_text(report: SwapReport) -> str:
+def report_text(report: SwapReport, verbose: bool = False) -> str:
     """A report for people: what happened, how long callers waited, and the account of their calls."""
     if report.rolled_back:
-        return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {report.reason}"
-    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(report.what, report.what)
+        reason = report.reason or "no reason was given"
+        if not verbose:
+            reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
+            reason += " (--verbose shows the traceback)" if traceback else ""
+        return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
+    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(
+        report.what, report.what
+    )
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
     ledger = report.ledger
     account = (
@@ -121,6 +136,7 @@ def report_text(report: SwapReport) -> str:
         f"{ledger.running + ledger.waiting} under way, {ledger.lost} lost"
     )
     return (
-        f"{report.plugin} {done}: {report.before} → {report.after} ({pause}{duration_text(report.total)} in all; "
+        f"{report.plugin} {done}: {report.before} → {report.after} "
+        f"({pause}{duration_text(report.total)} in all; "
         f"{report.drained} drained, {report.carried_over} carried over)\n{account}"
     )

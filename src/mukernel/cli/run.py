@@ -22,9 +22,9 @@ from .terminal import Terminal
 from .watch import Watch
 
 DESCRIPTION = """\
-Run the application of an application file: every plug-in where the file places it, each after those that it needs.
-The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C or SIGTERM ends it, in
-order; a second one at once."""
+Run the application of an application file: every plug-in where the file places it, each after those that it
+needs. The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C or
+SIGTERM ends it, in order; a second one at once."""
 EXAMPLES = """\
 examples:
   mukernel run                        the app.toml here
@@ -36,10 +36,16 @@ FORCED = 128  # plus the signal's number: the exit status of who did not wait fo
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument("file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
+    )
     parser.add_argument("--watch", action="store_true", help="swap a plug-in when its source changes")
-    parser.add_argument("--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)")
-    parser.add_argument("--verbose", action="store_true", help="show a plug-in's traceback when it can't be started")
+    parser.add_argument(
+        "--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)"
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show a plug-in's traceback when it can't be started"
+    )
     parser.set_defaults(run=run)
 
 
@@ -75,7 +81,12 @@ async def serve(arguments: argparse.Namespace) -> int:
 
 
 async def run_in(
-    kernel: Kernel, application: Application, state: StateFolder, ending: asyncio.Event, terminal: Terminal, watch: bool
+    kernel: Kernel,
+    application: Application,
+    state: StateFolder,
+    ending: asyncio.Event,
+    terminal: Terminal,
+    watch: bool,
 ) -> None:
     """Start everything in `kernel`, serve the control interface, and return when it is time to end."""
     file = application.file
@@ -90,7 +101,11 @@ async def run_in(
         def loaded(table: PluginTable) -> None:
             entry = kernel.registry.entry(table.name)
             pids = {r.instance.place.pid for r in entry.replicas if r.instance is not None}
-            where = f"{table.placement} ({', '.join(map(str, sorted(pids)))})" if table.placement != "inline" else "inline"
+            where = (
+                f"{table.placement} ({', '.join(map(str, sorted(pids)))})"
+                if table.placement != "inline"
+                else "inline"
+            )
             serves = ", ".join(f"{each.name} {each.version}" for each in entry.interfaces)
             terminal.say(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
 
@@ -126,7 +141,8 @@ async def unless(ending: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 
 def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
-    """The first signal asks for the end, the second does not wait for it: processes of plug-ins die with the kernel's."""
+    """The first signal asks for the end, the second does not wait for it: processes of plug-ins die with the
+    kernel's."""
 
     def heard(number: signal.Signals) -> None:
         if ending.is_set():
@@ -157,7 +173,10 @@ def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
 def happening_text(happening: Happening, kernel: Kernel, terminal: Terminal) -> str:
     """One line for one event, with the time of day."""
     pause = f"   {duration_text(happening.pause)}" if happening.pause is not None else ""
-    colour = "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
+    colour = (
+        "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
+    )
     what = terminal.paint(happening.what, colour)
     time = kernel.clock.wall().astimezone().strftime("%H:%M:%S")
-    return f"{time}   {happening.plugin}   {what}   {happening.detail.splitlines()[0] if happening.detail else ''}{pause}"
+    detail = happening.detail.partition("\n")[0]
+    return f"{time}   {happening.plugin}   {what}   {detail}{pause}"

@@ -1,4 +1,5 @@
-"""The files that `mukernel new` writes. In each, @NAME@ is the application's name and @PACKAGE@ that of its package."""
+"""The files that `mukernel new` writes. In each, @NAME@ is the application's name and @PACKAGE@ that of its
+package."""
 
 from __future__ import annotations
 
@@ -92,21 +93,21 @@ async def test_it_counts(kernel: Kernel) -> None:
     assert [number async for number in kernel.get(Greeter).count(3)] == [1, 2, 3]
 '''
 
-APPLICATION = '''\
+APPLICATION = """\
 [app]
 name = "@NAME@"
 
 [plugins.greeter]
 use = "@PACKAGE@.plugin:English"
-placement = "inline"            # or "process", or "process:NAME": `mukernel move greeter process` while it runs
-# memory = "256M"               # of its process
+placement = "inline"            # or "process", or "process:NAME": `mukernel move greeter process` while it
+runs # memory = "256M"               # of its process
 # checkpoint = "5s"             # between two saves of its state, for restarts
 
 [plugins.greeter.config]
 polite = false
-'''
+"""
 
-PROJECT = '''\
+PROJECT = """\
 [build-system]
 requires = ["setuptools>=77"]
 build-backend = "setuptools.build_meta"
@@ -129,9 +130,9 @@ packages = ["@PACKAGE@"]
 [tool.pytest.ini_options]
 pythonpath = ["."]
 testpaths = ["tests"]
-'''
+"""
 
-README = '''\
+README = """\
 # @NAME@
 
 An application of one plug-in, for mukernel.
@@ -145,7 +146,7 @@ An application of one plug-in, for mukernel.
 - `@PACKAGE@/interface.py`: the interface, all that callers know.
 - `@PACKAGE@/plugin.py`: the plug-in that implements it.
 - `app.toml`: which plug-ins run, where, and with what configuration.
-'''
+"""
 
 FILES = {
     "pyproject.toml": PROJECT,

@@ -21,7 +21,9 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.description = "Watch the plug-ins of a running application: the columns of `mukernel ps`, and calls a second."
+    parser.description = (
+        "Watch the plug-ins of a running application: the columns of `mukernel ps`, and calls a second."
+    )
     parser.epilog = EXAMPLES
     parser.add_argument("--every", default="1s", metavar="TIME", help="between two looks (default: 1s)")
     parser.add_argument("--once", action="store_true", help="show one interval, then end")

@@ -22,7 +22,9 @@ Mark = tuple[int, int, int]  # what differs when a file was written: time, size,
 class Watch:
     """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried."""
 
-    def __init__(self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal) -> None:
+    def __init__(
+        self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal
+    ) -> None:
         self.clock, self.application, self.control, self.terminal = clock, application, control, terminal
         self.files = {name: set(seen.files) for name, seen in application.inspected.items()}
         self.marks: dict[str, Mark | None] = {}
@@ -37,7 +39,8 @@ class Watch:
                 await self.swap_users(changed)
 
     def changed_files(self) -> set[str]:
-        """The files that were written since the last look. One that is gone for a moment, as editors do, is not one."""
+        """The files that were written since the last look. One that is gone for a moment, as editors do, is
+        not one."""
         changed = set()
         for path in set().union(*self.files.values()):
             mark = mark_of(path)
@@ -61,7 +64,7 @@ class Watch:
                 continue
             swapped = swapped or not report.rolled_back
             if report.rolled_back:
-                self.terminal.say(report_text(report))
+                self.terminal.say(report_text(report, verbose=True))
         if swapped:
             await self.look_at_classes()
 

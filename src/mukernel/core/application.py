@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..contract import ContractError
+from ..contract import ContractError, MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
 from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
 from .composition import Composition, compose
-from .inspection import Inspected, inspect_plugins
+from .inspection import Inspected, explained, inspect_plugins
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 class Application:
     """A checked application: its file, its classes as they say they are, and how they fit together."""
 
-    def __init__(self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition) -> None:
+    def __init__(
+        self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition
+    ) -> None:
         self.file, self.inspected, self.composition = file, inspected, composition
 
     @property
@@ -27,18 +29,45 @@ class Application:
         """The names of the plug-ins, each after those that it needs."""
         return self.composition.order
 
-    async def start(self, kernel: Kernel, on_loaded: Callable[[PluginTable], object] = lambda table: None) -> None:
-        """Load every plug-in into `kernel`, in order. Raises what the first that can't be loaded raises."""
+    async def start(
+        self, kernel: Kernel, on_loaded: Callable[[PluginTable], object] = lambda table: None
+    ) -> None:
+        """Load every plug-in into `kernel`, in order. Raises Unavailable that names the first that can't be
+        started, and why; a traceback is a note of it."""
         if self.file.folder not in sys.path:
             sys.path.insert(0, self.file.folder)
         for name in self.order:
             table = self.file.plugins[name]
-            await kernel.load(
-                table.use, name=name, placement=table.placement, config=table.config, replicas=table.replicas,
-                concurrency=table.concurrency, threads=table.threads, limits=Limits(memory=table.memory),
-                checkpoint=table.checkpoint, drain=table.drain, restart=table.restart, folder=self.file.folder,
-            )  # fmt: skip
+            try:
+                await kernel.load(
+                    table.use,
+                    name=name,
+                    placement=table.placement,
+                    config=table.config,
+                    replicas=table.replicas,
+                    concurrency=table.concurrency,
+                    threads=table.threads,
+                    limits=Limits(memory=table.memory),
+                    checkpoint=table.checkpoint,
+                    drain=table.drain,
+                    restart=table.restart,
+                    folder=self.file.folder,
+                )
+            except Exception as error:
+                raise self.not_started(name, error) from error
             on_loaded(table)
+
+    def not_started(self, name: str, error: Exception) -> Unavailable:
+        if isinstance(error, RemoteError):
+            text, trace = f"{error.type_name}: {error.message}", error.traceback.rstrip()
+        elif isinstance(error, MukernelError):
+            text, trace = str(error), ""
+        else:
+            text, trace = explained(error, self.file.folder), ""
+        problem = Unavailable(f"{self.file.label}: plugins.{name} can't be started: {text}")
+        if trace:
+            problem.add_note(trace)
+        return problem
 
 
 async def read_application(path: str) -> Application:

@@ -1,4 +1,5 @@
-"""The application file: TOML, checked key by key, to plain structs. It says every problem, not only the first."""
+"""The application file: TOML, checked key by key, to plain structs. It says every problem, not only the
+first."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApplicationFile(msgspec.Struct, frozen=True):
-    """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first."""
+    """A checked application file. `label`: how messages name it; `folder`: where imports are looked for
+    first."""
 
     label: str
     folder: str
@@ -67,8 +69,11 @@ def read_application_file(path: str) -> ApplicationFile:
     return found
 
 
-def check_application(content: Mapping[str, Any], label: str, folder: str) -> tuple[ApplicationFile, list[str]]:
-    """The structs, and every problem in one line each; where there are problems, only what is sound is in the structs."""
+def check_application(
+    content: Mapping[str, Any], label: str, folder: str
+) -> tuple[ApplicationFile, list[str]]:
+    """The structs, and every problem in one line each; where there are problems, only what is sound is in the
+    structs."""
     reader = _Check(label)
     reader.unknown("", content, ("app", "plugins", "routes"))
     app = reader.table("app", content.get("app", {}), {"name": name})
@@ -103,9 +108,13 @@ def contradictions(plugin: PluginTable) -> list[str]:
         return []
     lines = []
     if plugin.replicas != 1:
-        lines.append(f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline (placement = 'process' allows more)")
+        lines.append(
+            f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline (placement = 'process' allows more)"
+        )
     if plugin.memory is not None:
-        lines.append("memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit")
+        lines.append(
+            "memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit"
+        )
     return lines
 
 
@@ -211,7 +220,14 @@ RESTART_KEYS: dict[str, Reader] = {
     "strategy": one_of("one-for-one", "rest-for-one"), "hang": duration,
 }  # fmt: skip
 PLUGIN_KEYS: dict[str, Reader] = {
-    "use": use, "placement": placement, "replicas": whole(1), "concurrency": whole(1), "threads": whole(0),
-    "memory": size, "checkpoint": positive_duration, "drain": duration, "restart": lambda given: RestartPolicy(),
+    "use": use,
+    "placement": placement,
+    "replicas": whole(1),
+    "concurrency": whole(1),
+    "threads": whole(0),
+    "memory": size,
+    "checkpoint": positive_duration,
+    "drain": duration,
+    "restart": lambda given: RestartPolicy(),
     "config": table,
-}  # fmt: skip
+}

@@ -20,14 +20,21 @@ TURN = 64  # calls that one caller may make before the loop's other work gets it
 
 
 async def measure(
-    kernel: Kernel, entry: Entry, description: Description, method: MethodDescription, arguments: Mapping[str, Any],
-    callers: int, seconds: float,
-) -> BenchReport:  # fmt: skip
-    """Call `method` from `callers` tasks of the kernel's loop for `seconds`. An inline plug-in is called as its neighbours
-    call it, by its methods; any other one over channels. Raises ContractError."""
+    kernel: Kernel,
+    entry: Entry,
+    description: Description,
+    method: MethodDescription,
+    arguments: Mapping[str, Any],
+    callers: int,
+    seconds: float,
+) -> BenchReport:
+    """Call `method` from `callers` tasks of the kernel's loop for `seconds`. An inline plug-in is called as
+    its neighbours call it, by its methods; any other one over channels. Raises ContractError."""
     where = f"{description.name}.{method.name}"
     if Model(method.model) is not Model.CALL:
-        raise ContractError(f"{where} is a {method.model} method; bench measures methods that are answered by one reply")
+        raise ContractError(
+            f"{where} is a {method.model} method; bench measures methods that are answered by one reply"
+        )
     if not 1 <= callers <= 10_000:
         raise ContractError(f"callers: got {callers}, wanted 1 to 10000")
     if not 0 < seconds <= LONGEST:
@@ -37,7 +44,10 @@ async def measure(
     if entry.options.placement == "inline" and instance is not None:
         local = kernel.space.instances[instance.blueprint.key]
         interface = local.interfaces[description.name]
-        real, described = interface.__contract__.methods[method.name], DescribedContract(description).methods[method.name]
+        real, described = (
+            interface.__contract__.methods[method.name],
+            DescribedContract(description).methods[method.name],
+        )
         codec = MethodCodec(real)
         values = codec.decode_arguments(MethodCodec(described).encode_arguments((), dict(arguments)))
         bound = getattr(kernel.get(interface, plugin=entry.name), method.name)
@@ -49,7 +59,9 @@ async def measure(
     return report
 
 
-async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float) -> None:
+async def run(
+    kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float
+) -> None:
     now = kernel.clock.now
     taken = array("d")
     began = now()
@@ -75,4 +87,7 @@ async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awai
     report.seconds, report.calls = now() - began, len(taken)
     if taken:
         ordered = sorted(taken)
-        report.p50, report.p99 = ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
+        report.p50, report.p99 = (
+            ordered[len(ordered) // 2],
+            ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 import msgspec
 
@@ -15,7 +16,8 @@ BUILTIN = {Clock.__contract__.name}  # interfaces that every process serves itse
 
 
 class Composition(msgspec.Struct):
-    """`order`: names, each after those that it needs. `servers`: for each plug-in, who serves each interface it needs."""
+    """`order`: names, each after those that it needs. `servers`: for each plug-in, who serves each interface
+    it needs."""
 
     order: list[str]
     servers: dict[str, dict[str, str]]
@@ -33,10 +35,13 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
             if wanted in BUILTIN:
                 continue
             serving = {
-                other: each for other, seen in plugins.items() for each in seen.interfaces if each.name == wanted
+                other: each
+                for other, seen in plugins.items()
+                for each in seen.interfaces
+                if each.name == wanted
             }
             if len(serving) == 1:
-                (other, served), = serving.items()
+                ((other, served),) = serving.items()
                 found.servers[name][wanted] = other
                 if not need.required:
                     optional[name].add(other)
@@ -64,7 +69,9 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
     return found
 
 
-def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) -> tuple[list[str], list[list[str]]]:
+def ordered(
+    graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]
+) -> tuple[list[str], list[list[str]]]:
     """The names, each after those that it points to, else as they stand; and each cycle that was found.
 
     A cycle is broken at a need that may stay unmet, if it has one, and is no problem then.
@@ -75,9 +82,11 @@ def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) ->
         try:
             return list(TopologicalSorter(left).static_order()), cycles
         except CycleError as error:
-            path: list[str] = list(reversed(error.args[1]))  # graphlib goes from what is needed to who needs it
-            path = path if all(b in left[a] for a, b in zip(path, path[1:], strict=False)) else path[::-1]
-            pairs = list(zip(path, path[1:], strict=False))
+            path: list[str] = list(
+                reversed(error.args[1])
+            )  # graphlib goes from what is needed to who needs it
+            path = path if all(b in left[a] for a, b in pairwise(path)) else path[::-1]
+            pairs = list(pairwise(path))
             spare = next(((a, b) for a, b in pairs if b in optional[a]), None)
             if spare is None:
                 cycles.append(path)

@@ -1,4 +1,5 @@
-"""Control: the interface by which a running kernel is watched and commanded. The command line is a client of it."""
+"""Control: the interface by which a running kernel is watched and commanded. The command line is a client of
+it."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ class About(msgspec.Struct):
 class PluginStatus(msgspec.Struct):
     """A plug-in at this moment.
 
-    `calls`: started by its present instances; None where it is called directly, as a method, and nothing counts. `waiting`:
-    in its mailboxes. `memory`: private bytes of its processes, None where it shares the kernel's. `since`: seconds that it
-    has been as it is. `failure`: why it was given up.
+    `calls`: started by its present instances; None where it is called directly, as a method, and nothing
+    counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
+    kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up.
     """
 
     name: str
@@ -101,7 +102,8 @@ class LogFile(msgspec.Struct):
 
 
 class BenchReport(msgspec.Struct):
-    """What a measurement found. `seconds`: how long it took; `p50`, `p99`: seconds; `error`: the first one."""
+    """What a measurement found. `seconds`: how long it took; `p50`, `p99`: seconds; `error`: the first
+    one."""
 
     method: str
     plugin: str
@@ -121,7 +123,8 @@ class BenchReport(msgspec.Struct):
 
 
 class Control(Interface, name="mukernel.Control", version="1.0"):
-    """Watches and commands a running kernel. Whoever holds it may do everything that the kernel's owner may."""
+    """Watches and commands a running kernel. Whoever holds it may do everything that the kernel's owner
+    may."""
 
     @idempotent
     async def about(self) -> About:
@@ -148,7 +151,9 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         """Who serves an interface; it may be named without what stands before its last dot."""
         raise NotImplementedError
 
-    async def call(self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None) -> Any:
+    async def call(
+        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+    ) -> Any:
         """Call a method by name; for a one-way method, None when it was accepted."""
         raise NotImplementedError
 
@@ -159,15 +164,25 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         raise NotImplementedError
 
     def channel(
-        self, items: AsyncIterator[Any], interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+        self,
+        items: AsyncIterator[Any],
+        interface: str,
+        method: str,
+        arguments: dict[str, Any],
+        plugin: str | None = None,
     ) -> AsyncIterator[Any]:
         """The items of a method that streams both ways."""
         raise NotImplementedError
 
     async def swap(
-        self, name: str, use: str | None = None, config: dict[str, Any] | None = None, drain: float | None = None
+        self,
+        name: str,
+        use: str | None = None,
+        config: dict[str, Any] | None = None,
+        drain: float | None = None,
     ) -> SwapReport:
-        """Replace a plug-in; without `use`, by the present state of its own source. A failure is in the report."""
+        """Replace a plug-in; without `use`, by the present state of its own source. A failure is in the
+        report."""
         raise NotImplementedError
 
     async def move(self, name: str, placement: str) -> SwapReport:
@@ -200,9 +215,14 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         raise NotImplementedError
 
     async def bench(
-        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None, callers: int = 16,
+        self,
+        interface: str,
+        method: str,
+        arguments: dict[str, Any],
+        plugin: str | None = None,
+        callers: int = 16,
         seconds: float = 3.0,
-    ) -> BenchReport:  # fmt: skip
+    ) -> BenchReport:
         """Call a method from the kernel's process as often as it can be."""
         raise NotImplementedError
 

@@ -26,7 +26,17 @@ from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from ..transports.socket import SocketWire
 from .bench import measure
-from .control import About, BenchReport, Control, Event, LogFile, PluginDescription, PluginStatus, Served, TreeProcess
+from .control import (
+    About,
+    BenchReport,
+    Control,
+    Event,
+    LogFile,
+    PluginDescription,
+    PluginStatus,
+    Served,
+    TreeProcess,
+)
 from .described import check_arguments, served_interface, served_method, visiting
 from .registry import Entry
 from .replacement import SwapReport
@@ -42,7 +52,9 @@ REMEMBERED = 1000  # events
 class ControlServer(Control):
     """Serves one kernel. `folder`: where `use` is looked for first. `on_shutdown`: ends the application."""
 
-    def __init__(self, kernel: Kernel, folder: str | None = None, on_shutdown: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, kernel: Kernel, folder: str | None = None, on_shutdown: Callable[[], object] | None = None
+    ) -> None:
         self.kernel, self.folder, self.on_shutdown = kernel, folder, on_shutdown
         self.stopped = StoppedPlugins(kernel)
         self.status = Status(kernel, self.stopped)
@@ -57,12 +69,17 @@ class ControlServer(Control):
             self.heard(happening)
         kernel.listeners.append(self.heard)
 
-    # -- watching ---------------------------------------------------------------------------------------------
+    # -- watching --------------------------------------------------------------------------------------------
 
     async def about(self) -> About:
         kernel = self.kernel
         return About(
-            kernel.name, installed_version(), os.getpid(), self.started, memory_of(os.getpid()), self.folder or os.getcwd()
+            kernel.name,
+            installed_version(),
+            os.getpid(),
+            self.started,
+            memory_of(os.getpid()),
+            self.folder or os.getcwd(),
         )
 
     async def ps(self) -> list[PluginStatus]:
@@ -107,7 +124,12 @@ class ControlServer(Control):
         self.counted += 1
         self.events_seen.append(
             Event(
-                self.counted, happening.at + self.offset, happening.what, happening.plugin, happening.detail, happening.pause
+                self.counted,
+                happening.at + self.offset,
+                happening.what,
+                happening.plugin,
+                happening.detail,
+                happening.pause,
             )
         )
         for future in self.waiting:
@@ -128,15 +150,18 @@ class ControlServer(Control):
             finally:
                 self.waiting.discard(future)
 
-    # -- calling ----------------------------------------------------------------------------------------------
+    # -- calling ---------------------------------------------------------------------------------------------
 
     def find(self, interface: str, plugin: str | None) -> tuple[Entry, Description]:
-        """The plug-in that serves an interface, named whole or by the end of its name. Raises NotFound, ContractError."""
+        """The plug-in that serves an interface, named whole or by the end of its name. Raises NotFound,
+        ContractError."""
         registry = self.kernel.registry
         for name in [plugin] if plugin is not None else list(self.stopped.declarations):
             stopped = self.stopped.declarations.get(name)
             if stopped is not None and (plugin or any(each.name == interface for each in stopped.interfaces)):
-                raise NotFound(f"plug-in {name!r}, which serves {interface}, is stopped; `mukernel start {name}` starts it")
+                raise NotFound(
+                    f"plug-in {name!r}, which serves {interface}, is stopped; `mukernel start {name}` starts it"
+                )
         known = {each.name for entry in registry.entries.values() for each in entry.interfaces}
         if interface not in known:
             ending = sorted(name for name in known if name.endswith("." + interface))
@@ -152,10 +177,14 @@ class ControlServer(Control):
         check_arguments(description, described, arguments)
         return entry, description, described
 
-    async def call(self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None) -> Any:
+    async def call(
+        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+    ) -> Any:
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) not in (Model.CALL, Model.ONEWAY):
-            raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one with one reply")
+            raise ContractError(
+                f"{interface}.{method} is a {described.model} method, wanted one with one reply"
+            )
         async with visiting(self.kernel, entry, description) as methods:
             return await methods[method](**arguments)
 
@@ -164,32 +193,50 @@ class ControlServer(Control):
     ) -> AsyncIterator[Any]:
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.STREAM:
-            raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
+            raise ContractError(
+                f"{interface}.{method} is a {described.model} method, wanted one that streams"
+            )
         async with visiting(self.kernel, entry, description) as methods:
             async for item in methods[method](**arguments):
                 yield item
 
     async def channel(
-        self, items: AsyncIterator[Any], interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
+        self,
+        items: AsyncIterator[Any],
+        interface: str,
+        method: str,
+        arguments: dict[str, Any],
+        plugin: str | None = None,
     ) -> AsyncIterator[Any]:
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.CHANNEL:
-            raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams both ways")
+            raise ContractError(
+                f"{interface}.{method} is a {described.model} method, wanted one that streams both ways"
+            )
         async with visiting(self.kernel, entry, description) as methods:
             async for item in methods[method](**arguments, **{described.input_name: items}):
                 yield item
 
     async def bench(
-        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None, callers: int = 16,
+        self,
+        interface: str,
+        method: str,
+        arguments: dict[str, Any],
+        plugin: str | None = None,
+        callers: int = 16,
         seconds: float = 3.0,
-    ) -> BenchReport:  # fmt: skip
+    ) -> BenchReport:
         entry, description, described = self.target(interface, method, arguments, plugin)
         return await measure(self.kernel, entry, description, described, arguments, callers, seconds)
 
-    # -- commanding -------------------------------------------------------------------------------------------
+    # -- commanding ------------------------------------------------------------------------------------------
 
     async def swap(
-        self, name: str, use: str | None = None, config: dict[str, Any] | None = None, drain: float | None = None
+        self,
+        name: str,
+        use: str | None = None,
+        config: dict[str, Any] | None = None,
+        drain: float | None = None,
     ) -> SwapReport:
         entry = self.running(name)
         wanted = use or self.uses.get(name) or entry.source
@@ -283,7 +330,9 @@ class ControlSocket:
             return
         lines = differences(caller, contract.describe()) if caller.hash != contract.hash else []
         if lines:
-            wire.fail(f"this kernel is of mukernel {installed_version()}, the command of another version: {'; '.join(lines)}")
+            wire.fail(
+                f"this kernel is of mukernel {installed_version()}, the command of another version: {'; '.join(lines)}"
+            )
             return
         self.server.attach(wire, methods_for(caller, contract, self.methods))
         wire.listen()

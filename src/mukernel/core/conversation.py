@@ -30,7 +30,7 @@ class Conversation:
         self.questions: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.closed = False
-        loop.add_reader(link.fileno(), self.arrived)
+        link.watch(loop, self.arrived)
 
     async def ask(self, content: Any, rights: Sequence[int] = ()) -> tuple[Any, list[int]]:
         """Send a question; return the answer and its rights. Raises what the other end raised, or Unavailable."""
@@ -138,8 +138,7 @@ class Conversation:
         if self.closed:
             return
         self.closed = True
-        self.loop.remove_reader(self.link.fileno())
-        self.loop.remove_writer(self.link.fileno())
+        self.link.unwatch(self.loop)
         self.link.close()
         for future in list(self.questions.values()):
             if not future.done():

@@ -23,8 +23,8 @@ from ..contract import (
     type_text,
 )
 from ..mesh.route import Route
-from .lifecycle import State
 from ..transports.carriers import ledger
+from .lifecycle import State
 from .registry import Entry
 
 if TYPE_CHECKING:
@@ -57,12 +57,19 @@ class DescribedInterface:
 
 
 def described_method(interface: str, number: int, described: MethodDescription) -> Method:
-    """The method as a caller needs it. Never blocking: whoever calls by description is on the kernel's own loop."""
+    """The method as a caller needs it. Never blocking: whoever calls by description is on the kernel's own
+    loop."""
     model = Model(described.model)
     parameters = tuple(
-        Parameter(each.name, Any, each.required, None if each.required else msgspec.json.decode(each.default), each.keyword_only)
+        Parameter(
+            each.name,
+            Any,
+            each.required,
+            None if each.required else msgspec.json.decode(each.default),
+            each.keyword_only,
+        )
         for each in described.parameters
-    )  # fmt: skip
+    )
     return Method(
         interface, described.name, number, model, False, described.idempotent, (), parameters,
         Any if model is Model.CALL else NoneType, item=Any if described.item is not None else None,
@@ -76,7 +83,9 @@ def served_interface(entry: Entry, interface: str) -> Description:
     found = next((each for each in entry.interfaces if each.name == interface), None)
     if found is None:
         served = ", ".join(each.name for each in entry.interfaces)
-        raise NotFound(f"plug-in {entry.name!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
+        raise NotFound(
+            f"plug-in {entry.name!r} does not serve {interface}; it serves: {served or 'nothing yet'}"
+        )
     return found
 
 
@@ -89,13 +98,17 @@ def served_method(description: Description, method: str) -> MethodDescription:
     return found
 
 
-def check_arguments(description: Description, method: MethodDescription, arguments: Mapping[str, Any]) -> None:
+def check_arguments(
+    description: Description, method: MethodDescription, arguments: Mapping[str, Any]
+) -> None:
     """Raises ContractError for names that the method does not know, or wants and did not get."""
     where = f"{description.name}.{method.name}"
     known = [each.name for each in method.parameters]
     for name in arguments:
         if name not in known:
-            raise ContractError(f"{where}: parameter {name!r} is unknown: wanted {', '.join(known) or 'none'}")
+            raise ContractError(
+                f"{where}: parameter {name!r} is unknown: wanted {', '.join(known) or 'none'}"
+            )
     for each in method.parameters:
         if each.required and each.name not in arguments:
             raise ContractError(f"{where}: parameter {each.name!r} is missing: wanted {type_text(each.type)}")
@@ -105,12 +118,15 @@ def check_arguments(description: Description, method: MethodDescription, argumen
 async def visiting(
     kernel: Kernel, entry: Entry, description: Description
 ) -> AsyncIterator[dict[str, Callable[..., Any]]]:
-    """The methods of a plug-in, callable from the kernel's loop over channels of their own, for as long as it lasts.
+    """The methods of a plug-in, callable from the kernel's loop over channels of their own, for as long as it
+    lasts.
 
     Raises Unavailable where nothing will answer.
     """
     if entry.state in (State.FAILED, State.STOPPED):
-        raise Unavailable(f"plug-in {entry.name!r} is {entry.state.value}" + (f": {entry.failure}" if entry.failure else ""))
+        raise Unavailable(
+            f"plug-in {entry.name!r} is {entry.state.value}" + (f": {entry.failure}" if entry.failure else "")
+        )
     space = kernel.space
     route = Route(entry.name, cast(type[Interface], DescribedInterface(description)), space)
     # Under a name of its own: in the name of the kernel's space an inline plug-in would be called without a channel.
@@ -127,8 +143,8 @@ async def visiting(
 
 
 async def settled(kernel: Kernel, entry: Entry, channels: set[int]) -> None:
-    """Wait until every call that these channels carried has been begun and accounted for: a one-way call has no reply that
-    would tell, and a reply is out before it is counted."""
+    """Wait until every call that these channels carried has been begun and accounted for: a one-way call has
+    no reply that would tell, and a reply is out before it is counted."""
     until = kernel.clock.now() + SETTLING
     while kernel.clock.now() < until:
         accounts = [

@@ -25,10 +25,13 @@ log = logging.getLogger("mukernel")
 class Host:
     """One process of plug-ins, from its first message to its last."""
 
-    def __init__(self, connection: socket.socket, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, link: Link, name: str, loop: asyncio.AbstractEventLoop, clock: Clock | None = None,
+        transport: str | None = None,
+    ) -> None:  # fmt: skip
         self.loop, self.finished = loop, loop.create_future()
-        self.conversation = Conversation(Link(connection), loop, self.handle, self.kernel_gone)
-        self.space = Space(name, self, Clock(), loop)
+        self.conversation = Conversation(link, loop, self.handle, self.kernel_gone)
+        self.space = Space(name, self, clock or Clock(), loop, transport)
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -110,7 +113,7 @@ def main(rights: list[int]) -> None:
     connection = socket.socket(fileno=rights[0])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    host = Host(connection, f"process {os.getpid()}", loop)
+    host = Host(Link(connection), f"process {os.getpid()}", loop)
     try:
         loop.run_until_complete(host.finished)
     finally:

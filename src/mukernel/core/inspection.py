@@ -1,7 +1,7 @@
 """Inspection: what plug-in classes serve, need and take, found out in a process that is thrown away.
 
-So the kernel's process imports no plug-in that is to run elsewhere, and a class that can't be imported, or that ends the
-process that imports it, harms nobody.
+So the kernel's process imports no plug-in that is to run elsewhere, and a class that can't be imported, or
+that ends the process that imports it, harms nobody.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Inspected(msgspec.Struct):
-    """What one class says of itself. `files`: the sources under the application's folder that it is made of."""
+    """What one class says of itself. `files`: the sources under the application's folder that it is made
+    of."""
 
     name: str
     interfaces: list[Description] = []
@@ -56,7 +57,8 @@ class Subject(msgspec.Struct):
 async def inspect_plugins(
     uses: Mapping[str, tuple[str, dict[str, Any]]], folder: str, label: str = "app.toml"
 ) -> dict[str, Inspected]:
-    """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is wrong with it."""
+    """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is
+    wrong with it."""
     found: dict[str, Inspected] = {}
     subjects = []
     for name, (use, config) in uses.items():
@@ -92,7 +94,7 @@ async def _inspect(subjects: Sequence[Subject]) -> tuple[dict[str, Inspected], s
     return {each.name: each for each in seen}, how
 
 
-# -- in the process that is thrown away ---------------------------------------------------------------------------
+# -- in the process that is thrown away ----------------------------------------------------------------------
 
 
 def main() -> None:
@@ -120,7 +122,9 @@ def look_at(subject: Subject) -> Inspected:
         seen.problems.append(f"use: {error}")
         return seen
     except BaseException as error:  # a module may even exit
-        seen.problems.append(f"use: importing {subject.source.module} raised {explained(error, subject.folder)}")
+        seen.problems.append(
+            f"use: importing {subject.source.module} raised {explained(error, subject.folder)}"
+        )
         return seen
     seen.files = sources_of(sys.modules.get(kind.__module__), subject.folder)
     try:
@@ -158,12 +162,15 @@ def setting_text(setting: Setting) -> str:
 
 
 def explained(error: BaseException, folder: str) -> str:
-    """An exception with the end of its traceback, without the frames of Python's import machinery and our own."""
+    """An exception with the end of its traceback, without the frames of Python's import machinery and our
+    own."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     frames = [
-        frame for frame in tracebacks.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen", own)) and os.sep + "importlib" + os.sep not in frame.filename
-    ]  # fmt: skip
+        frame
+        for frame in tracebacks.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", own))
+        and os.sep + "importlib" + os.sep not in frame.filename
+    ]
     lines = ["".join(tracebacks.format_exception_only(error)).strip()]
     for frame in frames[-SHOWN_FRAMES:]:
         inside = frame.filename.startswith(folder + os.sep)
@@ -187,7 +194,9 @@ def sources_of(module: ModuleType | None, folder: str) -> list[str]:
             if name not in found and uses(user, other):
                 found[name] = other
                 waiting.append(other)
-    return sorted({os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))})
+    return sorted(
+        {os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))}
+    )
 
 
 if __name__ == "__main__":

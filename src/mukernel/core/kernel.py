@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeVar
 
 from ..contract import ContractError, Description, Interface, MukernelError, NotFound, SwapFailed, encode_fault
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Link
-from ..kernel.process import ForkServer, Limits, raise_file_limit
+from ..kernel.ipc import Kind, Link, Port
+from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
 from ..transports.carriers import NO_BELL, new_port, preferred
 from . import messages
 from .conversation import Conversation
@@ -30,7 +30,7 @@ from .registry import Entry, Instance, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport, scale
 from .space import Grant, Space
 from .supervisor import Supervisor
-from .switchboard import Switchboard, ledger_of
+from .switchboard import Switchboard, account_of, ledger_of
 
 log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
@@ -234,14 +234,26 @@ class Kernel:
         self.record("unload", name)
 
     async def ledger(self, name: str) -> Ledger:
-        """The account of the calls that came by channels."""
+        """The account of the calls that came by channels.
+
+        Its parts are read one after the other: `lost` is exact when no call starts or ends meanwhile.
+        """
         entry = self.registry.entry(name)
-        return ledger_of(entry, await self.running(entry))
+        for _ in range(10):
+            before = ledger_of(entry, 0)
+            running = await self.running(entry)
+            if ledger_of(entry, 0) == before:
+                break
+        return ledger_of(entry, running)
 
     # -- instances ------------------------------------------------------------------------------------------------
 
+    def new_port(self) -> Port:
+        """A mailbox of this kernel's transport."""
+        return new_port(self.transport)
+
     def new_replica(self, entry: Entry) -> Replica:
-        replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, new_port(self.transport))
+        replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, self.new_port())
         entry.replicas.append(replica)
         return replica
 
@@ -351,7 +363,7 @@ class Kernel:
         """Wait until a leaving replica has served everything that its callers had sent it."""
         limit = self.clock.now() + entry.options.drain
         while self.clock.now() < limit:
-            account = one_replica(replica)
+            account = account_of(replica)
             if account.waiting == 0 and account.accepted == account.replied + account.refused:
                 return
             await self.clock.sleep(0.001)
@@ -397,8 +409,11 @@ class Kernel:
             place.group = group
         return self.groups[group]
 
-    async def spawn(self, name: str, options: Options) -> RemotePlace:
-        """A new process with an empty space."""
+    def new_place(self, space: str, process: Process, conversation: Conversation, heard: float) -> RemotePlace:
+        return RemotePlace(space, process, conversation, heard)
+
+    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
+        """A new process, and our end of the link to it."""
         if self.fork_server is None:
             self.fork_server = ForkServer(WARM, path=sys.path)
             await self.fork_server.start()
@@ -420,12 +435,17 @@ class Kernel:
             theirs.close()
             if output is not None:
                 os.close(output)
+        return process, Link(ours)
+
+    async def spawn(self, name: str, options: Options) -> RemotePlace:
+        """A new process with an empty space."""
+        process, link = await self.start_process(name, options)
         space = f"process {process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        place = RemotePlace(space, process, Conversation(Link(ours), self.loop, handle, lambda: None))
+        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: None), self.clock.now())
         self.places[space] = place
         process.on_exit(lambda status: self.supervisor.process_died(place, describe_exit(status.code, status.signal)))
         return place
@@ -481,11 +501,6 @@ class Kernel:
         self.events.append(happening)
         for listener in self.listeners:
             listener(happening)
-
-
-def one_replica(replica: Replica) -> Ledger:
-    entry = Entry("", Source("", ""), Options(), 0, [replica])
-    return ledger_of(entry, 0)
 
 
 def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:

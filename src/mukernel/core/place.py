@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import time
 from abc import ABC, abstractmethod
 
-from ..contract import Description
+from ..contract import Description, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from . import messages
@@ -120,10 +120,10 @@ class LocalPlace(Place):
 class RemotePlace(Place):
     """Another process, commanded over its link."""
 
-    def __init__(self, space: str, process: Process, conversation: Conversation) -> None:
+    def __init__(self, space: str, process: Process, conversation: Conversation, now: float) -> None:
         super().__init__()
         self.space, self.process, self.conversation = space, process, conversation
-        self.heard = time.monotonic()  # when it last answered a heartbeat
+        self.heard = now  # when it last answered a heartbeat
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
 
@@ -139,10 +139,11 @@ class RemotePlace(Place):
 
     def attach(self, key: str, channel: Channel, caller: Description) -> None:
         attach = messages.Attach(key, channel.number, caller, channel.transport)
-        self.conversation.tell(attach, channel.server_rights)
+        with contextlib.suppress(Unavailable):  # it has died: its successor is given every channel of the port
+            self.conversation.tell(attach, channel.server_rights)
 
     def detach(self, channel: int) -> None:
-        if not self.conversation.closed:
+        with contextlib.suppress(Unavailable):
             self.conversation.tell(messages.Detach(channel))
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:

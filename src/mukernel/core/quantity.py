@@ -13,7 +13,8 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def size(given: object) -> int:
-    """Bytes. A unit is a power of 1024, with or without "B" or "iB" after it. Raises ValueError with what was wanted."""
+    """Bytes. A unit is a power of 1024, with or without "B" or "iB" after it. Raises ValueError with what was
+    wanted."""
     if isinstance(given, int) and not isinstance(given, bool) and given > 0:
         return given
     if isinstance(given, str) and (found := _QUANTITY.fullmatch(given)):

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..contract import ContractError, MukernelError, SwapFailed, differences
+from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Built, Quiesced, Source
 from .place import Place
 from .registry import Entry, Instance, Options, Replica
-from .switchboard import ledger_of
+from .switchboard import account_of
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -27,7 +27,7 @@ log = logging.getLogger("mukernel")
 
 @dataclass(slots=True)
 class SwapReport:
-    """What a swap, a move or a scale did. Times in seconds.
+    """What a swap, a move or a scale did. Times in seconds. `ledger` was taken while nothing ran.
 
     `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
     nothing new was started. `carried_over`: calls that waited in the mailboxes and were served by the new instances.
@@ -76,7 +76,6 @@ class Replacement:
             raise failed(self.report, error) from error
         entry.source, entry.options = self.source, self.options
         self.report.total = clock.now() - began
-        self.report.ledger = ledger_of(entry, await self.kernel.running(entry))
         self.kernel.record(self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause)
         return self.report
 
@@ -85,22 +84,17 @@ class Replacement:
         old = replica.instance
         if old is None or old.life.state is not State.SERVING:
             raise SwapFailed(f"{self.entry.name!r} is {self.entry.state.value}; only what is serving can be replaced")
-        new = await self.warm(replica)
+        new = await self.kernel.build(self.entry, replica, self.source, self.options)
         try:
             self.check_callers(replica, new.built)
+            replica.successor = new  # from now on every new channel is given to both
+            self.kernel.attach_all(replica, new)
             await self.hand_over(replica, old, new)
         except BaseException:
             replica.successor = None
             await self.kernel.discard(new)
             raise
         await self.kernel.retire(old)
-
-    async def warm(self, replica: Replica) -> Instance:
-        """The new instance, built, started and checked while the old one serves."""
-        new = await self.kernel.build(self.entry, replica, self.source, self.options)
-        replica.successor = new
-        self.kernel.attach_all(replica, new)
-        return new
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -121,37 +115,46 @@ class Replacement:
 
     async def hand_over(self, replica: Replica, old: Instance, new: Instance) -> None:
         """Move the receive right. Nobody starts a call between the two marks; that is the pause."""
-        clock = self.kernel.clock
-        spaces = self.direct_callers(old, new)
+        clock, report = self.kernel.clock, self.report
+        places = self.direct_callers(old, new)
         began = clock.now()  # the first mark
-        for place in spaces:
-            await place.gate(self.entry.name)
         old.life.on(Event.QUIESCE)
         try:
-            state_wanted = old.built.stateful
-            quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, state_wanted)
+            for place in places:
+                await place.gate(self.entry.name)
+            quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
-            waiting = ledger_of(self.entry, 0).waiting
+            account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
             await self.activate(new, quiesced)
         except BaseException:
+            if old.life.state is State.QUIET:
+                await old.place.resume(old.blueprint.key)
             if old.life.may(Event.RESUME):
-                if old.life.state is State.QUIET:
-                    await old.place.resume(old.blueprint.key)
                 old.life.on(Event.RESUME)
-            for place in spaces:
-                await place.reroute(self.entry.name, self.local_key(place, old))
+            await self.lead(places, old)
             raise
-        pause = clock.now() - began  # the second mark
+        report.pause = max(report.pause, clock.now() - began)  # the second mark
         new.life.on(Event.ACTIVATE)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
-        for place in spaces:
-            await place.reroute(self.entry.name, self.local_key(place, new))
-        await old.place.release(old.blueprint.key)
-        old.life.on(Event.STOP)
-        report = self.report
-        report.pause, report.drained = max(report.pause, pause), report.drained + quiesced.drained
-        report.carried_over += waiting
+        await self.lead(places, new)
+        report.drained += quiesced.drained
+        report.carried_over += account.waiting
+        report.ledger = report.ledger.with_(account)
+        try:
+            await old.place.release(old.blueprint.key)
+        except Unavailable:
+            log.info("%s died when its work was done", old.place.space)
+        if old.life.may(Event.STOP):
+            old.life.on(Event.STOP)
+
+    async def lead(self, places: Sequence[Place], instance: Instance) -> None:
+        """Open the gates: routes lead to `instance` now. The routes of a process that has died died with it."""
+        for place in places:
+            try:
+                await place.reroute(self.entry.name, self.local_key(place, instance))
+            except Unavailable as error:
+                log.info("%s could not be rerouted: %s", place.space, error)
 
     async def activate(self, new: Instance, quiesced: Quiesced) -> None:
         try:
@@ -204,7 +207,7 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
         await kernel.remove_replica(entry, replica)
     entry.options = replace(entry.options, replicas=count)
     report.total = kernel.clock.now() - began
-    report.ledger = ledger_of(entry, await kernel.running(entry))
+    report.ledger = await kernel.ledger(entry.name)
     kernel.record("scale", entry.name, f"{report.before} → {report.after}")
     return report
 
@@ -214,6 +217,3 @@ def failed(report: SwapReport, error: Exception) -> SwapFailed:
     problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {error}")
     problem.report = report  # type: ignore[attr-defined]
     return problem
-
-
-Recorder = Callable[[str, str, str], Any]

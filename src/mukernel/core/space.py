@@ -272,22 +272,22 @@ class Space:
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and goes on serving, when that fails."""
         instance = self.instances[key]
-        began = instance.server.calls
+        running = len(instance.server.running) + instance.in_flight.running
         try:
             await instance.drained(drain)
             state = await instance.save() if save else None
         except BaseException:
-            self.resume(key)
+            self.receive(instance, False)
             raise
         instance.server.forget_waiting()
         for wire in instance.wires.values():
             wire.stop_listening()
         self.carriers.ignore(instance.bell)
-        return Quiesced(state, instance.state_version, instance.server.calls - began)
+        return Quiesced(state, instance.state_version, running)
 
     def resume(self, key: str) -> None:
-        """Go on after `quiesce`."""
-        self.receive(self.instances[key], False)
+        """Go on after `quiesce`; what a successor had begun before it failed is answered."""
+        self.receive(self.instances[key], True)
 
     async def activate(self, key: str, state: bytes | None, state_version: int, recover: bool) -> None:
         """Take over the state and begin to receive."""

@@ -13,7 +13,8 @@ LONGEST_SOCKET = 107  # bytes of a Unix socket's path (sun_path)
 
 
 class StateFolder:
-    """The folder of one application, of mode 0700. Whoever holds the lock on its file `pid` is the running kernel.
+    """The folder of one application, of mode 0700. Whoever holds the lock on its file `pid` is the running
+    kernel.
 
     The lock goes with its process however that ends, so a file that a dead kernel left behind means nothing.
     """
@@ -31,9 +32,12 @@ class StateFolder:
         return str(self.path / "logs")
 
     def claim(self) -> None:
-        """Become the one that runs here. Raises Unavailable with the pid of who does already, or what is wrong here."""
+        """Become the one that runs here. Raises Unavailable with the pid of who does already, or what is
+        wrong here."""
         if len(self.socket.encode()) > LONGEST_SOCKET:
-            raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
+            raise Unavailable(
+                f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state"
+            )
         make_private(self.path)
         os.makedirs(self.logs, mode=0o700, exist_ok=True)
         lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -41,7 +45,9 @@ class StateFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            raise Unavailable(f"it is running already, as process {self.pid()} with its state in {self.path}") from None
+            raise Unavailable(
+                f"it is running already, as process {self.pid()} with its state in {self.path}"
+            ) from None
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self.lock = lock
@@ -75,10 +81,14 @@ def make_private(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise Unavailable(f"the state folder {path} can't be made: {error.strerror}; choose another with --state") from None
+        raise Unavailable(
+            f"the state folder {path} can't be made: {error.strerror}; choose another with --state"
+        ) from None
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise Unavailable(f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state")
+        raise Unavailable(
+            f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state"
+        )
     if stat.S_IMODE(found.st_mode) & 0o077:
         os.chmod(path, 0o700)
 
@@ -90,7 +100,8 @@ def base() -> Path:
 
 
 def state_folder(name: str) -> StateFolder:
-    """The folder of an application by its name, for who is to run it: what lies above it is ours alone, too."""
+    """The folder of an application by its name, for who is to run it: what lies above it is ours alone,
+    too."""
     make_private(base())
     return StateFolder(base() / name)
 
@@ -108,8 +119,8 @@ def running_applications() -> dict[str, StateFolder]:
 
 
 def find_running(name: str | None, path: str | None, here: str | None) -> StateFolder:
-    """The running application that is meant: by its state folder, by its name, by the one `here` (if it runs), or the only
-    one. Raises NotFound that says what there is."""
+    """The running application that is meant: by its state folder, by its name, by the one `here` (if it
+    runs), or the only one. Raises NotFound that says what there is."""
     if path is not None:
         folder = StateFolder(path)
         if folder.pid() is None:
@@ -119,7 +130,9 @@ def find_running(name: str | None, path: str | None, here: str | None) -> StateF
     names = ", ".join(running)
     if name is not None:
         if name not in running:
-            raise NotFound(f"no application named {name!r} is running" + (f"; running: {names}" if running else ""))
+            raise NotFound(
+                f"no application named {name!r} is running" + (f"; running: {names}" if running else "")
+            )
         return running[name]
     if here in running:
         return running[here]

@@ -24,12 +24,15 @@ CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "unl
 
 
 class Status:
-    """Looks at one kernel. `calls`: for each plug-in, who serves each interface that its constructor asked for."""
+    """Looks at one kernel. `calls`: for each plug-in, who serves each interface that its constructor asked
+    for."""
 
     def __init__(self, kernel: Kernel, stopped: StoppedPlugins) -> None:
         self.kernel, self.stopped = kernel, stopped
         self.calls: dict[str, dict[str, str]] = {}
-        self.changed: dict[str, float] = {}  # when each plug-in became as it is; seconds of the kernel's clock
+        self.changed: dict[
+            str, float
+        ] = {}  # when each plug-in became as it is; seconds of the kernel's clock
         self.began = kernel.clock.now()
         for happening in kernel.events:
             self.heard(happening)
@@ -57,14 +60,24 @@ class Status:
         state = entry.state.value if len(answered) == len(counts) else "not answering"
         pids = sorted({r.instance.place.pid for r in entry.replicas if r.instance is not None and lives(r)})
         calls: int | None = sum(each.calls for each in answered)
-        if options.placement == "inline" and self.is_direct(entry) and not calls:
+        if options.placement == "inline" and self.is_direct(entry):
             calls = None
         own = [memory_of(pid) for pid in pids if pid != os.getpid()]
         return PluginStatus(
-            entry.name, state, options.placement, pids, len(entry.replicas), calls, sum(each.running for each in answered),
-            ledger_of(entry, 0).waiting, entry.restarts, sum(own) if own else None, self.since(entry.name),
-            [f"{each.name} {each.version}" for each in entry.interfaces], entry.failure,
-        )  # fmt: skip
+            entry.name,
+            state,
+            options.placement,
+            pids,
+            len(entry.replicas),
+            calls,
+            sum(each.running for each in answered),
+            ledger_of(entry, 0).waiting,
+            entry.restarts,
+            sum(own) if own else None,
+            self.since(entry.name),
+            [f"{each.name} {each.version}" for each in entry.interfaces],
+            entry.failure,
+        )
 
     def stopped_plugin(self, name: str) -> PluginStatus:
         declaration = self.stopped.declarations[name]
@@ -91,20 +104,34 @@ class Status:
 
     def processes(self) -> list[TreeProcess]:
         kernel = self.kernel
-        processes = [TreeProcess("kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space))]
+        processes = [
+            TreeProcess(
+                "kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space)
+            )
+        ]
         for place in kernel.places.values():
             if isinstance(place, RemotePlace):
                 processes.append(
-                    TreeProcess(place.process.name, place.pid, self.plugins_in(place.space), self.connected(place.space))
+                    TreeProcess(
+                        place.process.name,
+                        place.pid,
+                        self.plugins_in(place.space),
+                        self.connected(place.space),
+                    )
                 )
         return processes
 
     def plugins_in(self, space: str) -> list[TreePlugin]:
         found = []
         for entry in sorted(self.kernel.registry.entries.values(), key=lambda each: each.order):
-            if any(r.instance is not None and r.instance.place.space == space and lives(r) for r in entry.replicas):
+            if any(
+                r.instance is not None and r.instance.place.space == space and lives(r)
+                for r in entry.replicas
+            ):
                 served = [f"{each.name} {each.version}" for each in entry.interfaces]
-                found.append(TreePlugin(entry.name, entry.state.value, served, self.calls.get(entry.name, {})))
+                found.append(
+                    TreePlugin(entry.name, entry.state.value, served, self.calls.get(entry.name, {}))
+                )
         return found
 
     def connected(self, space: str) -> list[str]:
@@ -112,7 +139,11 @@ class Status:
 
 
 def lives(replica: Replica) -> bool:
-    return replica.instance is not None and replica.instance.life.state not in (State.CRASHED, State.FAILED, State.STOPPED)
+    return replica.instance is not None and replica.instance.life.state not in (
+        State.CRASHED,
+        State.FAILED,
+        State.STOPPED,
+    )
 
 
 def memory_of(pid: int) -> int:

@@ -1,4 +1,5 @@
-"""Stopped plug-ins: those that run no more, and whose declaration is kept so that they can be started again."""
+"""Stopped plug-ins: those that run no more, and whose declaration is kept so that they can be started
+again."""
 
 from __future__ import annotations
 
@@ -33,16 +34,20 @@ class StoppedPlugins:
         self.declarations: dict[str, Declaration] = {}
 
     async def stop(self, name: str) -> None:
-        """End a plug-in and keep its declaration. Calls to it fail with Unavailable until it is started. Raises NotFound."""
+        """End a plug-in and keep its declaration. Calls to it fail with Unavailable until it is started.
+        Raises NotFound."""
         if name in self.declarations:
             return
         entry = self.kernel.registry.entry(name)
         declaration = Declaration(entry.source, entry.options, tuple(entry.interfaces))
-        await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
+        await self.kernel.unload(
+            name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again"
+        )
         self.declarations[name] = declaration
 
     async def start(self, name: str) -> None:
-        """Start a stopped plug-in; whoever held a proxy of it calls it again. Raises NotFound, or why it can't start."""
+        """Start a stopped plug-in; whoever held a proxy of it calls it again. Raises NotFound, or why it
+        can't start."""
         kernel, declaration = self.kernel, self.declarations.get(name)
         if declaration is None:
             if name in kernel.registry.entries:
@@ -51,10 +56,18 @@ class StoppedPlugins:
             raise NotFound(f"no plug-in {name!r} is stopped; stopped are: {known}")
         options = declaration.options
         await kernel.load(
-            declaration.source, name=name, placement=options.placement, config=options.config, replicas=options.replicas,
-            concurrency=options.concurrency, threads=options.threads, checkpoint=options.checkpoint, drain=options.drain,
-            restart=options.restart, limits=options.limits,
-        )  # fmt: skip
+            declaration.source,
+            name=name,
+            placement=options.placement,
+            config=options.config,
+            replicas=options.replicas,
+            concurrency=options.concurrency,
+            threads=options.threads,
+            checkpoint=options.checkpoint,
+            drain=options.drain,
+            restart=options.restart,
+            limits=options.limits,
+        )
         del self.declarations[name]
         for place in [kernel.here, *kernel.places.values()]:
             try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from ..contract import Unavailable
@@ -50,7 +49,7 @@ class Supervisor:
 
     def beat(self) -> None:
         """One tick: ask every process for a sign of life; end those that gave none for too long."""
-        now = time.monotonic()
+        now = self.kernel.clock.now()
         for place in list(self.kernel.places.values()):
             if place.ending:
                 continue
@@ -77,7 +76,7 @@ class Supervisor:
             await place.ping()
         except Unavailable:
             return
-        place.heard = time.monotonic()
+        place.heard = self.kernel.clock.now()
 
     def keep(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self.kernel.loop.create_task(work)  # type: ignore[arg-type]

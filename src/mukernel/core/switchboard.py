@@ -90,12 +90,17 @@ class Switchboard:
         return [space for space, plugins in self.space_plugins.items() if plugin in plugins]
 
 
+def account_of(replica: Replica) -> Ledger:
+    """The account of one mailbox, `running` left out."""
+    account = replica.settled
+    for channel in replica.port.channels.values():
+        account = account.plus(*ledger(channel))
+    return account
+
+
 def ledger_of(entry: Entry, running: int) -> Ledger:
     """The account of every call that came by a channel; `running` is the server's own count."""
-    total = replace(entry.settled, running=running)
+    account = replace(entry.settled, running=running)
     for replica in entry.replicas:
-        total = total.with_(replica.settled)
-        for channel in replica.port.channels.values():
-            accepted, taken, answered, refused = ledger(channel)
-            total = total.plus(accepted, taken, answered, refused)
-    return total
+        account = account.with_(account_of(replica))
+    return account

@@ -14,7 +14,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 import msgspec
 
@@ -36,6 +36,10 @@ GRACE = 30.0  # seconds beyond its own that the load may take, before the demo i
 CALLED = ("index", "ranker", "search")  # the plug-ins that the load reaches, and whose ledgers must close
 SIGNALLED = 128  # plus the signal's number: the exit status of who was ended by one
 USAGE = 2
+
+
+class NothingFound(Exception):
+    """There is no symbol to search for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +85,158 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
         return asyncio.run(stopped_by_signals(play(setting, screen, show, keep)))
     except KeyboardInterrupt:
         return SIGNALLED + signal.SIGINT
-    except (MukernelError, ValueError) as error:
+    except NothingFound as error:
+        screen.close()
+        print(f"mukernel demo: {error}", file=sys.stderr)
+        return USAGE
+    except MukernelError as error:
         screen.close()
         print(f"mukernel demo: {error}", file=sys.stderr)
         return 1
     finally:
         screen.close()
+
+
+async def stopped_by_signals(work: Coroutine[None, None, int]) -> int:
+    """SIGTERM ends `work` in order, as Ctrl-C does."""
+    task = asyncio.ensure_future(work)
+    terminated = False
+
+    def heard() -> None:
+        nonlocal terminated
+        terminated = True
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not terminated:
+            raise
+        return SIGNALLED + signal.SIGTERM
+
+
+async def play(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:
+    """The whole demo: set up, load, story, account. Whatever happens, no process and no file is left."""
+    with tempfile.TemporaryDirectory(prefix="mukernel-demo-") as folder, logged(os.path.join(folder, "kernel.log")):
+        async with Kernel("demo", log_folder=folder) as kernel:
+            clock = kernel.get(Clock)
+            picture = Picture(f"mukernel demo   code search over {setting.folder or 'the standard library'}")
+            async with shown(kernel, screen, picture) as frame:
+                indexed = await set_up(
+                    kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
+                )
+                if not indexed.symbols:
+                    raise NothingFound(f"FOLDER: {indexed.folder} defines nothing in Python, wanted a function or a class")
+                answers = await known_answers(kernel.get(Index))
+                load = Load(kernel.get(Search), answers, clock, setting.callers)
+                story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
+                picture.title += f"   {indexed.files:,} files, {indexed.symbols:,} symbols"
+                frame.begin(load, story)
+                seconds, problems = await played(story, load, setting)
+            ledgers = {name: ledger_of(await kernel.ledger(name)) for name in CALLED}
+            calls = calls_of(load, seconds)
+            problems += [*story.problems, *problems_of(calls, ledgers), *load.problems]
+            summary = Summary(
+                not problems,
+                platform.python_version(),
+                indexed,
+                round(seconds, 3),
+                calls,
+                ledgers,
+                story.events,
+                story.results,
+                problems,
+            )
+            show(summary)
+            if keep:
+                await keep_running(kernel)
+    return 0 if summary.good else 1
+
+
+async def played(story: Story, load: Load, setting: Setting) -> tuple[float, list[str]]:
+    """The story under the load: how many seconds the load went on, and what was wrong with the whole."""
+    problems = []
+    load.start()
+    try:
+        async with asyncio.timeout(setting.seconds + GRACE):
+            await story.play(setting.seconds)
+    except TimeoutError:
+        problems.append(f"the story did not end within {setting.seconds + GRACE:g} s: it was at {story.doing!r}")
+    finally:
+        seconds = story.clock.now() - story.began
+        await load.stop(setting.patience)
+    return seconds, problems
+
+
+class Frame:
+    """Fills the picture with what is so now, and has it drawn, as long as the demo goes on."""
+
+    def __init__(self, kernel: Kernel, screen: Screen, picture: Picture) -> None:
+        self.kernel, self.screen, self.picture = kernel, screen, picture
+        self.clock, self.watch = kernel.get(Clock), Watch(kernel)
+        self.began = self.clock.now()
+        self.load: Load | None = None
+        self.story: Story | None = None
+        self.next_sample = 0.0  # when the next rate is added to the history
+
+    def progressed(self, done: int, total: int) -> None:
+        self.picture.progress = done, total
+        self.screen.draw(self.picture)
+
+    def next_part(self, doing: str) -> None:
+        self.picture.doing = doing
+
+    def begin(self, load: Load, story: Story) -> None:
+        """The plug-ins are ready: from now on the load is shown."""
+        self.load, self.story, self.picture.progress = load, story, None
+        self.picture.events, self.picture.account = story.events, load.account
+
+    async def draw_for_ever(self) -> None:
+        while True:
+            await self.update()
+            self.screen.draw(self.picture)
+            await self.clock.sleep(REFRESH)
+
+    async def update(self) -> None:
+        picture, now = self.picture, self.clock.now()
+        picture.elapsed = now - self.began
+        picture.rows = await self.watch.rows()
+        if self.load is not None and self.story is not None:
+            picture.rates, picture.doing, picture.results = self.load.rates(), self.story.doing, self.story.results
+            if now >= self.next_sample:
+                self.next_sample = now + 0.5
+                picture.history.append(picture.rates.calls)
+            with contextlib.suppress(MukernelError):  # it was just killed: the last ledger stays in the picture
+                picture.ledger = ledger_of(await self.kernel.ledger("search"))
+
+
+@contextlib.asynccontextmanager
+async def shown(kernel: Kernel, screen: Screen, picture: Picture) -> AsyncIterator[Frame]:
+    """Draws in the background; an error in drawing ends the demo rather than the picture alone."""
+    frame = Frame(kernel, screen, picture)
+    async with asyncio.TaskGroup() as tasks:
+        drawing = tasks.create_task(frame.draw_for_ever())
+        try:
+            yield frame
+        finally:
+            drawing.cancel()
+    await frame.update()
+    screen.draw(picture)
+
+
+@contextlib.contextmanager
+def logged(path: str) -> Iterator[None]:
+    """What the kernel logs goes to a file, where it does not disturb the picture."""
+    log, handler = logging.getLogger("mukernel"), logging.FileHandler(path)
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+        handler.close()
+
+
+__all__ = ["Event", "Results", "add_arguments", "main", "run"]

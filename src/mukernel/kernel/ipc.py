@@ -9,6 +9,7 @@ the port's bell may send, whom the kernel gave the port's channels may receive. 
 from __future__ import annotations
 
 import array
+import asyncio
 import itertools
 import os
 import socket
@@ -193,6 +194,14 @@ class Link:
     def fileno(self) -> int:
         return self.socket.fileno()
 
+    def watch(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
+        """Let the loop call `readable()` whenever there may be something to receive."""
+        loop.add_reader(self.socket, readable)
+
+    def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(self.socket)
+        loop.remove_writer(self.socket)
+
     def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
         """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone."""
         held = [os.dup(fd) for fd in rights]
@@ -216,9 +225,6 @@ class Link:
                 self.socket.sendmsg([data], rights)
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:
-                self.close()
-                raise
             self.backlog.pop(0)
             for fd in held:
                 os.close(fd)

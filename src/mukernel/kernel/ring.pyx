@@ -20,107 +20,46 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE
-from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t, uintptr_t
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
 import os
 
-cdef extern from *:
-    """
-    #ifndef _GNU_SOURCE
-    #define _GNU_SOURCE
-    #endif
-    #include <errno.h>
-    #include <fcntl.h>
-    #include <poll.h>
-    #include <sched.h>
-    #include <stdint.h>
-    #include <stddef.h>
-    #include <sys/mman.h>
-    #include <time.h>
-    #include <unistd.h>
-
-    typedef struct {              /* one cache line; the binary message header */
-        uint32_t size;            /* bytes of body that follow in the ring */
-        uint8_t kind, flags;
-        int8_t priority;
-        uint8_t waiting;          /* 1 until taken; 2: padding up to the end of the ring */
-        uint16_t interface, method;
-        uint32_t credit;
-        uint64_t call, deadline, trace_high, trace_low, span, reserved;
-    } mu_header;
-
-    typedef struct {              /* fields of one writer share a line; lines are kept 128 bytes apart */
-        uint64_t tail, accepted, blob_next, blob_written;          uint8_t gap0[96];
-        uint64_t head, taken, answered, refused, blob_freed;       uint8_t gap1[88];
-        uint32_t sleeping;                                         uint8_t gap2[124];
-        uint32_t starving;                                         uint8_t gap3[124];
-    } mu_direction;
-
-    typedef struct { uint64_t call; uint16_t interface, method; uint32_t flags; } mu_slot;
-
-    typedef struct {
-        uint64_t magic; uint32_t capacity, slots;
-        uint8_t gap[496];
-        mu_direction direction[2];
-    } mu_channel;
-
-    #define mu_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-    #define mu_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-    #define mu_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
-    #define mu_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
-    #if defined(__x86_64__) || defined(__i386__)
-    #define mu_pause() __builtin_ia32_pause()
-    #elif defined(__aarch64__)
-    #define mu_pause() __asm__ __volatile__("yield")
-    #else
-    #define mu_pause() __asm__ __volatile__("" ::: "memory")
-    #endif
-    static inline uint64_t mu_now(void) {
-        struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
-    }
-    static inline void mu_ring(int bell) { uint64_t one = 1; ssize_t n = write(bell, &one, 8); (void)n; }
-    static inline void mu_hush(int bell) { uint64_t many; ssize_t n = read(bell, &many, 8); (void)n; }
-    static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a signal came */
-        struct pollfd p = {bell, POLLIN, 0};
-        struct timespec t = {ns / 1000000000, ns % 1000000000};
-        int n = ppoll(&p, 1, ns < 0 ? NULL : &t, NULL);
-        return n < 0 ? -1 : n;
-    }
-    """
+cdef extern from "ring.h":
     ctypedef struct mu_header:
-        uint32_t size
-        uint8_t kind, flags
+        uint32_t size, credit
+        uint8_t kind, flags, waiting
         int8_t priority
-        uint8_t waiting
         uint16_t interface, method
-        uint32_t credit
         uint64_t call, deadline, trace_high, trace_low, span
     ctypedef struct mu_direction:
         uint64_t tail, accepted, blob_next, blob_written
+        int64_t crowd, rung
         uint64_t head, taken, answered, refused, blob_freed
         uint32_t sleeping, starving
     ctypedef struct mu_slot:
         uint64_t call
         uint16_t interface, method
-        uint32_t flags
     ctypedef struct mu_channel:
         uint64_t magic
         uint32_t capacity, slots
         mu_direction direction[2]
+    ctypedef struct mu_spin:
+        int late, policy
     uint64_t mu_load(uint64_t*) nogil
     uint32_t mu_load32 "mu_load"(uint32_t*) nogil
     void mu_store(uint64_t*, uint64_t) nogil
     void mu_store32 "mu_store"(uint32_t*, uint32_t) nogil
     uint32_t mu_exchange(uint32_t*, uint32_t) nogil
     void mu_fence() nogil
-    void mu_pause() nogil
-    uint64_t mu_now() nogil
+    int64_t mu_now() nogil
     void mu_ring(int) nogil
     void mu_hush(int) nogil
     int mu_sleep(int, int64_t) nogil
-    int sched_yield() nogil
+    int64_t crowd_tell() nogil
+    void crowd_hear(int64_t) nogil
+    void spin_slept(mu_spin*, int64_t, int64_t, int64_t) nogil
+    bint spin_wait(mu_spin*, bint (*)(void*) noexcept nogil, void*, int64_t) nogil
     void* mmap(void*, size_t, int, int, int, int64_t)
     int munmap(void*, size_t)
     int fallocate(int, int, int64_t, int64_t) nogil
@@ -138,6 +77,7 @@ DEF BLOB_REGION = 1 << 38                 # bytes of sparse file for the blobs o
 REQUESTS, REPLIES = 0, 1                  # the directions of a channel, as its client sees them
 CALLS_BELOW = 4                           # kinds below this are calls: counted, bounded, kept in the in-flight table
 LARGEST_BODY = 1 << 30                    # bytes
+POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
 
 class Garbage(Exception):
@@ -330,9 +270,11 @@ cdef class Sender:
         self.tail += need
         if kind < 4:
             self.shared.accepted += 1
+        self.shared.crowd = crowd_tell()
         mu_store(&self.shared.tail, self.tail)
         mu_fence()
         if mu_load32(&self.shared.sleeping) and mu_exchange(&self.shared.sleeping, 0):
+            self.shared.rung = mu_now()
             mu_ring(self.bell)
         return True
 
@@ -456,6 +398,7 @@ cdef class Receiver:
             if span > tail - self.cursor or offset + span > self.capacity:
                 raise Garbage(f"a record of {header.size} bytes does not fit where it stands")
             if header.waiting == 1:
+                crowd_hear(self.shared.crowd)
                 message = Message.__new__(Message)
                 message.kind, message.flags, message.priority = header.kind, header.flags, header.priority
                 message.interface, message.method, message.credit = header.interface, header.method, header.credit
@@ -548,6 +491,14 @@ cdef class Receiver:
                 self.shared.answered += 1
 
 
+cdef bint any_message(void* waiter) noexcept nogil:
+    cdef int i
+    for i in range((<Waiter>waiter).hot_count):
+        if (<Receiver>(<Waiter>waiter).hot[i]).has_message():
+            return True
+    return False
+
+
 @cython.final
 cdef class Waiter:
     """Waits for the messages of many rings at once. One thread or event loop owns it.
@@ -559,11 +510,14 @@ cdef class Waiter:
     cdef list receivers
     cdef void** hot
     cdef int hot_count, room
-    cdef uint64_t yields_barred_until, bar
+    cdef mu_spin policy
+    cdef int64_t slept_since
 
     def __init__(self):
         self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.receivers, self.bar = [], 0
+        self.receivers = []
+        self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 1000000
+        self.policy.policy = POLICIES.index(os.environ.get("MUKERNEL_WAITING", ""))
 
     def __dealloc__(self):
         free(self.hot)
@@ -610,46 +564,16 @@ cdef class Waiter:
                 found.append(<Receiver>self.hot[i])
         return found
 
-    cdef inline bint any_message(self) noexcept nogil:
-        cdef int i
-        for i in range(self.hot_count):
-            if (<Receiver>self.hot[i]).has_message():
-                return True
-        return False
-
-    cdef bint spin_nogil(self, int64_t limit) noexcept nogil:
-        cdef uint64_t began = mu_now(), now = began, before
-        cdef int i
-        while True:                                        # a peer on another core answers within microseconds
-            for i in range(32):
-                if self.any_message():
-                    return True
-                mu_pause()
-            now = mu_now()
-            if now - began > 3000 or <int64_t>(now - began) > limit:
-                break
-        if now < self.yields_barred_until:
-            return False
-        while now - began < 50000 and <int64_t>(now - began) < limit:
-            before = now
-            sched_yield()
-            if self.any_message():
-                return True
-            now = mu_now()
-            if now - before > 20000:                       # somebody needed the core
-                self.bar = self.bar * 2 if 0 < self.bar < 1000000000 else 1000000
-                self.yields_barred_until = now + self.bar
-                return False
-        self.bar = 0
-        return False
-
     cpdef bint spin(self, int64_t limit):
-        """Wait awake for a message, at most `limit` ns (negative: as long as it is worth it); True when there is one."""
+        """Wait awake, at most `limit` ns (negative: as long as it is worth it); True when there is a message."""
         cdef bint found
-        if limit < 0:
-            limit = 1 << 60
+        if self.hot_count == 0:
+            return False
+        self.slept_since = mu_now()
         with nogil:
-            found = self.spin_nogil(limit)
+            found = spin_wait(&self.policy, any_message, <void*>self, limit if limit >= 0 else 1 << 60)
+        if found:
+            self.slept_since = 0
         return found
 
     cpdef bint arm(self):
@@ -658,7 +582,7 @@ cdef class Waiter:
         for i in range(self.hot_count):
             mu_store32(&(<Receiver>self.hot[i]).shared.sleeping, 1)
         mu_fence()
-        if self.any_message():
+        if any_message(<void*>self):
             self.disarm(False)
             return False
         return True
@@ -666,7 +590,15 @@ cdef class Waiter:
     cpdef disarm(self, bint rung):
         """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too."""
         cdef int i = 0
+        cdef int64_t rung_at = 0
         cdef Receiver receiver
+        if self.slept_since:                               # was there a message, and would spinning have caught it?
+            for i in range(self.hot_count):
+                receiver = <Receiver>self.hot[i]
+                if receiver.has_message() and receiver.shared.rung > rung_at:
+                    rung_at = receiver.shared.rung
+            spin_slept(&self.policy, self.slept_since, rung_at, mu_now())
+            self.slept_since, i = 0, 0
         if rung:
             for receiver in self.receivers:
                 if receiver.armed and receiver.has_message():
@@ -689,7 +621,7 @@ cdef class Waiter:
         cdef int64_t left = limit
         cdef uint64_t began
         cdef int rung
-        if self.any_message() or self.spin(limit):
+        if any_message(<void*>self) or self.spin(limit):
             return True
         began = mu_now()
         while True:
@@ -701,7 +633,7 @@ cdef class Waiter:
                 self.disarm(rung > 0)
                 if rung < 0:
                     PyErr_CheckSignals()
-            if self.any_message():
+            if any_message(<void*>self):
                 return True
             if limit >= 0:
                 left = limit - <int64_t>(mu_now() - began)

@@ -237,10 +237,10 @@ class BlockingMemoryWire:
     """
 
     def __init__(self, right: int, bound: int = BOUND) -> None:
-        self.channel, self.bound = opened(right), bound
+        self.channel = opened(right)
+        self.channel.weather = CALM  # nobody could wait for what is delayed
         self.closed: str | None = None
-        self.loop = asyncio.get_running_loop()
-        self.inner = MemoryWire(self.loop, self.channel, "caller", bound)
+        self.inner = MemoryWire(asyncio.get_running_loop(), self.channel, "caller", bound)
 
     def send(self, *message: Any) -> bool:
         return self.inner.send(*message)

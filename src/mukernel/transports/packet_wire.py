@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Mailbox, Message
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import STARVING, TAKEN, Garbage
-from .packets import BOUND, PacketEnd, look, receive_packet, send_packet
+from .packets import BOUND, PacketEnd, checked_size, look, receive_packet, send_packet
 
 REMEMBERED = 1024  # cancellations of calls that did not come yet
 CLOCK = Clock()
@@ -46,9 +47,9 @@ class PacketWire(Wire):
         self.end_of_channel = PacketEnd(rights)
         self.table = self.end_of_channel.table
         self.mailbox, self.side = self.end_of_channel.mailbox, self.end_of_channel.side
-        self.listening = self.asked = self.starving = False
-        self.reading_mailbox = False
-        self.writing: Any = None  # the socket that had no room
+        self.listening = self.asked = self.starving = self.reading_mailbox = False
+        self.full = False  # the side pair had no room
+        self.unsent: deque[tuple[Any, ...]] = deque()  # calls that the mailbox had no room for yet
         self.first: Message | None = None  # looked at, and still in the mailbox
         self.begun = Begun(self)
         self.slots: dict[int, int] = {}  # of the calls that are being run, by their number
@@ -64,40 +65,48 @@ class PacketWire(Wire):
     def send(self, kind: int, call: int, body: Any, *rest: Any) -> bool:
         if self.closed is not None:
             return False
-        is_call = kind < Kind.ITEM
-        if is_call:
-            if self.table.waiting >= self.bound:
-                return False
-            self.table.accept(1)
-        where = self.mailbox if is_call else self.side
         try:
-            if send_packet(where, kind, call, body, *rest):
+            if kind < Kind.ITEM:
+                if self.table.waiting >= self.bound:
+                    return False
+                checked_size(body)
+                self.table.accept(1)
+                self.unsent.append((kind, call, body, *rest))
+                if len(self.unsent) == 1:
+                    self.send_calls()
                 return True
-            self.writing = where
+            if send_packet(self.side, kind, call, body, *rest):
+                return True
+            self.full = True
         except ConnectionError as error:  # not closed here: a caller may be about to count on the wire
             self.loop.call_soon(self.close, str(error))
             return True
-        except ValueError:
-            if is_call:
-                self.table.accept(-1)
-            raise
-        if is_call:
-            self.table.accept(-1)
         return False
+
+    def send_calls(self) -> None:
+        """Put into the mailbox what has room there. What has none yet is this process's own to lose."""
+        try:
+            while self.unsent and send_packet(self.mailbox, *self.unsent[0]):
+                self.unsent.popleft()
+        except ConnectionError as error:
+            self.loop.call_soon(self.close, str(error))
+            return
+        if self.unsent:
+            self.loop.add_writer(self.mailbox, self.send_calls)
+        else:
+            self.loop.remove_writer(self.mailbox)
 
     def want_room(self) -> None:
         if self.closed is not None:
             return
-        if self.writing is not None:
-            self.loop.add_writer(self.writing, self.writable, self.writing)
-        elif not self.asked:
+        if not self.full and not self.asked:
             self.asked = self.send(STARVING, WHOLE_WIRE, b"")
-            if not self.asked:
-                self.loop.add_writer(self.side, self.writable, self.side)
+        if self.full:
+            self.loop.add_writer(self.side, self.writable)
 
-    def writable(self, where: Any) -> None:
-        self.loop.remove_writer(where)
-        self.writing = None
+    def writable(self) -> None:
+        self.loop.remove_writer(self.side)
+        self.full = False
         self.flush()
 
     # -- receiving --------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from .packet_table import CallTable, make_table
 
 INLINE = 16 * 1024  # bytes of body that travel in the packet itself
 LARGEST_BODY = 1 << 30  # bytes
-BOUND = 128  # calls that may wait in a mailbox: as many small ones as fit into the smallest usual socket buffer
+BOUND = 1024  # calls that may wait; those that the socket has no room for wait on their caller's side
 BLOB = 0x80  # in flags: the body lies in a memfd, and the packet says how long it is
 PASSED = socket.CMSG_SPACE(4 * 4)  # room for descriptors; of more than the one wanted, the rest is closed
 NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.EINTR)
@@ -77,9 +77,7 @@ def send_packet(
     deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, /,
 ) -> bool:  # fmt: skip
     """False when there is no room. Raises ValueError for a body that is too large, ConnectionError."""
-    size = len(body) if type(body) is bytes else memoryview(body).nbytes
-    if size > LARGEST_BODY:
-        raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
+    size = checked_size(body)
     if size <= INLINE:
         header = pack(kind, size, call, method, interface, priority, deadline, credit, flags, trace)
         return sent(where, [header, body], [])
@@ -94,6 +92,14 @@ def send_packet(
         return sent(where, [header, size.to_bytes(8, "little")], rights)
     finally:
         os.close(memory)
+
+
+def checked_size(body: Any) -> int:
+    """The bytes of a body. Raises ValueError when they are too many."""
+    size = len(body) if type(body) is bytes else memoryview(body).nbytes
+    if size > LARGEST_BODY:
+        raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
+    return size
 
 
 def sent(where: socket.socket, parts: list[Any], rights: list[Any]) -> bool:

@@ -184,18 +184,14 @@ class PollingSelector:
         poller, waiter = self.poller, self.poller.waiter
         loop_has_work = poller.loop._ready  # type: ignore[attr-defined]
         while poller.work():
-            now = ring.now_ns()
-            if now >= self.system_due:  # however busy the rings are, sockets and timers get their turn
-                self.system_due = now + SYSTEM_EVERY
-                return self.inner.select(0)
-            if loop_has_work:
-                return []
+            if ring.now_ns() >= self.system_due or loop_has_work:
+                return self.system_events()
         if timeout is not None and timeout <= 0:
             return self.inner.select(0)
         limit = -1 if timeout is None else int(timeout * 1e9)
         if waiter.spin(limit):
             poller.work()
-            return []
+            return self.system_events()
         if not waiter.arm():
             poller.work()
             return []
@@ -203,6 +199,14 @@ class PollingSelector:
         waiter.disarm(False)
         poller.work()
         return events
+
+    def system_events(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """However busy the rings are, sockets and timers get their turn."""
+        now = ring.now_ns()
+        if now < self.system_due:
+            return []
+        self.system_due = now + SYSTEM_EVERY
+        return self.inner.select(0)
 
 
 __all__ = ["Poller", "PollingSelector", "RingWire", "ipc"]

@@ -21,7 +21,8 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .served import ServedMethod
 
-BURST_NS = 5_000_000  # how long synchronous calls may keep the loop before its other work gets a turn
+BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
+LATER = object()  # instead of a message: there may be more, but not now
 
 
 class Running:
@@ -88,7 +89,9 @@ class Server:
         """Look at every message that has arrived by `wire`; start what may start."""
         queue, peek = self.queue, wire.peek
         message = self.run_plain(wire) if wire.right_to_send is not None else None
-        if message is None and self.may_look(wire):
+        if message is LATER:
+            message = None
+        elif message is None and self.may_look(wire):
             message = peek()
         while message is not None:
             following, looked = None, False
@@ -109,15 +112,16 @@ class Server:
         if queue and not self.paused:
             self.run_queue()
 
-    def run_plain(self, wire: Any) -> Received | None:
+    def run_plain(self, wire: Any) -> Any:
         """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
 
-        Returns the first message that is not of that kind, or None when there is no more.
+        Returns the first message that is not of that kind, None when there is no more, or LATER when it is the loop's
+        turn: callers that send as fast as they are answered must not keep us from the kernel. The poller comes back.
         """
         if self.paused or self.limited or self.in_method or self.queue:
             return None
         peek, more, methods, receiver = wire.peek, wire.more, self.tables[wire], wire.right_to_receive
-        message = peek()
+        message, count, ends = peek(), 0, 0
         while message is not None and message.plain and message.method < len(methods) and not receiver.full_table:
             method = methods[message.method]
             if method.runs_here:
@@ -134,6 +138,12 @@ class Server:
                 break
             if self.paused:
                 return None
+            count += 1
+            if not count & 3:
+                now = self.now_ns()
+                ends = ends or now + BURST_NS
+                if now > ends:
+                    return LATER
             message = peek()
         return message
 

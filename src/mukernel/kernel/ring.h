@@ -1,0 +1,131 @@
+/* The ring's memory as both sides see it, the few atomic operations on it, and how long a reader spins before it sleeps.
+ * Portable: GCC or clang on x86-64 and aarch64, Linux. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+typedef struct {              /* one cache line; the binary message header */
+    uint32_t size;            /* bytes of body that follow in the ring */
+    uint8_t kind, flags;
+    int8_t priority;
+    uint8_t waiting;          /* 1 until taken; 2: padding up to the end of the ring */
+    uint16_t interface, method;
+    uint32_t credit;
+    uint64_t call, deadline, trace_high, trace_low, span, reserved;
+} mu_header;
+
+typedef struct {              /* the fields of one writer share a line; lines are kept 128 bytes apart */
+    uint64_t tail, accepted, blob_next, blob_written;          /* the producer's */
+    int64_t crowd, rung;                                       uint8_t gap0[80];
+    uint64_t head, taken, answered, refused, blob_freed;       uint8_t gap1[88]; /* the consumer's */
+    uint32_t sleeping;                                         uint8_t gap2[124]; /* set by the consumer, taken by the producer */
+    uint32_t starving;                                         uint8_t gap3[124]; /* set by the producer, taken by the consumer */
+} mu_direction;
+
+typedef struct { uint64_t call; uint16_t interface, method; uint32_t flags; } mu_slot;
+typedef struct { uint64_t magic; uint32_t capacity, slots; uint8_t gap[496]; mu_direction direction[2]; } mu_channel;
+
+#define mu_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define mu_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define mu_exchange(p, v) __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define mu_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#if defined(__x86_64__)
+#define mu_pause() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define mu_pause() __asm__ __volatile__("isb" ::: "memory")    /* `yield` does nothing on most of its cores */
+#else
+#define mu_pause() __asm__ __volatile__("" ::: "memory")
+#endif
+
+static inline int64_t mu_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000ll + t.tv_nsec;
+}
+static inline void mu_ring(int bell) { uint64_t one = 1; ssize_t n = write(bell, &one, 8); (void)n; }
+static inline void mu_hush(int bell) { uint64_t many; ssize_t n = read(bell, &many, 8); (void)n; }
+static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a signal came */
+    struct pollfd p = {bell, POLLIN, 0};
+    struct timespec t = {ns / 1000000000, ns % 1000000000};
+    int n = ppoll(&p, 1, ns < 0 ? NULL : &t, NULL);
+    return n < 0 ? -1 : n;
+}
+
+/* How long to spin. Two questions, two numbers:
+ *   Is a core free for it?  `crowded_until`: a sched_yield that came back late met a process that burns the core. Until that
+ *     time nobody who has heard of it spins; it travels with every message, so one process pays for the discovery and the
+ *     others learn it. Found again soon after it ended, it lasts twice as long.
+ *   Would spinning have caught the message?  `score`: a producer that rings leaves the time, so a sleeper knows how long it
+ *     would have had to spin. A quiet reader's score falls below 0, and it sleeps at once. `near` counts the same for a few
+ *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.  */
+enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 16 };
+enum { SCORE_MAX = 8, SCORE_MIN = -4, STEP_MAX = 5 };
+#define CROWD_NS (1ll << 25)            /* 34 ms, doubled STEP_MAX times at most: 1.07 s */
+
+typedef struct { int32_t score, near, late, policy; } mu_spin;  /* one a waiter. `late`: ns after a crowd's end until it tries again */
+enum { ADAPTIVE, ALWAYS_SLEEP, PAUSE_50, YIELD_50 };      /* all but the first are for comparison only */
+static int64_t crowded_until;           /* of the process, monotonic ns; its 3 low bits are the doubling step; 0: never */
+
+static inline int64_t crowd_tell(void) { return __atomic_load_n(&crowded_until, __ATOMIC_RELAXED); }
+static inline void crowd_set(int64_t until) { __atomic_store_n(&crowded_until, until, __ATOMIC_RELAXED); }
+static inline void crowd_hear(int64_t until) { if (until > crowd_tell()) crowd_set(until); }
+static inline void crowd_found(int64_t now) {
+    int64_t old = crowd_tell(), step = old & 7;
+    step = old && now - old < 2 * (CROWD_NS << step) ? (step < STEP_MAX ? step + 1 : STEP_MAX) : 0;
+    crowd_set(((now + (CROWD_NS << step)) & ~7ll) | step);
+}
+static inline void spin_count(int32_t *score, bool caught) {
+    if (caught ? *score < SCORE_MAX : *score > SCORE_MIN) *score += caught ? 1 : -1;
+}
+static inline bool spin_caught(mu_spin *s, int64_t waited) {
+    spin_count(&s->score, true);
+    spin_count(&s->near, waited < NEAR_NS);
+    return true;
+}
+/* After a sleep that was begun at `start`: the producer rang at `rung`, 0 if none did; we run since `now`. */
+static inline void spin_slept(mu_spin *s, int64_t start, int64_t rung, int64_t now) {
+    spin_count(&s->near, rung && rung < start + NEAR_NS);
+    if (rung > start && now - rung > SLOW_NS) crowd_found(now);
+    else if (start > crowd_tell()) spin_count(&s->score, rung && rung < start + SPIN_NS);  /* in a crowd everything is late */
+}
+/* Spin until ready(what), or until sleeping is better; true if ready. */
+static bool spin_wait(mu_spin *s, bool (*ready)(void *), void *what, int64_t limit) {
+    int64_t start = mu_now(), until = crowd_tell(), before, now = start;
+    int pauses = PAUSES;
+    bool crowd;
+    if (s->policy == ALWAYS_SLEEP) return ready(what);
+    if (s->policy != ADAPTIVE) {
+        for (; now - start < 50000 && now - start < limit; now = mu_now()) {
+            if (ready(what)) return true;
+            if (s->policy == YIELD_50) sched_yield(); else mu_pause();
+        }
+        return ready(what);
+    }
+    if (until > start + 2 * (CROWD_NS << STEP_MAX)) crowd_set(until = 0);          /* a peer wrote nonsense */
+    crowd = until && start < until + s->late;
+    if ((crowd ? s->near : s->score) < 0) return ready(what);
+    if (limit > (crowd ? NEAR_SPIN_NS : SPIN_NS)) limit = crowd ? NEAR_SPIN_NS : SPIN_NS;
+    while (now - start < limit) {
+        for (int i = 0; i < pauses; i++) {
+            if (ready(what)) return spin_caught(s, now - start);
+            mu_pause();
+        }
+        before = now = mu_now();
+        if (crowd) continue;
+        sched_yield();
+        now = mu_now();
+        pauses = now - before > SWITCH_NS ? 1 : PAUSES;    /* the core is shared: pausing keeps it from the others */
+        if (now - before > SLOW_NS) { crowd_found(now); break; }
+    }
+    return ready(what);
+}

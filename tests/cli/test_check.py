@@ -1,0 +1,80 @@
+"""`mukernel check`, and `mukernel new`, whose package passes its own test and runs at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .conftest import APPLICATION, write_shop
+
+
+def test_a_sound_application(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop")
+    text = mukernel("check", str(folder / "app.toml")).good()
+    assert [line.split()[0] for line in text.splitlines()] == ["NAME", "greeter", "catalog", "app.toml"]
+    checked = json.loads(mukernel("check", str(folder / "app.toml"), "--json").good())
+    assert checked["ok"] is True
+    assert checked["plugins"][1]["calls"] == {"Greeter": "greeter"}
+    assert checked["plugins"][1]["settings"] == ["path: str", "size: int = 10"]
+
+
+def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    application = APPLICATION.replace('path = "books.db"', "size = 'big'").replace(
+        "shop:English", "shop:Nobody"
+    )
+    folder = write_shop(tmp_path / "shop", application)
+    ended = mukernel("check", str(folder / "app.toml"))
+    assert (ended.status, ended.out) == (1, "")
+    assert "app.toml has 3 problems" in ended.err
+    problems = json.loads(mukernel("check", str(folder / "app.toml"), "--json").out)["problems"]
+    assert [problem.partition(" ")[2].partition(" ")[0] for problem in problems] == [
+        "plugins.catalog.config.size", "plugins.catalog.config.path", "plugins.greeter.use:",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_not_there(home: Path, mukernel: Any) -> None:
+    ended = mukernel("check", "nothing.toml")
+    assert ended.status == 1
+    assert "there is no file nothing.toml; `mukernel new NAME` makes a package that has one" in ended.err
+
+
+def test_a_new_package_passes_its_test_and_runs(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "web-shop"
+    assert "mukernel run" in mukernel("new", str(folder)).good()
+    assert "web-shop exists already" in mukernel("new", str(folder)).err
+    mukernel("check", str(folder / "app.toml")).good()
+    tested = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], cwd=folder, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+    assert "3 passed" in tested.stdout
+    start(folder)
+    assert mukernel("call", "Greeter.greet", "name=Ada").good() == "Hello, Ada!"
+
+
+def test_new_refuses_names_that_can_not_be_imported(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    for name, problem in {
+        "Web": "wanted a name such as",
+        "1st": "wanted a name such as",
+        "class": "wanted a name such as",
+        "json": "'json' would hide a module of that name",
+        "mukernel": "would hide",
+    }.items():
+        ended = mukernel("new", str(tmp_path / name))
+        assert ended.status == 2
+        assert problem in ended.err
+        assert not (tmp_path / name).exists()
+
+
+def test_a_new_package_is_sound_to_a_strict_type_checker(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    mukernel("new", str(tmp_path / "hello")).good()
+    checked = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "hello"], cwd=tmp_path / "hello",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr

@@ -1,0 +1,195 @@
+"""`mukernel run`: its beginning, its ends, what it leaves behind; `--watch`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import APPLICATION, write_shop
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, theirs included."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def wait_for_end(handles: list[int]) -> None:
+    for handle in handles:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        assert poll.poll(30_000), "a process outlived its kernel"
+        os.close(handle)
+
+
+@pytest.fixture
+def folder(home: Path, tmp_path: Path) -> Path:
+    return write_shop(tmp_path / "shop")
+
+
+def test_it_says_what_runs_where_and_ends_in_order_on_sigterm(
+    folder: Path, start: Any, mukernel: Any
+) -> None:
+    app = start(folder)
+    assert "shop   kernel" in app.lines[0]
+    assert [line.split()[0] for line in app.lines[1:3]] == ["greeter", "catalog"]  # as they need each other
+    assert app.lines[1].split()[1] == "process:talk"
+    everyone = children(app.process.pid)
+    assert len(everyone) >= 3  # the fork server and two processes of plug-ins
+    handles = [os.pidfd_open(pid) for pid in everyone]
+    assert app.end(signal.SIGTERM) == 0
+    wait_for_end(handles)
+    assert app.lines[-1] == "shop has ended"
+    assert mukernel("ps").status == 1
+
+
+def test_ctrl_c_ends_it_with_0(folder: Path, start: Any) -> None:
+    app = start(folder)
+    assert app.end(signal.SIGINT) == 0
+
+
+def test_stop_all_ends_it(folder: Path, start: Any, mukernel: Any) -> None:
+    app = start(folder)
+    mukernel("stop", "--all").good()
+    assert app.end(None) == 0
+
+
+def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -> None:
+    application = APPLICATION.replace("shop:English", "shop:Slow")
+    folder = write_shop(tmp_path / "shop", application)
+    with open(folder / "shop.py", "a") as file:
+        file.write(
+            "class Slow(English):\n    async def stop(self):\n        print('stopping', flush=True)\n"
+            "        import asyncio; await asyncio.Event().wait()\n"
+        )
+    app = start(folder)
+    handles = [os.pidfd_open(pid) for pid in children(app.process.pid)]
+    app.process.send_signal(signal.SIGINT)
+    app.until("shop is ending")
+    assert app.end(signal.SIGINT) == 130
+    wait_for_end(handles)
+
+
+def test_state_folder_and_socket_are_private(folder: Path, home: Path, start: Any) -> None:
+    start(folder)
+    state = home / "mukernel" / "shop"
+    assert stat.S_IMODE(os.stat(home / "mukernel").st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(state).st_mode) == 0o700
+    assert stat.S_IMODE(os.stat(state / "control").st_mode) == 0o600
+
+
+def test_a_second_run_is_refused_with_the_pid_of_the_first(folder: Path, start: Any, mukernel: Any) -> None:
+    app = start(folder)
+    ended = mukernel("run", str(folder / "app.toml"))
+    assert ended.status == 1
+    assert f"shop can't be run: it is running already, as process {app.process.pid} " in ended.err
+    assert len(json.loads(mukernel("ps", "--json").good())) == 2  # the first is unharmed
+
+
+def test_two_applications_are_told_apart(folder: Path, tmp_path: Path, start: Any, mukernel: Any) -> None:
+    start(folder)
+    other = write_shop(tmp_path / "other", APPLICATION.replace('"shop"', '"other"'))
+    state = tmp_path / "s"
+    app = start(other, "--state", str(state))
+    assert (
+        json.loads(mukernel("tree", "--json").good())["name"] == "shop"
+    )  # the only one that is known by its name
+    assert json.loads(mukernel("tree", "--json", "--state", str(state)).good())["pid"] == app.process.pid
+    app.end()
+    start(other)
+    assert "several applications are running: other, shop; say which with --app NAME" in mukernel("ps").err
+    assert json.loads(mukernel("tree", "--json", "--app", "other").good())["name"] == "other"
+
+
+def test_killed_with_9_it_leaves_no_process_and_no_shared_memory(
+    folder: Path, start: Any, mukernel: Any
+) -> None:
+    before = set(os.listdir("/dev/shm"))
+    app = start(folder)
+    for _ in range(3):
+        mukernel("call", "Catalog.welcome", "Ada").good()  # channels, from the kernel and between processes
+    everyone = children(app.process.pid)
+    handles = [os.pidfd_open(pid) for pid in everyone]
+    assert app.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_for_end(handles)
+    assert set(os.listdir("/dev/shm")) <= before
+    assert mukernel("ps").status == 1  # its socket is still there, and means nothing
+    again = start(folder)
+    assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
+    assert again.end() == 0
+
+
+def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(
+    home: Path, tmp_path: Path, mukernel: Any
+) -> None:
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace("shop:English", "shop:Broken"))
+    ended = mukernel("run", str(folder / "app.toml"))
+    assert ended.status == 1
+    assert (
+        ended.err == "mukernel: app.toml: plugins.greeter can't be started: RuntimeError: it does not start\n"
+    )
+    assert 'shop.py", line' in mukernel("run", str(folder / "app.toml"), "--verbose").err
+    assert children(os.getpid()) == []
+    assert mukernel("ps").status == 1
+
+
+def test_a_crashed_plugin_is_restarted_and_that_is_said(folder: Path, start: Any, mukernel: Any) -> None:
+    app = start(folder)
+    os.kill(int(mukernel("call", "Greeter.where").good()), signal.SIGKILL)
+    app.until("greeter   crash   ended by signal 9")
+    app.until("greeter   restart   serves again")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
+    assert json.loads(mukernel("ps", "--json").good())[0]["restarts"] == 1
+
+
+def rewrite(file: Path, change: Callable[[str], str]) -> None:
+    """As an editor does: a new file in the place of the old."""
+    new = file.with_suffix(".new")
+    new.write_text(change(file.read_text()))
+    os.replace(new, file)
+
+
+@pytest.mark.parametrize("placement", ["process", "inline"])
+def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any, placement: str
+) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    mukernel("new", str(tmp_path / "hello")).good()
+    shutil.copytree(tmp_path / "hello", folder, dirs_exist_ok=True)
+    rewrite(
+        folder / "app.toml", lambda text: text.replace('placement = "inline"', f'placement = "{placement}"')
+    )
+    app = start(folder, "--watch")
+    plugin = folder / "hello" / "plugin.py"
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
+    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"'))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
+    rewrite(plugin, lambda text: text.replace("class English", "clas English"))
+    assert "invalid syntax (plugin.py, line 10)" in app.until(
+        "the swap was rolled back, the old version serves on"
+    )
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
+    rewrite(plugin, lambda text: text.replace("clas English", "class English").replace('"Howdy"', '"Salut"'))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Salut, Ada!"
+    assert mukernel("call", "Greeter.greeted").good() == "4"  # its state went along
+    # What only the interface's module says is the plug-in's, too.
+    rewrite(
+        folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody.")
+    )
+    app.until("greeter   swap")
+    assert "Greets everybody." in mukernel("describe", "greeter").good()

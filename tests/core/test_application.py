@@ -1,0 +1,336 @@
+"""The application file and what is made of it: every problem found, with its place, and nothing started."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mukernel import ContractError, Interface, Kernel, NotFound, Unavailable
+from mukernel.core.application import read_application
+from mukernel.core.application_file import check_application, read_application_file
+from mukernel.core.composition import compose, ordered
+from mukernel.core.inspection import Inspected, Needed
+from mukernel.core.registry import RestartPolicy
+
+PARTS = """
+from mukernel import Clock, Interface, Plugin
+
+class Files(Interface):
+    async def read(self) -> str: ...
+class Index(Interface):
+    async def size(self) -> int: ...
+class Search(Interface):
+    async def find(self, word: str) -> str: ...
+
+class Disk(Plugin, Files):
+    def __init__(self, clock: Clock, *, path: str = "here", depth: int = 3) -> None: self.path = path
+    async def read(self) -> str: return self.path
+class OtherDisk(Disk): ...
+class Words(Plugin, Index):
+    def __init__(self, files: Files) -> None: self.files = files
+    async def size(self) -> int: return len(await self.files.read())
+class Finder(Plugin, Search):
+    def __init__(self, index: Index, files: Files | None = None) -> None: self.index = index
+    async def find(self, word: str) -> str: return f"{word} among {await self.index.size()}"
+class Circular(Plugin, Files):
+    def __init__(self, search: Search) -> None: ...
+    async def read(self) -> str: return ""
+class Half(Plugin, Files):
+    pass
+class Failing(Plugin, Files):
+    def __init__(self) -> None: raise OSError("no disk")
+    async def read(self) -> str: return ""
+"""
+
+
+def checked(plugins: dict[str, Any], **rest: Any) -> list[str]:
+    return check_application({"plugins": plugins, **rest}, "app.toml", "/apps/shop")[1]
+
+
+def table(**keys: Any) -> dict[str, Any]:
+    return {"a": {"use": "m:A", "placement": "process", **keys}}
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ({"use": 3}, "use: got 3, wanted 'module:Class', 'file.py:Class' or the name of an entry point"),
+        ({"replicas": "two"}, "replicas: got 'two', wanted a whole number of at least 1"),
+        ({"replicas": 0}, "replicas: got 0, wanted a whole number of at least 1"),
+        ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1"),
+        ({"threads": -1}, "threads: got -1, wanted a whole number of at least 0"),
+        (
+            {"memory": "12X"},
+            "memory: got '12X', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",
+        ),
+        ({"checkpoint": "0s"}, "checkpoint: got '0s', wanted a time above 0, such as '5s'"),
+        (
+            {"drain": "5 parsecs"},
+            "drain: got '5 parsecs', wanted a time in seconds such as 5 or 0.5, or '200ms', '5s', '2m', '1h'",
+        ),
+        ({"placement": "moon"}, "placement: got 'moon', wanted 'inline', 'process' or 'process:NAME'"),
+        (
+            {"placement": "process:../x"},
+            "placement: got 'process:../x', wanted 'inline', 'process' or 'process:NAME'",
+        ),
+        ({"config": 3}, "config: got 3, wanted a table"),
+        ({"restart": 3}, "restart: got 3, wanted a table"),
+        (
+            {"restart": {"strategy": "all"}},
+            "restart.strategy: got 'all', wanted 'one-for-one' or 'rest-for-one'",
+        ),
+        ({"restart": {"intensity": -1}}, "restart.intensity: got -1, wanted a whole number of at least 0"),
+        ({"placment": "inline"}, "placment is unknown; did you mean 'placement'?"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_place(keys: dict[str, Any], problem: str) -> None:
+    assert checked(table(**keys)) == [f"app.toml: plugins.a.{problem}"]
+
+
+def test_problems_of_the_file_itself() -> None:
+    assert checked({}) == ["app.toml: there is no [plugins.NAME] table, wanted at least one"]
+    assert checked({"a": 3}) == ["app.toml: plugins.a: got 3, wanted a table"]
+    assert checked({"a": {}})[0].startswith("app.toml: plugins.a.use is missing, wanted 'module:Class'")
+    assert checked(table(), app={"name": "a/b"})[0].startswith(
+        "app.toml: app.name: got 'a/b', wanted a name of"
+    )
+    assert checked(table(), pluggins={}) == ["app.toml: pluggins is unknown; did you mean 'plugins'?"]
+    assert checked({"a b": {"use": "m:A"}})[0].startswith(
+        "app.toml: plugins.a b: got 'a b', wanted a name of"
+    )
+    for key, value in {"timeout": "200ms", "retries": 2, "split": {}}.items():
+        assert checked(table(), routes={"Files": {key: value}}) == [
+            f"app.toml: routes.Files.{key} is not available in this version; leave it out"
+        ]
+
+
+def test_what_does_not_go_with_inline() -> None:
+    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M"}})
+    assert [problem.partition(":")[2].split(":")[0] for problem in problems] == [
+        " plugins.a.replicas",
+        " plugins.a.memory",
+    ]
+
+
+def test_values_are_converted() -> None:
+    keys = {"memory": "256M", "checkpoint": "5s", "drain": 2, "restart": {"period": "1m", "hang": "500ms"}}
+    file, problems = check_application({"plugins": table(**keys)}, "app.toml", "/apps/shop")
+    assert problems == []
+    plugin = file.plugins["a"]
+    assert (plugin.memory, plugin.checkpoint, plugin.drain) == (256 * 1024**2, 5.0, 2.0)
+    assert plugin.restart == RestartPolicy(period=60.0, hang=0.5)
+    assert file.name == "shop"  # its folder's
+
+
+def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "app.toml").write_text("[plugins\n")
+    with pytest.raises(ContractError, match=r"app.toml is not TOML: Expected '\]'.*at line 1, column 9"):
+        read_application_file(str(tmp_path / "app.toml"))
+    with pytest.raises(NotFound, match="there is no file"):
+        read_application_file(str(tmp_path / "other.toml"))
+
+
+# -- composition, without classes ----------------------------------------------------------------------------
+
+
+def seen(name: str, serves: type[Interface] | None = None, *needs: tuple[type[Interface], bool]) -> Inspected:
+    return Inspected(
+        name, [serves.__contract__.describe()] if serves else [],
+        [Needed(need.__name__.lower(), need.__contract__.describe(), required) for need, required in needs],
+    )  # fmt: skip
+
+
+class One(Interface):
+    async def one(self) -> int: ...  # type: ignore[empty-body]
+
+
+class Two(Interface):
+    async def two(self) -> int: ...  # type: ignore[empty-body]
+
+
+class OtherOne(Interface, name="One"):
+    async def one(self, extra: str) -> int: ...  # type: ignore[empty-body]
+
+
+def test_plugins_start_after_those_that_they_need() -> None:
+    composition = compose({"b": seen("b", Two, (One, True)), "a": seen("a", One)})
+    assert (composition.order, composition.servers["b"], composition.problems) == (
+        ["a", "b"],
+        {"One": "a"},
+        [],
+    )
+
+
+def test_a_need_that_nobody_serves() -> None:
+    assert compose({"b": seen("b", Two, (One, True))}, "x.toml").problems == [
+        "x.toml: b needs One (parameter 'one'); no plug-in of x.toml serves it"
+    ]
+    assert compose({"b": seen("b", Two, (One, False))}).problems == []  # it may stay unmet
+
+
+def test_two_plugins_that_serve_what_a_third_needs() -> None:
+    plugins = {"a": seen("a", One), "c": seen("c", One), "b": seen("b", Two, (One, True))}
+    assert compose(plugins).problems == [
+        "app.toml: b needs One (parameter 'one'), and several plug-ins serve it: a, c; wanted one"
+    ]
+    del plugins["b"]
+    assert compose(plugins).problems == []
+
+
+def test_contracts_that_do_not_fit() -> None:
+    problems = compose({"b": seen("b", Two, (One, True)), "a": seen("a", OtherOne)}).problems
+    assert len(problems) == 1
+    assert problems[0].startswith("app.toml: b calls One, which a serves differently: ")
+    assert "extra" in problems[0]
+
+
+def test_cycles_are_named_unless_a_need_may_stay_unmet() -> None:
+    problems = compose({"a": seen("a", One, (Two, True)), "b": seen("b", Two, (One, True))}).problems
+    assert len(problems) == 1
+    assert "a needs b needs a: " in problems[0] or "b needs a needs b: " in problems[0]
+    spared = compose({"a": seen("a", One, (Two, False)), "b": seen("b", Two, (One, True))})
+    assert (spared.order, spared.problems) == (["a", "b"], [])
+
+
+def test_every_cycle_is_found_and_told_in_the_right_direction() -> None:
+    graph = {"a": ["b"], "b": ["c"], "c": ["a"], "d": ["d"]}
+    order, cycles = ordered(graph, {name: set() for name in graph})
+    assert sorted(order) == ["a", "b", "c", "d"]
+    assert len(cycles) == 2
+    for cycle in cycles:
+        assert cycle[0] == cycle[-1]
+        assert all(b in graph[a] for a, b in pairwise(cycle))
+
+
+# -- with classes, in files ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def application(tmp_path: Path) -> Any:
+    """Write an application of PARTS; return the path of its file."""
+    (tmp_path / "parts.py").write_text(PARTS)
+
+    def write(*lines: str, **files: str) -> str:
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        (tmp_path / "app.toml").write_text("\n".join(lines))
+        return str(tmp_path / "app.toml")
+
+    return write
+
+
+def plugin(name: str, use: str, *lines: str) -> str:
+    return "\n".join([f"[plugins.{name}]", f'use = "{use}"', *lines])
+
+
+async def problems_of(path: str) -> list[str]:
+    with pytest.raises(ContractError) as caught:
+        await read_application(path)
+    return caught.value.differences
+
+
+async def test_classes_are_inspected_without_being_imported_here(application: Any) -> None:
+    import sys
+
+    path = application(
+        plugin("search", "parts:Finder"),
+        plugin("index", "parts:Words"),
+        plugin("files", "parts:Disk", "config.path = 'x'"),
+    )
+    found = await read_application(path)
+    assert found.order == ["files", "index", "search"]
+    assert found.inspected["files"].settings == ["path: str = 'here'", "depth: int = 3"]
+    assert [os.path.basename(file) for file in found.inspected["index"].files] == ["parts.py"]
+    assert "parts" not in sys.modules
+
+
+async def test_configuration_that_does_not_fit_the_constructor(application: Any) -> None:
+    path = application(plugin("files", "parts:Disk", "config = { path = 3, dept = 4 }"))
+    assert await problems_of(path) == [
+        "app.toml: plugins.files.config.path is 3: Expected `str`, got `int`",
+        "app.toml: plugins.files.config.dept is unknown to Disk; it takes: path, depth",
+    ]
+
+
+async def test_classes_that_can_not_be_used(application: Any) -> None:
+    path = application(
+        plugin("a", "nowhere:A"),
+        plugin("b", "parts:Nobody"),
+        plugin("c", "parts:Half"),
+        plugin("d", "broken:D"),
+        plugin("e", "leaves:E"),
+        plugin("f", "dies:F"),
+        plugin("g", "no-such-entry-point"),
+        plugin("h", "none.py:H"),
+        broken="import what_is_not_there\n",
+        leaves="raise SystemExit(3)\n",
+        dies="import os\nos._exit(4)\n",
+    )
+    problems = await problems_of(path)
+    assert len(problems) == 8
+    found = "\n".join(problems)
+    for expected in (
+        "plugins.a.use: there is no module 'nowhere' (looked for nowhere:A)",
+        "plugins.b.use: parts:Nobody is not there; wanted a class (the module defines: Files,",
+        "plugins.c.use: Half does not implement Files\n    - Half.read: is not implemented, and Files.read declares it",
+        "plugins.d.use: importing broken raised ModuleNotFoundError: No module named 'what_is_not_there'\n"
+        "    broken.py:1: import what_is_not_there",
+        "plugins.e.use: importing leaves raised SystemExit: 3",
+        "plugins.f.use: importing dies ended the process that did it (exit status 4)",
+        "plugins.g.use = 'no-such-entry-point': no entry point of group 'mukernel.plugins' has that name",
+        "plugins.h.use = 'none.py:H': there is no file",
+    ):
+        assert f"app.toml: {expected}" in found
+
+
+async def test_a_cycle_of_real_classes(application: Any) -> None:
+    path = application(
+        plugin("files", "parts:Circular"), plugin("index", "parts:Words"), plugin("search", "parts:Finder")
+    )
+    problems = await problems_of(path)
+    assert len(problems) == 1
+    assert "plug-ins that need each other can't be started" in problems[0]
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    async with Kernel("app") as made:
+        yield made
+
+
+async def test_a_sound_application_runs(application: Any, kernel: Kernel) -> None:
+    path = application(
+        plugin("search", "parts:Finder"),
+        plugin("index", "parts:Words", "placement = 'process'"),
+        plugin("files", "parts:Disk", "placement = 'process'", "replicas = 2", "config.path = 'abc'"),
+    )
+    loaded: list[str] = []
+    await (await read_application(path)).start(kernel, lambda table: loaded.append(table.name))
+    assert loaded == ["files", "index", "search"]
+
+    class Search(Interface):
+        async def find(self, word: str) -> str: ...  # type: ignore[empty-body]
+
+    assert await kernel.get(Search).find("x") == "x among 3"
+    assert len(kernel.registry.entry("files").replicas) == 2
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_plugin_that_can_not_start_is_named(application: Any, kernel: Kernel, placement: str) -> None:
+    path = application(plugin("files", "parts:Failing", f"placement = '{placement}'"))
+    found = await read_application(path)  # that it fails shows only when it is built
+    with pytest.raises(Unavailable, match=r"app.toml: plugins.files can't be started: OSError: no disk"):
+        await found.start(kernel)
+    assert kernel.registry.entries == {}
+
+
+def test_this_module_needs_no_kernel_to_check(application: Any) -> None:
+    """`check` runs on a loop of its own and leaves nothing behind."""
+    path = application(plugin("files", "parts:Disk"))
+    assert asyncio.run(read_application(path)).order == ["files"]
