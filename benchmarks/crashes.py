@@ -29,8 +29,8 @@ class CrashOutcome:
     """What a series of kills did to the calls.
 
     `idempotent`, `once`: how many calls of each sort ended in what. `lost`: replied to and never executed;
-    `twice`: not idempotent and executed more than once. `recoveries`: seconds from each kill to the first reply
-    of the new instance.
+    `twice`: not idempotent and executed more than once. `recoveries`: seconds from each kill to the
+    first reply of the new instance.
     """
 
     idempotent: Counter[str] = field(default_factory=Counter)

@@ -13,7 +13,7 @@ PLAIN, AWAITED = "plain method", "plain method, awaited"
 
 
 def run(settings: Settings) -> Part:
-    """Inline calls against plain ones, sync and async: of a plug-in called directly, of one that is counted."""
+    """Inline calls against plain ones, of a plug-in that is called directly and of one that is counted."""
     plain = Plain()
     with asyncio.Runner() as runner, measure.hold(runner, Kernel()) as kernel:
         for kind, name in ((Stateless, "direct"), (Stateful, "counted")):

@@ -12,7 +12,7 @@ from benchmarks.measure import Table
 class Settings:
     """How long to measure.
 
-    `seconds`: for each subject; `slices`: turns that they are cut into; `quick`: fewer swaps, kills, plug-ins.
+    `seconds`: for each subject; `slices`: turns these are cut into; `quick`: fewer swaps, kills, plug-ins.
     """
 
     seconds: float

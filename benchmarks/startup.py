@@ -35,7 +35,7 @@ def run(settings: Settings) -> Part:
 
 
 async def start(count: int) -> tuple[float, float, list[float]]:
-    """Time until `count` plug-ins serve, with and without the fork server's start; MB of each after a call."""
+    """Time until `count` plug-ins serve, without the fork server's start, too; MB of each after a call."""
     async with Kernel() as kernel:
         began = perf_counter()
         await kernel.load(Stateless, name="first", placement="process")

@@ -139,7 +139,7 @@ async def test_a_call_that_does_not_fit_is_refused(control: Control) -> None:
     ]:
         with pytest.raises(kind, match=problem):
             await control.call(interface, method, arguments)
-    with pytest.raises(ContractError, match="Greeter.greet is a call method, wanted one that streams"):
+    with pytest.raises(ContractError, match=r"Greeter\.greet is a call method, wanted one that streams"):
         [item async for item in control.stream("Greeter", "greet", {"name": "x"})]
 
 

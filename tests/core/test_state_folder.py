@@ -33,7 +33,10 @@ def test_it_has_one_owner_at_a_time() -> None:
 
 
 def test_a_dead_owner_owns_nothing(runtime: Path) -> None:
-    claim = "import os; from mukernel.core.state_folder import state_folder; state_folder('shop').claim(); os.kill(os.getpid(), 9)"
+    claim = (
+        "import os; from mukernel.core.state_folder import state_folder as s; "
+        "s('shop').claim(); os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", claim], check=False).returncode == -9
     assert (runtime / "mukernel" / "shop" / "pid").read_text() != ""
     assert state_folder("shop").pid() is None
@@ -72,7 +75,7 @@ def test_without_a_runtime_folder_it_lies_in_tmp(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_one_that_is_meant_is_found() -> None:
-    with pytest.raises(NotFound, match="no application is running; `mukernel run app.toml` starts one"):
+    with pytest.raises(NotFound, match=r"no application is running; `mukernel run app\.toml` starts one"):
         find_running(None, None, None)
     shop, bank = state_folder("shop"), state_folder("bank")
     shop.claim()

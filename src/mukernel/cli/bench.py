@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
             Terminal().say(
                 f"{report.method} of {report.plugin} ({report.placement}), {report.callers} callers, "
                 f"{report.seconds:.1f} s:\n"
-                f"{report.rate:,.0f} calls/s   p50 {duration_text(report.p50)}   p99 {duration_text(report.p99)}"
+                f"{report.rate:,.0f} calls/s   p50 {duration_text(report.p50)}   "
+                f"p99 {duration_text(report.p99)}"
             )
             if report.errors:
                 Terminal().say(f"{report.errors:,} calls failed, the first with: {report.error}")

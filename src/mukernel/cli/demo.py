@@ -9,8 +9,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     from ..demo import scene  # only this command needs it
 
     parser.description = (
-        "Index the source of Python's standard library (or of FOLDER) with plug-ins, and swap, move, scale and\n"
-        "kill them while they answer a steady load of queries. Ends within a minute; exits with 1 if one call was lost."
+        "Index the source of Python's standard library (or of FOLDER) with plug-ins, and swap, move,\n"
+        "scale and kill them while they answer a steady load of queries. Ends within a minute; exits\n"
+        "with 1 if one call was lost."
     )
     parser.epilog = "examples:\n  mukernel demo\n  mukernel demo ~/src/project --keep"
     scene.add_arguments(parser)

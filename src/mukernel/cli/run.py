@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -166,7 +167,8 @@ def log_to(path: str) -> None:
 
 def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
     """Say an event on the terminal, and keep it in the kernel's log."""
-    terminal.say(happening_text(happening, kernel, terminal))
+    with contextlib.suppress(OSError):  # whoever read our output may be gone; the application is not
+        terminal.say(happening_text(happening, kernel, terminal))
     logging.getLogger("mukernel").info("%s %s %s", happening.plugin, happening.what, happening.detail)
 
 

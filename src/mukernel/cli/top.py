@@ -83,7 +83,8 @@ def picture(terminal: Terminal, about: About, plugins: list[PluginStatus], rates
     """What is shown at one moment."""
     up = duration_text(max(0.0, clock.wall().timestamp() - about.started))
     total = f"{sum(rates.values()):,.0f} calls/s"
-    head = f"{terminal.paint(about.name, 'bold')}  kernel {about.pid}  up {up}  {size_text(about.memory)}  {total}"
+    name, memory = terminal.paint(about.name, "bold"), size_text(about.memory)
+    head = f"{name}  kernel {about.pid}  up {up}  {memory}  {total}"
     rows = [
         [*row(each, terminal), f"{rates[each.name]:,.0f}" if each.name in rates else "-"] for each in plugins
     ]

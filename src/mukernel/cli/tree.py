@@ -58,7 +58,8 @@ def picture(terminal: Terminal, about: About, processes: list[TreeProcess]) -> l
 
 
 def plugin_line(plugin: TreePlugin, terminal: Terminal) -> str:
-    text = f"{terminal.paint(plugin.name, 'bold')}   {terminal.state(plugin.state)}   {', '.join(plugin.interfaces)}"
+    name, state = terminal.paint(plugin.name, "bold"), terminal.state(plugin.state)
+    text = f"{name}   {state}   {', '.join(plugin.interfaces)}"
     calls = ", ".join(f"{interface} of {other}" for interface, other in plugin.calls.items())
     return text + (f"   calls {calls}" if calls else "")
 

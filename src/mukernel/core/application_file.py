@@ -109,11 +109,13 @@ def contradictions(plugin: PluginTable) -> list[str]:
     lines = []
     if plugin.replicas != 1:
         lines.append(
-            f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline (placement = 'process' allows more)"
+            f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline "
+            "(placement = 'process' allows more)"
         )
     if plugin.memory is not None:
         lines.append(
-            "memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit"
+            "memory: a plug-in that runs inline shares the kernel's memory; "
+            "wanted placement = 'process', or no limit"
         )
     return lines
 

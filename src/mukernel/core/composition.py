@@ -52,18 +52,19 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
                     ]
             elif serving:
                 found.problems.append(
-                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}), and several plug-ins serve it: "
-                    f"{', '.join(serving)}; wanted one"
+                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}), and several plug-ins "
+                    f"serve it: {', '.join(serving)}; wanted one"
                 )
             elif need.required and not broken:  # one that could not be read may well serve it
                 found.problems.append(
-                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); no plug-in of {label} serves it"
+                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); "
+                    f"no plug-in of {label} serves it"
                 )
     graph = {name: list(dict.fromkeys(servers.values())) for name, servers in found.servers.items()}
     found.order, cycles = ordered(graph, optional)
     found.problems += [
-        f"{label}: {' needs '.join(cycle)}: plug-ins that need each other can't be started; let one of them look the "
-        "other up later, or give its parameter a default"
+        f"{label}: {' needs '.join(cycle)}: plug-ins that need each other can't be started; let one of them "
+        "look the other up later, or give its parameter a default"
         for cycle in cycles
     ]
     return found

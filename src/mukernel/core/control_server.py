@@ -160,7 +160,8 @@ class ControlServer(Control):
             stopped = self.stopped.declarations.get(name)
             if stopped is not None and (plugin or any(each.name == interface for each in stopped.interfaces)):
                 raise NotFound(
-                    f"plug-in {name!r}, which serves {interface}, is stopped; `mukernel start {name}` starts it"
+                    f"plug-in {name!r}, which serves {interface}, is stopped; "
+                    f"`mukernel start {name}` starts it"
                 )
         known = {each.name for entry in registry.entries.values() for each in entry.interfaces}
         if interface not in known:
@@ -331,7 +332,8 @@ class ControlSocket:
         lines = differences(caller, contract.describe()) if caller.hash != contract.hash else []
         if lines:
             wire.fail(
-                f"this kernel is of mukernel {installed_version()}, the command of another version: {'; '.join(lines)}"
+                f"this kernel is of mukernel {installed_version()}, the command of another version: "
+                + "; ".join(lines)
             )
             return
         self.server.attach(wire, methods_for(caller, contract, self.methods))

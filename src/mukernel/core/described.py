@@ -129,7 +129,7 @@ async def visiting(
         )
     space = kernel.space
     route = Route(entry.name, cast(type[Interface], DescribedInterface(description)), space)
-    # Under a name of its own: in the name of the kernel's space an inline plug-in would be called without a channel.
+    # Under a name of its own: as the kernel's space it would be given an inline plug-in without a channel.
     visitor = f"visitor {next(_visits)}"
     try:
         space.lead(route, kernel.connect_now(description, entry.name, space.bell, visitor, -1))

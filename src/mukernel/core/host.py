@@ -69,7 +69,8 @@ class Host:
             case messages.Quiesce():
                 return await space.quiesce(message.key, message.drain, message.save), ()
             case messages.Activate():
-                await space.activate(message.key, message.state, message.state_version, message.recover)
+                since = await space.activate(message.key, message.state, message.state_version, message.recover)
+                return messages.Activated(since), ()
             case messages.Resume():
                 space.resume(message.key)
             case messages.Release():

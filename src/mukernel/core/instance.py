@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import typing
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-import msgspec
 
 from ..contract import (
     Contract,
@@ -26,6 +23,7 @@ from ..transports.contract import Wire
 from ..transports.inline import InFlight
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
+from .handover import Handover
 from .messages import Blueprint, Built
 
 
@@ -41,9 +39,10 @@ class Instance:
         self.blueprint, self.kind, self.plugin, self.loop = blueprint, kind, plugin, loop
         self.strict = blueprint.strict
         self.interfaces: dict[str, type[Interface]] = {each.__contract__.name: each for each in checked_interfaces(kind)}
-        self.stateful = hasattr(kind, "save")
-        self.direct = not self.stateful and not hasattr(kind, "stop")
+        self.handover = Handover(kind, plugin)
+        self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
+        self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
         self.served: dict[str, dict[str, ServedMethod]] = {}
@@ -61,13 +60,9 @@ class Instance:
 
     def describe(self) -> Built:
         return Built(
-            [each.__contract__.describe() for each in self.interfaces.values()], self.stateful, self.state_version,
-            inspect.cleandoc(self.kind.__doc__ or ""),
+            [each.__contract__.describe() for each in self.interfaces.values()], self.handover.stateful, self.handover.version,
+            inspect.cleandoc(self.kind.__doc__ or ""), self.bindings,
         )  # fmt: skip
-
-    @property
-    def state_version(self) -> int:
-        return int(getattr(self.kind, "state_version", 1))
 
     def contract_for(self, caller: Description) -> Contract:
         """The contract that `caller` calls. Raises ContractError with every difference."""
@@ -96,40 +91,6 @@ class Instance:
             result = function()
             if inspect.isawaitable(result):
                 await result
-
-    async def save(self) -> bytes | None:
-        """The encoded state; None if the plug-in has none."""
-        if not self.stateful:
-            return None
-        state = self.plugin.save()
-        if inspect.isawaitable(state):
-            state = await state
-        try:
-            return msgspec.msgpack.encode(state)
-        except (TypeError, OverflowError) as error:
-            raise SwapFailed(f"{self.kind.__qualname__}.save returned what can't be handed over: {error}") from None
-
-    async def restore(self, state: bytes, version: int) -> None:
-        """Take over a state that some version of this plug-in saved."""
-        restore = getattr(self.plugin, "restore", None)
-        if restore is None:
-            return
-        parameters = list(inspect.signature(restore).parameters.values())
-        hints = typing.get_type_hints(restore)
-        knows_version = len(parameters) > 1
-        if not knows_version and version != self.state_version:
-            raise SwapFailed(
-                f"the state is of version {version}, {self.kind.__qualname__} has version {self.state_version}: give its "
-                "restore a second parameter, the version of the state, and let it convert"
-            )
-        wanted = Any if knows_version and version != self.state_version else hints.get(parameters[0].name, Any)
-        try:
-            value = msgspec.msgpack.decode(state, type=wanted)
-        except msgspec.ValidationError as error:
-            raise SwapFailed(f"{self.kind.__qualname__}.restore can't read the state: {error}") from None
-        result = restore(value, version) if knows_version else restore(value)
-        if inspect.isawaitable(result):
-            await result
 
     async def drained(self, limit: float) -> None:
         """Start nothing more and wait until nothing runs. Raises SwapFailed after `limit` seconds."""

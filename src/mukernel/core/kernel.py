@@ -117,13 +117,14 @@ class Kernel:
         self, use: type | str | Source, *, name: str | None = None, placement: str = "inline", config: dict[str, Any] | None = None,
         replicas: int = 1, concurrency: int | None = None, threads: int = 0, memory: int | None = None,
         checkpoint: float | None = None, drain: float = 30.0, restart: RestartPolicy | None = None,
-        folder: str | None = None, limits: Limits | None = None,
+        bind: dict[str, str] | None = None, folder: str | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or "process:NAME".
         `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes
-        that its process may use. `checkpoint`: seconds between two saves of its state, for restarts.
+        that its process may use. `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in
+        is injected for an interface, by its name, where several serve it.
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
@@ -131,7 +132,7 @@ class Kernel:
         limits = limits or Limits(memory=memory)
         options = Options(
             checked_placement(placement), replicas, dict(config or {}), concurrency, threads, checkpoint, drain, limits,
-            restart or RestartPolicy(),
+            restart or RestartPolicy(), dict(bind or {}),
         )  # fmt: skip
         if placement == "inline" and replicas != 1:
             raise ContractError(f"replicas: got {replicas}, wanted 1 for a plug-in that runs inline")
@@ -260,14 +261,17 @@ class Kernel:
     async def build(self, entry: Entry, replica: Replica, source: Source, options: Options) -> Instance:
         """A warm instance in a place of its own. Raises what went wrong, with nothing left behind."""
         key = f"{entry.name}#{replica.number}.{next(entry.builds)}"
+        known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
         blueprint = Blueprint(
-            key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint, self.strict
-        )
+            key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint, self.strict,
+            {**known, **options.bind},
+        )  # fmt: skip
         place = await self.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))
         instance.life.on(Event.BUILD)
         try:
             instance.built = await place.build(blueprint)
+            entry.bindings = instance.built.bindings
         except BaseException:
             instance.life.on(Event.BROKEN)
             await self.leave(place)

@@ -13,7 +13,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     """All that is needed to build an instance, in any process.
 
     `key`: names this instance among all, such as "greeter#0.3" (replica 0, third build). `use`: what to load. `config`: for
-    the constructor. Times in seconds.
+    the constructor. `bindings`: which plug-in is meant for an interface that it asks for. Times in seconds.
     """
 
     key: str
@@ -24,6 +24,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     threads: int = 0
     checkpoint: float | None = None
     strict: bool = False
+    bindings: dict[str, str] = {}
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class Built(msgspec.Struct, tag=True):
     stateful: bool
     state_version: int = 1
     documentation: str = ""
+    bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
 
 
 class Attach(msgspec.Struct, tag=True):
@@ -72,9 +74,12 @@ class Quiesce(msgspec.Struct, tag=True):
 
 
 class Quiesced(msgspec.Struct, tag=True):
+    """`drained`: calls that were finished meanwhile. `since`: when it began to start none, in ns of the clock."""
+
     state: bytes | None
     state_version: int
     drained: int
+    since: int
 
 
 class Activate(msgspec.Struct, tag=True):
@@ -84,6 +89,12 @@ class Activate(msgspec.Struct, tag=True):
     state: bytes | None = None
     state_version: int = 1
     recover: bool = False
+
+
+class Activated(msgspec.Struct, tag=True):
+    """`since`: when it began to receive, in ns of the clock."""
+
+    since: int
 
 
 class Resume(msgspec.Struct, tag=True):
@@ -173,7 +184,7 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Resume | Release | Stop | Health | Ping | Counts
+    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health | Ping | Counts
     | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 

@@ -36,7 +36,7 @@ class Place(ABC):
     @abstractmethod
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced: ...
     @abstractmethod
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None: ...
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int: ...
     @abstractmethod
     async def resume(self, key: str) -> None: ...
     @abstractmethod
@@ -82,8 +82,8 @@ class LocalPlace(Place):
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         return await self.here.quiesce(key, drain, save)
 
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None:
-        await self.here.activate(key, state, version, recover)
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
+        return await self.here.activate(key, state, version, recover)
 
     async def resume(self, key: str) -> None:
         self.here.resume(key)
@@ -151,8 +151,10 @@ class RemotePlace(Place):
         assert isinstance(quiesced, Quiesced)
         return quiesced
 
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> None:
-        await self.conversation.ask(messages.Activate(key, state, version, recover))
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
+        activated = (await self.conversation.ask(messages.Activate(key, state, version, recover)))[0]
+        assert isinstance(activated, messages.Activated)
+        return activated.since
 
     async def resume(self, key: str) -> None:
         await self.conversation.ask(messages.Resume(key))

@@ -36,7 +36,10 @@ class RestartPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a plug-in is to run. `drain`: seconds that a swap waits for calls that are being run."""
+    """How a plug-in is to run.
+
+    `drain`: seconds that a swap waits for calls that are being run. `bind`: which plug-in is meant, by interface.
+    """
 
     placement: str = "inline"
     replicas: int = 1
@@ -47,6 +50,7 @@ class Options:
     drain: float = 30.0
     limits: Limits = Limits()
     restart: RestartPolicy = RestartPolicy()
+    bind: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +94,7 @@ class Entry:
     interfaces: list[Description] = field(default_factory=list)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    needs: set[str] = field(default_factory=set)  # plug-ins that it was connected to
+    bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
     failure: str | None = None  # why it is given up
     restarts: int = 0
     settled: Ledger = Ledger()  # the account of replicas that are gone

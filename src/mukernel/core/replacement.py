@@ -114,10 +114,9 @@ class Replacement:
                 raise ContractError(f"{now.name}: the new version's contract does not fit the present one", lines)
 
     async def hand_over(self, replica: Replica, old: Instance, new: Instance) -> None:
-        """Move the receive right. Nobody starts a call between the two marks; that is the pause."""
-        clock, report = self.kernel.clock, self.report
+        """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the pause."""
+        report = self.report
         places = self.direct_callers(old, new)
-        began = clock.now()  # the first mark
         old.life.on(Event.QUIESCE)
         try:
             for place in places:
@@ -125,7 +124,7 @@ class Replacement:
             quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
-            await self.activate(new, quiesced)
+            since = await self.activate(new, quiesced)
         except BaseException:
             if old.life.state is State.QUIET:
                 await old.place.resume(old.blueprint.key)
@@ -133,7 +132,7 @@ class Replacement:
                 old.life.on(Event.RESUME)
             await self.lead(places, old)
             raise
-        report.pause = max(report.pause, clock.now() - began)  # the second mark
+        report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
@@ -156,9 +155,9 @@ class Replacement:
             except Unavailable as error:
                 log.info("%s could not be rerouted: %s", place.space, error)
 
-    async def activate(self, new: Instance, quiesced: Quiesced) -> None:
+    async def activate(self, new: Instance, quiesced: Quiesced) -> int:
         try:
-            await new.place.activate(new.blueprint.key, quiesced.state, quiesced.state_version, False)
+            return await new.place.activate(new.blueprint.key, quiesced.state, quiesced.state_version, False)
         except MukernelError:
             raise
         except Exception as error:

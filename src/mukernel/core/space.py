@@ -120,6 +120,8 @@ class Space:
             for caller in callers:
                 caller.when_broken = partial(self.broken, route, caller)
             route.use_remote(callers)
+            if route.blocks_here:
+                route.caller_of_thread()
             for caller in old:
                 self.retire(caller)
 
@@ -217,12 +219,23 @@ class Space:
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         for need in needs:
             try:
-                arguments[need.parameter] = await self.get(need.interface, None, need.blocking)
+                arguments[need.parameter] = proxy = await self.get(need.interface, None, need.blocking)
+                if isinstance(proxy, BuiltinClock):
+                    continue
+                if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
+                    # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
+                    proxy.route.blocks_here = True
+                    proxy.route.caller_of_thread()
             except NotFound as error:
                 if need.required:
                     raise missing(blueprint, kind, need, error) from None
+                continue
+            arguments[need.parameter] = proxy
+            if isinstance(getattr(proxy, "route", None), Route):
+                bindings[name] = proxy.route.plugin
         plugin = kind(**arguments)
         instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
+        instance.bindings = bindings
         self.instances[blueprint.key] = instance
         plugin.checkpoint = lambda: self.checkpoint(instance)
         try:
@@ -272,10 +285,10 @@ class Space:
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and goes on serving, when that fails."""
         instance = self.instances[key]
-        running = len(instance.server.running) + instance.in_flight.running
+        running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:
             await instance.drained(drain)
-            state = await instance.save() if save else None
+            state = await instance.handover.save() if save else None
         except BaseException:
             self.receive(instance, False)
             raise
@@ -283,21 +296,23 @@ class Space:
         for wire in instance.wires.values():
             wire.stop_listening()
         self.carriers.ignore(instance.bell)
-        return Quiesced(state, instance.state_version, running)
+        return Quiesced(state, instance.handover.version, running, since)
 
     def resume(self, key: str) -> None:
         """Go on after `quiesce`; what a successor had begun before it failed is answered."""
         self.receive(self.instances[key], True)
 
-    async def activate(self, key: str, state: bytes | None, state_version: int, recover: bool) -> None:
-        """Take over the state and begin to receive."""
+    async def activate(self, key: str, state: bytes | None, state_version: int, recover: bool) -> int:
+        """Take over the state and begin to receive; returns when that was, in ns."""
         instance = self.instances[key]
         if state is not None:
-            await instance.restore(state, state_version)
+            await instance.handover.restore(state, state_version)
         self.receive(instance, recover)
+        since = self.now_ns()
         every = instance.blueprint.checkpoint
-        if every is not None and instance.stateful:
+        if every is not None and instance.handover.stateful:
             self.tickers[key] = self.clock.every(every, lambda: self.checkpoint_soon(instance))
+        return since
 
     def receive(self, instance: Instance, recover: bool) -> None:
         instance.server.paused = False
@@ -312,9 +327,9 @@ class Space:
 
     async def checkpoint(self, instance: Instance) -> None:
         """Hand the kernel a state to restart from."""
-        state = await instance.save()
+        state = await instance.handover.save()
         if state is not None:
-            self.on_checkpoint(instance.blueprint.key, state, instance.state_version)
+            self.on_checkpoint(instance.blueprint.key, state, instance.handover.version)
 
     def release(self, key: str) -> None:
         """Let go of every channel of a quiet instance."""

@@ -87,7 +87,8 @@ def make_private(path: Path) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise Unavailable(
-            f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state"
+            f"the state folder {path} is not a folder of ours (owner {found.st_uid}); "
+            "choose another with --state"
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         os.chmod(path, 0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 
 from mukernel import Kernel, Unavailable
@@ -29,6 +30,7 @@ async def keep_running(kernel: Kernel) -> None:
         print(f"mukernel demo: --keep: {error}", file=sys.stderr)
         return
     ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ending.set)  # from now on the wanted end
     try:
         socket = ControlSocket(ControlServer(kernel, None, ending.set), state.socket)
         await socket.open()

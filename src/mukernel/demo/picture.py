@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .load import Account, Rates
-from .summary import MS, Event, PluginLedger, Results, pause_text
+from .summary import EVENT_HEAD, MS, WIDTH, Event, PluginLedger, Results, pause_text, shortened
 
-WIDTH, HEIGHT = 100, 30  # what the picture needs to be seen whole
+HEIGHT = 30  # lines that the picture needs to be seen whole; its columns are WIDTH
 BARS = "▁▂▃▄▅▆▇█"
-EVENTS = 9  # as many of the latest are shown
+EVENTS = 8  # as many of the latest are shown
+RESULTS = 5  # as many of a query are shown
 
 Segment = tuple[str, str]  # a text and its style: "", "bold", "dim", "red", "green", "yellow" or "cyan"
 Line = list[Segment]
@@ -52,12 +53,11 @@ def laid_out(picture: Picture) -> list[Line]:
     lines += plugin_table(picture.rows)
     lines.append([])
     if picture.progress is not None:
-        lines.append(progress_bar(*picture.progress))
-        return lines
+        return [*lines, progress_bar(*picture.progress), [], [(picture.doing, "cyan")]]
     lines += load_lines(picture)
     if picture.results is not None:
         lines += [[], *results_table(picture.results)]
-    lines += [[], [(f"{'AT':>6}  {'EVENT':<12}{'PLUG-IN':<10}{'PAUSE':>10}  DETAIL", "dim")]]
+    lines += [[], [(EVENT_HEAD, "dim")]]
     lines += [event_line(event) for event in picture.events[-EVENTS:]]
     lines.append([(f"        {picture.doing}", "cyan")] if picture.doing else [])
     return lines
@@ -118,30 +118,32 @@ def spark_line(values: Sequence[float], width: int = 30) -> str:
 
 def results_table(results: Results) -> list[Line]:
     column = WIDTH // 2
-    lines: list[Line] = [[(f"results of {results.query!r}".ljust(column)[:column], "bold"), ("after the swap of the ranker", "bold")]]
-    for place in range(5):
+    head = shortened(f"results of {results.query!r}", column - 2)
+    lines: list[Line] = [[(f"{head:<{column}}after the swap of the ranker", "bold")]]
+    for place in range(RESULTS):
         before, after = (each[place] if place < len(each) else "" for each in (results.before, results.after))
         style = "green" if after and after not in results.before else ""
-        lines.append([(f"  {before:<{column - 2}.{column - 4}}", ""), (f"  {after:.{column - 4}}", style)])
+        lines.append([(f"  {shortened(before, column - 4):<{column - 2}}", ""), (f"  {shortened(after, column - 4)}", style)])
     return lines
 
 
 def event_line(event: Event) -> Line:
     return [
         (f"{event.at:5.1f}s  ", "dim"),
-        (f"{event.what:<12}", "bold" if event.good else "red"),
-        (f"{event.plugin:<10}", ""),
-        (f"{pause_text(event.pause):>10}  ", "yellow"),
+        (f"{event.what:<14}", "bold" if event.good else "red"),
+        (f"{event.plugin:<9}", ""),
+        (f"{pause_text(event.pause):>9}  ", "yellow"),
         (event.detail, "" if event.good else "red"),
     ]
 
 
 def clipped(line: Line, width: int) -> Line:
-    """What of a line fits into `width` columns."""
+    """What of a line fits into `width` columns; an ellipsis stands for the rest."""
     shown: Line = []
-    for text, style in line:
-        if width <= 0:
-            break
-        shown.append((text[:width], style))
+    for place, (text, style) in enumerate(line):
+        rest = sum(len(each) for each, _ in line[place + 1 :])
+        if len(text) + rest > width and len(text) >= width:
+            return [*shown, (shortened(text, width), style)] if width > 0 else shown
+        shown.append((text, style))
         width -= len(text)
     return shown

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Protocol, TextIO
 
 from .load import Rates
 from .picture import Line, Picture, clipped, laid_out
-from .summary import MS, Event, Results, event_line
+from .summary import MS, Event, Results, event_line, shortened
 
 ENTER = "\x1b[?1049h\x1b[?25l"  # the alternate screen, no cursor
 LEAVE = "\x1b[?25h\x1b[?1049l"
@@ -100,8 +101,8 @@ class PlainLines:
 
     def compared(self, results: Results) -> None:
         self.write(f"        results of {results.query!r}")
-        for before, after in zip(results.before, results.after, strict=False):
-            self.write(f"          {before:<40.40} → {after:.40}")
+        for before, after in zip_longest(results.before, results.after, fillvalue=""):
+            self.write(f"          {shortened(before, 42):<42} → {shortened(after, 42)}")
 
     def close(self) -> None:
         """Nothing to put back."""

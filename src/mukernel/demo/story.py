@@ -80,8 +80,11 @@ class Story:
 
     def tell_report(self, report: SwapReport) -> None:
         detail = f"{report.before} → {report.after}"
-        if report.drained or report.carried_over:
-            detail += f"; {report.drained} calls drained, {report.carried_over} carried over"
+        if report.what in ("swap", "move"):  # both sides are "CLASS PLACEMENT", and one of the two words has changed
+            word = 0 if report.what == "swap" else 1
+            detail = f"{report.before.split()[word]} → {report.after.split()[word]}"
+        if report.carried_over:
+            detail += f"; {report.carried_over} waiting calls carried over"
         self.tell(report.what, report.plugin, detail, report.pause if report.what != "scale" else None)
 
     def heard(self, happening: Happening) -> None:

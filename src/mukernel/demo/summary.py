@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import zip_longest
 
 import msgspec
 
@@ -11,6 +11,8 @@ from mukernel import Ledger
 from .load import Load, percentile
 
 MS = 1000.0  # milliseconds in a second
+WIDTH = 100  # columns that a line may take
+EVENT_HEAD = f"{'AT':>6}  {'EVENT':<14}{'PLUG-IN':<9}{'PAUSE':>9}  DETAIL"
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -134,7 +136,7 @@ def problems_of(calls: Calls, ledgers: dict[str, PluginLedger]) -> list[str]:
 
 
 def table(summary: Summary) -> list[str]:
-    """The summary in lines of at most 100 columns."""
+    """The summary in lines of at most WIDTH columns, problems aside."""
     calls, indexed = summary.calls, summary.indexed
     lines = [
         f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder} in {indexed.seconds:.1f} s",
@@ -143,27 +145,44 @@ def table(summary: Summary) -> list[str]:
         f"calls     {calls.made:,} made = {calls.right:,} right + {calls.wrong} wrong"
         f" + {calls.failed} failed + {calls.hung} hung",
         "",
-        f"{'AT':>6}  {'WHAT':<12}{'PLUG-IN':<10}{'PAUSE':>10}  DETAIL",
+        EVENT_HEAD,
     ]
     lines += [event_line(event) for event in summary.events]
+    lines += ["", *results_lines(summary.results)]
     lines += ["", *ledger_table(summary.ledgers), ""]
     if summary.good:
         lines.append("every call was answered, and answered rightly")
     else:
         lines += [f"problem: {problem}" for problem in summary.problems]
-    return [line[:100].rstrip() if not line.startswith("problem") else line for line in lines]
+    return [line if line.startswith("problem") else shortened(line, WIDTH) for line in lines]
+
+
+def shortened(text: str, width: int) -> str:
+    """Text of at most `width` columns; an ellipsis stands for what is left out."""
+    text = text.rstrip()
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def event_line(event: Event) -> str:
     mark = "" if event.good else "NOT AS WANTED: "
-    return f"{event.at:5.1f}s  {event.what:<12}{event.plugin:<10}{pause_text(event.pause):>10}  {mark}{event.detail}"
+    return f"{event.at:5.1f}s  {event.what:<14}{event.plugin:<9}{pause_text(event.pause):>9}  {mark}{event.detail}"
+
+
+def results_lines(results: Results) -> list[str]:
+    """The two lists side by side."""
+    column = WIDTH // 2 - 2
+    rows = zip_longest(results.before, results.after, fillvalue="")
+    return [
+        f"results of {results.query!r}, before and after the swap of the ranker",
+        *(f"  {shortened(before, column):<{column}}  {shortened(after, column)}" for before, after in rows),
+    ]
 
 
 def pause_text(pause: float | None) -> str:
     return "" if pause is None else f"{pause * MS:.1f} ms"
 
 
-def ledger_table(ledgers: dict[str, PluginLedger]) -> Sequence[str]:
+def ledger_table(ledgers: dict[str, PluginLedger]) -> list[str]:
     columns = PluginLedger.__struct_fields__
     lines = [f"{'LEDGER':<12}" + "".join(f"{column.upper():>10}" for column in columns)]
     for name, ledger in ledgers.items():

@@ -47,6 +47,7 @@ class Route:
         self.gate: asyncio.Future[None] | None = None
         self.reason: str | None = None
         self.wait_for_room = False
+        self.blocks_here = False  # the loop's own thread makes blocking calls by it
         self.thread = threading.local()
         self.turns = itertools.count()
         self.bound: dict[str, Callable[..., Any]] = {}

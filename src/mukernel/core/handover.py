@@ -1,0 +1,67 @@
+"""State that one instance hands to the next: what `save` returns and `restore` takes, with its version.
+
+The hooks are read when the instance is built, not when callers wait for the hand-over.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import Any
+
+import msgspec
+
+from ..contract import SwapFailed
+
+
+class Handover:
+    """The `save` and `restore` of one plug-in object.
+
+    `stateful`: it has a `save`. `version`: its class's `state_version`, 1 if it names none.
+    """
+
+    def __init__(self, kind: type, plugin: Any) -> None:
+        self.name = kind.__qualname__
+        self.plugin = plugin
+        self.stateful = hasattr(kind, "save")
+        self.version = int(getattr(kind, "state_version", 1))
+        self.knows_version = False
+        restore = getattr(kind, "restore", None)
+        if restore is not None:
+            function = inspect.unwrap(restore)
+            parameters = function.__code__.co_varnames[1 : function.__code__.co_argcount]
+            self.knows_version = len(parameters) > 1
+            wanted = function.__annotations__.get(parameters[0], Any) if parameters else Any
+            if isinstance(wanted, str):
+                wanted = typing.get_type_hints(function).get(parameters[0], Any)
+            self.decode = msgspec.msgpack.Decoder(wanted).decode
+
+    async def save(self) -> bytes | None:
+        """The encoded state; None if there is none. Raises SwapFailed for what can't be encoded."""
+        if not self.stateful:
+            return None
+        state = self.plugin.save()
+        if inspect.isawaitable(state):
+            state = await state
+        try:
+            return msgspec.msgpack.encode(state)
+        except (TypeError, OverflowError) as error:
+            raise SwapFailed(f"{self.name}.save returned what can't be handed over: {error}") from None
+
+    async def restore(self, state: bytes, version: int) -> None:
+        """Take over a state that some version of this plug-in saved. Raises SwapFailed where it can't be read."""
+        if not hasattr(self.plugin, "restore"):
+            return
+        other = version != self.version
+        if other and not self.knows_version:
+            raise SwapFailed(
+                f"the state is of version {version}, {self.name} has version {self.version}: give its restore a second "
+                "parameter, the version of the state, and let it convert"
+            )
+        try:
+            value = msgspec.msgpack.decode(state) if other else self.decode(state)
+        except msgspec.ValidationError as error:
+            raise SwapFailed(f"{self.name}.restore can't read the state: {error}") from None
+        result = self.plugin.restore(value, version) if self.knows_version else self.plugin.restore(value)
+        if inspect.isawaitable(result):
+            await result
