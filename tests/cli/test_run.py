@@ -152,6 +152,17 @@ def test_a_crashed_plugin_is_restarted_and_that_is_said(folder: Path, start: Any
     app.until("greeter   restart   serves again")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
     assert json.loads(mukernel("ps", "--json").good())[0]["restarts"] == 1
+    assert "greeter crash ended by signal 9" in mukernel("logs", "kernel").good()
+
+
+def test_a_process_that_does_not_answer_keeps_nobody_waiting(folder: Path, start: Any, mukernel: Any) -> None:
+    start(folder)
+    pid = int(mukernel("call", "Greeter.where").good())
+    os.kill(pid, signal.SIGSTOP)
+    states = {each["name"]: each["state"] for each in json.loads(mukernel("ps", "--json").good())}
+    os.kill(pid, signal.SIGCONT)
+    assert states == {"greeter": "not answering", "catalog": "serving"}
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
 
 
 def rewrite(file: Path, change: Callable[[str], str]) -> None:

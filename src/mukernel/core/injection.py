@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from dataclasses import dataclass
 from typing import Any
@@ -45,13 +46,21 @@ def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        annotation, blocking = unwrap_blocking(hints.get(parameter.name, Any))
+        annotation, blocking = unwrap_blocking(without_none(hints.get(parameter.name, Any)))
         required = parameter.default is parameter.empty
         if isinstance(annotation, type) and issubclass(annotation, Interface):
             needs.append(Need(parameter.name, annotation, blocking, required))
         else:
             settings.append(Setting(parameter.name, annotation, required, parameter.default))
     return needs, settings
+
+
+def without_none(annotation: Any) -> Any:
+    """`X` of `X | None`; anything else as it is."""
+    rest = [each for each in typing.get_args(annotation) if each is not types.NoneType]
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    is_interface = len(rest) == 1 and inspect.isclass(found := unwrap_blocking(rest[0])[0]) and issubclass(found, Interface)
+    return rest[0] if is_union and is_interface else annotation
 
 
 def checked_configuration(plugin: type, name: str, settings: list[Setting], given: dict[str, Any]) -> dict[str, Any]:

@@ -217,22 +217,23 @@ class Space:
         kind = load_class(blueprint.use)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
+        bindings: dict[str, str] = {}
         for need in needs:
+            name = need.interface.__contract__.name
             try:
-                arguments[need.parameter] = proxy = await self.get(need.interface, None, need.blocking)
-                if isinstance(proxy, BuiltinClock):
-                    continue
-                if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
-                    # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
-                    proxy.route.blocks_here = True
-                    proxy.route.caller_of_thread()
+                proxy = await self.get(need.interface, blueprint.bindings.get(name), need.blocking)
             except NotFound as error:
                 if need.required:
                     raise missing(blueprint, kind, need, error) from None
                 continue
             arguments[need.parameter] = proxy
-            if isinstance(getattr(proxy, "route", None), Route):
-                bindings[name] = proxy.route.plugin
+            if isinstance(proxy, BuiltinClock):
+                continue
+            bindings[name] = proxy.route.plugin
+            if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
+                # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
+                proxy.route.blocks_here = True
+                proxy.route.caller_of_thread()
         plugin = kind(**arguments)
         instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
         instance.bindings = bindings

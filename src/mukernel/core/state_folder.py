@@ -41,12 +41,13 @@ class StateFolder:
         make_private(self.path)
         os.makedirs(self.logs, mode=0o700, exist_ok=True)
         lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        while not locked(lock):
+            owner = self.pid()
+            if owner is None:  # somebody only looked, as `pid` does, and has let go by now
+                continue
             os.close(lock)
             raise Unavailable(
-                f"it is running already, as process {self.pid()} with its state in {self.path}"
+                f"it is running already, as process {owner} with its state in {self.path}"
             ) from None
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
@@ -72,6 +73,15 @@ class StateFolder:
         finally:
             os.close(lock)
         return None
+
+
+def locked(file: int) -> bool:
+    """Take the lock on a file, for as long as it is open, unless somebody holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def make_private(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the search must answer: the right results of both versions of the ranker, worked out without any of it."""
+"""What the search must answer: the results of both versions of the ranker, worked out without the search."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answers:
 
 
 async def known_answers(index: Index) -> Answers:
-    """Asks the index, while it is alone, and ranks in this process. Raises ValueError if it holds no symbols."""
+    """Asks the index, while it is alone, and ranks in this process. Raises ValueError without symbols."""
     old, new = Bm25Ranker(), SymbolRanker()
     results = {}
     endless = queries(await index.sample(SAMPLED), SEED)
@@ -50,6 +50,6 @@ async def known_answers(index: Index) -> Answers:
 
 
 def difference(query: str, results: dict[int, list[Hit]]) -> tuple[int, int]:
-    """How well a query shows what the new version does better: new names among the first five, then short queries."""
+    """How well a query tells the versions apart: new names among the first five; of equal ones the shorter."""
     names = {version: [hit.symbol.qualified_name for hit in hits[:5]] for version, hits in results.items()}
     return len(set(names[NEW]) - set(names[OLD])), -len(query)

@@ -18,7 +18,7 @@ It goes on running. In another terminal:
   mukernel swap ranker mukernel.demo.ranker:Bm25Ranker --app demo
   mukernel move index process --app demo
   mukernel bench Search.search query=OrderedDict --app demo
-Ctrl-C, or `mukernel halt --app demo`, ends it."""
+Ctrl-C, or `mukernel stop --all --app demo`, ends it."""
 
 
 async def keep_running(kernel: Kernel) -> None:

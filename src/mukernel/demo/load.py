@@ -1,7 +1,7 @@
 """The steady load: concurrent callers that search without pause, and an account of their own of every call.
 
-The account owes nothing to the kernel: it counts a call before it is made and its outcome after, and looks at each
-answer. So it can contradict the kernel's ledger.
+The account owes nothing to the kernel: it counts a call before it is made and its outcome after, and looks at
+each answer. So it can contradict the kernel's ledger.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REMEMBERED = 5  # problems told in full; the others are only counted
 
 @dataclass(slots=True)
 class Account:
-    """What became of the calls. Each ends in one of the outcomes; what is under way when the load has ended is hung."""
+    """What became of the calls: each has one outcome. What is under way when the load has ended is hung."""
 
     made: int = 0
     right: int = 0
@@ -43,7 +43,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Of the last WINDOW: calls a second, and the latency in seconds that half and 99 % of them stayed below."""
+    """Of the last WINDOW: calls a second, and the latency in seconds of the median and of the slowest 1 %."""
 
     calls: float = 0.0
     p50: float = 0.0
@@ -53,7 +53,7 @@ class Rates:
 class Load:
     """`callers` searches at a time, each caller with the next query as soon as it has its answer.
 
-    `versions`: whose answers are right at the moment; the scene sets it, both while the ranker is being swapped.
+    `versions`: whose answers are right now; the story sets it, to both while the ranker is being swapped.
     """
 
     def __init__(self, search: Search, answers: Answers, clock: Clock, callers: int) -> None:

@@ -19,7 +19,7 @@ Line = list[Segment]
 
 @dataclass(slots=True)
 class Row:
-    """One plug-in in the table. `rate`: calls a second; None where it is called as a method, and nothing counts."""
+    """One plug-in in the table. `rate`: calls a second; None where it is called as a method, uncounted."""
 
     name: str
     use: str
@@ -83,7 +83,12 @@ def plugin_line(row: Row) -> Line:
 def progress_bar(done: int, total: int) -> Line:
     width = 40
     full = width * done // total if total else 0
-    return [("indexing  ", "bold"), ("█" * full, "green"), ("░" * (width - full), "dim"), (f"  {done:,} of {total:,} files", "")]
+    return [
+        ("indexing  ", "bold"),
+        ("█" * full, "green"),
+        ("░" * (width - full), "dim"),
+        (f"  {done:,} of {total:,} files", ""),
+    ]
 
 
 def load_lines(picture: Picture) -> list[Line]:
@@ -123,7 +128,12 @@ def results_table(results: Results) -> list[Line]:
     for place in range(RESULTS):
         before, after = (each[place] if place < len(each) else "" for each in (results.before, results.after))
         style = "green" if after and after not in results.before else ""
-        lines.append([(f"  {shortened(before, column - 4):<{column - 2}}", ""), (f"  {shortened(after, column - 4)}", style)])
+        lines.append(
+            [
+                (f"  {shortened(before, column - 4):<{column - 2}}", ""),
+                (f"  {shortened(after, column - 4)}", style),
+            ]
+        )
     return lines
 
 

@@ -14,13 +14,14 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 
 import msgspec
 
 from mukernel import Clock, Kernel, MukernelError
 
 from .answers import known_answers
+from .frame import shown
 from .interfaces import Index, Search
 from .keep import keep_running
 from .load import Load
@@ -28,10 +29,8 @@ from .picture import Picture
 from .screen import Screen, screen_for
 from .stage import Setting, set_up
 from .story import Story
-from .summary import Event, Results, Summary, calls_of, ledger_of, problems_of, table
-from .watch import Watch
+from .summary import Summary, calls_of, ledger_of, problems_of, table
 
-REFRESH = 0.2  # seconds between two pictures
 GRACE = 30.0  # seconds beyond its own that the load may take, before the demo itself is given up
 CALLED = ("index", "ranker", "search")  # the plug-ins that the load reaches, and whose ledgers must close
 SIGNALLED = 128  # plus the signal's number: the exit status of who was ended by one
@@ -44,10 +43,21 @@ class NothingFound(Exception):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that `main` reads."""
-    parser.add_argument("folder", nargs="?", default="", help="index the Python source in this folder (default: the standard library)")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output")
-    parser.add_argument("--keep", action="store_true", help="leave it running afterwards, to play with, until Ctrl-C")
-    parser.add_argument("--seconds", type=duration, default=20.0, help="how long the load goes on (default: 20)")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default="",
+        help="index the Python source in this folder (default: the standard library)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="leave it running afterwards, to play with, until Ctrl-C"
+    )
+    parser.add_argument(
+        "--seconds", type=duration, default=20.0, help="how long the load goes on (default: 20)"
+    )
 
 
 def duration(text: str) -> float:
@@ -118,7 +128,10 @@ async def stopped_by_signals(work: Coroutine[None, None, int]) -> int:
 
 async def play(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:
     """The whole demo: set up, load, story, account. Whatever happens, no process and no file is left."""
-    with tempfile.TemporaryDirectory(prefix="mukernel-demo-") as folder, logged(os.path.join(folder, "kernel.log")):
+    with (
+        tempfile.TemporaryDirectory(prefix="mukernel-demo-") as folder,
+        logged(os.path.join(folder, "kernel.log")),
+    ):
         async with Kernel("demo", log_folder=folder) as kernel:
             clock = kernel.get(Clock)
             picture = Picture(f"mukernel demo   code search over {setting.folder or 'the standard library'}")
@@ -127,7 +140,9 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
                     kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
                 )
                 if not indexed.symbols:
-                    raise NothingFound(f"FOLDER: {indexed.folder} defines nothing in Python, wanted a function or a class")
+                    raise NothingFound(
+                        f"FOLDER: got {indexed.folder!r}, which defines nothing in Python; wanted a class or a function"
+                    )
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
@@ -162,67 +177,12 @@ async def played(story: Story, load: Load, setting: Setting) -> tuple[float, lis
         async with asyncio.timeout(setting.seconds + GRACE):
             await story.play(setting.seconds)
     except TimeoutError:
-        problems.append(f"the story did not end within {setting.seconds + GRACE:g} s: it was at {story.doing!r}")
+        limit = setting.seconds + GRACE
+        problems.append(f"the story did not end within {limit:g} s: it was at {story.doing!r}")
     finally:
         seconds = story.clock.now() - story.began
         await load.stop(setting.patience)
     return seconds, problems
-
-
-class Frame:
-    """Fills the picture with what is so now, and has it drawn, as long as the demo goes on."""
-
-    def __init__(self, kernel: Kernel, screen: Screen, picture: Picture) -> None:
-        self.kernel, self.screen, self.picture = kernel, screen, picture
-        self.clock, self.watch = kernel.get(Clock), Watch(kernel)
-        self.began = self.clock.now()
-        self.load: Load | None = None
-        self.story: Story | None = None
-        self.next_sample = 0.0  # when the next rate is added to the history
-
-    def progressed(self, done: int, total: int) -> None:
-        self.picture.progress = done, total
-        self.screen.draw(self.picture)
-
-    def next_part(self, doing: str) -> None:
-        self.picture.doing = doing
-
-    def begin(self, load: Load, story: Story) -> None:
-        """The plug-ins are ready: from now on the load is shown."""
-        self.load, self.story, self.picture.progress = load, story, None
-        self.picture.events, self.picture.account = story.events, load.account
-
-    async def draw_for_ever(self) -> None:
-        while True:
-            await self.update()
-            self.screen.draw(self.picture)
-            await self.clock.sleep(REFRESH)
-
-    async def update(self) -> None:
-        picture, now = self.picture, self.clock.now()
-        picture.elapsed = now - self.began
-        picture.rows = await self.watch.rows()
-        if self.load is not None and self.story is not None:
-            picture.rates, picture.doing, picture.results = self.load.rates(), self.story.doing, self.story.results
-            if now >= self.next_sample:
-                self.next_sample = now + 0.5
-                picture.history.append(picture.rates.calls)
-            with contextlib.suppress(MukernelError):  # it was just killed: the last ledger stays in the picture
-                picture.ledger = ledger_of(await self.kernel.ledger("search"))
-
-
-@contextlib.asynccontextmanager
-async def shown(kernel: Kernel, screen: Screen, picture: Picture) -> AsyncIterator[Frame]:
-    """Draws in the background; an error in drawing ends the demo rather than the picture alone."""
-    frame = Frame(kernel, screen, picture)
-    async with asyncio.TaskGroup() as tasks:
-        drawing = tasks.create_task(frame.draw_for_ever())
-        try:
-            yield frame
-        finally:
-            drawing.cancel()
-    await frame.update()
-    screen.draw(picture)
 
 
 @contextlib.contextmanager
@@ -237,6 +197,3 @@ def logged(path: str) -> Iterator[None]:
         log.removeHandler(handler)
         log.propagate = propagate
         handler.close()
-
-
-__all__ = ["Event", "Results", "add_arguments", "main", "run"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,9 +24,9 @@ PARSERS = 2  # processes that parse
 class Setting:
     """How the demo is to run. Times in seconds.
 
-    `folder`: whose source is searched; empty for the standard library. `seconds`: how long the load goes on. `callers`:
-    searches at a time. `patience`: after which a call is hung, and a step has failed. `search`: the class that answers;
-    tests put one there that does not.
+    `folder`: whose source is searched; empty for the standard library. `seconds`: how long the load goes on.
+    `callers`: searches at a time. `patience`: after which a call is hung, and a step has failed. `search`: the
+    class that answers; tests put one there that does not.
     """
 
     folder: str = ""
@@ -59,5 +58,10 @@ async def set_up(
         config={"candidates": CANDIDATES},
         drain=setting.patience,
     )
-    folder = os.path.abspath(setting.folder) if setting.folder else "the standard library"
-    return Indexed(folder, size.files, size.symbols, size.problems, round(ended - began, 3))
+    return Indexed(
+        setting.folder or "the standard library",
+        size.files,
+        size.symbols,
+        size.problems,
+        round(ended - began, 3),
+    )

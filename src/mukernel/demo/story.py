@@ -1,4 +1,4 @@
-"""The story: what is done to the plug-ins while they are called, step by step, and whether it went as it should."""
+"""The story: what is done to the plug-ins while they are called, and whether it went as it should."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ UNWANTED = ("hang", "given up", "restart failed")  # what must never happen to a
 
 
 class Story:
-    """Plays the steps of STEPS at equal distances. `happened` is told of each event, `compared` of the new results.
+    """Plays the steps of STEPS at equal distances. `happened` is told of each event, `compared` of new results.
 
-    `problems`: what did not go as it should, in words; `doing`: the step that is being played.
+    `problems`: what did not go as it should, in words; `doing`: the step that comes next.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Story:
         kernel.listeners.append(self.heard)
 
     async def play(self, seconds: float) -> None:
-        """Every step, one after the other, within about `seconds`; the load goes on before, between and after them."""
+        """Every step, one after the other, within about `seconds`; the load goes on between them."""
         self.results = Results(self.answers.telling, await self.shown_results(), [])
         distance = seconds / (len(STEPS) + 1)
         for number, (doing, step) in enumerate(STEPS, 1):
@@ -69,9 +69,11 @@ class Story:
                     f"{name}: {self.crashed[name]} instances crashed, {self.killed[name]} were killed"
                 )
 
-    # -- what is told ---------------------------------------------------------------------------------------------
+    # -- what is told ----------------------------------------------------------------------------------
 
-    def tell(self, what: str, plugin: str, detail: str, pause: float | None = None, good: bool = True) -> None:
+    def tell(
+        self, what: str, plugin: str, detail: str, pause: float | None = None, good: bool = True
+    ) -> None:
         event = Event(round(self.clock.now() - self.began, 3), what, plugin, detail, pause, good)
         self.events.append(event)
         if not good:
@@ -80,7 +82,7 @@ class Story:
 
     def tell_report(self, report: SwapReport) -> None:
         detail = f"{report.before} → {report.after}"
-        if report.what in ("swap", "move"):  # both sides are "CLASS PLACEMENT", and one of the two words has changed
+        if report.what in ("swap", "move"):  # both sides are "CLASS PLACEMENT", of which one word has changed
             word = 0 if report.what == "swap" else 1
             detail = f"{report.before.split()[word]} → {report.after.split()[word]}"
         if report.carried_over:
@@ -97,7 +99,7 @@ class Story:
         elif happening.what in UNWANTED:
             self.tell(happening.what, happening.plugin, first_line(happening.detail), good=False)
 
-    # -- steps ----------------------------------------------------------------------------------------------------
+    # -- steps -----------------------------------------------------------------------------------------
 
     async def swap_ranker(self) -> None:
         """From here on only the new version's answers are right."""
@@ -108,9 +110,9 @@ class Story:
         self.results = Results(self.results.query, self.results.before, await self.shown_results())
         self.compared(self.results)
         known = self.answers.results[self.answers.telling]
-        differ = [result_text(hit) for hit in known[OLD][:SHOWN]] != [result_text(hit) for hit in known[NEW][:SHOWN]]
-        if differ and self.results.before == self.results.after:
-            self.problems.append(f"the results of {self.results.query!r} are the same after the swap of the ranker")
+        before, after = ([result_text(hit) for hit in known[version][:SHOWN]] for version in (OLD, NEW))
+        if (self.results.before, self.results.after) != (before, after):
+            self.problems.append(f"the results of {self.results.query!r} did not change as they should have")
 
     async def shown_results(self) -> list[str]:
         return [result_text(hit) for hit in (await self.load.ask(self.answers.telling))[:SHOWN]]
@@ -168,11 +170,13 @@ class Story:
             self.tell("kill -9", name, f"pid {', '.join(pids)}", good=len(pids) == count)
         try:
             async with asyncio.timeout(self.patience):
-                while any(len(self.restarted.get(name, ())) < marks[name] + count for name, count in counts.items()):
-                    self.news.clear()
-                    await self.news.wait()
+                for name, count in counts.items():
+                    while len(self.restarted.get(name, ())) < marks[name] + count:
+                        self.news.clear()
+                        await self.news.wait()
         except TimeoutError:
-            self.tell("kill -9", ", ".join(counts), f"not all serve again after {self.patience:g} s", good=False)
+            late = f"not all serve again after {self.patience:g} s"
+            self.tell("kill -9", ", ".join(counts), late, good=False)
             return
         for name in counts:
             self.tell("serves again", name, "restarted, its mailbox kept", self.restarted[name][-1] - began)

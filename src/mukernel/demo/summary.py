@@ -18,8 +18,8 @@ EVENT_HEAD = f"{'AT':>6}  {'EVENT':<14}{'PLUG-IN':<9}{'PAUSE':>9}  DETAIL"
 class Event(msgspec.Struct, frozen=True):
     """One thing that was done to a plug-in.
 
-    `at`: seconds since the load began. `pause`: seconds in which the plug-in started no call, None where that has no
-    meaning. `good`: it went as the demo wanted.
+    `at`: seconds since the load began. `pause`: seconds in which the plug-in started no call, None where that
+    has no meaning. `good`: it went as the demo wanted.
     """
 
     at: float
@@ -114,24 +114,27 @@ def ledger_of(ledger: Ledger) -> PluginLedger:
 
 
 def problems_of(calls: Calls, ledgers: dict[str, PluginLedger]) -> list[str]:
-    """Where the load's account does not close, or the kernel's ledger does not, or the two contradict each other."""
+    """Where the load's account or the kernel's ledger does not close, or the two contradict each other."""
     problems = []
     if not calls.made:
         problems.append("the load made no call")
     if calls.wrong or calls.failed or calls.hung:
-        problems.append(f"of {calls.made} calls {calls.wrong} were wrong, {calls.failed} failed, {calls.hung} hung")
+        bad = f"{calls.wrong} were wrong, {calls.failed} failed, {calls.hung} hung"
+        problems.append(f"of {calls.made} calls {bad}")
     outcomes = calls.right + calls.wrong + calls.failed + calls.hung
     if outcomes != calls.made:
         problems.append(f"the load made {calls.made} calls and knows {outcomes} outcomes")
     for name, ledger in ledgers.items():
         if ledger.lost:
-            problems.append(f"{name}: the kernel's ledger misses {ledger.lost} of {ledger.accepted} accepted calls")
+            problems.append(f"{name}: the ledger misses {ledger.lost} of {ledger.accepted} accepted calls")
         if ledger.running or ledger.waiting:
-            problems.append(f"{name}: {ledger.running} calls run and {ledger.waiting} wait, though nobody calls any more")
-    # A call that a crash interrupted is sent again, and accepted again: so the kernel may count more, never fewer.
+            left = f"{ledger.running} calls run and {ledger.waiting} wait"
+            problems.append(f"{name}: {left}, though nobody calls any more")
+    # A call that a crash interrupted is accepted again when it is sent again: the kernel may count more, never
+    # fewer.
     search = ledgers["search"]
     if search.accepted < calls.made:
-        problems.append(f"search: the load made {calls.made} calls, the kernel's ledger accepted {search.accepted}")
+        problems.append(f"search: the load made {calls.made} calls, the ledger accepted {search.accepted}")
     return problems
 
 
@@ -139,7 +142,8 @@ def table(summary: Summary) -> list[str]:
     """The summary in lines of at most WIDTH columns, problems aside."""
     calls, indexed = summary.calls, summary.indexed
     lines = [
-        f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder} in {indexed.seconds:.1f} s",
+        f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder}"
+        f" in {indexed.seconds:.1f} s",
         f"load      {calls.callers} callers, {summary.seconds:.1f} s, {calls.per_second:,.0f} calls a second;"
         f" p50 {calls.p50_ms:.1f} ms, p99 {calls.p99_ms:.1f} ms, longest {calls.longest_ms:.1f} ms",
         f"calls     {calls.made:,} made = {calls.right:,} right + {calls.wrong} wrong"
@@ -164,8 +168,8 @@ def shortened(text: str, width: int) -> str:
 
 
 def event_line(event: Event) -> str:
-    mark = "" if event.good else "NOT AS WANTED: "
-    return f"{event.at:5.1f}s  {event.what:<14}{event.plugin:<9}{pause_text(event.pause):>9}  {mark}{event.detail}"
+    pause, mark = pause_text(event.pause), "" if event.good else "NOT AS WANTED: "
+    return f"{event.at:5.1f}s  {event.what:<14}{event.plugin:<9}{pause:>9}  {mark}{event.detail}"
 
 
 def results_lines(results: Results) -> list[str]:

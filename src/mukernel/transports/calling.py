@@ -67,7 +67,8 @@ class Caller:
         number = next(self.numbers)
         future = self.new_future()
         try:
-            sent = not self.wire.outbox and self.wire.send(0, number, body, method.index)
+            wire = self.wire
+            sent = not (wire.outbox or wire.when_room) and wire.send(0, number, body, method.index)
         except ValueError as error:
             raise Overloaded(f"{method.name}: {error}") from None
         if not sent:
@@ -105,33 +106,57 @@ class Caller:
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool,
         abandoned: asyncio.Future[bytes] | None = None,
     ) -> None:  # fmt: skip
+        """Send a call; where there is no room, be refused or `wait`, behind those who wait already."""
+        wire, waited = self.wire, False
         while True:
-            if self.wire.closed is not None:
-                raise Unavailable(f"{method.name}: {self.wire.closed}")
+            if wire.closed is not None:
+                raise Unavailable(f"{method.name}: {wire.closed}")
             if abandoned is not None and abandoned.done():
-                return
+                break
             try:
-                if not self.wire.outbox and self.wire.send(
+                if not wire.outbox and (waited or not wire.when_room) and wire.send(
                     kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0,
                     context.trace,
                 ):  # fmt: skip
-                    return
+                    break
             except ValueError as error:
                 raise Overloaded(f"{method.name}: {error}") from None
             if not wait:
                 raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
-            room: asyncio.Future[None] = self.loop.create_future()
+            await self.room(waited, abandoned)
+            waited = True
+        if waited:
+            wire.wake_waiter()  # there may be room for the next
 
-            def wake(room: asyncio.Future[None] = room) -> None:
-                if not room.done():
-                    room.set_result(None)
+    async def room(self, again: bool, abandoned: asyncio.Future[bytes] | None) -> None:
+        """Wait for room, in turn. `again`: it was our turn, and there was none left after all."""
+        wire = self.wire
+        room: asyncio.Future[None] = self.loop.create_future()
 
-            self.wire.when_room.append(wake)
-            self.wire.want_room()
-            if abandoned is None:
-                await room
-            else:
-                await asyncio.wait((room, abandoned), return_when=asyncio.FIRST_COMPLETED)
+        def wake(_: object = None) -> None:
+            if not room.done():
+                room.set_result(None)
+
+        first = not wire.when_room
+        if again:
+            wire.when_room.appendleft(wake)
+        else:
+            wire.when_room.append(wake)
+        if first or again:
+            wire.want_room()
+        if abandoned is not None:
+            abandoned.add_done_callback(wake)
+        try:
+            await room
+        except asyncio.CancelledError:
+            if room.done() and not room.cancelled():
+                wire.wake_waiter()  # our turn is another's now
+            raise
+        finally:
+            if abandoned is not None:
+                abandoned.remove_done_callback(wake)
+            if wake in wire.when_room:
+                wire.when_room.remove(wake)
 
     async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply. It is accepted, or Overloaded is raised."""

@@ -91,18 +91,19 @@ class Wire(ABC):
             self.outbox.append(message)
             self.want_room()
 
-    def flush(self) -> bool:
-        """Send what waits in the outbox, then wake who waits for room; True when nothing is left waiting."""
+    def flush(self) -> None:
+        """There may be room: send what waits in the outbox, then wake the first who waits to send."""
         while self.outbox:
             if not self.send(*self.outbox[0]):
                 self.want_room()
-                return False
+                return
             self.outbox.popleft()
-        for _ in range(len(self.when_room)):
-            self.when_room.popleft()()
+        self.wake_waiter()
+
+    def wake_waiter(self) -> None:
+        """Let the first of those who wait for room try. It wakes the next in turn, or asks for room again."""
         if self.when_room:
-            self.want_room()
-        return not self.when_room
+            self.when_room.popleft()()
 
     @abstractmethod
     def want_room(self) -> None:
