@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from time import perf_counter
 
-from benchmarks.load import PATIENCE, Caller, Load, Recorder, Recording, executions
+from benchmarks.load import PATIENCE, Caller, Load, Recorder, Recording, Replies, executions
 from benchmarks.measure import Table
 from benchmarks.report import Part, Settings, nearest_rank
 from mukernel import Kernel, PluginCrashed, RestartPolicy
@@ -52,30 +52,20 @@ class CrashOutcome:
         return self.idempotent.total() + self.once.total() - allowed
 
 
-class Watch:
+class Watch(Replies):
     """Sees every reply, which names the process that gave it; tells of the first of a new process."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.process = 0
-        self.replies = 0
-        self.wanted = 0
-        self.reached = asyncio.Event()
         self.renewed = asyncio.Event()
         self.renewed_at = 0.0
 
-    def replied(self, process: int) -> None:
-        if process != self.process:
-            self.process, self.renewed_at = process, perf_counter()
+    def replied(self, reply: int) -> None:
+        if reply != self.process:
+            self.process, self.renewed_at = reply, perf_counter()
             self.renewed.set()
-        self.replies += 1
-        if self.replies >= self.wanted:
-            self.reached.set()
-
-    async def more(self, replies: int) -> None:
-        """Wait until so many more replies have come."""
-        self.wanted = self.replies + replies
-        self.reached.clear()
-        await self.reached.wait()
+        super().replied(reply)
 
 
 async def kill_under_load(

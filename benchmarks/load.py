@@ -121,6 +121,25 @@ def executions(journal: str) -> Counter[tuple[int, int]]:
     return Counter(RECORD.iter_unpack(content))
 
 
+class Replies:
+    """Counts the replies to any number of callers, and wakes who waits for some more of them."""
+
+    def __init__(self) -> None:
+        self.replies = self.wanted = 0
+        self.reached = asyncio.Event()
+
+    def replied(self, reply: int) -> None:
+        self.replies += 1
+        if self.replies >= self.wanted:
+            self.reached.set()
+
+    async def more(self, replies: int) -> None:
+        """Wait until so many more replies have come."""
+        self.wanted = self.replies + replies
+        self.reached.clear()
+        await self.reached.wait()
+
+
 class Caller:
     """One caller: calls on and on, and remembers how each call ended."""
 
@@ -145,6 +164,8 @@ class Caller:
                 self.outcomes["reply"] += 1
                 self.replied(reply)
             self.slowest = max(self.slowest, perf_counter() - began)
+            # An inline call need not suspend, and a loop that nobody suspends can't swap anything either.
+            await asyncio.sleep(0)
 
     def end(self, number: int, how: str) -> None:
         self.outcomes[how] += 1

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
-from benchmarks.load import Caller, Counting, Load, NextTally, Tally
+from benchmarks.load import Caller, Counting, Load, NextTally, Replies, Tally
 from benchmarks.measure import Table
 from benchmarks.report import Part, Settings, nearest_rank
 from mukernel import Kernel
@@ -43,8 +43,11 @@ async def swap_under_load(swaps: int, callers: int = CALLERS, placement: str = "
         await kernel.load(Tally, name="tally", placement=placement)
         counting = kernel.get(Counting)
         calls = (counting.count, counting.count_slowly)
-        async with Load([Caller(number, calls[number % 2]) for number in range(callers)]) as load:
+        replies = Replies()
+        numbered = [Caller(number, calls[number % 2], replies.replied) for number in range(callers)]
+        async with Load(numbered) as load:
             for version in islice(cycle((NextTally, Tally)), swaps):
+                await replies.more(callers)
                 load.slowest()
                 report = await kernel.swap("tally", version)
                 outcome.pauses.append(report.pause)

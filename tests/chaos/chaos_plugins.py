@@ -5,7 +5,7 @@ from mukernel import Interface, Plugin
 
 
 class Relaying(Interface):
-    """Calls a tally from a process of its own. `end` tells how many calls each caller made, all replied to."""
+    """Calls a tally from a process of its own. `end` tells how many calls each caller made."""
 
     async def begin(self, first: int, callers: int) -> None: ...
     async def end(self) -> dict[int, int]: ...

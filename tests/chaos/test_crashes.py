@@ -36,7 +36,7 @@ async def test_many_calls_under_way() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_process_dies_while_it_is_swapped(seed: int) -> None:
-    """Whenever the old process dies during its swap, one version serves in the end; each call has an outcome."""
+    """Whenever the old process dies during its swap, one version serves in the end, each call ends."""
     chance, outcome, watch = random.Random(seed), Outcome(), Watch()
     swaps = {"done": 0, "failed": 0}
     with tempfile.TemporaryDirectory() as folder:

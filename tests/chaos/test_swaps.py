@@ -18,6 +18,7 @@ from benchmarks.load import (
     NextTally,
     Recorder,
     Recording,
+    Replies,
     Tally,
     executions,
 )
@@ -50,8 +51,11 @@ async def test_moves_between_all_placements() -> None:
         await kernel.load(Tally, name="tally")
         counting = kernel.get(Counting)
         calls = (counting.count, counting.count_slowly)
-        async with Load([Caller(number, calls[number % 2]) for number in range(16)]) as load:
+        replies = Replies()
+        callers = [Caller(number, calls[number % 2], replies.replied) for number in range(16)]
+        async with Load(callers) as load:
             for placement in islice(cycle(PLACES), 30):
+                await replies.more(16)
                 await kernel.move("tally", placement)
         assert load.outcomes() == {"reply": sum(caller.issued for caller in load)}
         check(await counting.book(), {caller.number: caller.issued for caller in load})
@@ -64,8 +68,11 @@ async def test_scaling_up_and_down(plugin: type[Recorder]) -> None:
         async with Kernel() as kernel:
             await kernel.load(plugin, name="recorder", placement="process", config=config)
             recording = kernel.get(Recording)
-            async with Load([Caller(number, recording.once) for number in range(16)]) as load:
+            replies = Replies()
+            callers = [Caller(number, recording.once, replies.replied) for number in range(16)]
+            async with Load(callers) as load:
                 for replicas in islice(cycle((2, 4, 1, 3)), 20):
+                    await replies.more(16)
                     await kernel.scale("recorder", replicas)
         assert load.outcomes() == {"reply": sum(caller.issued for caller in load)}
         executed = executions(config["journal"])

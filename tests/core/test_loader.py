@@ -46,8 +46,17 @@ def test_sources_of_every_form(tmp_path: Path) -> None:
     file = source_of("plain.py:Thing", str(tmp_path))
     assert (file.module, file.name, file.file) == ("plain", "Thing", str(tmp_path / "plain.py"))
     assert load_class(file).__name__ == "Thing"
-    assert load_class(source_of("core_samples:Tally")).__name__ == "Tally"
     assert load_class(source_of(Tally)) is Tally
+
+
+def test_a_class_that_was_given_is_used_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where its module has been imported anew since, under the same name."""
+    write(tmp_path, "twice.py", "class Thing: ...")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    old = load_class(source_of("twice:Thing"))
+    source = source_of(old)
+    assert load_class(Source("twice", "Thing", fresh=True)) is not old
+    assert load_class(source) is old
 
 
 def test_a_nested_class_is_found_by_its_whole_name(tmp_path: Path) -> None:
@@ -90,19 +99,19 @@ async def test_a_new_version_of_a_file_comes_into_a_fresh_namespace(
 ) -> None:
     """Nothing of the old module survives in the new one, and the old one stays whole for who still uses it."""
     write(tmp_path, "label_a.py", "LABEL = 'a'")
-    write(tmp_path, "thing_a.py", PLUGIN.format(helper="label_a") + "OLD_NAME = 1\n")
+    write(tmp_path, "thing_a.py", PLUGIN.format(helper="label_a") + "    OLD_NAME = 1\n")
     await kernel.load("thing_a.py:Thing", name="thing", placement=placement, folder=str(tmp_path))
     thing = kernel.get(Named)
     assert (await thing.name(), await thing.name()) == ("a1", "a2")
     write(tmp_path, "label_b.py", "LABEL = 'b'")
     write(tmp_path, "thing_a.py", PLUGIN.format(helper="label_b"))
-    old = {key: vars(sys.modules["thing_a"]) for key in ("thing_a",) if placement == "inline"}
+    old = dict(vars(sys.modules["thing_a"])) if placement == "inline" else {}
     await kernel.swap("thing", "thing_a.py:Thing", folder=str(tmp_path))
     assert await thing.name() == "b1", "the class attribute of the old version survived"
     if placement == "inline":
         assert "OLD_NAME" not in vars(sys.modules["thing_a"])
-        assert old["thing_a"]["LABEL"] == "a"
-        assert old["thing_a"]["OLD_NAME"] == 1
+        assert old["Thing"].__module__ == "thing_a"
+        assert old["Thing"] is not sys.modules["thing_a"].Thing
 
 
 @pytest.mark.parametrize("placement", ["inline", "process"])
@@ -113,7 +122,7 @@ async def test_a_new_version_of_a_package_takes_its_changed_modules_with_it(
     write(tmp_path, f"{package}/__init__.py", "")
     write(tmp_path, f"{package}/label.py", "LABEL = 'old'")
     write(tmp_path, f"{package}/constant.py", "loaded = []")
-    write(tmp_path, f"{package}/thing.py", f"import {package}.constant\n" + textwrap.dedent(PLUGIN.format(helper=f"{package}.label")))
+    write(tmp_path, f"{package}/thing.py", f"    import {package}.constant" + PLUGIN.format(helper=f"{package}.label"))
     await kernel.load(f"{package}.thing:Thing", name="thing", placement=placement, folder=str(tmp_path))
     thing = kernel.get(Named)
     assert await thing.name() == "old1"

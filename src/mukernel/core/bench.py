@@ -44,12 +44,9 @@ async def measure(
     if entry.options.placement == "inline" and instance is not None:
         local = kernel.space.instances[instance.blueprint.key]
         interface = local.interfaces[description.name]
-        real, described = (
-            interface.__contract__.methods[method.name],
-            DescribedContract(description).methods[method.name],
-        )
-        codec = MethodCodec(real)
-        values = codec.decode_arguments(MethodCodec(described).encode_arguments((), dict(arguments)))
+        real = interface.__contract__.methods[method.name]
+        codec, untyped = MethodCodec(real), MethodCodec(DescribedContract(description).methods[method.name])
+        values = codec.decode_arguments(untyped.encode_arguments((), dict(arguments)))
         bound = getattr(kernel.get(interface, plugin=entry.name), method.name)
         await run(kernel, report, lambda: codec.binding.call(bound, values), not real.blocking, seconds)
     else:
@@ -87,7 +84,4 @@ async def run(
     report.seconds, report.calls = now() - began, len(taken)
     if taken:
         ordered = sorted(taken)
-        report.p50, report.p99 = (
-            ordered[len(ordered) // 2],
-            ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)],
-        )
+        report.p50, report.p99 = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]

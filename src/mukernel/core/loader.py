@@ -17,6 +17,7 @@ from .messages import Source
 
 ENTRY_POINTS = "mukernel.plugins"
 MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
+given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
 def source_of(use: type | str | Source, folder: str | None = None) -> Source:
@@ -54,7 +55,10 @@ def source_of_class(plugin: type) -> Source:
     """Where another process can load `plugin` from. A class inside a function has a source that only this one can load."""
     module = sys.modules.get(plugin.__module__)
     file = getattr(module, "__file__", None) or ""
-    return Source(plugin.__module__, plugin.__qualname__, os.path.abspath(file) if file else "", tuple(sys.path))
+    name = f"{os.getpid()}:{id(plugin)}"
+    given[name] = plugin
+    file = os.path.abspath(file) if file else ""
+    return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name)
 
 
 def check_importable(source: Source) -> None:
@@ -70,6 +74,8 @@ def check_importable(source: Source) -> None:
 
 def load_class(source: Source) -> type:
     """Import the class. Raises NotFound, ContractError, or what the module raised when it was imported."""
+    if source.given in given:
+        return given[source.given]
     for folder in reversed(source.path):
         if folder not in sys.path:
             sys.path.insert(0, folder)

@@ -30,7 +30,8 @@ class Blueprint(msgspec.Struct, frozen=True):
 class Source(msgspec.Struct, frozen=True):
     """Where a plug-in class comes from: `module` and `name` in it; `file` where the module isn't importable by name.
 
-    `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own.
+    `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the name of
+    the class object itself in the process that was given it; in any other it means nothing.
     """
 
     module: str
@@ -38,6 +39,7 @@ class Source(msgspec.Struct, frozen=True):
     file: str = ""
     path: tuple[str, ...] = ()
     fresh: bool = False
+    given: str = ""
 
 
 class Build(msgspec.Struct, tag=True):

@@ -46,9 +46,7 @@ class StateFolder:
             if owner is None:  # somebody only looked, as `pid` does, and has let go by now
                 continue
             os.close(lock)
-            raise Unavailable(
-                f"it is running already, as process {owner} with its state in {self.path}"
-            ) from None
+            raise Unavailable(f"it is running already, as process {owner} with its state in {self.path}")
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
         self.lock = lock

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from . import scene
+from .scene import run_command
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m mukernel.demo", description=scene.__doc__)
-    scene.add_arguments(parser)
-    sys.exit(scene.main(parser.parse_args()))
+    sys.exit(run_command())

@@ -50,6 +50,6 @@ async def known_answers(index: Index) -> Answers:
 
 
 def difference(query: str, results: dict[int, list[Hit]]) -> tuple[int, int]:
-    """How well a query tells the versions apart: new names among the first five; of equal ones the shorter."""
+    """How well a query tells the versions apart: new names among the first five; then the shorter one."""
     names = {version: [hit.symbol.qualified_name for hit in hits[:5]] for version, hits in results.items()}
     return len(set(names[NEW]) - set(names[OLD])), -len(query)

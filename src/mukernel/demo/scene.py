@@ -14,7 +14,7 @@ import platform
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import msgspec
 
@@ -60,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """The demo as a command of its own; `arguments` are the process's if None. Raises SystemExit for bad ones."""
+    parser = argparse.ArgumentParser(prog="python -m mukernel.demo", description=__doc__)
+    add_arguments(parser)
+    return main(parser.parse_args(arguments))
+
+
 def duration(text: str) -> float:
     """Raises argparse.ArgumentTypeError for what is no number of seconds above 0."""
     try:
@@ -72,7 +79,7 @@ def duration(text: str) -> float:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the demo. 0: every call was answered rightly; 1: not so; 2: there is nothing to index; 128 + N: signal N."""
+    """Run the demo. 0: every call was answered rightly; 1: not so; 2: nothing to index; 128 + N: signal N."""
     if arguments.folder and not os.path.isdir(arguments.folder):
         print(f"mukernel demo: FOLDER: got {arguments.folder!r}, wanted an existing folder", file=sys.stderr)
         return USAGE
@@ -141,7 +148,7 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
                 )
                 if not indexed.symbols:
                     raise NothingFound(
-                        f"FOLDER: got {indexed.folder!r}, which defines nothing in Python; wanted a class or a function"
+                        f"FOLDER: got {indexed.folder!r}, which defines no class or function in Python"
                     )
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)

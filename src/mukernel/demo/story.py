@@ -22,7 +22,7 @@ UNWANTED = ("hang", "given up", "restart failed")  # what must never happen to a
 
 
 class Story:
-    """Plays the steps of STEPS at equal distances. `happened` is told of each event, `compared` of new results.
+    """Plays the steps of STEPS at equal distances. `happened` hears of each event, `compared` of results.
 
     `problems`: what did not go as it should, in words; `doing`: the step that comes next.
     """

@@ -130,8 +130,7 @@ def problems_of(calls: Calls, ledgers: dict[str, PluginLedger]) -> list[str]:
         if ledger.running or ledger.waiting:
             left = f"{ledger.running} calls run and {ledger.waiting} wait"
             problems.append(f"{name}: {left}, though nobody calls any more")
-    # A call that a crash interrupted is accepted again when it is sent again: the kernel may count more, never
-    # fewer.
+    # What a crash interrupted is sent, and accepted, again: the kernel may count more calls, never fewer.
     search = ledgers["search"]
     if search.accepted < calls.made:
         problems.append(f"search: the load made {calls.made} calls, the ledger accepted {search.accepted}")

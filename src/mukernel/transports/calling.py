@@ -368,13 +368,17 @@ class IncomingStream(AsyncIterator[Any]):
         self.caller.streams.pop(self.number, None)
         self.caller.check_idle()
 
+    async def credit_for_input(self) -> None:
+        while self.input_credit <= 0:
+            self.input_waiter = self.caller.loop.create_future()
+            await self.input_waiter
+
     async def feed(self, inputs: AsyncIterator[Any]) -> None:
         """Send what the caller's own iterator yields, on credit."""
         try:
+            await self.credit_for_input()  # the method has begun
             async for value in inputs:
-                while self.input_credit <= 0:
-                    self.input_waiter = self.caller.loop.create_future()
-                    await self.input_waiter
+                await self.credit_for_input()
                 self.input_credit -= 1
                 self.caller.wire.post(Kind.ITEM, self.number, self.method.encode_input(value))
             self.caller.wire.post(Kind.END, self.number, b"")

@@ -17,13 +17,12 @@ if sys.version_info >= (3, 12):
 else:
 
     def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """A task whose first step has been run, unless another task is running.
+        """A task whose first step has been run.
 
         A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the step is
-        run now. Loops that can't be asked so (uvloop) run it in their next turn.
+        run now. Where a task is running it is set aside meanwhile, or calls started from it would be overtaken by later ones.
+        Loops that can't be asked so (uvloop) run the step in their next turn.
         """
-        if asyncio.current_task(loop) is not None:
-            return asyncio.Task(work, loop=loop)
         steps: list[tuple[Callable[[], object], Context | None]] = []
 
         def now(callback: Callable[[], object], *, context: Context | None = None) -> None:
@@ -37,9 +36,16 @@ else:
             task = asyncio.Task(work, loop=loop)
         finally:
             del loop.call_soon
-        for callback, context in steps:
-            if context is None:
-                callback()
-            else:
-                context.run(callback)
+        running = asyncio.current_task(loop)
+        if running is not None:
+            asyncio.tasks._leave_task(loop, running)
+        try:
+            for callback, context in steps:
+                if context is None:
+                    callback()
+                else:
+                    context.run(callback)
+        finally:
+            if running is not None:
+                asyncio.tasks._enter_task(loop, running)
         return task

@@ -65,7 +65,7 @@ class Server:
         self.running: dict[tuple[Wire, int], Running] = {}
         self.when_drained: list[Callable[[], None]] = []
         self.calls = 0  # started since it was made
-        self.in_method = False
+        self.in_method = self.in_queue = False
         self.continuing = False
 
     # -- wires ------------------------------------------------------------------------------------------------
@@ -209,8 +209,15 @@ class Server:
 
     def run_queue(self) -> None:
         """Start what waits, most urgent first, as far as limits allow."""
-        if self.in_method or self.paused:
+        if self.in_method or self.paused or self.in_queue:
             return
+        self.in_queue = True  # a call that ends in its first step asks for the next one: this loop sees to it
+        try:
+            self.start_waiting()
+        finally:
+            self.in_queue = False
+
+    def start_waiting(self) -> None:
         queue = self.queue
         began = self.now_ns()
         while queue and not self.paused:

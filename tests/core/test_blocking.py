@@ -1,0 +1,134 @@
+"""Code without an event loop: `def` methods and blocking proxies, from threads, on the loop's own thread, across processes."""
+
+import asyncio
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from core_samples import Arithmetic, Counter, Plain, Tally, Tally2
+
+from mukernel import Kernel, RemoteError
+
+PLACEMENTS = ("inline", "process")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_def_methods_block_on_the_loops_thread_and_in_others(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Arithmetic, placement=placement)
+    plain = kernel.get(Plain)
+    assert plain.plus(1) == 2
+    assert plain.plus(1, b=5) == 6
+    results = await asyncio.gather(*(asyncio.to_thread(plain.plus, number, 10) for number in range(20)))
+    assert results == [number + 10 for number in range(20)]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_blocking_proxy_makes_async_methods_and_streams_block(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Tally, name="counter", placement=placement)
+    counter: Any = kernel.get(Counter, blocking=True)
+
+    def work() -> list[Any]:
+        counter.note(3)
+        with pytest.raises(RemoteError if placement == "process" else LookupError, match="lost"):
+            counter.fail("lost")
+        return [counter.add(1), list(counter.numbers(200))[-1], list(counter.doubled([1, 2, 3])), counter.where()]
+
+    *results, where = await asyncio.to_thread(work)
+    assert results == [4, 199, [2, 4, 6]]
+    assert (where == os.getpid()) == (placement == "inline")
+
+
+async def test_a_blocking_call_that_could_never_end_is_refused(kernel: Kernel) -> None:
+    """An async method in this very process, called from the thread that would have to run it."""
+    await kernel.load(Tally, name="counter")
+    with pytest.raises(RuntimeError, match="on the event loop's own thread.*await it, or call from another thread"):
+        kernel.get(Counter, blocking=True).value()  # type: ignore[unused-coroutine]
+
+
+async def test_def_methods_run_one_at_a_time_and_in_a_pool_as_many_as_it_has(kernel: Kernel) -> None:
+    await kernel.load(Arithmetic, name="actor", placement="process")
+    plain = kernel.get(Plain)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: plain.most_at_once(0), range(50))) == {1}
+    assert plain.thread() == "MainThread"
+    await kernel.unload("actor")
+    await kernel.load(Arithmetic, name="pooled", placement="process", threads=4)
+    plain = kernel.get(Plain)
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(4) as pool:  # each of the four waits until all of them are inside
+        assert await asyncio.gather(*(loop.run_in_executor(pool, plain.most_at_once, 4) for _ in range(4))) == [4] * 4
+        assert (await loop.run_in_executor(pool, plain.thread)).startswith("mukernel-method")
+
+
+async def test_threads_call_through_swaps_moves_and_scales(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter: Any = kernel.get(Counter, blocking=True)
+    stop = threading.Event()
+
+    def call() -> list[int]:
+        answers = []
+        while not stop.is_set():
+            answers.append(counter.add(1))
+        return answers
+
+    threads = [asyncio.create_task(asyncio.to_thread(call)) for _ in range(3)]
+    for placement in ("process:a", "inline", "process", "inline", "process"):
+        await kernel.move("counter", placement)
+        await kernel.swap("counter", Tally2)
+    stop.set()
+    answers = [answer for answers in await asyncio.gather(*threads) for answer in answers]
+    assert sorted(answers) == list(range(1, len(answers) + 1))
+
+
+async def test_a_thread_waits_at_the_gate_and_the_loops_own_thread_is_told(kernel: Kernel, whistle: Any) -> None:
+    """While an inline plug-in is drained, a thread waits; the loop's thread can't, since it is the one that drains."""
+    await kernel.load(Tally, name="counter")
+    await kernel.load(Arithmetic, name="plain")
+    counter, blocking = kernel.get(Counter), kernel.get(Counter, blocking=True)
+    held = asyncio.create_task(counter.hold(whistle.path))
+    await whistle.heard()
+    instance: Any = kernel.space.instances["counter#0.1"]
+    swapping = asyncio.create_task(kernel.swap("counter", Tally2))
+    while kernel.registry.entry("counter").state.value != "quiescing":
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(asyncio.to_thread(blocking.version))  # type: ignore[arg-type]
+    instance.plugin.released.set()
+    await swapping
+    assert (await held, await waiting) == ("one", "two")
+
+
+async def test_threads_that_end_give_their_channels_back(kernel: Kernel) -> None:
+    await kernel.load(Arithmetic, placement="process")
+    plain = kernel.get(Plain)
+    channels = kernel.registry.entry("arithmetic").replicas[0].port.channels
+    for number in range(20):
+        thread = threading.Thread(target=plain.plus, args=(number,))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+    await asyncio.sleep(0)  # what a thread's end has asked of the loop
+    assert len(channels) <= 3, f"{len(channels)} channels are kept for threads that have ended"
+
+
+def test_a_script_without_a_loop_of_its_own_runs_the_kernel_in_a_thread() -> None:
+    """Flask, Django, a script: the kernel's loop in one thread, blocking calls from any other."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def on_kernel(coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    kernel = Kernel()
+    try:
+        on_kernel(kernel.__aenter__())
+        on_kernel(kernel.load(Tally, name="counter", placement="process"))
+        counter: Any = kernel.get(Counter, blocking=True)
+        assert counter.add(2) == 2
+        assert counter.where() != os.getpid()
+        on_kernel(kernel.close())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,171 @@
+"""The kernel as its users see it: the example of the documentation, typed proxies, events, descriptors given back."""
+
+import asyncio
+import os
+import re
+from typing import Any
+
+import pytest
+import uvloop
+from core_samples import Arithmetic, Counter, Plain, Report, Reporter, Stateless, Sum, Summing, Tally, Tally2
+
+from mukernel import Interface, Kernel, Plugin
+from mukernel.core.kernel import default_name
+
+
+async def exercise(kernel: Kernel) -> None:
+    """Everything once, under whatever loop is running."""
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.load(Sum, name="sum")
+    await kernel.load(Reporter, name="report", placement="process:group")
+    counter, report = kernel.get(Counter), kernel.get(Report)
+    assert await report.total(2) == 4
+    assert sum([await counter.add(1) for _ in range(200)]) == sum(range(5, 205))
+    assert [number async for number in counter.numbers(500)] == list(range(500))
+
+    async def given() -> Any:
+        for number in range(300):
+            yield number
+
+    assert [number async for number in counter.doubled(given())][-1] == 598
+    assert sorted(await asyncio.gather(*(counter.add(1) for _ in range(500)))) == list(range(205, 705))
+    await kernel.swap("counter", Tally2)
+    await kernel.move("counter", "process:group")
+    await kernel.move("counter", "inline")
+    assert (await counter.value(), await counter.version()) == (704, "two")
+    await kernel.move("sum", "process")
+    await kernel.move("counter", "process")
+    os.kill(await counter.where(), 9)
+    assert len(set(await report.path())) == 3
+    assert (await kernel.ledger("counter")).lost == 0
+    assert await asyncio.to_thread(kernel.get(Counter, blocking=True).version) == "two"  # type: ignore[arg-type]
+
+
+async def test_everything_once_under_asyncios_own_loop(kernel: Kernel) -> None:
+    await exercise(kernel)
+
+
+def test_everything_once_under_uvloop() -> None:
+    async def main() -> None:
+        async with Kernel() as kernel:
+            await exercise(kernel)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("reporter", ["inline", "process", "process:shared"])
+@pytest.mark.parametrize("summing", ["inline", "process", "process:shared"])
+@pytest.mark.parametrize("counter", ["inline", "process", "process:shared"])
+async def test_plugins_call_each_other_across_placements(
+    kernel: Kernel, counter: str, summing: str, reporter: str
+) -> None:
+    placements = (reporter, summing, counter)
+    await kernel.load(Stateless, name="counter", placement=counter)
+    await kernel.load(Sum, name="sum", placement=summing)
+    await kernel.load(Reporter, name="report", placement=reporter)
+    path = await kernel.get(Report).path()
+    for first in range(3):
+        for second in range(first):
+            same = placements[first] == placements[second] != "process"
+            assert (path[first] == path[second]) == same, f"{placements} ran in {path}"
+    assert await kernel.get(Report).total(3) == 3
+
+
+async def test_proxies_are_of_their_interface_and_say_where_they_lead(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter")
+    counter = kernel.get(Counter)
+    assert isinstance(counter, Counter)
+    assert not isinstance(counter, Plugin)
+    assert re.fullmatch("<Counter of 'counter', inline>", repr(counter))
+    await kernel.move("counter", "process")
+    assert repr(counter) == "<Counter of 'counter', remote>"
+    await kernel.unload("counter")
+    assert "was unloaded" in repr(counter)
+    assert counter.add.__doc__ == Counter.add.__doc__
+
+
+async def test_what_happens_is_recorded_in_order(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.swap("counter", Tally2)
+    await kernel.scale("counter", 2)
+    await kernel.restart("counter")
+    await kernel.unload("counter")
+    assert [(event.what, event.plugin) for event in kernel.events] == [
+        (what, "counter") for what in ("load", "swap", "scale", "restart", "unload")
+    ]
+    times = [event.at for event in kernel.events]
+    assert times == sorted(times)
+    assert [event.pause is not None for event in kernel.events] == [False, True, False, True, False]
+
+
+def test_default_names() -> None:
+    wanted = {"English": "english", "shop.SqliteCatalog": "sqlite-catalog", "Outer.Inner2D": "inner2-d"}
+    assert {given: default_name(given) for given in wanted} == wanted
+
+
+class Twice(Interface):
+    async def both(self) -> str: ...
+
+
+class Two(Plugin, Twice, Plain):
+    """A plug-in that serves two interfaces."""
+
+    async def both(self) -> str:
+        return "both"
+
+    def plus(self, a: int, b: int = 1) -> int:
+        return a + b + 100
+
+    def thread(self) -> str:
+        return ""
+
+    def most_at_once(self, others: int) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_plugin_serves_several_interfaces(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Two, placement=placement)
+    assert (await kernel.get(Twice).both(), kernel.get(Plain).plus(1)) == ("both", 102)
+    await kernel.swap("two", Two)
+    assert (await kernel.get(Twice).both(), kernel.get(Plain).plus(2)) == ("both", 103)
+
+
+async def test_two_kernels_in_one_process_do_not_meet() -> None:
+    async with Kernel("one") as one, Kernel("two") as two:
+        await one.load(Tally, name="counter", placement="process")
+        await two.load(Tally, name="counter", config={"start_at": 50})
+        assert await one.get(Counter).add(1) == 1
+        assert await two.get(Counter).add(1) == 51
+
+
+async def test_a_kernel_gives_back_every_descriptor_and_process() -> None:
+    async def one_life() -> None:
+        async with Kernel() as kernel:
+            await kernel.load(Tally, name="counter", placement="process", replicas=2)
+            await kernel.load(Sum, name="sum", placement="process:a")
+            await kernel.load(Arithmetic, name="plain", placement="process:a")
+            assert await kernel.get(Summing).add_twice(1) > 0
+            assert kernel.get(Plain).plus(1) == 2
+            await kernel.swap("counter", Tally2)
+            await kernel.move("sum", "inline")
+            await kernel.scale("counter", 1)
+            await kernel.move("counter", "inline")
+            await kernel.move("counter", "process")
+
+    await one_life()
+    before = sorted(os.listdir("/proc/self/fd"))
+    await one_life()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        assert children.read() == ""
+
+
+async def test_a_kernel_whose_body_raises_still_ends_its_processes() -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with Kernel() as kernel:
+            await kernel.load(Tally, name="counter", placement="process")
+            pid = await kernel.get(Counter).where()
+            raise ZeroDivisionError
+    assert not os.path.exists(f"/proc/{pid}")

@@ -1,0 +1,211 @@
+"""Which call is run first: order of one caller, priority, deadline, fairness, concurrency, priority inheritance."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
+
+import mukernel
+from mukernel import DeadlineExceeded, Interface, Kernel, Plugin
+from mukernel.transports.context import CallContext, current
+
+
+async def busy_scribe(kernel: Kernel, whistle: Any) -> tuple[Diary, Callable[[], Any]]:
+    """A Scribe whose only place is taken, and what sets it free."""
+    await kernel.load(Scribe, placement="process", concurrency=1)
+    diary = kernel.get(Diary)
+    os.mkfifo(whistle.path + ".open")
+    gate = asyncio.create_task(diary.gate(whistle.path))
+    await whistle.heard()
+
+    async def set_free() -> None:
+        blow(whistle.path + ".open")
+        await gate
+
+    return diary, set_free
+
+
+def within(context: CallContext, call: Callable[[], Any]) -> asyncio.Task[Any]:
+    """Begin a call under circumstances of its own."""
+    token = current.set(context)
+    try:
+        return asyncio.create_task(call())
+    finally:
+        current.reset(token)
+
+
+async def test_the_calls_of_one_caller_arrive_as_sent(kernel: Kernel, whistle: Any) -> None:
+    diary, set_free = await busy_scribe(kernel, whistle)
+    calls = [asyncio.create_task(diary.enter(str(number))) for number in range(100)]
+    await asyncio.sleep(0)
+    await set_free()
+    await asyncio.gather(*calls)
+    assert await diary.entries() == [str(number) for number in range(100)]
+
+
+async def test_oneway_calls_and_calls_keep_their_order(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    for number in range(1, 201):
+        await counter.note(1)
+        assert await counter.value() == number
+
+
+async def test_a_higher_priority_goes_first(kernel: Kernel, whistle: Any) -> None:
+    diary, set_free = await busy_scribe(kernel, whistle)
+    calls = []
+    for priority in (0, -5, 3, 0, 9, -5):
+        calls.append(within(CallContext(priority=priority), lambda p=priority: diary.enter(str(p))))  # type: ignore[misc]
+        await asyncio.sleep(0)
+    await set_free()
+    await asyncio.gather(*calls)
+    assert await diary.entries() == ["9", "3", "0", "0", "-5", "-5"]
+
+
+async def test_between_callers_the_earlier_deadline_goes_first(kernel: Kernel, whistle: Any) -> None:
+    """Each thread is a caller; within one caller the order of sending is kept."""
+    diary, set_free = await busy_scribe(kernel, whistle)
+    blocking: Any = kernel.get(Diary, blocking=True)
+    now = kernel.clock.now_ns()
+    served = kernel.registry.entry("scribe").replicas[0].instance
+    assert served is not None
+
+    def enter(text: str, deadline: int) -> None:
+        current.set(CallContext(deadline))
+        blocking.enter(text)
+
+    calls = []
+    for waiting, (text, hours) in enumerate([("late", 3), ("soon", 1), ("never", 0), ("middle", 2)], 1):
+        deadline = now + hours * 3600 * 10**9 if hours else 0
+        calls.append(asyncio.create_task(asyncio.to_thread(enter, text, deadline)))
+        while (await served.place.count(served.blueprint.key)).waiting < waiting:
+            await asyncio.sleep(0)
+    await set_free()
+    await asyncio.gather(*calls)
+    assert await diary.entries() == ["soon", "middle", "late", "never"]
+
+
+async def test_a_caller_with_many_calls_does_not_starve_one_with_few(kernel: Kernel, whistle: Any) -> None:
+    diary, set_free = await busy_scribe(kernel, whistle)
+    blocking: Any = kernel.get(Diary, blocking=True)
+    served = kernel.registry.entry("scribe").replicas[0].instance
+    assert served is not None
+    many = [asyncio.create_task(diary.enter("many")) for _ in range(200)]
+    while (await served.place.count(served.blueprint.key)).waiting < 200:
+        await asyncio.sleep(0)
+    few = asyncio.create_task(asyncio.to_thread(blocking.enter, "few"))
+    while (await served.place.count(served.blueprint.key)).waiting < 201:
+        await asyncio.sleep(0)
+    await set_free()
+    await asyncio.gather(few, *many)
+    assert (await diary.entries()).index("few") <= 2
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+async def test_no_more_run_at_once_than_the_limit_says(kernel: Kernel, whistle: Any, limit: int) -> None:
+    await kernel.load(Tally, name="counter", placement="process", concurrency=limit)
+    counter = kernel.get(Counter)
+    held = [asyncio.create_task(counter.hold(whistle.path)) for _ in range(limit + 2)]
+    for _ in range(limit):
+        await whistle.heard()
+    instance = kernel.registry.entry("counter").replicas[0].instance
+    assert instance is not None
+    while (counts := await instance.place.count(instance.blueprint.key)).waiting < 2:
+        await asyncio.sleep(0)
+    assert (counts.running, counts.waiting) == (limit, 2)
+    assert not whistle.lines
+    for call in held[:limit]:  # a place is free: those that waited get it
+        call.cancel()
+    for _ in range(2):
+        await whistle.heard()
+    for call in held:
+        call.cancel()
+
+
+async def test_a_deadline_ends_a_call_that_runs_and_one_that_waits(kernel: Kernel, whistle: Any) -> None:
+    diary, set_free = await busy_scribe(kernel, whistle)
+    soon = kernel.clock.now_ns() + 30_000_000
+    waiting = within(CallContext(soon), lambda: diary.enter("too late"))
+    with pytest.raises(DeadlineExceeded, match="Diary.enter|enter: no reply before the deadline"):
+        await waiting
+    with pytest.raises(DeadlineExceeded, match="the deadline had passed before the call was sent"):
+        await within(CallContext(soon), lambda: diary.enter("much too late"))
+    await set_free()
+    assert await diary.entries() == [], "a call whose deadline had passed was run"
+    gate = within(CallContext(kernel.clock.now_ns() + 30_000_000), lambda: diary.gate(whistle.path))
+    await whistle.heard()
+    with pytest.raises(DeadlineExceeded):
+        await gate
+    await diary.enter("free again")  # the only place was given back
+    assert await diary.entries() == ["free again"]
+
+
+# -- circumstances travel -----------------------------------------------------------------------------------------
+
+
+class Asked(Interface):
+    async def circumstances(self) -> tuple[int, int]: ...
+
+
+class Relayed(Interface):
+    async def relay(self, whistle: str) -> tuple[int, int]: ...
+    async def nothing(self) -> None: ...
+
+
+class Last(Plugin, Asked):
+    async def circumstances(self) -> tuple[int, int]:
+        context = current.get()
+        return (context.priority, context.deadline) if context is not None else (0, 0)
+
+
+class Relay(Plugin, Relayed):
+    """Holds until the pipe is written to (if there is one), then calls on."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+
+    async def relay(self, whistle: str) -> tuple[int, int]:
+        if whistle:
+            await Scribe.gate(self, whistle)  # type: ignore[arg-type]
+        return await self.asked.circumstances()
+
+    async def nothing(self) -> None: ...
+
+
+@pytest.mark.parametrize("relay", ["inline", "process", "process:shared"])
+@pytest.mark.parametrize("last", ["inline", "process", "process:shared"])
+async def test_priority_and_deadline_travel_through_every_hop(kernel: Kernel, relay: str, last: str) -> None:
+    await kernel.load(Last, placement=last)
+    await kernel.load(Relay, placement=relay)
+    relayed = kernel.get(Relayed)
+    assert await relayed.relay("") == (0, 0)
+    deadline = kernel.clock.now_ns() + 3600 * 10**9
+    assert await within(CallContext(deadline, 7), lambda: relayed.relay("")) == (7, deadline)
+    assert await relayed.relay("") == (0, 0), "the circumstances of one call stayed for the next"
+
+
+async def test_a_call_inherits_the_priority_of_what_it_keeps_waiting(kernel: Kernel, whistle: Any) -> None:
+    """An unimportant call holds the only place; an important one waits for it; what the first calls from then on is important."""
+    await kernel.load(Last, placement="process")
+    await kernel.load(Relay, placement="process", concurrency=1)
+    relayed = kernel.get(Relayed)
+    os.mkfifo(whistle.path + ".open")
+    holder = within(CallContext(priority=-3), lambda: relayed.relay(whistle.path))
+    await whistle.heard()
+    important = within(CallContext(priority=8), relayed.nothing)
+    served = kernel.registry.entry("relay").replicas[0].instance
+    assert served is not None
+    while (await served.place.count(served.blueprint.key)).waiting < 1:
+        await asyncio.sleep(0)
+    blow(whistle.path + ".open")
+    assert (await holder)[0] == 8
+    await important
+
+
+def test_the_public_ways_to_set_them_exist() -> None:
+    assert mukernel.deadline is not None
+    assert mukernel.priority is not None
+    assert Plain.__contract__.methods["plus"].blocking

@@ -1,0 +1,175 @@
+"""The demo from end to end, as its users run it: what it says, how it ends, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mukernel.demo import scene
+from mukernel.demo.summary import Summary
+
+FOLDER = os.path.dirname(os.__file__) + "/email"  # a part of the standard library: 20 files, 500 symbols
+PULL = [sys.executable, "-m", "mukernel.demo", FOLDER]
+MARK = "MUKERNEL_DEMO_TEST"
+
+
+class Surroundings:
+    """Where a demo runs: an environment of its own, by which everything that it left behind is found."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.mark = folder, uuid.uuid4().hex
+        self.shared = set(os.listdir("/dev/shm"))
+        self.environment = {
+            **os.environ,
+            MARK: self.mark,
+            "TMPDIR": str(folder / "tmp"),
+            "XDG_RUNTIME_DIR": str(folder / "run"),
+        }
+        for name in ("tmp", "run"):
+            (folder / name).mkdir(mode=0o700)
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def processes(self) -> list[int]:
+        """Every process that inherited the mark, zombies aside."""
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    environment = Path("/proc", name, "environ").read_bytes()
+                except OSError:
+                    continue
+                if f"{MARK}={self.mark}".encode() in environment.split(b"\0"):
+                    found.append(int(name))
+        return found
+
+    def left(self) -> list[str]:
+        """What there would not be if the demo had cleaned up."""
+        left = [f"process {pid}" for pid in self.processes()]
+        left += [f"file {path}" for path in (self.folder / "tmp").iterdir()]
+        own = f"mukernel-{self.mark}"
+        return left + [
+            f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shared if own in name
+        ]
+
+
+@pytest.fixture
+def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
+    made = Surroundings(tmp_path)
+    yield made
+    for pid in made.processes():  # of a test that failed
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_every_call_is_answered_and_the_summary_says_so(surroundings: Surroundings) -> None:
+    ended = surroundings.run(*PULL, "--json", "--seconds", "4")
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    summary = msgspec.convert(json.loads(ended.stdout), Summary)
+    assert summary.good and not summary.problems
+    assert summary.indexed.files > 10 and summary.indexed.symbols > 100
+    calls = summary.calls
+    assert calls.made == calls.right > 100
+    assert (calls.wrong, calls.failed, calls.hung) == (0, 0, 0)
+    assert 0 < calls.p50_ms <= calls.p99_ms <= calls.longest_ms
+    assert {name: ledger.lost for name, ledger in summary.ledgers.items()} == {
+        "index": 0,
+        "ranker": 0,
+        "search": 0,
+    }
+    assert summary.ledgers["search"].accepted >= calls.made
+    assert summary.results.before != summary.results.after
+    happened = [(event.what, event.plugin) for event in summary.events]
+    for wanted in (("swap", "ranker"), ("scale", "search"), ("kill -9", "index")):
+        assert happened.count(wanted) == 1
+    assert happened.count(("move", "index")) == 2
+    assert happened.count(("rolled back", "ranker")) == 2
+    assert happened.count(("kill -9", "search")) == happened.count(("serves again", "search")) == 2
+    assert surroundings.left() == []
+
+
+def test_without_a_terminal_it_prints_plain_lines(surroundings: Surroundings) -> None:
+    ended = surroundings.run(*PULL, "--seconds", "2")
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert "\x1b" not in ended.stdout + ended.stderr
+    assert ended.stdout.rstrip().endswith("every call was answered, and answered rightly")
+    assert surroundings.left() == []
+
+
+@pytest.mark.parametrize(("way", "outcome"), [("wrong", "wrong"), ("raising", "failed"), ("hanging", "hung")])
+def test_a_search_that_loses_calls_is_found_out(surroundings: Surroundings, way: str, outcome: str) -> None:
+    script = str(Path(__file__).with_name("losing.py"))
+    ended = surroundings.run(sys.executable, script, way, FOLDER)
+    assert ended.returncode == 1, ended.stderr + ended.stdout
+    summary = json.loads(ended.stdout)
+    assert summary["good"] is False
+    assert summary["calls"][outcome] > 0
+    assert any(f"of {summary['calls']['made']} calls" in problem for problem in summary["problems"])
+    assert surroundings.left() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Signals) -> None:
+    process = surroundings.start(*PULL, "--seconds", "60")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "swap" in line:
+            break
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 128 + number
+    assert surroundings.left() == []
+
+
+def test_kept_running_it_answers_the_command_line(surroundings: Surroundings) -> None:
+    process = surroundings.start(*PULL, "--keep", "--seconds", "1")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Ctrl-C" in line:
+            break
+    command = [sys.executable, "-m", "mukernel.cli"]
+    listed = surroundings.run(*command, "ps", "--app", "demo", "--json")
+    called = surroundings.run(*command, "call", "Search.search", "query=message", "--app", "demo", "--json")
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert listed.returncode == 0, listed.stderr
+    assert {plugin["name"] for plugin in json.loads(listed.stdout)} >= {"index", "ranker", "search"}
+    assert called.returncode == 0, called.stderr
+    assert "essage" in called.stdout
+    assert process.returncode == 0
+    assert surroundings.left() == []
+
+
+def test_a_folder_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert scene.run_command([str(tmp_path / "none")]) == 2
+    assert "wanted an existing folder" in capsys.readouterr().err
+
+
+def test_a_folder_without_python(surroundings: Surroundings) -> None:
+    (surroundings.folder / "empty").mkdir()
+    ended = surroundings.run(sys.executable, "-m", "mukernel.demo", str(surroundings.folder / "empty"))
+    assert ended.returncode == 2
+    assert "defines no class or function" in ended.stderr
+    assert surroundings.left() == []
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
+def test_seconds_that_are_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        scene.run_command(["--seconds", seconds])
+    assert ended.value.code == 2
+    assert f"got {seconds!r}, wanted a number of seconds above 0" in capsys.readouterr().err
