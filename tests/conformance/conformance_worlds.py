@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mukernel import Kernel
+from mukernel.core.kernel import Happening
 from mukernel.kernel import ipc
 from mukernel.testing import TestKernel
 from mukernel.transports.carriers import SETTING
@@ -49,6 +50,17 @@ class World:
     async def whole(self, main: Callable[[Kernel], Awaitable[None]]) -> None:
         async with Kernel(strict=self.strict) as kernel:
             await main(kernel)
+
+    def expect(self, kernel: Kernel, what: str) -> asyncio.Future[None]:
+        """Done as soon as the kernel tells that `what` has happened."""
+        happened = kernel.loop.create_future()
+
+        def heard(happening: Happening) -> None:
+            if happening.what == what and not happened.done():
+                happened.set_result(None)
+
+        kernel.listeners.append(heard)
+        return happened
 
     async def kill(self, kernel: Kernel, plugin: str) -> None:
         """As `kill -9` does."""

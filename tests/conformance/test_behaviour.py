@@ -281,7 +281,9 @@ async def test_a_process_that_dies_after_its_reply(world: World, kernel: Kernel)
     actor = kernel.get(Behaviour)
     for _ in range(3):
         assert await actor.add(1) == 1
+        restarted = world.expect(kernel, "restart")
         await world.kill(kernel, "actor")
+        await restarted
     assert await actor.add(1) == 1
     assert (await kernel.ledger("actor")).lost == 0
 

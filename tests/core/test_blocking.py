@@ -49,14 +49,13 @@ async def test_a_blocking_call_that_could_never_end_is_refused(kernel: Kernel) -
 
 async def test_def_methods_run_one_at_a_time_and_in_a_pool_as_many_as_it_has(kernel: Kernel) -> None:
     await kernel.load(Arithmetic, name="actor", placement="process")
-    plain = kernel.get(Plain)
+    plain, loop = kernel.get(Plain), asyncio.get_running_loop()
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(lambda _: plain.most_at_once(0), range(50))) == {1}
+        assert set(await asyncio.gather(*(loop.run_in_executor(pool, plain.most_at_once, 0) for _ in range(50)))) == {1}
     assert plain.thread() == "MainThread"
     await kernel.unload("actor")
     await kernel.load(Arithmetic, name="pooled", placement="process", threads=4)
     plain = kernel.get(Plain)
-    loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(4) as pool:  # each of the four waits until all of them are inside
         assert await asyncio.gather(*(loop.run_in_executor(pool, plain.most_at_once, 4) for _ in range(4))) == [4] * 4
         assert (await loop.run_in_executor(pool, plain.thread)).startswith("mukernel-method")

@@ -42,7 +42,7 @@ class Named(Interface):
 def test_sources_of_every_form(tmp_path: Path) -> None:
     write(tmp_path, "plain.py", "class Thing: ...")
     assert source_of(Tally).module == "core_samples"
-    assert source_of("core_samples:Tally").fresh
+    assert source_of("core_samples:Tally", fresh=True).fresh and not source_of("core_samples:Tally").fresh
     file = source_of("plain.py:Thing", str(tmp_path))
     assert (file.module, file.name, file.file) == ("plain", "Thing", str(tmp_path / "plain.py"))
     assert load_class(file).__name__ == "Thing"

@@ -6,6 +6,7 @@ from .blocking import Blocking, unwrap_blocking
 from .codec import MethodCodec
 from .compatibility import differences
 from .contract import Contract
+from .declared import Declared, declared_parameters, plain_annotations
 from .description import (
     Description,
     FieldDescription,
@@ -46,6 +47,7 @@ __all__ = [
     "Contract",
     "ContractError",
     "DeadlineExceeded",
+    "Declared",
     "Description",
     "FieldDescription",
     "Interface",
@@ -67,6 +69,7 @@ __all__ = [
     "TypeDescription",
     "Unavailable",
     "check_implements",
+    "declared_parameters",
     "decode_fault",
     "differences",
     "encode_fault",
@@ -74,6 +77,7 @@ __all__ = [
     "idempotent",
     "interfaces_of",
     "oneway",
+    "plain_annotations",
     "raises",
     "type_text",
     "unwrap_blocking",

@@ -29,6 +29,7 @@ from .schema import TypeTable
 Message = bytes | bytearray | memoryview
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_large)
+_COPIED_OUT = {NoneType, bool, int, float, str, bytes}
 _LOOKS_INTO_MESSAGE = {"memoryview", "Buffer", "ndarray", "Any"}
 _PATH = re.compile(r"^(?P<problem>.*) - at (?:`(?P<end>key|value)` in )?`(?P<path>\$.*)`$", re.DOTALL)
 _FIRST_STEP = re.compile(r"^\$(?:\[(?P<index>\d+)\]|\.(?P<name>\w+))?(?P<rest>.*)$", re.DOTALL)
@@ -247,6 +248,8 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 
 def _looks_into_message(annotations: Sequence[Any], where: str) -> bool:
+    if all(type(annotation) is type and annotation in _COPIED_OUT for annotation in annotations):
+        return False
     table = TypeTable()
     described = [table.describe(annotation, where) for annotation in annotations]
 

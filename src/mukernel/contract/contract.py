@@ -61,10 +61,11 @@ def plain_name(subject: type) -> str:
 
 def checked_version(where: str, version: object) -> str:
     """`version`, if it is "major.minor" of two whole numbers; ContractError otherwise."""
-    parts = version.split(".") if isinstance(version, str) else []
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+    text = version if isinstance(version, str) else ""
+    major, _, minor = text.partition(".")
+    if not (text.isascii() and major.isdigit() and minor.isdigit()):
         raise ContractError(f'{where}: version is {version!r}, wanted "major.minor", such as "1.0"')
-    return ".".join(str(int(part)) for part in parts)
+    return f"{int(major)}.{int(minor)}"
 
 
 def public_functions(subject: type) -> dict[str, tuple[type, Callable[..., Any]]]:

@@ -9,6 +9,13 @@ from typing import Any
 
 from .compatibility import Comparison
 from .contract import plain_name
+from .declared import (
+    Declared,
+    declared_parameters,
+    declared_shape,
+    is_coroutine_function,
+    plain_annotations,
+)
 from .description import MethodDescription, ParameterDescription, TypeDescription
 from .errors import ContractError
 from .interface import Interface, is_unimplemented
@@ -53,12 +60,12 @@ def check_implements(plugin_class: type, interface: type[Interface]) -> list[str
     found: list[str] = []
     for method, described in zip(contract.methods.values(), description.methods, strict=True):
         where = f"{plain_name(plugin_class)}.{method.name}"
-        function = inspect.getattr_static(plugin_class, method.name, None)
+        function = _class_attribute(plugin_class, method.name)
         if function is None or is_unimplemented(function):
             found.append(f"{where}: is not implemented, and {method.qualified} declares it")
         elif not inspect.isfunction(function):
             found.append(f"{where}: is a {type(function).__name__}, wanted a method")
-        else:
+        elif not _repeats(_class_attribute(interface, method.name), interface, function, plugin_class):
             table = TypeTable()
             checker = _Implementation(where, inspect.unwrap(function), method, described, table)
             try:
@@ -68,6 +75,25 @@ def check_implements(plugin_class: type, interface: type[Interface]) -> list[str
             else:
                 found += [f"{where}: {line}" for line in lines]
     return found
+
+
+def _class_attribute(subject: type, name: str) -> Any:
+    """What the class itself has under that name, no descriptor asked; None if nothing."""
+    for ancestor in subject.__mro__:
+        if name in vars(ancestor):
+            return vars(ancestor)[name]
+    return None
+
+
+def _repeats(declaration: Any, interface: type, function: Any, plugin_class: type) -> bool:
+    """Is the function declared as the interface declares it? Most are, and need no comparison."""
+    declared, own = inspect.unwrap(declaration), inspect.unwrap(function)
+    hints = plain_annotations(own, vars(plugin_class))
+    return (
+        hints is not None
+        and plain_annotations(declared, vars(interface)) == hints
+        and declared_shape(declared) == declared_shape(own)
+    )
 
 
 class _Implementation:
@@ -104,11 +130,11 @@ class _Implementation:
             yield from comparison.answered(name, declared, self._describe(returned, name))
 
     def _parameters(self, hints: dict[str, Any], comparison: Comparison) -> Iterator[str]:
-        own = list(inspect.signature(self._function).parameters.values())[1:]
-        takes_any_position = any(each.kind is each.VAR_POSITIONAL for each in own)
-        takes_any_name = any(each.kind is each.VAR_KEYWORD for each in own)
-        named = {each.name: each for each in own if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
-        positions = [each.name for each in named.values() if each.kind is not each.KEYWORD_ONLY]
+        own = declared_parameters(self._function)[1:]
+        takes_any_position = any(each.gathers and each.positional for each in own)
+        takes_any_name = any(each.gathers and each.named for each in own)
+        named = {each.name: each for each in own if not each.gathers}
+        positions = [each.name for each in named.values() if each.positional]
         expected = [each.name for each in self._method.parameters if not each.keyword_only]
         if self._method.input_name is not None:
             expected.insert(self._method.input_position, self._method.input_name)
@@ -131,24 +157,24 @@ class _Implementation:
         yield from self._input(hints, comparison)
         known = {*expected, *(each.name for each in self._described.parameters)}
         for name, each in named.items():
-            if name not in known and each.default is each.empty:
+            if name not in known and each.required:
                 yield f"parameter {name!r} is required, and {self._method.qualified} does not declare it"
 
     def _parameter(
         self,
-        own: inspect.Parameter,
+        own: Declared,
         described: ParameterDescription,
         hints: dict[str, Any],
         comparison: Comparison,
     ) -> Iterator[str]:
         name = f"parameter {own.name!r}"
-        if described.keyword_only and own.kind is own.POSITIONAL_ONLY:
+        if described.keyword_only and not own.named:
             yield f"{name} was keyword-only, is positional-only"
         if own.name in hints:
             yield from comparison.requested(name, described.type, self._describe(hints[own.name], name))
         if described.required:
             return
-        if own.default is own.empty:
+        if own.required:
             yield f"{name} was optional, is required"
             return
         declared = next(each for each in self._method.parameters if each.name == own.name)
@@ -180,7 +206,7 @@ def _kind(function: Callable[..., Any], hints: dict[str, Any]) -> tuple[Kind, An
     is_async, item = stream_item(returns, ASYNC_STREAMS)
     if inspect.isasyncgenfunction(function):
         return Kind.ASYNC_STREAM, item if is_async else returns
-    if inspect.iscoroutinefunction(function):
+    if is_coroutine_function(function):
         return Kind.COROUTINE, returns
     if is_async:
         return Kind.ASYNC_STREAM, item

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
 from collections.abc import Callable
+from opcode import opmap
 from types import CodeType
 from typing import Any, ClassVar
 
@@ -15,11 +15,13 @@ from .marks import checked_exceptions
 
 # The instructions of which a body of nothing, of `...`, of a docstring or of `raise NotImplementedError`
 # consists.
-_EMPTY_BODY = {
+_EMPTY_NAMES = {
     "RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "RETURN_GENERATOR", "POP_TOP",
     "COPY_FREE_VARS", "CALL_INTRINSIC_1", "RERAISE", "LOAD_GLOBAL", "PUSH_NULL", "PRECALL", "CALL", "CACHE",
     "RAISE_VARARGS",
 }  # fmt: skip
+_EMPTY_BODY = bytes(sorted(opmap[name] for name in _EMPTY_NAMES if name in opmap))
+_CONSTANTS = bytes(opmap[name] for name in ("LOAD_CONST", "RETURN_CONST") if name in opmap)
 
 
 class _LazyContract:
@@ -106,18 +108,17 @@ class Plugin:
 
 
 def is_plugin(subject: type) -> bool:
-    """Does the class derive from Plugin? (Also true while Plugin itself is not yet defined: there are none
-    then.)"""
-    return any(ancestor is Plugin for ancestor in subject.__mro__)
+    """Does the class derive from Plugin?"""
+    return Plugin in subject.__mro__
 
 
 def interfaces_of(plugin_class: type) -> tuple[type[Interface], ...]:
     """The interfaces that a class implements, in method resolution order, Interface itself left out."""
-    return tuple(
-        ancestor
-        for ancestor in plugin_class.__mro__
-        if issubclass(ancestor, Interface) and ancestor is not Interface and not is_plugin(ancestor)
-    )
+    found = []
+    for ancestor in plugin_class.__mro__:
+        if issubclass(ancestor, Interface) and ancestor is not Interface and not is_plugin(ancestor):
+            found.append(ancestor)
+    return tuple(found)
 
 
 def is_unimplemented(function: object) -> bool:
@@ -126,13 +127,18 @@ def is_unimplemented(function: object) -> bool:
 
 
 def _is_empty(code: CodeType) -> bool:
-    nothing = set(code.co_names) <= {"NotImplementedError"} and not code.co_cellvars
-    constants = [constant for constant in code.co_consts if constant is not None and constant is not Ellipsis]
-    texts = all(isinstance(constant, str) for constant in constants)
-    instructions = list(dis.get_instructions(code))
-    returned = [each for each in instructions if each.opname in ("LOAD_CONST", "RETURN_CONST")]
-    silent = "NotImplementedError" in code.co_names or all(each.argval is None for each in returned)
-    return nothing and texts and silent and all(each.opname in _EMPTY_BODY for each in instructions)
+    opcodes, operands = code.co_code[::2], code.co_code[1::2]
+    if code.co_cellvars or opcodes.translate(None, _EMPTY_BODY):
+        return False
+    for constant in code.co_consts:
+        if not (constant is None or constant is Ellipsis or type(constant) is str):
+            return False
+    if code.co_names:
+        return code.co_names == ("NotImplementedError",)
+    for opcode, operand in zip(opcodes, operands, strict=True):  # a text that is returned is no docstring
+        if opcode in _CONSTANTS and code.co_consts[operand] is not None:
+            return False
+    return True
 
 
 def _unimplemented(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -34,6 +35,13 @@ _COLLECTIONS: dict[type[inspect.Type], str] = {
     inspect.FrozenSetType: "frozenset",
     inspect.VarTupleType: "tuple...",
 }
+# What most methods take and return, described without a walk, which would cost a process at its start.
+_BUILTIN = {
+    kind: TypeDescription(name)
+    for kind, name in (
+        (NoneType, "None"), (bool, "bool"), (int, "int"), (float, "float"), (str, "str"), (bytes, "bytes"),
+    )
+}  # fmt: skip
 _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 
 
@@ -46,6 +54,8 @@ class TypeTable:
 
     def describe(self, annotation: Any, where: str) -> TypeDescription:
         """The description of a type. Raises ContractError, beginning with `where`, if it cannot be sent."""
+        if type(annotation) is type and annotation in _BUILTIN:
+            return _BUILTIN[annotation]
         annotation = without_alias(annotation)
         if is_array_type(annotation):  # msgspec's own walk would lose the dtype
             return _array(annotation)

@@ -16,6 +16,7 @@ from collections.abc import (
 from types import NoneType
 from typing import Any
 
+from .declared import declared_parameters, is_coroutine_function, plain_annotations
 from .errors import ContractError
 from .marks import Marks, marks_of
 from .method import Method, Model, Parameter
@@ -68,12 +69,15 @@ def read_method(
         input_item=input_item,
         input_name=input_name,
         input_position=input_position,
-        documentation=inspect.getdoc(function) or "",
+        documentation=inspect.cleandoc(function.__doc__) if function.__doc__ else "",
     )
 
 
 def annotations_of(function: Callable[..., Any], namespace: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The resolved annotations of a function; raises ContractError naming the one that cannot be resolved."""
+    plain = plain_annotations(function, namespace)
+    if plain is not None:
+        return plain
     try:
         return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
     except Exception:  # once more, one by one, to say which
@@ -103,6 +107,8 @@ def _only(function: Callable[..., Any], name: str, annotation: Any) -> Any:
 
 def stream_item(annotation: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
     """Is the annotation one of those iterators, and of what (Any if it does not say)?"""
+    if annotation is None or (type(annotation) is type and annotation not in kinds):
+        return False, None
     origin = typing.get_origin(annotation) or annotation
     if origin not in kinds:
         return False, None
@@ -113,18 +119,15 @@ def stream_item(annotation: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
 def _read_parameters(
     function: Callable[..., Any], hints: Mapping[str, Any], where: str
 ) -> tuple[tuple[Parameter, ...], list[tuple[str, int, Any]]]:
-    declared = list(inspect.signature(function).parameters.values())
-    if not declared or declared[0].kind not in (
-        declared[0].POSITIONAL_ONLY,
-        declared[0].POSITIONAL_OR_KEYWORD,
-    ):
+    declared = declared_parameters(function)
+    if not declared or not declared[0].positional or declared[0].gathers:
         raise ContractError(f"{where}: has no 'self': wanted a method")
     parameters: list[Parameter] = []
     inputs: list[tuple[str, int, Any]] = []
     for position, each in enumerate(declared[1:]):
         here = f"{where}: parameter {each.name!r}"
-        if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD):
-            star = "*" if each.kind is each.VAR_POSITIONAL else "**"
+        if each.gathers:
+            star = "*" if each.positional else "**"
             raise ContractError(
                 f"{where}: parameter '{star}{each.name}': wanted parameters by name, or one list or dict"
             )
@@ -132,21 +135,18 @@ def _read_parameters(
             raise ContractError(f"{here} has no annotation: wanted its type")
         is_input, item = stream_item(hints[each.name], _INPUT_STREAMS)
         if is_input:
-            if each.kind is each.KEYWORD_ONLY or each.default is not each.empty:
+            if not each.positional or not each.required:
                 raise ContractError(f"{here}: an input stream must be positional and have no default")
             inputs.append((each.name, position, item))
             continue
-        required = each.default is each.empty
-        default = None if required else each.default
-        parameters.append(
-            Parameter(each.name, hints[each.name], required, default, each.kind is each.KEYWORD_ONLY)
-        )
+        keyword_only = not each.positional
+        parameters.append(Parameter(each.name, hints[each.name], each.required, each.default, keyword_only))
     return tuple(parameters), inputs
 
 
 def _read_stream(function: Callable[..., Any], returns: Any, where: str) -> tuple[Any, bool]:
     """(type of the items, or None for no stream; whether callers block)."""
-    coroutine = inspect.iscoroutinefunction(function)
+    coroutine = is_coroutine_function(function)
     is_async, item = stream_item(returns, ASYNC_STREAMS)
     if is_async:
         if coroutine:

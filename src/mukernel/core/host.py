@@ -108,9 +108,15 @@ def given(bell: int) -> list[int]:
     return [bell] if bell != NO_BELL else []
 
 
+def configure_logging() -> None:
+    """Done in the fork server already, for all that it forks."""
+    if not logging.root.handlers:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
 def main(rights: list[int]) -> None:
     """Entry point of a process: `rights` holds its end of the link."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    configure_logging()
     connection = socket.socket(fileno=rights[0])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

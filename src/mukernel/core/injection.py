@@ -5,12 +5,20 @@ from __future__ import annotations
 import inspect
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from ..contract import ContractError, Interface, Plugin, unwrap_blocking
+from ..contract import (
+    ContractError,
+    Interface,
+    Plugin,
+    declared_parameters,
+    plain_annotations,
+    unwrap_blocking,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +38,36 @@ class Setting:
     name: str
     annotation: Any
     required: bool
-    default: Any
+    default: Any  # None when required
 
 
 def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
     """The parameters of the constructor. Raises ContractError for one that has neither a type nor a default."""
     if plugin.__init__ is object.__init__ or plugin.__init__ is Plugin.__init__:
         return [], []
-    function = plugin.__init__
+    function: Callable[..., Any] = inspect.unwrap(plugin.__init__)
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        hints = plain_annotations(function, {})
+        if hints is None:
+            hints = typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise ContractError(f"{plugin.__qualname__}.__init__: an annotation can't be resolved: {error}") from None
     needs, settings = [], []
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+    for parameter in declared_parameters(function)[1:]:
+        if parameter.gathers:
             continue
         annotation, blocking = unwrap_blocking(without_none(hints.get(parameter.name, Any)))
-        required = parameter.default is parameter.empty
         if isinstance(annotation, type) and issubclass(annotation, Interface):
-            needs.append(Need(parameter.name, annotation, blocking, required))
+            needs.append(Need(parameter.name, annotation, blocking, parameter.required))
         else:
-            settings.append(Setting(parameter.name, annotation, required, parameter.default))
+            settings.append(Setting(parameter.name, annotation, parameter.required, parameter.default))
     return needs, settings
 
 
 def without_none(annotation: Any) -> Any:
     """`X` of `X | None`; anything else as it is."""
+    if isinstance(annotation, type):
+        return annotation
     rest = [each for each in typing.get_args(annotation) if each is not types.NoneType]
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     is_interface = len(rest) == 1 and inspect.isclass(found := unwrap_blocking(rest[0])[0]) and issubclass(found, Interface)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import re
@@ -35,7 +34,7 @@ from .switchboard import Switchboard, account_of, ledger_of
 log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
 PLACEMENTS = "'inline', 'process' or 'process:NAME'"
-WARM = ("mukernel.core.host",)
+WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 REMEMBERED = 1000  # events kept for those who ask
 
@@ -76,7 +75,7 @@ class Kernel:
         self.listeners: list[Callable[[Happening], object]] = []  # called with each event, as it happens
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
-        self.numbers = itertools.count(1)
+        self.group_lock = asyncio.Lock()
         self.fork_server: ForkServer | None = None
         self.ticker: Any = None
 
@@ -177,7 +176,7 @@ class Kernel:
         """
         entry = self.registry.entry(name)
         try:
-            source = source_of(use, folder)
+            source = source_of(use, folder, fresh=True)
         except MukernelError as error:
             report = SwapReport(name, "swap", entry.source.name, str(use), rolled_back=True, reason=str(error))
             raise reported(SwapFailed(f"swap of {name!r} was not begun: {error}"), report) from error
@@ -408,10 +407,11 @@ class Kernel:
         _, _, group = options.placement.partition(":")
         if not group:
             return await self.spawn(plugin, options)
-        if group not in self.groups:
-            self.groups[group] = place = await self.spawn(group, options)
-            place.group = group
-        return self.groups[group]
+        async with self.group_lock:  # two that restart at once share the new process, too
+            if group not in self.groups:
+                self.groups[group] = place = await self.spawn(group, options)
+                place.group = group
+            return self.groups[group]
 
     def new_place(self, space: str, process: Process, conversation: Conversation, heard: float) -> RemotePlace:
         return RemotePlace(space, process, conversation, heard)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
 from importlib.machinery import ModuleSpec
-from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..contract import ContractError, NotFound
 from .messages import Source
 
 ENTRY_POINTS = "mukernel.plugins"
 MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
+imported: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()  # modules, and how old their sources were then
 given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
-def source_of(use: type | str | Source, folder: str | None = None) -> Source:
-    """Where to load a plug-in from.
+def source_of(use: type | str | Source, folder: str | None = None, fresh: bool = False) -> Source:
+    """Where to load a plug-in from. `fresh`: as a new version, into a namespace of its own.
 
     `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the name of
     an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
@@ -36,14 +38,16 @@ def source_of(use: type | str | Source, folder: str | None = None) -> Source:
         file = os.path.abspath(os.path.join(folder or os.getcwd(), module))
         if not os.path.exists(file):
             raise NotFound(f"use = {use!r}: there is no file {file}")
-        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh=True)
+        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh=fresh)
     if colon:
         if not module or not name:
             raise ContractError(f"use = {use!r}: wanted 'module:Class', 'file.py:Class' or the name of an entry point")
-        return Source(module, name, "", path, fresh=True)
+        return Source(module, name, "", path, fresh=fresh)
+    from importlib.metadata import entry_points  # here, as it imports much that no process of plug-ins needs
+
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == use:
-            return Source(point.module, point.attr, "", path, fresh=True)
+            return Source(point.module, point.attr, "", path, fresh=fresh)
     known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS))) or "none are installed"
     raise NotFound(
         f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
@@ -75,6 +79,7 @@ def check_importable(source: Source) -> None:
 def load_class(source: Source) -> type:
     """Import the class. Raises NotFound, ContractError, or what the module raised when it was imported."""
     if source.given in given:
+        remember(given[source.given].__module__)
         return given[source.given]
     for folder in reversed(source.path):
         if folder not in sys.path:
@@ -85,6 +90,7 @@ def load_class(source: Source) -> type:
         module = load_file(source)
     else:
         module = load_module(source)
+    remember(source.module)
     found: Any = module
     for part in source.name.split("."):
         found = getattr(found, part, None)
@@ -125,13 +131,15 @@ def load_file(source: Source) -> ModuleType:
     old = sys.modules.get(source.module)
     if old is not None and not source.fresh and os.path.abspath(getattr(old, "__file__", None) or "") == source.file:
         return old
-    if old is None and not source.fresh:
+    if old is None and not source.fresh and "." in source.module:  # of a package, which has to be imported first
         try:
             found = importlib.util.find_spec(source.module)
         except (ImportError, ValueError):
             found = None
         if found is not None and found.origin and os.path.abspath(found.origin) == source.file:
             return importlib.import_module(source.module)
+    if source.fresh:
+        drop_stale_bytecode(os.path.dirname(source.file))
     return run(importlib.util.spec_from_file_location(source.module, source.file), source.file)
 
 
@@ -163,6 +171,7 @@ def import_anew(name: str) -> ModuleType:
     for each in stale:
         del sys.modules[each]
     importlib.invalidate_caches()
+    drop_stale_bytecode(os.path.dirname(getattr(stale[name], "__file__", None) or ""))
     try:
         return importlib.import_module(name)
     except BaseException:
@@ -186,17 +195,35 @@ def changed_modules(package: str) -> list[str]:
     return sorted(changed)
 
 
-def is_changed(module: ModuleType) -> bool:
-    spec = getattr(module, "__spec__", None)
-    cached, origin = getattr(spec, "cached", None), getattr(spec, "origin", None)
-    if not origin or not os.path.exists(origin) or not cached:
-        return False
+def remember(name: str) -> None:
+    """Note how old the sources of a package are, so that it shows which of them have changed since."""
+    package = name.partition(".")[0]
+    for other, module in list(sys.modules.items()):
+        if (other == package or other.startswith(package + ".")) and module not in imported:
+            imported[module] = source_time(module)
+
+
+def source_time(module: ModuleType) -> int:
+    """When a module's source was last written, in ns; 0 where it has none."""
     try:
-        with open(cached, "rb") as file:
-            header = file.read(16)
+        return os.stat(getattr(module, "__file__", None) or "").st_mtime_ns
     except OSError:
-        return True
-    return int.from_bytes(header[8:12], "little") != int(os.stat(origin).st_mtime) & 0xFFFFFFFF
+        return 0
+
+
+def is_changed(module: ModuleType) -> bool:
+    return module in imported and imported[module] != source_time(module)
+
+
+def drop_stale_bytecode(folder: str) -> None:
+    """Remove bytecode that is older than its source: Python itself only looks at whole seconds and the size."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                cached = importlib.util.cache_from_source(entry.path)
+                with contextlib.suppress(OSError):
+                    if os.stat(cached).st_mtime_ns <= entry.stat().st_mtime_ns:
+                        os.unlink(cached)
 
 
 def uses(module: ModuleType, other: ModuleType) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -67,14 +69,14 @@ class Replacement:
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            self.report.rolled_back, self.report.reason = True, str(error)
+            self.report.rolled_back, self.report.reason = True, told(error)
             self.report.total = clock.now() - began
             back = Replacement(self.kernel, entry, "roll back", entry.source, entry.options)
             for replica in replaced:
                 await back.replace(replica)
             self.kernel.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
-        entry.source, entry.options = self.source, self.options
+        entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
         self.report.total = clock.now() - began
         self.kernel.record(self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause)
         return self.report
@@ -161,7 +163,7 @@ class Replacement:
         except MukernelError:
             raise
         except Exception as error:
-            raise SwapFailed(f"the new version could not take over the state: {error}") from error
+            raise SwapFailed(f"the new version could not take over the state: {told(error)}") from error
 
     def direct_callers(self, old: Instance, new: Instance) -> list[Place]:
         """The processes in which the plug-in is called without a channel, before or after: their routes are changed."""
@@ -195,7 +197,7 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
     except Exception as error:
         for replica in added:
             await kernel.remove_replica(entry, replica)
-        report.rolled_back, report.reason = True, str(error)
+        report.rolled_back, report.reason = True, told(error)
         raise failed(report, error) from error
     leaving = entry.replicas[count:]
     for replica in leaving:
@@ -211,8 +213,13 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
     return report
 
 
+def told(error: Exception) -> str:
+    """What went wrong, in a line or more; a plug-in's own exception with its type."""
+    return str(error) if isinstance(error, MukernelError) else f"{type(error).__name__}: {error}"
+
+
 def failed(report: SwapReport, error: Exception) -> SwapFailed:
     """The error of a replacement that was rolled back; it carries the report."""
-    problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {error}")
+    problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {told(error)}")
     problem.report = report  # type: ignore[attr-defined]
     return problem

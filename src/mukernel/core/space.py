@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,7 +14,7 @@ from ..contract import ContractError, Description, Interface, NotFound
 from ..kernel.clock import Clock as KernelClock
 from ..kernel.ipc import Kind
 from ..mesh.route import Route
-from ..transports.blocking import BlockingCaller
+from ..transports.blocking import BlockingCaller, BlockingWire
 from ..transports.calling import Caller
 from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
@@ -164,9 +165,9 @@ class Space:
         for route in self.routes_to(plugin):
             for caller in route.callers:
                 if caller.busy:
-                    idle = self.loop.create_future()
-                    caller.when_idle.append(lambda idle=idle: idle.done() or idle.set_result(None))
-                    await idle
+                    idle = asyncio.Event()
+                    caller.when_idle.append(idle.set)
+                    await idle.wait()
 
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
@@ -207,8 +208,16 @@ class Space:
 
             grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
-        caller.when_broken = route.thread.__dict__.clear  # the thread's next call connects anew
+        caller.when_broken = lambda: vars(route.thread).clear()  # the thread's next call connects anew
+        number = grant.connected.channels[0]
+        weakref.finalize(caller, self.thread_gone, caller.wire, number)
         return caller
+
+    def thread_gone(self, wire: BlockingWire, number: int) -> None:
+        """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
+        wire.close()
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.directory.disconnect, number)
 
     # -- instances --------------------------------------------------------------------------------------------
 
@@ -281,6 +290,8 @@ class Space:
         if instance is not None:
             wire = instance.wires.pop(channel, None)
             if wire is not None:
+                if not instance.server.paused:
+                    instance.server.pump(wire)  # one-way calls that it had sent are still run
                 wire.close("the caller is gone")
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import importlib
 import itertools
 import os
 import socket
@@ -18,11 +19,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-ring: Any
 try:
-    from . import ring
+    _compiled: Any = importlib.import_module("mukernel.kernel.ring")
 except ImportError:  # not compiled here: the socket transport serves
-    ring = None
+    _compiled = None
+ring = _compiled
 
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
@@ -50,8 +51,8 @@ class Message:
     """A message where no ring carries it. The same attributes and methods as `ring.Message`."""
 
     __slots__ = (
-        "kind", "call", "content", "method", "interface", "priority", "deadline", "credit", "flags",
-        "trace_high", "trace_low", "span", "mailbox",
+        "call", "content", "credit", "deadline", "flags", "interface", "kind", "mailbox", "method", "priority", "span",
+        "trace_high", "trace_low",
     )  # fmt: skip
 
     def __init__(

@@ -137,10 +137,15 @@ cdef class Message:
         return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low)
 
     def answer(self, Sender sender, uint8_t kind, body):
-        """Send the reply and count the call as finished, in one step; False, and nothing done, when there is no room."""
+        """Count the call as answered and send the reply; False, and nothing done, when there is no room.
+
+        It is counted first: who has the reply may look at the ledger at once.
+        """
+        self.receiver.shared.answered += 1
         if not sender.send(kind, self.call, body):
+            self.receiver.shared.answered -= 1
             return False
-        self.receiver.finish(self, False)
+        self.receiver.clear(self)
         return True
 
     def finished(self, bint refused=False):
@@ -478,12 +483,16 @@ cdef class Receiver:
         mu_store(&self.shared.blob_freed, self.shared.blob_freed + length)
         return body
 
-    cdef finish(self, Message message, bint refused):
+    cdef clear(self, Message message):
+        """The call is in flight no more."""
         if message.slot >= 0:
             mu_store(&self.memory.table[message.slot].call, 0)
             self.unused[self.unused_count] = message.slot
             self.unused_count += 1
             message.slot = -1
+
+    cdef finish(self, Message message, bint refused):
+        self.clear(message)
         if message.kind != 1:
             if refused:
                 self.shared.refused += 1

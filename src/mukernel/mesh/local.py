@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..contract import Method, MethodCodec, Model
+from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
 from ..transports.inline import (
     InFlight,
     InlineMethod,
@@ -19,6 +19,7 @@ from ..transports.inline import (
     counted_stream,
     iterate_on_loop,
     on_loop,
+    one_by_one,
 )
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ class LocalTarget(Protocol):
     direct: bool
     strict: bool
     in_flight: InFlight
-    pool: ThreadPoolExecutor | None
     background: set[asyncio.Task[Any]]
+
+    @property
+    def pool(self) -> ThreadPoolExecutor | None: ...
 
 
 def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
@@ -67,10 +70,24 @@ def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..
         function = function or async_methods(route, target)[name]
         streams = method.model in (Model.STREAM, Model.CHANNEL)
         if streams:
-            methods[name] = function if method.blocking else iterate_on_loop(loop, function)
+            methods[name] = function if method.blocking else iterate_on_loop(loop, fed(method, route, function))
         else:
             methods[name] = in_any_thread(loop, function) if method.blocking else on_loop(loop, function)
     return methods
+
+
+def fed(method: Method, route: Route, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A channel whose input is an ordinary iterable."""
+    if method.model is not Model.CHANNEL:
+        return function
+    take_input, position = route.remotes[method.name].codec.binding.take_input, method.input_position
+
+    def channel(*args: Any, **kwargs: Any) -> Any:
+        given, args, kwargs = take_input(args, kwargs)
+        stream = given if hasattr(given, "__aiter__") else one_by_one(given)
+        return function(*args[:position], stream, *args[position:], **kwargs)
+
+    return channel
 
 
 def in_any_thread(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -150,10 +167,18 @@ def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> 
         return codec.binding.call(function, codec.decode_arguments(codec.encode_arguments(args, kwargs)), inputs)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return codec.decode_result(codec.encode_result(await through(args, kwargs)))
+        try:
+            result = codec.encode_result(await through(args, kwargs))
+        except Exception as error:
+            raise decode_fault(encode_fault(error, method.raises), method.raises) from error
+        return codec.decode_result(result)
 
     def blocking_call(*args: Any, **kwargs: Any) -> Any:
-        return codec.decode_result(codec.encode_result(through(args, kwargs)))
+        try:
+            result = codec.encode_result(through(args, kwargs))
+        except Exception as error:
+            raise decode_fault(encode_fault(error, method.raises), method.raises) from error
+        return codec.decode_result(result)
 
     async def stream(*args: Any, **kwargs: Any) -> Any:
         inputs = None

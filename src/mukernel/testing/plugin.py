@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -32,28 +32,28 @@ def process_kernel() -> Iterator[Kernel]:
     yield Kernel("test")
 
 
-@pytest.hookimpl(hookwrapper=True, trylast=True)
-def pytest_pycollect_makeitem() -> Generator[None, Any, None]:
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_pycollect_makeitem() -> Generator[None, Any, Any]:
     """Let async tests that use our fixtures be ordinary ones, before others decide how async tests are run."""
-    outcome = yield
-    made = outcome.get_result()
+    made = yield
     for item in made if isinstance(made, list) else [made]:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             name = next((name for name in FIXTURES if is_ours(item, name)), None)
             if name is not None:
                 item.obj = synchronous(item, item.obj, name)
+    return made
 
 
 def is_ours(item: pytest.Function, name: str) -> bool:
     """Does the test use the fixture `name`, and is that the one of this module, not another of that name?"""
     definitions = item._fixtureinfo.name2fixturedefs.get(name)
-    return bool(definitions) and definitions[-1].func.__module__ == __name__
+    return definitions is not None and definitions[-1].func.__module__ == __name__
 
 
 def synchronous(item: pytest.Function, test: Callable[..., Any], name: str) -> Callable[..., None]:
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
-        kernel: Kernel = item.funcargs[name]
+        kernel = cast(Kernel, item.funcargs[name])
 
         async def whole(_: Kernel) -> None:
             await test(**arguments)

@@ -51,7 +51,8 @@ class BlockingCaller:
             if message is not None:
                 if message.call == number:
                     if message.kind == 8:
-                        return message.body
+                        reply: bytes = message.body
+                        return reply
                     self.ended(message.kind, number, message.body, method, body, NO_CONTEXT)
                     return self.rest_of_call(number, method, body, None, reruns=1)
                 self.keep(message)
@@ -62,6 +63,7 @@ class BlockingCaller:
 
     def first_answer(self, number: int, body: bytes, method: RemoteMethod) -> Any:
         """The short way, for a ring: send, and wait for whatever comes first; None where there was no room."""
+        assert self.exchange is not None
         try:
             return self.exchange(number, body, method.index)
         except ValueError as error:

@@ -75,7 +75,8 @@ class Caller:
             return await self.call_within(CallContext(), method, body, wait_for_room)
         self.pending[number] = Pending(future, method, body, None, 0)
         try:
-            return await future
+            reply: bytes = await future
+            return reply
         except asyncio.CancelledError:
             self.forget(number)
             raise
@@ -94,7 +95,8 @@ class Caller:
             await self.send_when_room(Kind.CALL, number, body, method, context, wait, future)
             if not future.done():
                 self.pending[number] = Pending(future, method, body, context, 0)
-            return await future
+            reply: bytes = await future
+            return reply
         except asyncio.CancelledError:
             self.forget(number)
             raise

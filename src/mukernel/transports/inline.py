@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 try:
@@ -148,6 +148,12 @@ def iterate_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any
     return method
 
 
+async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """What code without an event loop gives to a channel, for a method that awaits its items."""
+    for item in items:
+        yield item
+
+
 def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
     """Block this thread until the loop has run `work`. Raises RuntimeError on the loop's own thread."""
     try:
@@ -166,3 +172,16 @@ def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]
     except KeyboardInterrupt:
         future.cancel()
         raise
+
+
+__all__ = [
+    "InFlight",
+    "InlineMethod",
+    "arguments_of",
+    "awaitable",
+    "counted_stream",
+    "iterate_on_loop",
+    "leave",
+    "on_loop",
+    "wait_on_loop",
+]

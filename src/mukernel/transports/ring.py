@@ -39,22 +39,25 @@ class RingWire(Wire):
 
     def peek(self) -> Received | None:
         try:
-            return self.next_message()
+            message: Received | None = self.next_message()
+            return message
         except ring.Garbage as garbage:
             self.fail(str(garbage))
             return None
 
     def interrupted(self) -> list[tuple[int, int, int]]:
         """Calls that a predecessor was running when it died: (call, interface, method)."""
-        return self.right_to_receive.interrupted()
+        calls: list[tuple[int, int, int]] = self.right_to_receive.interrupted()
+        return calls
 
     @property
-    def saturated(self) -> bool:
+    def saturated(self) -> bool:  # type: ignore[override]
         """As many calls are in flight as the channel can account for."""
-        return self.right_to_receive.full_table
+        return bool(self.right_to_receive.full_table)
 
     def ledger(self) -> tuple[int, int, int, int]:
-        return self.mapping.ledger()
+        counts: tuple[int, int, int, int] = self.mapping.ledger()
+        return counts
 
     def listen(self) -> None:
         """Begin to receive."""

@@ -34,10 +34,11 @@ class ServedMethod:
         self.asynchronous = not plain
         self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0
         self.simple = self.asynchronous and not self.streams  # neither a stream nor for the pool
-        self.decode: Callable[[bytes], Sequence[Any]] = codec.decode_arguments
+        self.decode: Callable[..., Sequence[Any]] = codec.decode_arguments
         self.encode: Callable[[Any], bytes] = codec.encode_result
         # The same without a wrapper that explains what is wrong: whoever uses them asks the codec when they raise.
-        self.decode_unchecked, self.encode_unchecked = codec.decode_positional, codec.encode_value
+        self.decode_unchecked: Callable[..., Sequence[Any]] = codec.decode_positional
+        self.encode_unchecked = codec.encode_value
         self.encode_item, self.decode_input = codec.encode_item, codec.decode_input
 
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any
+from typing import Any, cast
 
 from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
 from ..kernel.ipc import Kind
@@ -175,7 +175,11 @@ class Server:
 
     def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
         """Send what a call ended with and account for it."""
+        sender: Any = wire.right_to_send
         try:
+            if sender is not None and not (refused or wire.outbox or message.kind == 1):
+                if message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
+                    return
             if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
                 wire.post(kind, message.call, body)
         except ValueError as error:  # larger than any message
@@ -222,7 +226,8 @@ class Server:
         began = self.now_ns()
         while queue and not self.paused:
             if self.slots.full:
-                for call in self.slots.inherit(queue.highest()):
+                for call in cast(list[Running], self.slots.inherit(queue.highest())):
+                    assert call.context is not None  # where there are limits each call has one
                     call.context.priority = self.slots.effective(call)
                 return
             wire, message, method = queue.first()

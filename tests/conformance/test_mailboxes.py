@@ -1,0 +1,54 @@
+"""What a mailbox keeps when its reader dies, on every transport whose mailbox belongs to the channel."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from conformance_wires import MAILBOXES, Peer, pair
+
+from mukernel import PluginCrashed
+from mukernel.kernel.ipc import Kind
+
+pytestmark = pytest.mark.parametrize("transport", MAILBOXES)
+
+
+async def test_a_mailbox_outlives_its_reader(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires, concurrency=1)
+        running = asyncio.ensure_future(peer.call("hold_call", "x"))
+        again = asyncio.ensure_future(peer.call("where"))
+        waiting = [asyncio.ensure_future(peer.call("add", 1)) for _ in range(100)]
+        await peer.actor.held("x")
+        wires.server.close("died")  # without a word to anybody
+        successor = wires.successor()
+        interrupted = successor.interrupted()
+        assert [call for call, _, _ in interrupted] == [1]
+        for call, _, _ in interrupted:
+            successor.post(Kind.INTERRUPTED, call, b"")
+        peer.serve(successor)
+        successor.listen()
+        peer.server.pump(successor)
+        with pytest.raises(PluginCrashed):
+            await running
+        assert await asyncio.gather(*waiting) == list(range(1, 101))
+        assert await again > 0
+        accepted, taken, answered, refused = successor.ledger()
+        assert (accepted, taken, answered, refused) == (102, 102, 101, 1)
+        successor.close()
+
+
+async def test_the_ledger_adds_up(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        await asyncio.gather(*(peer.call("add", 1) for _ in range(50)))
+        with pytest.raises(Exception, match="nothing"):
+            await peer.call("fail", "nothing")
+        held = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        assert wires.server.ledger() == (52, 52, 51, 0)
+        held.cancel()
+        await peer.actor.cancelled("x cancelled")
+        await peer.call("add", 1)
+        assert wires.server.ledger() == (53, 53, 52, 1)

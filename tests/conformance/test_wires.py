@@ -1,0 +1,171 @@
+"""What every wire does, and what it does about a peer that dies or writes garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from conformance_wires import TRANSPORTS, Everything, Peer, pair
+
+from mukernel import Overloaded, PluginCrashed, Unavailable
+from mukernel.kernel.ipc import Kind
+from mukernel.transports.contract import Wire
+
+pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
+BODIES = [0, 1, 63, 64, 65, 4095, 16_384, 16_385, 32_768, 32_769, 1 << 17, 1 << 18, (1 << 18) + 1, 1 << 20]
+
+
+async def gathered(wire: Wire, count: int) -> list[tuple[object, ...]]:
+    """The next `count` messages of a wire: every field, and the body."""
+    got: list[tuple[object, ...]] = []
+    done = asyncio.Event()
+
+    def receive(wire: Wire) -> None:
+        while (message := wire.peek()) is not None:
+            body = message.take()
+            got.append((
+                message.kind, message.call, body, message.method, message.interface, message.priority, message.credit,
+                message.trace_high, message.trace_low, message.span,
+            ))  # fmt: skip
+        if len(got) >= count or wire.closed is not None:
+            done.set()
+
+    wire.receiver = receive
+    receive(wire)
+    await done.wait()
+    return got
+
+
+async def test_messages_arrive_whole_in_order_with_every_field(transport: str, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    async with pair(transport, tmp_path) as wires:
+        sent = []
+        for number in range(1, 400):
+            body = chance.randbytes(chance.choice(BODIES) if number % 20 == 0 else chance.randrange(300))
+            trace = tuple(chance.randrange(1, 1 << 64) for _ in range(3))
+            fields = chance.randrange(1 << 16), chance.randrange(1 << 16), chance.randrange(-128, 128)
+            credit = chance.randrange(1 << 32)
+            wires.server.post(Kind.ITEM, number, body, *fields, 0, credit, 0, trace)
+            sent.append((Kind.ITEM, number, body, *fields, credit, *trace))
+        assert await gathered(wires.caller, len(sent)) == sent
+
+
+async def test_bodies_of_every_size_both_ways(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        mirror = Peer(wires, Everything)
+        pattern = random.Random(1).randbytes(1 << 20)
+        for size in BODIES:
+            assert await mirror.call("raw", pattern[:size]) == pattern[:size]
+        large = pattern * 64
+        assert await mirror.call("raw", large) == large
+
+
+async def test_a_mailbox_holds_as_many_calls_as_it_may(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path, bound=16) as wires:
+        peer = Peer(wires)
+        peer.server.paused = True
+        calls = [asyncio.ensure_future(peer.call("add", 1)) for _ in range(16)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="full"):
+            await peer.call("add", 1)
+        patient = [asyncio.ensure_future(peer.call("add", 1, wait=True)) for _ in range(100)]
+        await asyncio.sleep(0)
+        peer.server.resume()
+        assert await asyncio.gather(*calls, *patient) == list(range(1, 117)), "they were not served in turn"
+
+
+async def test_who_waits_for_room_may_give_up(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path, bound=4) as wires:
+        peer = Peer(wires)
+        peer.server.paused = True
+        calls = [asyncio.ensure_future(peer.call("add", 1)) for _ in range(4)]
+        waiting = [asyncio.ensure_future(peer.call("add", 1, wait=True)) for _ in range(10)]
+        await asyncio.sleep(0)
+        for call in waiting[::2]:
+            call.cancel()
+        peer.server.resume()
+        ends = await asyncio.gather(*calls, *waiting, return_exceptions=True)
+        assert [end for end in ends if isinstance(end, int)] == list(range(1, 10))
+
+
+async def test_what_may_not_be_refused_waits_for_room(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        body = bytes(10_000)
+        for number in range(1, 1001):  # more than any transport has room for
+            wires.server.post(Kind.ITEM, number, body)
+        got = await gathered(wires.caller, 1000)
+        assert [message[1] for message in got] == list(range(1, 1001))
+
+
+async def test_a_closed_wire_sends_nothing_and_tells_its_owner_once(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer, told = Peer(wires), []
+        waiting = [asyncio.ensure_future(peer.call("hold_call", "x")) for _ in range(3)]
+        stream = peer.stream("hold")
+        await anext(stream)
+        closed = wires.caller.on_closed
+        wires.caller.on_closed = lambda wire, why: (told.append(why), closed(wire, why))[0]
+        wires.caller.close("enough")
+        wires.caller.close("again")
+        assert told == ["enough"]
+        ends = await asyncio.gather(*waiting, return_exceptions=True)
+        assert all(isinstance(end, PluginCrashed) and "enough" in str(end) for end in ends)
+        with pytest.raises(PluginCrashed, match="enough"):
+            await anext(stream)
+        with pytest.raises(Unavailable, match="enough"):
+            await peer.call("add", 1)
+        assert not wires.caller.send(Kind.ITEM, 1, b"")
+
+
+async def test_a_server_that_is_detached_cancels_what_it_runs(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        call = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        wires.server.close("the caller is gone")
+        await peer.actor.cancelled("x cancelled")
+        call.cancel()
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_garbage_closes_the_channel_and_nothing_else(transport: str, tmp_path: Path, seed: int) -> None:
+    if transport == "memory":
+        return  # objects, not bytes: there is no way to write garbage
+    async with pair(transport, tmp_path) as wires, pair(transport, tmp_path) as others:
+        peer, other = Peer(wires), Peer(others)
+        peer.server = other.server  # one server, two callers
+        peer.actor = other.actor
+        peer.also_serve(wires.server)
+        call = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        detached = wires.server.on_closed
+        wires.server.on_closed = lambda wire, why: (closed.set_result(why), detached(wire, why))[1]
+        wires.forge(b"\xff" + random.Random(seed).randbytes(299))
+        assert await closed
+        with pytest.raises((PluginCrashed, Unavailable), match="connection"):
+            await call
+        await other.actor.cancelled("x cancelled")
+        assert await other.call("add", 5) == 5
+
+
+async def test_two_calls_of_one_number_are_garbage(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires, concurrency=1)
+        number = peer.remotes["hold_call"].index
+        body = peer.remotes["hold_call"].codec.encode_arguments(("x",), {})
+        for _ in range(3):
+            wires.caller.send(Kind.CALL, 77, body, number)
+        await peer.actor.held("x")
+        if transport != "packets":  # which shows its server one call at a time
+            assert wires.server.closed is not None and "77" in wires.server.closed
+
+
+async def test_a_method_that_does_not_exist_is_an_error(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        peer.remotes["add"].index = 999
+        with pytest.raises(Exception, match="no method of number 999"):
+            await peer.call("add", 1)
