@@ -1,4 +1,4 @@
-"""The demo from end to end, as its users run it: what it says, how it ends, and that it leaves nothing behind."""
+"""The demo from end to end, as its users run it: what it says, how it ends, and that nothing is left."""
 
 from __future__ import annotations
 

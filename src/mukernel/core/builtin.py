@@ -13,11 +13,11 @@ class Clock(Interface, version="1.0"):
 
     def now(self) -> float:
         """Seconds since an arbitrary start, monotonic."""
-        ...  # type: ignore[empty-body]
+        raise NotImplementedError
 
     def wall(self) -> datetime:
         """Date and time in UTC."""
-        ...  # type: ignore[empty-body]
+        raise NotImplementedError
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

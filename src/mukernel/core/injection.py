@@ -43,9 +43,10 @@ class Setting:
 
 def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
     """The parameters of the constructor. Raises ContractError for one that has neither a type nor a default."""
-    if plugin.__init__ is object.__init__ or plugin.__init__ is Plugin.__init__:
+    constructor: Any = vars(plugin).get("__init__") or getattr(plugin, "__init__")  # noqa: B009
+    if constructor is object.__init__:
         return [], []
-    function: Callable[..., Any] = inspect.unwrap(plugin.__init__)
+    function: Callable[..., Any] = inspect.unwrap(constructor)
     try:
         hints = plain_annotations(function, {})
         if hints is None:

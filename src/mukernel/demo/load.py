@@ -85,6 +85,7 @@ class Load:
     async def keep_asking(self) -> None:
         while not self.stopping:
             await self.ask(next(self.queries))
+            await asyncio.sleep(0)  # a call that needs no message must not keep the loop to itself
 
     async def ask(self, query: str) -> list[Hit]:
         """One call, accounted for; its answer, or nothing where it failed."""
@@ -98,7 +99,6 @@ class Load:
         except Exception as error:
             self.account.failed[type(error).__name__] += 1
             self.remember(f"search({query!r}) raised {type(error).__name__}: {error}")
-            await asyncio.sleep(0)  # an error that needs no message must not keep the loop to itself
             return []
         ended = self.clock.now()
         self.latencies.append(ended - began)

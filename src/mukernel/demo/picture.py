@@ -149,11 +149,13 @@ def event_line(event: Event) -> Line:
 
 def clipped(line: Line, width: int) -> Line:
     """What of a line fits into `width` columns; an ellipsis stands for the rest."""
+    if sum(len(text) for text, _ in line) <= width:
+        return line
     shown: Line = []
-    for place, (text, style) in enumerate(line):
-        rest = sum(len(each) for each, _ in line[place + 1 :])
-        if len(text) + rest > width and len(text) >= width:
-            return [*shown, (shortened(text, width), style)] if width > 0 else shown
-        shown.append((text, style))
-        width -= len(text)
-    return shown
+    left = width - 1
+    for text, style in line:
+        shown.append((text[:left], style))
+        left -= len(text)
+        if left < 0:
+            break
+    return [*shown, ("…", "dim")]

@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
-    """The demo as a command of its own; `arguments` are the process's if None. Raises SystemExit for bad ones."""
+    """The demo as a command of its own, by default with the process's arguments. May raise SystemExit."""
     parser = argparse.ArgumentParser(prog="python -m mukernel.demo", description=__doc__)
     add_arguments(parser)
     return main(parser.parse_args(arguments))

@@ -135,7 +135,7 @@ def pooled(function: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[.
     return call
 
 
-def forgotten(method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget) -> Any:
+def forgotten(method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget) -> Callable[..., Any]:
     """A one-way method: started in order, waited for by nobody, its errors logged."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -212,7 +212,7 @@ def redirect(route: Route, name: str, function: Any) -> None:
         if coroutine.cr_code is late.__code__:
             return await coroutine
         args, kwargs = arguments_of(coroutine, plugin)
-        return await route.elsewhere(name, args, kwargs)
+        return await route.elsewhere(name, tuple(args), kwargs)
 
     def late_blocking(*args: Any, **kwargs: Any) -> Any:
         return route.elsewhere_blocking(name, args, kwargs)

@@ -8,7 +8,6 @@ and for nothing else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..contract import Interface, Method, Model
@@ -18,16 +17,19 @@ if TYPE_CHECKING:
     from .route import Route
 
 
-@lru_cache(maxsize=None)
-def proxy_class(interface: type[Interface]) -> type[Interface]:
-    """The class of proxies of `interface`: a subclass with a slot for each method."""
-    contract = interface.__contract__
-    namespace = {"__slots__": (*contract.methods, "route", "blocking"), "__doc__": interface.__doc__}
-    made = type(interface)(
-        interface.__name__, (interface,), {**namespace, "__repr__": _represent, "__module__": interface.__module__},
-        name=contract.name, version=contract.version,
-    )  # fmt: skip
-    type.__setattr__(made, "__cached_contract__", contract)
+def proxy_class(interface: type[Interface]) -> type[Any]:
+    """The class of proxies of `interface`: a subclass with a slot for each method. Made once, and kept by the interface."""
+    made: type[Any] | None = vars(interface).get("__proxy_class__")
+    if made is None:
+        contract = interface.__contract__
+        namespace = {
+            "__slots__": (*contract.methods, "route", "blocking"), "__doc__": interface.__doc__, "__repr__": _represent,
+            "__module__": interface.__module__, "__cached_contract__": contract,
+        }  # fmt: skip
+        metaclass: Any = type(interface)
+        made = metaclass(interface.__name__, (interface,), namespace, name=contract.name, version=contract.version)
+        type.__setattr__(interface, "__proxy_class__", made)
+    assert made is not None
     return made
 
 
@@ -77,7 +79,9 @@ def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callabl
             async for item in items:
                 yield item
         finally:
-            await items.aclose()
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
 
     made: Callable[..., Any] = {Model.CALL: call, Model.ONEWAY: oneway}.get(method.model, stream)
     made.__name__, made.__doc__ = method.name, method.documentation

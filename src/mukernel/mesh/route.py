@@ -170,10 +170,10 @@ class Route:
             asyncio.run_coroutine_threadsafe(self.ready(), loop).result()
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
-    def caller_of_thread(self) -> BlockingCaller | None:
-        """This thread's own caller, made at its first blocking call; None where there is nothing to connect to."""
+    def caller_of_thread(self) -> BlockingCaller:
+        """This thread's own caller, made at its first blocking call."""
         caller: BlockingCaller | None = getattr(self.thread, "caller", None)
-        if caller is None and self.caller is not None:
+        if caller is None:
             caller = self.thread.caller = self.surroundings.connect_thread(self, next(self.turns))
         return caller
 

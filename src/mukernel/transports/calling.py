@@ -136,7 +136,9 @@ class Caller:
         room: asyncio.Future[None] = self.loop.create_future()
 
         def wake(_: object = None) -> None:
-            if not room.done():
+            if room.done():  # given up just now: our turn is another's
+                wire.wake_waiter()
+            else:
                 room.set_result(None)
 
         first = not wire.when_room
