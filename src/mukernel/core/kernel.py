@@ -284,13 +284,15 @@ class Kernel:
         """Build an instance for a port that has none, and let it receive."""
         instance = await self.build(entry, replica, source, options)
         try:
+            replica.successor = instance  # from now on every new channel is given to it, too
             self.attach_all(replica, instance)
             state, version = replica.checkpoint or (None, 1)
             await instance.place.activate(instance.blueprint.key, state, version, recover)
         except BaseException:
+            replica.successor = None
             await self.discard(instance)
             raise
-        replica.instance = instance
+        replica.instance, replica.successor = instance, None
         instance.life.on(Event.ACTIVATE)
         entry.interfaces = instance.built.interfaces
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import os
 import sys
 from importlib.machinery import ModuleSpec
@@ -84,13 +85,14 @@ def load_class(source: Source) -> type:
     for folder in reversed(source.path):
         if folder not in sys.path:
             sys.path.insert(0, folder)
+    older = 0 if source.module.partition(".")[0] in sys.modules else len(sys.modules)
     if source.module in ("__main__", MAIN):
         module = load_main(source.file)
     elif source.file:
         module = load_file(source)
     else:
         module = load_module(source)
-    remember(source.module)
+    remember(source.module, older)
     found: Any = module
     for part in source.name.split("."):
         found = getattr(found, part, None)
@@ -195,12 +197,18 @@ def changed_modules(package: str) -> list[str]:
     return sorted(changed)
 
 
-def remember(name: str) -> None:
-    """Note how old the sources of a package are, so that it shows which of them have changed since."""
+def remember(name: str, older: int = 0) -> None:
+    """Note how old the sources of a package are, so that it shows which of them have changed since.
+
+    `older`: how many modules were imported before the first of the package. To look at one writes to its reference count,
+    so that a forked process, which has hundreds of them, would copy hundreds of pages.
+    """
     package = name.partition(".")[0]
-    for other, module in list(sys.modules.items()):
-        if (other == package or other.startswith(package + ".")) and module not in imported:
-            imported[module] = source_time(module)
+    for other in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - older))):
+        if other == package or other.startswith(package + "."):
+            module = sys.modules[other]
+            if module not in imported:
+                imported[module] = source_time(module)
 
 
 def source_time(module: ModuleType) -> int:

@@ -282,7 +282,6 @@ class Space:
                 wire.post(Kind.INTERRUPTED, call, b"")
         self.carriers.answer(instance.bell)
         wire.listen()
-        instance.server.pump(wire)
 
     def detach(self, channel: int) -> None:
         """The caller of a channel is gone."""

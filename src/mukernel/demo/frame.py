@@ -64,13 +64,14 @@ class Frame:
 
 @contextlib.asynccontextmanager
 async def shown(kernel: Kernel, screen: Screen, picture: Picture) -> AsyncIterator[Frame]:
-    """Draws in the background; an error in drawing ends the demo rather than the picture alone."""
+    """Draws in the background. Raises at the end what drawing raised."""
     frame = Frame(kernel, screen, picture)
-    async with asyncio.TaskGroup() as tasks:
-        drawing = tasks.create_task(frame.draw_for_ever())
-        try:
-            yield frame
-        finally:
-            drawing.cancel()
+    drawing = asyncio.create_task(frame.draw_for_ever())
+    try:
+        yield frame
+    finally:
+        drawing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drawing
     await frame.update()
     screen.draw(picture)

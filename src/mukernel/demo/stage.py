@@ -24,7 +24,7 @@ PARSERS = 2  # processes that parse
 class Setting:
     """How the demo is to run. Times in seconds.
 
-    `folder`: whose source is searched; empty: the standard library. `seconds`: how long the load is.
+    `folder`: whose source is searched; empty: the standard library. `seconds`: of the load.
     `callers`: searches at a time. `patience`: after which a call is hung, and a step has failed. `search`: the
     class that answers; tests put one there that does not.
     """

@@ -1,20 +1,17 @@
 """Time comes only from here: real time, and virtual time in which hours pass in milliseconds.
 
-Both clocks have one interface, and both agree with `time()` of the event loop they are used on, so asyncio's
-own timers (`asyncio.sleep`, `asyncio.timeout`, `loop.call_later`) follow the same clock. All times are
-seconds, or nanoseconds where the name ends in `_ns`; both are monotonic. Real time is CLOCK_MONOTONIC, which
-every process of one machine shares, so a deadline may be compared in a process other than the one that set
-it.
+Both clocks agree with `time()` of the event loop they are used on, so asyncio's own timers (`asyncio.timeout_at`,
+`loop.call_later`) follow the same clock. Times are monotonic seconds, or nanoseconds where the name ends in `_ns`. Real
+time is shared by all processes of a machine: a deadline means the same in the process that it is sent to.
 """
 
 import asyncio
 import math
 import selectors
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -23,14 +20,8 @@ class DeadlockError(RuntimeError):
     """In virtual time: tasks wait, and nothing is left that could wake one of them."""
 
 
-class Timer(Protocol):
-    """Something that will happen. `cancel()` prevents it, or does nothing if it happened or was cancelled."""
-
-    def cancel(self) -> None: ...
-
-
 class Clock:
-    """Real time. Methods that start a timer need a running event loop."""
+    """Real time."""
 
     def now(self) -> float:
         """Seconds since an arbitrary start; on the scale of the running loop's `time()`."""
@@ -49,46 +40,32 @@ class Clock:
         self._loop()
         await asyncio.sleep(seconds)
 
-    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
-        """Call `callback(*args)` once, on the running loop, `seconds` from now."""
-        return self._loop().call_later(seconds, callback, *args)
-
-    def timeout_at(self, when: float | None) -> asyncio.Timeout:
-        """An async context manager: at `when`, as `now()` counts, its body is cancelled and TimeoutError
-        raised.
-
-        None means no timeout; a `when` in the past cancels at the body's first await.
-        """
-        self._loop()
-        return asyncio.timeout_at(when)
-
-    def every(self, seconds: float, callback: Callable[[], object]) -> Timer:
+    def every(self, seconds: float, callback: Callable[[], object]) -> "Ticker":
         """Call `callback()` at each whole multiple of `seconds` from now, until cancelled: a watchdog's tick.
 
-        Ticks do not drift; those that a busy loop missed are skipped, not made up for. An exception in
-        `callback` goes to the loop's exception handler, and the ticking goes on. Raises ValueError unless 0 <
-        seconds < infinity.
+        Ticks that a busy loop missed are skipped. An exception in `callback` goes to the loop's exception handler, and
+        the ticking goes on. Raises ValueError unless 0 < seconds < infinity.
         """
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds: got {seconds!r}, wanted a finite number above 0")
-        return _Ticker(self._loop(), seconds, callback)
+        return Ticker(self._loop(), seconds, callback)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
 
 
-class _Ticker:
-    """A timer that sets itself again. `_handle` is None exactly when it was cancelled."""
+class Ticker:
+    """What `Clock.every` started. The next tick is due at _start + _ticks * _period, so that they do not drift."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, period: float, callback: Callable[[], object]):
+    def __init__(self, loop: asyncio.AbstractEventLoop, period: float, callback: Callable[[], object]) -> None:
         self._loop, self._period, self._callback = loop, period, callback
-        self._start, self._ticks = loop.time(), 1  # the next tick is due at _start + _ticks * _period
-        self._handle: Timer | None = loop.call_at(self._start + period, self._tick)
+        self._start, self._ticks, self._cancelled = loop.time(), 1, False
+        self._handle = loop.call_at(self._start + period, self._tick)
 
     def cancel(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        """Let no more tick come. May be called again, and from the callback."""
+        self._cancelled = True
+        self._handle.cancel()
 
     def _tick(self) -> None:
         try:
@@ -96,27 +73,24 @@ class _Ticker:
         except Exception as error:
             message = f"exception in {self._callback!r}, called every {self._period} s"
             self._loop.call_exception_handler({"message": message, "exception": error})
-        if self._handle is not None:  # the callback may have cancelled us
-            passed = int((self._loop.time() - self._start) / self._period)
-            self._ticks = max(self._ticks, passed) + 1
+        if not self._cancelled:
+            self._ticks = max(self._ticks, int((self._loop.time() - self._start) / self._period)) + 1
             self._handle = self._loop.call_at(self._start + self._ticks * self._period, self._tick)
 
 
 class VirtualClock(Clock):
     """Time that stands still while anything can run, and jumps to the next timer when nothing can.
 
-    A program that only awaits timers and its own tasks runs the same way each time. Real file descriptors and
-    executor threads still work, and are not deterministic: while a thread of `asyncio.to_thread` or
-    `run_in_executor` works, time stands still; while descriptors are registered, time jumps only after they
-    were silent for `patience` real seconds. Threads that the loop did not start are not seen: waiting for one
-    alone looks like a deadlock.
+    A program that awaits only timers and its own tasks runs the same way each time; one with file descriptors or
+    threads (`asyncio.to_thread`) does not: time stands still while such a thread works, and until the descriptors have
+    been silent for `patience` real seconds.
     """
 
     patience = 0.005
     epoch = datetime(2000, 1, 1, tzinfo=UTC)
 
     def __init__(self) -> None:
-        self._now = 1.0  # only the selector below moves it. Not 0: a deadline of 0 means none
+        self._now = 1.0  # only _VirtualSelector moves it. Not 0: a deadline of 0 means none
 
     def now(self) -> float:
         return self._now
@@ -145,76 +119,46 @@ class VirtualClock(Clock):
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock) -> None:
-        self.clock, self.threads = clock, 0  # threads: how many the loop waits for
+        self.clock = clock
+        self.threads: set[object] = set()  # one thing for each that the loop waits for
         super().__init__(_VirtualSelector(self))
 
     def time(self) -> float:
         return self.clock._now
 
-    def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
-    ) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         if when == math.inf:  # it never comes, so it is not in the heap: time would jump towards it for ever
             return asyncio.TimerHandle(when, callback, args, self, context)
         return super().call_at(when, callback, *args, context=context)
 
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Executor | None, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         future = super().run_in_executor(executor, func, *args)
-        self.threads += 1
-        future.add_done_callback(self._thread_ended)
+        self.threads.add(future)
+        future.add_done_callback(self.threads.discard)
         return future
 
     async def shutdown_default_executor(self, *args: Any, **kwargs: Any) -> None:
-        self.threads += 1  # it waits for a thread of its own
-        try:
-            await super().shutdown_default_executor(*args, **kwargs)
-        finally:
-            self.threads -= 1
-
-    def _thread_ended(self, _future: asyncio.Future[Any]) -> None:
-        self.threads -= 1
+        self.threads.add(self)  # it is done by a thread, which waits for the others
+        await super().shutdown_default_executor(*args, **kwargs)
+        self.threads.discard(self)
 
 
-class _VirtualSelector(selectors.BaseSelector):
-    """Where asyncio would sleep until the next timer, time moves instead."""
+class _VirtualSelector(selectors.EpollSelector):
+    """Where asyncio would sleep until the next timer, time moves instead. `timeout`: None without any timer."""
 
     def __init__(self, loop: _VirtualLoop) -> None:
-        self._loop, self._real = loop, selectors.DefaultSelector()
+        super().__init__()
+        self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if self._loop.threads:
-            return self._real.select(None if timeout is None or timeout > 0 else 0)
+        clock, idle = self._loop.clock, timeout is None or timeout > 0
         watching = len(self.get_map()) > 1  # the loop's own wake-up pipe is the one
-        if timeout is None and watching:
-            return self._real.select(None)
-        ready = self._real.select(self._loop.clock.patience if watching and timeout else 0)
+        if (idle and self._loop.threads) or (timeout is None and watching):
+            return super().select(None)
+        ready = super().select(clock.patience if idle and watching else 0)
         if not ready and timeout is None:
-            waiting = ", ".join(sorted(map(_whereabouts, asyncio.all_tasks(self._loop)))) or "none"
-            at = f"virtual time {self._loop.clock._now:g} s"
-            raise DeadlockError(f"deadlock at {at}: no timer is pending, nothing can wake {waiting}")
-        if not ready and timeout is not None and timeout > 0:
-            self._loop.clock._now += timeout
+            waiting = ", ".join(sorted(map(repr, asyncio.all_tasks(self._loop)))) or "none"
+            raise DeadlockError(f"deadlock at virtual time {clock._now:g} s: no timer is pending to wake {waiting}")
+        if not ready and timeout is not None:
+            clock._now += max(timeout, 0)
         return ready
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
-
-
-def _whereabouts(task: asyncio.Task[Any]) -> str:
-    frames = task.get_stack(limit=1)
-    where = f" at {frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else ""
-    return f"{task.get_name()}{where}"

@@ -1,31 +1,25 @@
 """Create, destroy, watch and limit processes: by a fork server, whose imports are warm before it forks.
 
-This file runs on two sides: in the kernel's process, `ForkServer` and `Process`; as a script of its own, run
-by the interpreter that the children are to have, the fork server: one thread, which forks on request, reaps,
-and reports. It imports only the standard library, so that interpreter needs nothing installed.
+This file has two sides. In the kernel's process: `ForkServer` and `Process`. Run as a script, by the interpreter that
+the children are to have: the server, one thread, which forks on request, reaps, and reports; it needs nothing but the
+standard library. They talk by SOCK_SEQPACKET, one JSON object a packet, file descriptors beside it (SCM_RIGHTS):
 
-The two talk by SOCK_SEQPACKET, one JSON object a packet, file descriptors beside it (SCM_RIGHTS):
+    to the server   {name, entry, limits, output, fds}     a request to spawn, with the child's descriptors
+                    {kill}                                 a pid that the kernel got no pidfd of
+    to the kernel   {pid} + its pidfd, or {error}          the answer to a request, in their order
+                    {ended, code}                          a pid that was reaped; a signal is a negative code
 
-    to the server   {id, warm, path} + the kernel's pidfd               once, first
-                    {id, entry, name, limits, output, environment, cwd} + the child's descriptors
-                    {kill}                                              a pid that the kernel has no pidfd of
-    to the kernel   {id, warnings}                                      once, when the imports are done
-                    {id, pid} + the child's pidfd, or {id, error}
-                    {pid, status}                                       reaped; always after its {id, pid}
-
-Nothing outlives the kernel. The server watches the kernel's pidfd and its end of the socket, not a
-parent-death signal, which would come when the *thread* that started it ends; when either goes, it kills all
-its descendants and exits. The children do have the parent-death signal, as the server has one thread, so the
-server's own kill -9 ends them too: only what a child put into a session of its own would survive that.
+Nothing outlives the kernel. The server watches the kernel's pidfd and its socket, not a parent-death signal, which
+would come when the *thread* that started it ends; when either goes, it kills all its descendants and exits. The
+children do have that signal, since the server has one thread: so its own kill -9 ends them too. Only what a child had
+put into a session of its own would survive that.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` without its enums, which would cost each child 0.1 MB
 import asyncio
 import contextlib
 import ctypes
 import gc
-import importlib
-import io
-import itertools
 import json
 import os
 import resource
@@ -34,27 +28,23 @@ import signal
 import socket
 import subprocess
 import sys
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
 from signal import SIGKILL, pidfd_send_signal
 from typing import Any, NoReturn
 
 LARGEST_PACKET = 128 * 1024  # bytes; a socket's buffer holds more by default
 MOST_DESCRIPTORS = 253  # the system's limit for one SCM_RIGHTS message
-LIBC = ctypes.CDLL(None, use_errno=True)
-PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36  # prctl(2)
-
-
-class ProcessError(RuntimeError):
-    """A process, or the fork server, could not be started."""
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 1, 15, 36
+prctl = ctypes.CDLL(None).prctl
+RESOURCES = [getattr(resource, f"RLIMIT_{name}") for name in ("DATA", "CPU", "NOFILE", "NPROC", "CORE")]  # as in Limits
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one process may use. None: as much as the kernel's process, which is the most in any case."""
 
-    memory: int | None = None  # bytes, private and writable: what it shares does not count (RLIMIT_DATA)
+    memory: int | None = None  # bytes, private and writable: what it shares does not count
     cpu_seconds: int | None = None  # then SIGKILL
     files: int | None = None  # open file descriptors
     processes: int | None = None  # of its user, threads included; the system exempts root
@@ -69,10 +59,12 @@ class ExitStatus:
     signal: int | None = None
 
 
-RESOURCES = {
-    "memory": resource.RLIMIT_DATA, "cpu_seconds": resource.RLIMIT_CPU, "files": resource.RLIMIT_NOFILE,
-    "processes": resource.RLIMIT_NPROC, "core": resource.RLIMIT_CORE,
-}  # fmt: skip
+class ProcessError(RuntimeError):
+    """A process, or the fork server, could not be started."""
+
+
+class _ServerDied(ProcessError):
+    """The server died before it answered: another may be asked."""
 
 
 def raise_file_limit() -> int:
@@ -83,27 +75,18 @@ def raise_file_limit() -> int:
 
 
 class Process:
-    """A child of the fork server. For use on the event loop that spawned it.
-
-    It ends once: when its status has come from the server, which reaps it; or, if the server is gone, when
-    its pidfd says that it is dead.
-    """
+    """A child of the fork server, for use on the event loop that spawned it. It ends once, in `_end`: when its status
+    has come from the server, or, if the server died first, when its pidfd says so."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, pid: int, pidfd: int) -> None:
-        self.name, self.pid = name, pid
-        self.pidfd = pidfd  # readable once the process is dead; -1 (closed) once it has ended
-        self.alive = True  # false as soon as the pidfd or the server has said so
-        self._loop, self._server_gone = loop, False
+        self.name, self.pid, self.pidfd, self.alive = name, pid, pidfd, True  # the pidfd is open exactly while it lives
+        self._loop = loop
         self._ended: asyncio.Future[ExitStatus] = loop.create_future()
-        loop.add_reader(pidfd, self._on_death)
-
-    def __repr__(self) -> str:
-        return f"<Process {self.name!r} pid={self.pid} {'alive' if self.alive else 'dead'}>"
 
     def kill(self, signal: int = SIGKILL) -> None:
         """Send a signal. No effect on one that is dead, nor on another that has got its pid since."""
-        if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):
+            if self.alive:
                 pidfd_send_signal(self.pidfd, signal)
 
     async def wait(self) -> ExitStatus:
@@ -114,297 +97,217 @@ class Process:
         """Call `callback(status)` once, on the loop, when it has ended; soon, if it has already."""
         self._ended.add_done_callback(lambda ended: callback(ended.result()))
 
-    def _on_death(self) -> None:
-        self.alive = False
-        self._loop.remove_reader(self.pidfd)
-        if self._server_gone:
-            self._end(ExitStatus())
+    def _server_died(self) -> None:
+        _kill_group(self.pid)  # the process itself got the parent-death signal, the rest of its group none
+        self._loop.add_reader(self.pidfd, self._end, None)
 
-    def _on_server_death(self) -> None:
-        self._server_gone = True
-        # The parent-death signal ended it already; what it started in its process group got no such signal.
-        self.kill()
-        _kill_group(self.pid)
-        if not self.alive:
-            self._end(ExitStatus())
-
-    def _end(self, status: ExitStatus) -> None:
+    def _end(self, code: int | None) -> None:
         self.alive = False
         self._loop.remove_reader(self.pidfd)
         os.close(self.pidfd)
-        self.pidfd = -1
-        self._ended.set_result(status)
+        self._ended.set_result(ExitStatus(code) if code is None or code >= 0 else ExitStatus(signal=-code))
 
 
 class ForkServer:
     """Starts processes, by forking one whose imports are warm. For use on one event loop.
 
-    `warm`: modules to import once, before any fork. `python`: the interpreter, which may be another
-    environment's. `path`: its sys.path; None means this process's own if it is the same interpreter, and the
-    interpreter's own if not.
+    `warm`: modules to import once, before any fork; one that fails is reported on stderr. `python`: the interpreter,
+    which may be another environment's. `path`: its sys.path, if not its own. A server that died is started again.
     """
 
-    def __init__(
-        self, warm: Sequence[str] = (), python: str = sys.executable, path: Sequence[str] | None = None
-    ) -> None:
-        self._warm, self._python = list(warm), python
-        self._path = sys.path if path is None and python == sys.executable else path
-        self.warnings: list[str] = []  # what was wrong with the warm imports at the last start
-        self._life: _Life | None = None  # set by start(), cleared when that server has died
-        self._turn = asyncio.Lock()  # one request at a time: the socket's buffer always has room for it
-        self._stopped = False
-        self._callbacks: list[Callable[[], object]] = []
+    def __init__(self, warm: Sequence[str] = (), python: str = sys.executable, path: Sequence[str] | None = None):
+        self._python, self._stopped = python, False
+        self._warm, self._path = [*warm], path and [*path]
+        self._turn = asyncio.Lock()  # one spawn at a time: the socket's buffer always has room for it
+        self._asked: list[tuple[asyncio.Future[Process], str]] = []  # not answered yet; with the process's name
+        self._processes: dict[int, Process] = {}  # by pid: answered, status not come yet
+        self._runs = False  # a server does; what follows is its
+        self._socket: socket.socket
+        self._popen: subprocess.Popen[bytes]
+        self._dead: asyncio.Future[None]
 
     @property
     def pid(self) -> int | None:
         """The fork server's process id; None while it does not run."""
-        return self._life.popen.pid if self._life else None
+        return self._popen.pid if self._runs else None
 
     async def start(self) -> None:
-        """Start the server, unless it runs, and wait for its imports. Raises ProcessError if it cannot."""
-        async with self._turn:
-            await self._up()
+        """Start the server, unless it runs; it makes its imports meanwhile. Raises ProcessError if it cannot."""
+        self._launch()
 
     async def spawn(
-        self, entry: str, *, name: str, fds: Sequence[int] = (), limits: Limits = Limits(),
-        stdout: int | None = None, environment: Mapping[str, str] | None = None, cwd: str | None = None,
-    ) -> Process:  # fmt: skip
+        self, entry: str, *, name: str, fds: Sequence[int] = (), limits: Limits = Limits(), stdout: int | None = None
+    ) -> Process:
         """Start a process that calls `entry`, "module:function", with the list of its own numbers for `fds`.
 
-        What the function returns is its exit code (None: 0); an exception prints its traceback and makes it
-        1. The process then ends at once: no atexit handler runs, no other thread is waited for. It leads a
-        session of its own and ignores SIGINT, since Ctrl-C is the kernel's to handle. `fds` are duplicated:
-        the caller keeps its own. `stdout` takes what it prints, errors too. `environment` replaces the whole
-        environment. A server that has died is started again first. Raises ProcessError when the process
-        cannot be started, ValueError for a malformed entry or too many fds.
+        What that returns is its exit code (None: 0); an exception prints its traceback and makes it 1. It then ends at
+        once: no atexit handler runs, no thread is waited for. It leads a session of its own and ignores SIGINT, since
+        Ctrl-C is the kernel's to handle. `fds` are duplicated: the caller keeps its own. `stdout` takes what it prints,
+        errors too. Raises ValueError for a malformed entry, ProcessError if it cannot be started; cancelled, none is.
         """
         module, _, function = entry.partition(":")
         if not module or not function:
             raise ValueError(f"entry: got {entry!r}, wanted 'module:function'")
         passed = [*fds] if stdout is None else [stdout, *fds]
-        if len(passed) > MOST_DESCRIPTORS:
-            raise ValueError(f"fds: got {len(passed)} with stdout, wanted at most {MOST_DESCRIPTORS}")
-        request = {
-            "entry": entry, "name": name, "limits": asdict(limits), "output": stdout is not None, "cwd": cwd,
-            "environment": None if environment is None else dict(environment),
-        }  # fmt: skip
+        request = {"name": name, "entry": entry, "limits": astuple(limits), "output": stdout is not None}
         async with self._turn:
             try:
-                process: Process = await (await self._up()).ask(request, passed)
-            except _ServerDied:
-                # What it forked for us, if anything, was killed with it, or ends before it calls the entry.
-                process = await (await self._up()).ask(request, passed)
-            return process
-
-    def on_death(self, callback: Callable[[], object]) -> None:
-        """Call `callback()` each time a server that was up dies unasked. Its processes are killed by then."""
-        self._callbacks.append(callback)
+                return await self._spawn(request, passed)
+            except _ServerDied:  # and with it what it may have forked for us
+                return await self._spawn(request, passed)
 
     async def stop(self) -> None:
         """End the server for good, and every process it started by SIGKILL; return when all are gone."""
         self._stopped = True
-        if self._life is not None:
-            self._life.hang_up()
-            await asyncio.shield(self._life.dead)
+        if self._runs:
+            self._socket.shutdown(socket.SHUT_WR)  # it kills and reaps its processes, reports them, and exits
+            await asyncio.shield(self._dead)
 
-    async def _up(self) -> "_Life":
-        """The life of a server that is up; our caller holds `_turn`."""
-        if self._life is not None and self._life.hung_up:
-            await asyncio.shield(self._life.dead)
+    def _launch(self) -> None:
         if self._stopped:
             raise ProcessError("the fork server was stopped: wanted start() and spawn() before stop()")
-        if self._life is None:
-            life = self._life = _Life(self._python, self._on_end)
-            try:
-                path = None if self._path is None else list(self._path)
-                self.warnings = await life.ask({"warm": self._warm, "path": path}, [life.own_pidfd])
-                life.ready = True
-            except BaseException:
-                life.hang_up()
-                raise
-        return self._life
-
-    def _on_end(self, life: "_Life") -> None:
-        self._life = None
-        if life.ready and not life.hung_up:
-            for callback in self._callbacks:
-                callback()
-
-
-class _ServerDied(ProcessError):
-    """The server died before it answered: another may be asked."""
-
-
-class _Life:
-    """The kernel's side of one life of the server, which ends when the server's pidfd says so."""
-
-    def __init__(self, python: str, on_end: Callable[["_Life"], None]) -> None:
-        self._loop, self._python, self._on_end = asyncio.get_running_loop(), python, on_end
-        self._ids = itertools.count()
-        self._asked: dict[int, tuple[asyncio.Future[Any], dict[str, Any]]] = {}  # by id: not yet answered
-        self._processes: dict[int, Process] = {}  # by pid: answered, their status not yet come
-        self.dead: asyncio.Future[None] = self._loop.create_future()
-        self.ready = self.hung_up = False
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.setblocking(False)
-        command = [python, "-P", os.path.abspath(__file__), str(theirs.fileno())]
+        if self._runs:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        passed = theirs.fileno(), os.pidfd_open(os.getpid())
+        arguments = map(json.dumps, (*passed, self._warm, self._path))
+        command = [self._python, "-P", os.path.abspath(__file__), *arguments]
         try:
-            self.popen = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            self._popen = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
-            self._socket.close()
-            raise ProcessError(f"python: got {python!r}, wanted an interpreter that runs: {error}") from error
+            ours.close()
+            raise ProcessError(f"python: got {self._python!r}, wanted an interpreter that runs: {error}") from error
         finally:
             theirs.close()
-        self._pidfd, self.own_pidfd = os.pidfd_open(self.popen.pid), os.pidfd_open(os.getpid())
-        self._loop.add_reader(self._pidfd, self._on_death)
-        self._loop.add_reader(self._socket, self._on_packets)
+            os.close(passed[1])
+        ours.setblocking(False)
+        self._loop, self._socket, self._runs = asyncio.get_running_loop(), ours, True
+        self._dead = self._loop.create_future()
+        self._loop.add_reader(ours, self._on_packet)
 
-    async def ask(self, request: dict[str, Any], fds: Sequence[int]) -> Any:
-        """Send a request and return its answer: the warnings, or a Process."""
-        number, answer = next(self._ids), self._loop.create_future()
-        data = json.dumps({"id": number, "fds": len(fds), **request}).encode()
+    async def _spawn(self, request: dict[str, Any], fds: Sequence[int]) -> Process:
+        self._launch()
+        answer: asyncio.Future[Process] = self._loop.create_future()
+        data = json.dumps({**request, "fds": len(fds)}).encode()
         if len(data) > LARGEST_PACKET:
-            raise ProcessError(f"request: got {len(data)} bytes, wanted at most {LARGEST_PACKET}")
-        self._asked[number] = answer, request
+            raise ProcessError(f"name and entry: got {len(data)} bytes in all, wanted at most {LARGEST_PACKET}")
         try:
             socket.send_fds(self._socket, [data], fds)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it is dead, and its pidfd will say so
+        except ConnectionError:
+            pass  # it has died, and _on_packet will see
         except OSError as error:
-            del self._asked[number]
-            raise ProcessError(f"fds: got {list(fds)}, wanted open file descriptors: {error}") from error
+            raise ProcessError(f"fds: got {[*fds]}, wanted at most {MOST_DESCRIPTORS}, all open: {error}") from error
+        self._asked.append((answer, request["name"]))
         try:
-            return await answer
+            return await asyncio.shield(answer)
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled():  # it came as our caller went
-                _discard(answer.result() if answer.exception() is None else None)
+            answer.add_done_callback(lambda it: None if it.exception() else it.result().kill())  # whenever it comes
             raise
 
-    def hang_up(self) -> None:
-        """Make the server end: it kills and reaps its processes, reports them, and exits."""
-        if not self.hung_up:
-            self.hung_up = True
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def _on_packets(self) -> None:
-        while True:
-            try:
-                data, fds, _, _ = socket.recv_fds(self._socket, LARGEST_PACKET, 1, socket.MSG_CMSG_CLOEXEC)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                data = b""
-            if not data:  # it is exiting; its pidfd will say when
-                self._loop.remove_reader(self._socket)
-                return
-            packet = json.loads(data)
-            if "status" in packet:
-                if process := self._processes.pop(packet["pid"], None):
-                    code = os.waitstatus_to_exitcode(packet["status"])
-                    process._end(ExitStatus(code=code) if code >= 0 else ExitStatus(signal=-code))
-            else:
-                self._on_answer(packet, fds)
-
-    def _on_answer(self, packet: dict[str, Any], fds: list[int]) -> None:
-        answer, request = self._asked.pop(packet["id"])
-        result: Any = packet.get("warnings")
-        error = packet.get("error")
-        if pid := packet.get("pid"):
-            if fds:
-                result = self._processes[pid] = Process(self._loop, request["name"], pid, fds[0])
-            else:
-                error = "the kernel's process has no file descriptor left for it"
-                self._socket.send(json.dumps({"kill": pid}).encode())
-        if answer.done():  # cancelled
-            _discard(result)
-        elif error:
-            answer.set_exception(ProcessError(f"process {request['name']!r} was not started: {error}"))
-        else:
-            answer.set_result(result)
+    def _on_packet(self) -> None:
+        try:
+            packet, fds = _receive(self._socket, 1)
+        except EOFError:
+            return self._on_death()
+        if "ended" in packet:
+            if process := self._processes.pop(packet["ended"], None):
+                process._end(packet["code"])
+            return
+        answer, name = self._asked.pop(0)
+        if fds:
+            process = self._processes[packet["pid"]] = Process(self._loop, name, packet["pid"], fds[0])
+            answer.set_result(process)
+            return
+        reason = packet.get("error", "the kernel's process has no file descriptor left for it")
+        answer.set_exception(ProcessError(f"process {name!r} was not started: {reason}"))
+        if "pid" in packet:
+            self._socket.send(json.dumps({"kill": packet["pid"]}).encode())
 
     def _on_death(self) -> None:
-        self._on_packets()  # what it said before it died
+        # A child closes its copy of the server's socket before it calls its entry. So the server is exiting, this
+        # wait is short, and what it forked and did not tell of has the parent-death signal.
         self._loop.remove_reader(self._socket)
-        self._loop.remove_reader(self._pidfd)
         self._socket.close()
-        os.close(self._pidfd)
-        os.close(self.own_pidfd)
-        status = self.popen.wait()  # dead, so this does not block
-        for process in self._processes.values():
-            process._on_server_death()
-        for answer, _ in self._asked.values():
-            if not answer.done():
-                answer.set_exception(_ServerDied(f"fork server {self._python!r} ended with status {status}"))
-        self.dead.set_result(None)
-        self._on_end(self)
-        self.hung_up = True
+        self._runs, status = False, self._popen.wait()
+        while self._processes:
+            self._processes.popitem()[1]._server_died()
+        while self._asked:
+            answer, _ = self._asked.pop(0)
+            answer.set_exception(_ServerDied(f"fork server {self._python!r} ended with status {status}"))
+            answer.exception()  # who asked may have gone: that is nothing to warn of
+        self._dead.set_result(None)
 
 
-def _discard(result: object) -> None:
-    if isinstance(result, Process):  # nobody is left who would end it
-        result.kill()
+def _receive(connection: socket.socket, most: int) -> tuple[dict[str, Any], list[int]]:
+    """One packet, and up to `most` descriptors beside it. Raises EOFError when the other side is gone."""
+    data, fds = b"", list[int]()
+    with contextlib.suppress(ConnectionResetError):
+        data, fds, _, _ = socket.recv_fds(connection, LARGEST_PACKET, most, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        raise EOFError
+    return json.loads(data), fds
 
 
-# From here on: the fork server's side.
+def _kill_group(leader: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not ours
+        os.killpg(leader, SIGKILL)
 
 
 class _Server:
-    """The fork server: one thread, no event loop. `run` ends with the kernel, and leaves no descendant."""
+    """The other side: one thread, no event loop. `run` ends with the kernel, and leaves no descendant."""
 
-    def __init__(self, kernel: socket.socket) -> None:
-        self._kernel = kernel
-        self._children: set[int] = set()  # pids that were forked here and are not reaped
+    def __init__(self, connection: int, kernel_pidfd: int, modules: list[str], path: list[str] | None) -> None:
+        self._kernel, self._kernel_pidfd = socket.socket(fileno=connection), kernel_pidfd
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # written to at each SIGCHLD
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Both are meant for the kernel, which ends us in order. SIGTERM is blocked, not ignored: one sent to
-        # a child that was just forked waits until the child unblocks it, and is not lost.
+        # Both are meant for the kernel, which ends us in order. SIGTERM is blocked, not ignored: one sent to a child
+        # that was just forked waits until the child unblocks it, and is not lost.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])
-        _prctl(PR_SET_NAME, b"mukernel-fork")
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what a child leaves behind becomes ours, to end it
+        prctl(PR_SET_NAME, b"mukernel-fork")
+        prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what a child leaves behind becomes ours, to end it
+        self._warm_up(modules, path)
 
     def run(self) -> None:
         try:
-            hello, fds = self._receive()
-            (self._kernel_pidfd,) = fds
-            self._send({"id": hello["id"], "warnings": _warm_up(hello["warm"], hello["path"])})
             poll = select.poll()
             for descriptor in (self._kernel.fileno(), self._kernel_pidfd, self._woken):
                 poll.register(descriptor, select.POLLIN)
-            while True:
-                for descriptor, _ in poll.poll():
-                    if descriptor == self._woken:
-                        os.read(self._woken, 4096)
-                        self._reap()
-                    elif descriptor == self._kernel_pidfd:
-                        return
-                    else:
-                        self._serve(*self._receive())
+            while self._kernel_pidfd not in (ready := dict(poll.poll())):
+                if self._woken in ready:
+                    os.read(self._woken, 4096)
+                    self._reap()
+                if self._kernel.fileno() in ready:
+                    self._serve(*_receive(self._kernel, MOST_DESCRIPTORS))
         except EOFError:
-            return
+            pass
         finally:
             self._end_all()
 
-    def _receive(self) -> tuple[dict[str, Any], list[int]]:
-        flags = socket.MSG_CMSG_CLOEXEC
-        try:
-            data, fds, _, _ = socket.recv_fds(self._kernel, LARGEST_PACKET, MOST_DESCRIPTORS, flags)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            raise EOFError
-        return json.loads(data), fds
+    def _warm_up(self, modules: list[str], path: list[str] | None) -> None:
+        """Import the modules, and keep the collector from all that is then in memory: its pages stay shared."""
+        if path is not None:
+            sys.path[:] = path
+        gc.disable()
+        for module in modules:
+            try:
+                __import__(module)
+            except (Exception, SystemExit) as error:
+                print(f"warm: {module!r} was not imported: {type(error).__name__}: {error}", file=sys.stderr)
+        if sys.stdout:  # None where it is closed
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # and flushed, not printed twice
+        gc.collect()
+        gc.freeze()
 
     def _send(self, packet: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then the next _receive says so
+        with contextlib.suppress(ConnectionError):  # then the next _receive says so
             socket.send_fds(self._kernel, [json.dumps(packet).encode()], fds)
 
     def _serve(self, request: dict[str, Any], fds: list[int]) -> None:
         if "kill" in request:
-            if request["kill"] in self._children:
+            with contextlib.suppress(ChildProcessError):  # raised if it is reaped, and the number no longer its own
+                os.waitid(os.P_PID, request["kill"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
                 os.kill(request["kill"], SIGKILL)
             return
         server, pid = os.getpid(), 0
@@ -414,36 +317,32 @@ class _Server:
             pid = os.fork()
             if pid == 0:
                 self._become(request, fds, server)
-            self._children.add(pid)
             pidfd = os.pidfd_open(pid)  # before it can be reaped, so it is this process and no other
-            self._send({"id": request["id"], "pid": pid}, [pidfd])
+            self._send({"pid": pid}, [pidfd])
             os.close(pidfd)
         except OSError as error:
             if pid:
                 os.kill(pid, SIGKILL)
-            self._send({"id": request["id"], "error": str(error)})
+            self._send({"error": str(error)})
         finally:
             for descriptor in fds:
                 os.close(descriptor)
 
     def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
+        with contextlib.suppress(ChildProcessError):  # there is none
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                pid = found.si_pid
-                if pid in self._children:
-                    _kill_group(pid)  # not reaped yet, so the number is still its own
-                status = os.waitpid(pid, 0)[1]
-                if pid in self._children:
-                    self._children.remove(pid)
-                    self._send({"pid": pid, "status": status})
+                _kill_group(found.si_pid)  # not reaped yet, so the number is still its own
+                pid, status = os.waitpid(found.si_pid, 0)
+                self._send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
     def _end_all(self) -> None:
         # Each that dies makes its own children ours, so: until there is none.
         with contextlib.suppress(ChildProcessError):
             while True:
-                for pid in _children_of(os.getpid()):
-                    with contextlib.suppress(PermissionError):
-                        os.kill(pid, SIGKILL)
+                with open(f"/proc/self/task/{os.getpid()}/children") as children:
+                    for pid in map(int, children.read().split()):
+                        with contextlib.suppress(PermissionError):
+                            os.kill(pid, SIGKILL)
                 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
                 self._reap()
 
@@ -451,96 +350,39 @@ class _Server:
         """In the child: turn this copy of the server into what was asked for. Never returns."""
         code = 1
         try:
-            _prctl(PR_SET_PDEATHSIG, SIGKILL)
+            prctl(PR_SET_PDEATHSIG, SIGKILL)
             if os.getppid() != server:  # it died before the line above
                 os._exit(1)
             signal.set_wakeup_fd(-1)
-            for number in signal.valid_signals():
-                if callable(signal.getsignal(number)):
-                    signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_SETMASK, [])
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
             os.setsid()
-            self._kernel.close()
-            for descriptor in (self._kernel_pidfd, self._woken, self._waker):
+            for descriptor in (self._kernel.detach(), self._kernel_pidfd, self._woken, self._waker):
                 os.close(descriptor)
-            _prctl(PR_SET_NAME, request["name"].encode(errors="replace")[:15])
+            prctl(PR_SET_NAME, request["name"].encode(errors="replace"))  # the system cuts it
             if request["output"]:
-                output = fds.pop(0)
-                os.dup2(output, 1)
-                os.dup2(output, 2)
-                os.close(output)
-            if request["environment"] is not None:
-                os.environ.clear()
-                os.environ.update(request["environment"])
-            if request["cwd"] is not None:
-                os.chdir(request["cwd"])
+                os.dup2(fds[0], 1)
+                os.dup2(fds[0], 2)
+                os.close(fds.pop(0))
             gc.enable()
-            if "numpy" in sys.modules:  # `random` reseeds itself after a fork, numpy's global one does not
-                sys.modules["numpy"].random.seed()
-            for field, limit in request["limits"].items():
+            for kind, limit in zip(RESOURCES, request["limits"], strict=True):
                 if limit is not None:
-                    hard = resource.getrlimit(RESOURCES[field])[1]
-                    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-                    resource.setrlimit(RESOURCES[field], (limit, limit))
+                    limit = min(limit, resource.getrlimit(kind)[1] % 2**64)  # no limit is -1
+                    resource.setrlimit(kind, (limit, limit))
             module, _, function = request["entry"].partition(":")
-            result = getattr(importlib.import_module(module), function)(fds)
+            __import__(module)
+            result = getattr(sys.modules[module], function)(fds)
             code = 0 if result is None else int(result)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(Exception):
-                    stream.flush()
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(code & 0xFF)
 
 
-def _warm_up(modules: Sequence[str], path: Sequence[str] | None) -> list[str]:
-    """Import the modules, and keep the collector from all that is then in memory: its pages stay shared."""
-    warnings = []
-    if path is not None:
-        sys.path[:] = path
-    gc.disable()
-    for module in modules:
-        threads = len(os.listdir("/proc/self/task"))
-        try:
-            importlib.import_module(module)
-        except (Exception, SystemExit) as error:
-            warnings.append(f"warm: {module!r} was not imported: {type(error).__name__}: {error}")
-        if len(os.listdir("/proc/self/task")) > threads:
-            warnings.append(f"warm: {module!r} started a thread, which no forked process will have")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)  # and flushed, not to be printed twice
-    gc.collect()
-    gc.freeze()
-    return warnings
-
-
-def _kill_group(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not ours
-        os.killpg(leader, SIGKILL)
-
-
-def _children_of(parent: int) -> list[int]:
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
-                # "pid (name) state parent ...", and the name may hold anything, so split after it
-                if int(stat.read().rpartition(b")")[2].split()[1]) == parent:
-                    found.append(int(entry))
-    return found
-
-
-def _prctl(option: int, value: int | bytes) -> None:
-    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
-    if LIBC.prctl(option, argument, *[ctypes.c_ulong(0)] * 3):
-        raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
-
-
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        connection.set_inheritable(False)
-        _Server(connection).run()
+    _Server(*map(json.loads, sys.argv[1:])).run()

@@ -109,14 +109,14 @@ class Caller:
         abandoned: asyncio.Future[bytes] | None = None,
     ) -> None:  # fmt: skip
         """Send a call; where there is no room, be refused or `wait`, behind those who wait already."""
-        wire, waited = self.wire, False
+        wire, ticket = self.wire, 0
         while True:
             if wire.closed is not None:
                 raise Unavailable(f"{method.name}: {wire.closed}")
             if abandoned is not None and abandoned.done():
                 break
             try:
-                if not wire.outbox and (waited or not wire.when_room) and wire.send(
+                if not wire.outbox and (ticket or not wire.when_room) and wire.send(
                     kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0,
                     context.trace,
                 ):  # fmt: skip
@@ -125,13 +125,12 @@ class Caller:
                 raise Overloaded(f"{method.name}: {error}") from None
             if not wait:
                 raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
-            await self.room(waited, abandoned)
-            waited = True
-        if waited:
+            ticket = await self.room(ticket, abandoned)
+        if ticket:
             wire.wake_waiter()  # there may be room for the next
 
-    async def room(self, again: bool, abandoned: asyncio.Future[bytes] | None) -> None:
-        """Wait for room, in turn. `again`: it was our turn, and there was none left after all."""
+    async def room(self, ticket: int, abandoned: asyncio.Future[bytes] | None) -> int:
+        """Wait for room, in turn. `ticket`: it was our turn, and there was none left after all."""
         wire = self.wire
         room: asyncio.Future[None] = self.loop.create_future()
 
@@ -141,13 +140,7 @@ class Caller:
             else:
                 room.set_result(None)
 
-        first = not wire.when_room
-        if again:
-            wire.when_room.appendleft(wake)
-        else:
-            wire.when_room.append(wake)
-        if first or again:
-            wire.want_room()
+        ticket = wire.line_up(wake, ticket)
         if abandoned is not None:
             abandoned.add_done_callback(wake)
         try:
@@ -159,8 +152,9 @@ class Caller:
         finally:
             if abandoned is not None:
                 abandoned.remove_done_callback(wake)
-            if wake in wire.when_room:
-                wire.when_room.remove(wake)
+            if (ticket, wake) in wire.when_room:
+                wire.when_room.remove((ticket, wake))
+        return ticket
 
     async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply. It is accepted, or Overloaded is raised."""
@@ -260,7 +254,7 @@ class Caller:
         self.pending.clear()
         for stream in list(self.streams.values()):
             stream.failed(PluginCrashed(f"{stream.method.name}: the connection broke: {why}"))
-        for wake in list(wire.when_room):
+        for _, wake in list(wire.when_room):
             wake()
         self.check_idle()
         self.when_broken()

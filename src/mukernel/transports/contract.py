@@ -8,6 +8,7 @@ wire must do is held by one conformance suite that runs unchanged over each of t
 from __future__ import annotations
 
 import contextlib
+import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class Wire(ABC):
 
     def __init__(self) -> None:
         self.outbox: deque[tuple[Any, ...]] = deque()
-        self.when_room: deque[Callable[[], None]] = deque()
+        self.when_room: deque[tuple[int, Callable[[], None]]] = deque()  # who waits for room, by ticket
+        self.tickets = itertools.count(1)
         self.receiver: Callable[[Wire], None] = lambda wire: None
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
@@ -100,10 +102,21 @@ class Wire(ABC):
             self.outbox.popleft()
         self.wake_waiter()
 
+    def line_up(self, wake: Callable[[], None], ticket: int = 0) -> int:
+        """Wait for room behind the others; returns a ticket. With one, wait again where that stood."""
+        waiting, place = self.when_room, len(self.when_room)
+        if ticket:
+            place = next((at for at, (other, _) in enumerate(waiting) if other > ticket), place)
+        ticket = ticket or next(self.tickets)
+        waiting.insert(place, (ticket, wake))
+        if place == 0:
+            self.want_room()
+        return ticket
+
     def wake_waiter(self) -> None:
         """Let the first of those who wait for room try. It wakes the next in turn, or asks for room again."""
         if self.when_room:
-            self.when_room.popleft()()
+            self.when_room.popleft()[1]()
 
     @abstractmethod
     def want_room(self) -> None:
@@ -135,8 +148,7 @@ class Wire(ABC):
     def finish(self) -> None:
         """Close this end as soon as nothing is left to send."""
         if self.closed is None and self.outbox:
-            self.when_room.append(self.finish)
-            self.want_room()
+            self.line_up(self.finish)
         else:
             self.close()
 

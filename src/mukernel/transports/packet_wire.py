@@ -189,6 +189,8 @@ class PacketWire(Wire):
                 return None
             if message.kind >= Kind.ITEM:
                 raise Garbage(f"a message of kind {message.kind} lay in the mailbox, where calls belong")
+            if message.call in self.slots:
+                raise Garbage(f"call number {message.call} came twice")
             message.mailbox, self.first = self.begun, message
             if self.cancelled and message.call in self.cancelled and not self.saturated:
                 del self.cancelled[message.call]

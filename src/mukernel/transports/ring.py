@@ -66,6 +66,8 @@ class RingWire(Wire):
             self.right_to_send.adopt()
             self.right_to_receive.adopt()
             self.poller.waiter.add(self.right_to_receive)
+            if self.poller.selector is None:  # nothing polls it there, so it has to be armed
+                self.poller.loop.call_soon(self.poller.rung, self.poller.waiter.bell)
 
     def stop_listening(self) -> None:
         if self.listening:
@@ -145,8 +147,13 @@ class Poller:
         self.flush()
         self.work()
         if self.selector is None:
-            while not self.waiter.arm():
-                self.work()
+            self.arm_soon()
+
+    def arm_soon(self) -> None:
+        """Where no selector polls: go on while messages come, with a turn for the loop between; then wait for the bell."""
+        if not self.waiter.arm():
+            self.work()
+            self.loop.call_soon(self.arm_soon)
 
     def flush(self) -> None:
         for wire in list(self.starving):

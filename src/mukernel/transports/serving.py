@@ -457,9 +457,10 @@ class Server:
         """Start what waits, and what comes."""
         self.paused = False
         self.when_drained.clear()
-        self.run_queue()
+        self.loop.call_soon(self.run_queue)  # soon: whoever resumes has something to tell first
         for wire in list(self.tables):
-            self.pump(wire)
+            if not wire.look_ahead:
+                self.loop.call_soon(self.pump, wire)
 
     def close(self) -> None:
         """Stop for good: cancel what still runs."""
