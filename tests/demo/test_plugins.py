@@ -167,9 +167,7 @@ async def test_parser_reports_a_broken_file_and_goes_on(source: bytes, problem: 
     assert problem in parsed.problem
 
 
-@pytest.mark.parametrize(
-    "parameters", ["", "a", "a, /", "a, /, b, *, c", "*, c", "*a, b, **c", "a: int=3, /, *b, **c"]
-)
+@pytest.mark.parametrize("parameters", ["", "a", "a, /", "a, /, b, *, c", "*, c", "*a, b, **c", "a: int=3, /, *b, **c"])
 async def test_parser_shows_what_stands_between_the_parentheses(parameters: str) -> None:
     (only,) = (await AstParser().parse("p.py", f"def f({parameters}): ...".encode())).symbols
     assert only.signature == parameters
@@ -190,9 +188,7 @@ def database(tmp_path: Path) -> str:
 async def stored(database: str, *symbols: Symbol) -> SqliteIndex:
     index = SqliteIndex(database=database)
     await index.start()
-    await index.add(
-        [ParsedFile(path, list(group)) for path, group in itertools.groupby(symbols, lambda s: s.path)]
-    )
+    await index.add([ParsedFile(path, list(group)) for path, group in itertools.groupby(symbols, lambda s: s.path)])
     return index
 
 
@@ -229,9 +225,7 @@ async def test_no_query_is_an_error(database: str, query: str) -> None:
 
 
 async def test_index_gives_the_best_and_no_more_than_the_limit(database: str) -> None:
-    index = await stored(
-        database, *(symbol(f"read_{word}") for word in ("one", "two", "three")), symbol("read")
-    )
+    index = await stored(database, *(symbol(f"read_{word}") for word in ("one", "two", "three")), symbol("read"))
     everything = await index.find("read", 10)
     assert len(everything) == 4
     assert [each.bm25 for each in everything] == sorted(each.bm25 for each in everything)
@@ -423,9 +417,7 @@ async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str) -
     write(source, "broken.py", "def (")
     index = SqliteIndex(database=database)
     progress: list[tuple[int, int]] = []
-    size = await fill(
-        FolderWalker(folder=str(source)), AstParser(), index, lambda *seen: progress.append(seen)
-    )
+    size = await fill(FolderWalker(folder=str(source)), AstParser(), index, lambda *seen: progress.append(seen))
     total = BATCH + 2
     assert size == IndexSize(files=total, symbols=BATCH + 1, problems=1)
     assert progress == [(0, total), (BATCH, total), (total, total)]

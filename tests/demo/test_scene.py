@@ -63,9 +63,7 @@ class Surroundings:
         left = [f"process {pid}" for pid in self.processes()]
         left += [f"file {path}" for path in (self.folder / "tmp").iterdir()]
         own = f"mukernel-{self.mark}"
-        return left + [
-            f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shared if own in name
-        ]
+        return left + [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shared if own in name]
 
 
 @pytest.fixture
@@ -124,7 +122,7 @@ def test_a_search_that_loses_calls_is_found_out(surroundings: Surroundings, way:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Signals) -> None:
-    process = surroundings.start(*PULL, "--seconds", "60")
+    process = surroundings.start(*PULL, "--seconds", "11")
     assert process.stdout is not None
     for line in process.stdout:
         if "swap" in line:

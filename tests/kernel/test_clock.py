@@ -15,9 +15,7 @@ import uvloop
 
 from mukernel.kernel.clock import Clock, DeadlockError, VirtualClock
 
-LOOPS = pytest.mark.parametrize(
-    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
-)
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 HOUR = 3600.0
 

@@ -249,9 +249,7 @@ def test_what_a_killed_process_started_dies_with_it_or_with_the_server(run: Run,
     run(main())
 
 
-def test_killed_server_is_noticed_takes_its_processes_along_and_is_started_again(
-    run: Run, path: list[str]
-) -> None:
+def test_killed_server_is_noticed_takes_its_processes_along_and_is_started_again(run: Run, path: list[str]) -> None:
     async def main() -> None:
         async with started(path, "entries") as server:
             read, write = os.pipe()

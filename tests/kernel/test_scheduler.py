@@ -13,7 +13,8 @@ from mukernel.kernel.scheduler import GRAIN_NS, RunQueue, Slots
 NEVER = 1000 * GRAIN_NS
 SOONER = 5 * GRAIN_NS, 9 * GRAIN_NS
 CALLS = some.lists(
-    some.tuples(some.integers(0, 3), some.integers(-1, 2), some.sampled_from([0, 0, GRAIN_NS, 2 * GRAIN_NS])), max_size=60
+    some.tuples(some.integers(0, 3), some.integers(-1, 2), some.sampled_from([0, 0, GRAIN_NS, 2 * GRAIN_NS])),
+    max_size=60,
 )
 
 

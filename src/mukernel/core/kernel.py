@@ -451,7 +451,7 @@ class Kernel:
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: None), self.clock.now())
+        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: None))
         self.places[space] = place
         process.on_exit(lambda status: self.supervisor.process_died(place, describe_exit(status.code, status.signal)))
         return place

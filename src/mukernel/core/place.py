@@ -120,10 +120,10 @@ class LocalPlace(Place):
 class RemotePlace(Place):
     """Another process, commanded over its link."""
 
-    def __init__(self, space: str, process: Process, conversation: Conversation, now: float) -> None:
+    def __init__(self, space: str, process: Process, conversation: Conversation) -> None:
         super().__init__()
         self.space, self.process, self.conversation = space, process, conversation
-        self.heard = now  # when it last answered a heartbeat
+        self.missed = 0  # heartbeats since the last that it answered
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
 

@@ -1,27 +1,36 @@
-"""What the fork server builds to warm itself (see `warm`): an interface with a method of each kind, and a
-plug-in that serves it."""
+"""What the fork server builds to warm itself (see `warm`): an interface with methods and types of each kind, and
+a plug-in that serves it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from mukernel.contract import Interface, Plugin, idempotent
+
+
+@dataclass
+class Line:
+    """What travels."""
+
+    text: str
+    weight: float = 1.0
 
 
 class Rehearsed(Interface):
     """An interface."""
 
     @idempotent
-    async def call(self, text: str, count: int = 0) -> list[str]:
+    async def find(self, text: str, limit: int = 10) -> list[Line]:
         raise NotImplementedError
 
-    async def echo(self, data: bytes) -> bytes:
+    async def note(self, line: Line, tags: dict[str, str] | None = None) -> None:
         raise NotImplementedError
 
     def plain(self, data: bytes) -> bytes:
         raise NotImplementedError
 
-    def stream(self, upto: int) -> AsyncIterator[dict[str, int]]:
+    def stream(self, upto: int) -> AsyncIterator[Line]:
         raise NotImplementedError
 
 
@@ -31,18 +40,18 @@ class Rehearsal(Plugin, Rehearsed):
     def __init__(self, *, setting: int = 1) -> None:
         self.setting = setting
 
-    async def call(self, text: str, count: int = 0) -> list[str]:
-        return [text] * count
+    async def find(self, text: str, limit: int = 10) -> list[Line]:
+        return [Line(text)] * limit
 
-    async def echo(self, data: bytes) -> bytes:
-        return data
+    async def note(self, line: Line, tags: dict[str, str] | None = None) -> None:
+        self.setting += 1
 
     def plain(self, data: bytes) -> bytes:
         return data
 
-    async def stream(self, upto: int) -> AsyncIterator[dict[str, int]]:
+    async def stream(self, upto: int) -> AsyncIterator[Line]:
         for number in range(upto):
-            yield {"number": number}
+            yield Line(str(number))
 
     def save(self) -> int:
         return self.setting

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -48,19 +49,24 @@ class Supervisor:
                     self.restart_soon(entry, replica)
 
     def beat(self) -> None:
-        """One tick: ask every process for a sign of life; end those that gave none for too long."""
-        now = self.kernel.clock.now()
+        """One tick: ask every process for a sign of life; end those that gave none for too long.
+
+        Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang.
+        """
         for place in list(self.kernel.places.values()):
             if place.ending:
                 continue
-            limit = self.patience(place)
-            if limit and now - place.heard > limit:
-                log.warning("%s gave no sign of life for %.1f s and is ended", place.space, now - place.heard)
-                self.kernel.record("hang", ", ".join(sorted(place.keys)), f"no heartbeat for {limit:g} s")
-                place.heard = now
-                place.kill()
-            elif place.pinging is None or place.pinging.done():
+            if place.pinging is None or place.pinging.done():
+                place.missed = 0
                 place.pinging = self.keep(self.ping(place))
+                continue
+            place.missed += 1
+            limit = self.patience(place)
+            if limit and place.missed * self.kernel.heartbeat > limit:
+                log.warning("%s gave no sign of life for %g s and is ended", place.space, limit)
+                self.kernel.record("hang", ", ".join(sorted(place.keys)), f"no heartbeat for {limit:g} s")
+                place.missed = 0
+                place.kill()
 
     def patience(self, place: RemotePlace) -> float:
         found = [
@@ -72,11 +78,8 @@ class Supervisor:
         return min((limit for limit in found if limit), default=0.0)
 
     async def ping(self, place: RemotePlace) -> None:
-        try:
+        with contextlib.suppress(Unavailable):
             await place.ping()
-        except Unavailable:
-            return
-        place.heard = self.kernel.clock.now()
 
     def keep(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self.kernel.loop.create_task(work)  # type: ignore[arg-type]

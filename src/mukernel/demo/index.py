@@ -89,9 +89,7 @@ class SqliteIndex(Plugin, Index):
                 "INSERT OR REPLACE INTO files VALUES (?, ?)", [(file.path, file.problem) for file in files]
             )
             rows = [row_of(symbol) for file in files for symbol in file.symbols]
-            connection.executemany(
-                f"INSERT INTO symbols ({FIELDS}, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
+            connection.executemany(f"INSERT INTO symbols ({FIELDS}, parts) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         return len(rows)
 
     async def find(self, query: str, limit: int) -> list[Candidate]:

@@ -12,9 +12,7 @@ BATCH = 32  # files of one transaction: enough to share its cost, few enough for
 Progress = Callable[[int, int], None]  # files done, files in all
 
 
-async def fill(
-    files: Files, parser: Parser, index: Index, progress: Progress = lambda done, total: None
-) -> IndexSize:
+async def fill(files: Files, parser: Parser, index: Index, progress: Progress = lambda done, total: None) -> IndexSize:
     """Indexes every file, and tells `progress` after each batch; a file that vanishes is left out."""
     paths = await files.paths()
     progress(0, len(paths))

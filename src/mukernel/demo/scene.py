@@ -52,12 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output"
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="leave it running afterwards, to play with, until Ctrl-C"
-    )
-    parser.add_argument(
-        "--seconds", type=duration, default=20.0, help="how long the load goes on (default: 20)"
-    )
+    parser.add_argument("--keep", action="store_true", help="leave it running afterwards, to play with, until Ctrl-C")
+    parser.add_argument("--seconds", type=duration, default=20.0, help="how long the load goes on (default: 20)")
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
@@ -147,9 +143,7 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
                     kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
                 )
                 if not indexed.symbols:
-                    raise NothingFound(
-                        f"FOLDER: got {indexed.folder!r}, which defines no class or function in Python"
-                    )
+                    raise NothingFound(f"FOLDER: got {indexed.folder!r}, which defines no class or function in Python")
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)

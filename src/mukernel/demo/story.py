@@ -65,15 +65,11 @@ class Story:
         await self.clock.sleep(max(0.0, self.began + seconds - self.clock.now()))
         for name in self.crashed.keys() | self.killed.keys():
             if self.crashed[name] != self.killed[name]:
-                self.problems.append(
-                    f"{name}: {self.crashed[name]} instances crashed, {self.killed[name]} were killed"
-                )
+                self.problems.append(f"{name}: {self.crashed[name]} instances crashed, {self.killed[name]} were killed")
 
     # -- what is told ----------------------------------------------------------------------------------
 
-    def tell(
-        self, what: str, plugin: str, detail: str, pause: float | None = None, good: bool = True
-    ) -> None:
+    def tell(self, what: str, plugin: str, detail: str, pause: float | None = None, good: bool = True) -> None:
         event = Event(round(self.clock.now() - self.began, 3), what, plugin, detail, pause, good)
         self.events.append(event)
         if not good:

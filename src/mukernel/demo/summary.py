@@ -108,9 +108,7 @@ def calls_of(load: Load, seconds: float) -> Calls:
 
 
 def ledger_of(ledger: Ledger) -> PluginLedger:
-    return PluginLedger(
-        ledger.accepted, ledger.replied, ledger.refused, ledger.running, ledger.waiting, ledger.lost
-    )
+    return PluginLedger(ledger.accepted, ledger.replied, ledger.refused, ledger.running, ledger.waiting, ledger.lost)
 
 
 def problems_of(calls: Calls, ledgers: dict[str, PluginLedger]) -> list[str]:

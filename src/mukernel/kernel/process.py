@@ -208,11 +208,14 @@ class ForkServer:
         try:
             packet, fds = _receive(self._socket, 1)
         except EOFError:
-            return self._on_death()
-        if "ended" in packet:
-            if process := self._processes.pop(packet["ended"], None):
+            self._on_death()
+        else:
+            if "ended" not in packet:
+                self._on_answer(packet, fds)
+            elif process := self._processes.pop(packet["ended"], None):
                 process._end(packet["code"])
-            return
+
+    def _on_answer(self, packet: dict[str, Any], fds: list[int]) -> None:
         answer, name = self._asked.pop(0)
         if fds:
             process = self._processes[packet["pid"]] = Process(self._loop, name, packet["pid"], fds[0])

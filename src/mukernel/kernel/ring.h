@@ -99,7 +99,7 @@ static inline void spin_slept(mu_spin *s, int64_t start, int64_t rung, int64_t n
     else if (start > crowd_tell()) spin_count(&s->score, rung && rung < start + SPIN_NS);  /* in a crowd everything is late */
 }
 /* Spin until ready(what), or until sleeping is better; true if ready. */
-static bool spin_wait(mu_spin *s, bool (*ready)(void *), void *what, int64_t limit) {
+static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limit) {
     int64_t start = mu_now(), until = crowd_tell(), before, now = start;
     int pauses = PAUSES;
     bool crowd;

@@ -375,7 +375,7 @@ cdef class Receiver:
                 self.memory.table[i].call = 0
                 self.unused[self.unused_count] = i
                 self.unused_count += 1
-        self.shared.refused += len(found)
+        self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
 
     @property

@@ -35,6 +35,22 @@ class Pending(NamedTuple):
     reruns: int
 
 
+class Turn:
+    """One who waits for room on a wire: called when it is its turn, or ended when there is nothing to wait for."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def __call__(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def end(self, _: object) -> None:
+        self()
+
+
 class Caller:
     """Makes calls over one wire. Owned by one event loop.
 
@@ -109,52 +125,39 @@ class Caller:
         abandoned: asyncio.Future[bytes] | None = None,
     ) -> None:  # fmt: skip
         """Send a call; where there is no room, be refused or `wait`, behind those who wait already."""
-        wire, ticket = self.wire, 0
-        while True:
-            if wire.closed is not None:
-                raise Unavailable(f"{method.name}: {wire.closed}")
-            if abandoned is not None and abandoned.done():
-                break
-            try:
-                if not wire.outbox and (ticket or not wire.when_room) and wire.send(
-                    kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0,
-                    context.trace,
-                ):  # fmt: skip
-                    break
-            except ValueError as error:
-                raise Overloaded(f"{method.name}: {error}") from None
-            if not wait:
-                raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
-            ticket = await self.room(ticket, abandoned)
-        if ticket:
-            wire.wake_waiter()  # there may be room for the next
-
-    async def room(self, ticket: int, abandoned: asyncio.Future[bytes] | None) -> int:
-        """Wait for room, in turn. `ticket`: it was our turn, and there was none left after all."""
         wire = self.wire
-        room: asyncio.Future[None] = self.loop.create_future()
-
-        def wake(_: object = None) -> None:
-            if room.done():  # given up just now: our turn is another's
-                wire.wake_waiter()
-            else:
-                room.set_result(None)
-
-        ticket = wire.line_up(wake, ticket)
+        fields = (
+            kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace,
+        )  # fmt: skip
+        if wire.closed is not None:
+            raise Unavailable(f"{method.name}: {wire.closed}")
+        if not (wire.outbox or wire.when_room) and self.sent(method, fields):
+            return
+        if not wait:
+            raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
+        room = Turn(self.loop)
         if abandoned is not None:
-            abandoned.add_done_callback(wake)
+            abandoned.add_done_callback(room.end)
+        wire.line_up(room)
         try:
-            await room
-        except asyncio.CancelledError:
-            if room.done() and not room.cancelled():
-                wire.wake_waiter()  # our turn is another's now
-            raise
+            while True:
+                await room.future
+                if wire.closed is not None:
+                    raise Unavailable(f"{method.name}: {wire.closed}")
+                if (abandoned is not None and abandoned.done()) or (not wire.outbox and self.sent(method, fields)):
+                    return
+                room.future = self.loop.create_future()
+                wire.no_room_yet()
         finally:
             if abandoned is not None:
-                abandoned.remove_done_callback(wake)
-            if (ticket, wake) in wire.when_room:
-                wire.when_room.remove((ticket, wake))
-        return ticket
+                abandoned.remove_done_callback(room.end)
+            wire.leave_line(room)
+
+    def sent(self, method: RemoteMethod, fields: tuple[Any, ...]) -> bool:
+        try:
+            return self.wire.send(*fields)
+        except ValueError as error:
+            raise Overloaded(f"{method.name}: {error}") from None
 
     async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply. It is accepted, or Overloaded is raised."""
@@ -254,7 +257,7 @@ class Caller:
         self.pending.clear()
         for stream in list(self.streams.values()):
             stream.failed(PluginCrashed(f"{stream.method.name}: the connection broke: {why}"))
-        for _, wake in list(wire.when_room):
+        for wake in list(wire.when_room):
             wake()
         self.check_idle()
         self.when_broken()

@@ -8,7 +8,6 @@ wire must do is held by one conformance suite that runs unchanged over each of t
 from __future__ import annotations
 
 import contextlib
-import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -67,8 +66,8 @@ class Wire(ABC):
 
     def __init__(self) -> None:
         self.outbox: deque[tuple[Any, ...]] = deque()
-        self.when_room: deque[tuple[int, Callable[[], None]]] = deque()  # who waits for room, by ticket
-        self.tickets = itertools.count(1)
+        self.when_room: deque[Callable[[], None]] = deque()  # who waits for room, in turn
+        self.turn_given = False  # the first of them was called, and has not tried yet
         self.receiver: Callable[[Wire], None] = lambda wire: None
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
@@ -102,21 +101,30 @@ class Wire(ABC):
             self.outbox.popleft()
         self.wake_waiter()
 
-    def line_up(self, wake: Callable[[], None], ticket: int = 0) -> int:
-        """Wait for room behind the others; returns a ticket. With one, wait again where that stood."""
-        waiting, place = self.when_room, len(self.when_room)
-        if ticket:
-            place = next((at for at, (other, _) in enumerate(waiting) if other > ticket), place)
-        ticket = ticket or next(self.tickets)
-        waiting.insert(place, (ticket, wake))
-        if place == 0:
+    def line_up(self, wake: Callable[[], None]) -> None:
+        """Wait for room behind the others. `wake` is called at our turn, and we stay first until `leave_line`."""
+        self.when_room.append(wake)
+        if len(self.when_room) == 1:
             self.want_room()
-        return ticket
+
+    def no_room_yet(self) -> None:
+        """It was our turn, and there was no room left after all: it will be again."""
+        self.turn_given = False
+        self.want_room()
+
+    def leave_line(self, wake: Callable[[], None]) -> None:
+        """We have sent, or given up: it is the next one's turn."""
+        first = self.when_room[0] is wake
+        self.when_room.remove(wake)
+        if first:
+            self.turn_given = False
+            self.wake_waiter()
 
     def wake_waiter(self) -> None:
-        """Let the first of those who wait for room try. It wakes the next in turn, or asks for room again."""
-        if self.when_room:
-            self.when_room.popleft()[1]()
+        """Let the first of those who wait for room try, unless it is about to."""
+        if self.when_room and not self.turn_given:
+            self.turn_given = True
+            self.when_room[0]()
 
     @abstractmethod
     def want_room(self) -> None:
@@ -148,7 +156,7 @@ class Wire(ABC):
     def finish(self) -> None:
         """Close this end as soon as nothing is left to send."""
         if self.closed is None and self.outbox:
-            self.line_up(self.finish)
+            self.line_up(self.close)
         else:
             self.close()
 

@@ -111,6 +111,8 @@ class Listener:
 
     def close(self, why: str = "the listener has closed") -> None:
         """Stop listening, and close every wire that was accepted here."""
+        if self.socket.fileno() < 0:
+            return
         self.loop.remove_reader(self.socket)
         self.socket.close()
         for task in self.greetings:

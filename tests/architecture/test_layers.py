@@ -1,0 +1,76 @@
+"""Imports point down only. The layers are those of docs/design.md; a new folder has to be given its place here."""
+
+import sys
+
+import pytest
+from source_tree import Module, modules, ours
+
+# From the top to the bottom: a part imports from those below it, never from one above.
+LAYERS = [
+    ["cli", "console", "__main__"],
+    ["demo", "testing", "boot"],
+    [""],  # mukernel/__init__.py: the public names
+    ["gateways"],
+    ["servers", "drivers"],
+    ["core"],
+    ["mesh"],
+    ["transports"],
+    ["kernel", "contract"],
+]
+LEVEL = {part: len(LAYERS) - level for level, parts in enumerate(LAYERS) for part in parts}
+MODULES = modules()
+NAMES = {module.name for module in MODULES}
+
+
+def test_the_tree_was_found() -> None:
+    assert {"core", "mesh", "transports", "kernel", "contract"} <= {module.part for module in MODULES}
+    assert "mukernel.core.kernel" in NAMES
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_imports_point_down(module: Module) -> None:
+    assert module.part in LEVEL, f"{module.where}: the folder {module.part!r} has no place in the layers"
+    for imported in module.imports():
+        target = ours(imported, NAMES)
+        if target is None:
+            continue
+        part = target.split(".")[1] if "." in target else ""
+        if module.part == part:
+            continue
+        allowed = LEVEL[part] < LEVEL[module.part]
+        assert allowed, f"{module.where}:{imported.line} imports {target}, which is not below {module.part!r}"
+
+
+@pytest.mark.parametrize("part", ["kernel", "contract"])
+def test_kernel_and_contract_import_nothing_of_ours(part: str) -> None:
+    for module in MODULES:
+        if module.part == part:
+            for imported in module.imports():
+                target = ours(imported, NAMES)
+                assert target is None or target.startswith(f"mukernel.{part}"), f"{module.where}:{imported.line}: {target}"
+
+
+def test_no_cycles_among_modules() -> None:
+    """Imports inside functions are left out: they run when everything is there."""
+    edges: dict[str, set[str]] = {module.name: set() for module in MODULES}
+    for module in MODULES:
+        for imported in module.imports():
+            target = ours(imported, NAMES)
+            if target is not None and not imported.lazy and target in NAMES and target != module.name:
+                edges[module.name].add(target)
+    free: set[str] = set()
+    grew = True
+    while grew:
+        ready = {name for name, targets in edges.items() if name not in free and targets <= free}
+        free |= ready
+        grew = bool(ready)
+    stuck = {name: sorted(targets - free) for name, targets in edges.items() if name not in free}
+    assert not stuck, f"modules that import each other: {stuck}"
+
+
+def test_the_kernel_uses_the_standard_library_and_the_ring_only() -> None:
+    for module in MODULES:
+        if module.part == "kernel":
+            for imported in module.imports():
+                top = imported.module.split(".")[0]
+                assert top in sys.stdlib_module_names or top == "mukernel", f"{module.where}:{imported.line}: {top}"

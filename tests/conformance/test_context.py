@@ -1,0 +1,102 @@
+"""Deadlines and priorities as their caller sets them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import mukernel
+from mukernel import DeadlineExceeded
+from mukernel.kernel.clock import VirtualClock
+from mukernel.transports.context import current
+
+
+def context() -> tuple[int, int]:
+    found = current.get()
+    assert found is not None
+    return found.deadline, found.priority
+
+
+def test_of_nested_deadlines_the_earlier_holds() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        async with mukernel.deadline(10):
+            outer = context()[0]
+            with mukernel.deadline(20):
+                assert context()[0] == outer
+            with mukernel.deadline(5):
+                assert context()[0] < outer
+            assert context()[0] == outer
+        assert current.get() is None
+
+    clock.run(main())
+
+
+def test_a_deadline_cuts_off_whatever_is_awaited() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        began = clock.now()
+        with pytest.raises(DeadlineExceeded, match="3 s"):
+            async with mukernel.deadline(60), mukernel.deadline(3):
+                await asyncio.sleep(30)
+        assert clock.now() == pytest.approx(began + 3)
+        assert current.get() is None
+
+    clock.run(main())
+
+
+def test_what_the_body_raises_goes_through() -> None:
+    async def main() -> None:
+        with pytest.raises(KeyError):
+            async with mukernel.deadline(60):
+                raise KeyError
+        with pytest.raises(TimeoutError):
+            async with mukernel.deadline(60):
+                raise TimeoutError("of its own")
+
+    VirtualClock().run(main())
+
+
+def test_cancelling_is_not_mistaken_for_a_deadline() -> None:
+    async def main() -> None:
+        async def work() -> None:
+            async with mukernel.deadline(60):
+                await asyncio.Event().wait()
+
+        task = asyncio.ensure_future(work())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    VirtualClock().run(main())
+
+
+def test_priorities_nest_and_keep_the_deadline() -> None:
+    with mukernel.deadline(60), mukernel.priority(3):
+        assert context()[0] > 0 and context()[1] == 3
+        with mukernel.priority(-128):
+            assert context()[1] == -128
+        assert context()[1] == 3
+    assert current.get() is None
+
+
+@pytest.mark.parametrize("level", [-129, 128, 1.5, "high"])
+def test_a_priority_out_of_range_is_refused(level: object) -> None:
+    with pytest.raises(ValueError, match="level: got"):
+        mukernel.priority(level)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_a_deadline_in_the_past_is_refused(seconds: float) -> None:
+    with pytest.raises(ValueError, match="seconds: got"):
+        mukernel.deadline(seconds)
+
+
+def test_one_deadline_is_for_one_block() -> None:
+    limit = mukernel.deadline(60)
+    with limit, pytest.raises(RuntimeError, match="in use"), limit:
+        pass

@@ -1,0 +1,98 @@
+"""The table of calls under a channel of packets: a server may die between any two of its steps."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mukernel.kernel.ipc import Kind
+from mukernel.transports.packet_table import CallTable, make_table
+from mukernel.transports.packets import (
+    INLINE,
+    Garbage,
+    PacketEnd,
+    look,
+    make_channel,
+    receive_packet,
+    send_packet,
+)
+
+
+@pytest.fixture
+def table() -> CallTable:
+    memory = make_table()
+    made = CallTable(memory)
+    os.close(memory)
+    made.accept(3)
+    return made
+
+
+def test_a_call_that_was_looked_at_waits_as_before(table: CallTable) -> None:
+    table.begin(7, 0, 1, True)  # and it dies before the call is out of the socket
+    assert table.recover(next_call=7) == []
+    assert table.counts() == (3, 0, 0, 0)
+
+
+def test_a_call_that_was_taken_out_was_being_run(table: CallTable) -> None:
+    table.begin(7, 2, 1, True)  # it dies before it has counted the call
+    assert table.recover(next_call=8) == [(7, 2, 1)]
+    assert table.counts() == (3, 1, 0, 1)
+
+
+def test_a_call_that_was_counted_was_being_run(table: CallTable) -> None:
+    table.taken_out(table.begin(7, 0, 1, True), True)
+    assert table.recover(next_call=None) == [(7, 0, 1)]
+    assert table.counts() == (3, 1, 0, 1)
+    assert table.recover(next_call=None) == []
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_one_way_call_is_answered_when_it_is_taken(table: CallTable, counted: bool) -> None:
+    slot = table.begin(7, 0, 1, False)
+    if counted:
+        table.taken_out(slot, False)
+    assert table.recover(next_call=8) == []
+    assert table.counts() == (3, 1, 1, 0)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_an_end_is_counted_once_wherever_it_was_cut_off(table: CallTable, refused: bool) -> None:
+    slot = table.begin(7, 0, 1, True)
+    table.taken_out(slot, True)
+    settle = table.settle
+    table.settle = lambda slot: None  # type: ignore[method-assign]  # it dies after the journal
+    table.end(slot, refused)
+    table.settle = settle  # type: ignore[method-assign]
+    assert table.recover(next_call=None) == []
+    assert table.counts() == (3, 1, int(not refused), int(refused))
+
+
+def test_what_is_no_table_is_refused() -> None:
+    memory = os.memfd_create("no table")
+    with pytest.raises(ConnectionError, match="no table"):
+        CallTable(memory)
+    os.close(memory)
+
+
+@pytest.mark.parametrize("size", [0, 1, INLINE, INLINE + 1, 5 << 20])
+def test_packets_carry_bodies_and_what_is_looked_at_stays(size: int) -> None:
+    server, caller, owned, _ = make_channel(-1, -1)
+    ends = [PacketEnd([os.dup(fd) for fd in rights]) for rights in (server, caller)]
+    assert send_packet(ends[1].mailbox, Kind.CALL, 5, b"x" * size, 3, 2, -1)
+    for _ in range(2):
+        seen = look(ends[0].mailbox)
+        assert seen is not None and (seen.call, seen.method, seen.interface, seen.priority) == (5, 3, 2, -1)
+    whole = receive_packet(ends[0].mailbox)
+    assert whole is not None and whole.body == b"x" * size and whole.flags == 0
+    assert receive_packet(ends[0].mailbox) is None
+    before = len(os.listdir("/proc/self/fd"))
+    for data in (b"short", b"\xff" * 64, b"\xff" * 5000):
+        ends[1].mailbox.send(data)
+        with pytest.raises(Garbage):
+            receive_packet(ends[0].mailbox)
+    assert len(os.listdir("/proc/self/fd")) == before
+    for end in ends:
+        end.close()
+    for fd in owned:
+        os.close(fd)

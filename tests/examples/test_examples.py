@@ -1,0 +1,63 @@
+"""Every file in examples/ runs as it stands, says what it should, and passes a strict type checker."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+EXPECTED = {
+    "hello.py": [
+        r"Good day, Ada \(1 notes\)",
+        r"\[0, 1, 2, 3, 4\] \['NEVER', 'LOST'\]",
+        r"English process → Effusive process: How very good to see you, Ada! \(1 notes\)",
+        r"runs here now: True and still: How very good to see you, Ada! \(1 notes\)",
+        r"replicas that answer: 3",
+    ],
+    "swap.py": [
+        r"rolled back: swap of 'account' was rolled back, the old version serves on: .*the bank does not answer",
+        r"10 swaps, the longest pause [\d.]+ ms",
+        r"(\d+) deposits made, the balance is \1: nothing was lost",
+        r"the ledger: (\d+) accepted = (\d+) replied \+ (\d+) refused, 0 lost",
+    ],
+    "threads.py": [r"prices before {123}, during the swap one of True, after {120}"],
+    "streams.py": [
+        r"a whole stream: 332833500",
+        r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",
+        r"a channel: \[2.0, 3.0, 5.0\]",
+    ],
+    "supervision.py": [
+        r"charged 40",
+        r"killed [1-5] processes; 2400 idempotent calls, all answered: True",
+        r"\d+ calls were being run and may be run only once: their callers were told PluginCrashed",
+        r"restarted from its checkpoint, charged 42",
+        r"restarts: [1-5]",
+    ],
+}
+
+
+def test_every_example_is_expected_to_say_something() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_it_runs(name: str) -> None:
+    done = subprocess.run([sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(EXPECTED[name]), done.stdout
+    for line, wanted in zip(lines, EXPECTED[name], strict=True):
+        assert re.fullmatch(wanted, line), f"{name} said {line!r}, wanted {wanted!r}"
+
+
+def test_they_pass_a_strict_type_checker() -> None:
+    """kernel.get(Greeter) is a Greeter: without generated code, without casts."""
+    pytest.importorskip("mypy")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", *map(str, sorted(EXAMPLES.glob("*.py")))],
+        capture_output=True, text=True, check=False, cwd=EXAMPLES.parent,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
