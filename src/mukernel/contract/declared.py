@@ -43,9 +43,7 @@ def declared_parameters(function: Callable[..., Any]) -> list[Declared]:
     for position in range(positional):
         required = position < first_default
         default = None if required else defaults[position - first_default]
-        declared.append(
-            Declared(names[position], True, position >= code.co_posonlyargcount, False, required, default)
-        )
+        declared.append(Declared(names[position], True, position >= code.co_posonlyargcount, False, required, default))
     gathering = positional + code.co_kwonlyargcount  # in co_varnames *args and **kwargs stand last
     if code.co_flags & inspect.CO_VARARGS:
         declared.append(Declared(names[gathering], True, False, True, False, None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from opcode import opmap
 from types import CodeType
 from typing import Any, ClassVar
@@ -104,7 +104,11 @@ class Plugin:
     - save(self) -> S: the state to hand over, of any type that an interface could send.
     - restore(self, state: S) -> None: instead of a fresh start, after construction, before start().
     - health(self) -> None: raises if the instance cannot serve.
+
+    Once it is built, `await self.checkpoint()` hands the kernel what save() returns, to restart from.
     """
+
+    checkpoint: Callable[[], Awaitable[None]]  # set by whoever builds the instance
 
 
 def is_plugin(subject: type) -> bool:

@@ -14,7 +14,6 @@ import msgspec
 from ..contract import (
     ContractError,
     Interface,
-    Plugin,
     declared_parameters,
     plain_annotations,
     unwrap_blocking,

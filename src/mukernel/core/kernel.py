@@ -415,8 +415,8 @@ class Kernel:
                 place.group = group
             return self.groups[group]
 
-    def new_place(self, space: str, process: Process, conversation: Conversation, heard: float) -> RemotePlace:
-        return RemotePlace(space, process, conversation, heard)
+    def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
+        return RemotePlace(space, process, conversation)
 
     async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
         """A new process, and our end of the link to it."""

@@ -200,8 +200,8 @@ def changed_modules(package: str) -> list[str]:
 def remember(name: str, older: int = 0) -> None:
     """Note how old the sources of a package are, so that it shows which of them have changed since.
 
-    `older`: how many modules were imported before the first of the package. To look at one writes to its reference count,
-    so that a forked process, which has hundreds of them, would copy hundreds of pages.
+    `older`: how many modules were imported before the first of the package. To look at a module writes to its reference
+    count, so a forked process, which has hundreds of them, would copy hundreds of pages.
     """
     package = name.partition(".")[0]
     for other in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - older))):

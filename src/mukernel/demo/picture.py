@@ -52,8 +52,9 @@ def laid_out(picture: Picture) -> list[Line]:
     lines: list[Line] = [[(picture.title, "bold"), (f"   {picture.elapsed:.1f} s", "dim")], []]
     lines += plugin_table(picture.rows)
     lines.append([])
-    if picture.progress is not None:
-        return [*lines, progress_bar(*picture.progress), [], [(picture.doing, "cyan")]]
+    if not picture.account.made:  # the load has not begun
+        bar = [] if picture.progress is None else [progress_bar(*picture.progress), []]
+        return [*lines, *bar, [(picture.doing, "cyan")]]
     lines += load_lines(picture)
     if picture.results is not None:
         lines += [[], *results_table(picture.results)]

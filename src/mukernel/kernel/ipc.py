@@ -1,9 +1,9 @@
 """Inter-process communication: messages, ports, rights, channels.
 
-A **port** is a mailbox that the kernel owns; it outlives whoever reads it. A **channel** joins one caller to one port: two
-directions in one piece of shared memory. Rights are file descriptors and nothing else: who holds a channel's memory and
-the port's bell may send, whom the kernel gave the port's channels may receive. They travel with `SCM_RIGHTS` over a
-`Link`, so they can be given, never guessed.
+A **port** is a mailbox that the kernel owns; it outlives whoever reads it. A **channel** joins one caller to one
+port: two directions in one piece of shared memory. Rights are file descriptors and nothing else: who holds a
+channel's memory and the port's bell may send, whom the kernel gave the port's channels may receive. They travel with
+`SCM_RIGHTS` over a `Link`, so they can be given, never guessed.
 """
 
 from __future__ import annotations

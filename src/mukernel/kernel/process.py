@@ -121,10 +121,7 @@ class ForkServer:
         self._turn = asyncio.Lock()  # one spawn at a time: the socket's buffer always has room for it
         self._asked: list[tuple[asyncio.Future[Process], str]] = []  # not answered yet; with the process's name
         self._processes: dict[int, Process] = {}  # by pid: answered, status not come yet
-        self._runs = False  # a server does; what follows is its
-        self._socket: socket.socket
-        self._popen: subprocess.Popen[bytes]
-        self._dead: asyncio.Future[None]
+        self._runs = False  # a server does, of which _popen, _socket and _dead are: set by _launch, and only used then
 
     @property
     def pid(self) -> int | None:
@@ -374,8 +371,7 @@ class _Server:
                     resource.setrlimit(kind, (limit, limit))
             module, _, function = request["entry"].partition(":")
             __import__(module)
-            result = getattr(sys.modules[module], function)(fds)
-            code = 0 if result is None else int(result)
+            code = int(getattr(sys.modules[module], function)(fds) or 0)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException as error:

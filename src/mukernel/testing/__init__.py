@@ -8,8 +8,8 @@
             assert await kernel.get(Greeter).greet("Ada") == "Hello Ada"
         TestKernel().run(main)
 
-With pytest, ask for the fixture `kernel`, which needs no more than an `async def` test; `process_kernel` is one with real
-processes and real time.
+With pytest, ask for the fixture `kernel`, which needs no more than an `async def` test; `process_kernel` is one with
+real processes and real time.
 """
 
 from ..kernel.clock import VirtualClock

@@ -25,12 +25,13 @@ FIRST_PID = 1_000_001  # of simulated processes: above any real one's
 class TestKernel(Kernel):
     """A kernel for tests. Placements mean what they mean elsewhere, but a process is a space in this thread.
 
-    Time is virtual: it stands still while anything can run and jumps to the next timer else, so that hours pass at once and nothing has
-    to be waited for. Every value passes through the codec, inline too (`strict`), so what would break between
-    processes breaks here. `weather`: delays and losses of messages, from a seed.
+    Time is virtual: it stands still while anything can run and jumps to the next timer else, so that hours pass at
+    once and nothing has to be waited for. Every value passes through the codec, inline too (`strict`), so what would
+    break between processes breaks here. `weather`: delays and losses of messages, from a seed.
 
-    What it can't show: blocking calls into other processes are answered only by methods that run at once, limits on memory and
-    processor time do nothing, and a plug-in that blocks its thread blocks them all. Use real processes for those.
+    What it can't show: blocking calls into other processes are answered only by methods that run at once, limits on
+    memory and processor time do nothing, and a plug-in that blocks its thread blocks them all. Use real processes for
+    those.
     """
 
     __test__ = False  # pytest: not a class of tests
@@ -66,8 +67,8 @@ class TestKernel(Kernel):
     def new_port(self) -> Port:
         return Port("memory", partial(make_channel, weather=self.weather))
 
-    def new_place(self, space: str, process: Process, conversation: Conversation, heard: float) -> RemotePlace:
-        return MemoryPlace(space, process, conversation, heard)
+    def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
+        return MemoryPlace(space, process, conversation)
 
     async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
         ours, theirs = MemoryLink.joined()

@@ -1,7 +1,7 @@
 """The pytest plug-in: the fixtures `kernel` and `process_kernel`.
 
-An `async def` test that asks for one of them runs on that kernel's event loop, with the kernel up; it needs no plug-in for asyncio,
-and one that is installed leaves it alone.
+An `async def` test that asks for one of them runs on that kernel's event loop, with the kernel up; it needs no
+plug-in for asyncio, and one that is installed leaves it alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Carriers: the transports by which the channels of one process go, chosen by name where a channel is made.
 
-"ring" is shared memory; "socket" serves where the ring is not compiled, or where MUKERNEL_TRANSPORT=socket says so; "memory" joins
-spaces of one process, for simulation.
+"ring" is shared memory; "socket" serves where the ring is not compiled, or where MUKERNEL_TRANSPORT=socket says so;
+"memory" joins spaces of one process, for simulation.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from ..kernel.clock import Clock
 class CallContext:
     """The circumstances of the call that is being served, or that a caller has set for the calls it makes.
 
-    `priority` is raised in place when a more urgent caller waits for this call (priority inheritance); calls that it makes
-    from then on travel at the raised priority.
+    `priority` is raised in place when a more urgent caller waits for this call (priority inheritance); calls that it
+    makes from then on travel at the raised priority.
     """
 
     __slots__ = ("deadline", "priority", "trace")
@@ -37,8 +37,9 @@ current: ContextVar[CallContext | None] = ContextVar("mukernel_call", default=No
 class deadline:
     """Everything that is called within must have ended `seconds` from now. Of nested deadlines the earlier holds.
 
-    As `async with` the body itself is cut off, too, and DeadlineExceeded raised, even where it calls what runs inline or nothing
-    at all. As `with`, for code that blocks, the calls that are made within observe it. Raises ValueError for a negative number.
+    As `async with` the body itself is cut off, too, and DeadlineExceeded raised, even where it calls what runs inline
+    or nothing at all. As `with`, for code that blocks, the calls that are made within observe it. Raises ValueError
+    for a negative number.
     """
 
     __slots__ = ("context", "seconds", "timeout", "token")

@@ -1,8 +1,8 @@
 """The contract of a transport: what every wire does, whatever carries it.
 
 A wire moves messages between one caller and one server, whole and in order, or says that it can't. It knows nothing of
-calls, streams or errors: `calling.Caller` and `serving.Server` are the two sides of that protocol, over any wire. What a
-wire must do is held by one conformance suite that runs unchanged over each of them.
+calls, streams or errors: `calling.Caller` and `serving.Server` are the two sides of that protocol, over any wire.
+What a wire must do is held by one conformance suite that runs unchanged over each of them.
 """
 
 from __future__ import annotations

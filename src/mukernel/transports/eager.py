@@ -19,9 +19,9 @@ else:
     def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task whose first step has been run.
 
-        A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the step is
-        run now. Where a task is running it is set aside meanwhile, or calls started from it would be overtaken by later ones.
-        Loops that can't be asked so (uvloop) run the step in their next turn.
+        A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the
+        step is run now. Where a task is running it is set aside meanwhile, or calls started from it would be
+        overtaken by later ones. Loops that can't be asked so (uvloop) run the step in their next turn.
         """
         steps: list[tuple[Callable[[], object], Context | None]] = []
 

@@ -1,8 +1,8 @@
 """Frames: how a message lies in a stream of bytes. It touches neither I/O nor clock.
 
-A frame is a header of 64 bytes, of the same fields as a ring's record, and a body. Two kinds of frame concern only the wires
-themselves: `HELLO`, the first of each side, and `TAKEN`, which says how many calls the server has begun. Every frame says that, too,
-in its last field, so `TAKEN` is sent only where nothing else is.
+A frame is a header of 64 bytes, of the same fields as a ring's record, and a body. Two kinds of frame concern only
+the wires themselves: `HELLO`, the first of each side, and `TAKEN`, which says how many calls the server has begun.
+Every frame says that, too, in its last field, so `TAKEN` is sent only where nothing else is.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The inline transport: a method of the instance itself, counted and redirected only where a swap will need that.
 
-An instance that hands over no state and has nothing to stop is called directly: its own bound methods stand in the proxy.
-Any other is called through `InlineMethod`s, which know when it is drained and hold calls back while it is replaced.
+An instance that hands over no state and has nothing to stop is called directly: its own bound methods stand in the
+proxy. Any other is called through `InlineMethod`s, which know when it is drained and hold calls back while it is
+replaced.
 """
 
 from __future__ import annotations

@@ -130,9 +130,9 @@ async def listen(
 ) -> Listener:  # fmt: skip
     """Listen at an address; `accept(wire)` is called for each peer, after its greeting (`wire.peer_greeting`).
 
-    A Unix socket gets mode 0600; one that a dead process left is replaced. TCP is refused on an address that others can reach,
-    unless `public`: whoever connects may call. `bound`, `largest`, `now_ns`: as of SocketWire. Raises ContractError,
-    or Unavailable where somebody listens already.
+    A Unix socket gets mode 0600; one that a dead process left is replaced. TCP is refused on an address that others
+    can reach, unless `public`: whoever connects may call. `bound`, `largest`, `now_ns`: as of SocketWire. Raises
+    ContractError, or Unavailable where somebody listens already.
     """
     where = Address.parse(address) if isinstance(address, str) else address
     if not (where.is_loopback or public):

@@ -1,8 +1,9 @@
 """The memory transport: channels between spaces of one process, for simulation.
 
-Nothing waits for a socket or another core: a message is delivered by the loop's next turn, in the order sent, so a run depends on
-its inputs alone. As with a ring, the mailbox belongs to the channel, and outlives whoever reads it. A right is a real
-descriptor, so that it can be passed, duplicated and closed like any; what it names is found in this process.
+Nothing waits for a socket or another core: a message is delivered by the loop's next turn, in the order sent, so a
+run depends on its inputs alone. As with a ring, the mailbox belongs to the channel, and outlives whoever reads it. A
+right is a real descriptor, so that it can be passed, duplicated and closed like any; what it names is found in this
+process.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _channels: weakref.WeakValueDictionary[int, MemoryChannel] = weakref.WeakValueDi
 class Weather:
     """What happens to the messages of a world, decided by `seed` alone.
 
-    `delay`: the least and the most seconds that a message takes, on the loop's clock; messages of one channel keep their order.
-    `loss`: the share of messages at which the channel is cut: both ends close.
+    `delay`: the least and the most seconds that a message takes, on the loop's clock; messages of one channel keep
+    their order. `loss`: the share of messages at which the channel is cut: both ends close.
     """
 
     seed: int = 0

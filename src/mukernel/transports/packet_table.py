@@ -1,12 +1,14 @@
 """What must survive a server that dies: how many calls a channel carried, and which were being run.
 
-It lies in a memfd beside the channel's sockets. Fields are 8 bytes, written whole. `accepted` is written by the caller only, all
-else by whoever receives from the channel at the time. What changes several fields is written down first (the journal) and done
-then, so that a successor can finish what its predecessor was doing when it died:
+It lies in a memfd beside the channel's sockets. Fields are 8 bytes, written whole. `accepted` is written by the
+caller only, all else by whoever receives from the channel at the time. What changes several fields is written down
+first (the journal) and done then, so that a successor can finish what its predecessor was doing when it died:
 
-- A call is *begun* in three steps: journal and slot, take it out of the socket, count it. Where the call is found in the socket, the
+- A call is *begun* in three steps: journal and slot, take it out of the socket, count it. Where the call is found in
+the socket, the
   second step did not happen, and the call waits there as before; else the third is done again.
-- It is *ended* in two, after the reply was sent: journal, then count it and free its slot. The second may be done twice.
+- It is *ended* in two, after the reply was sent: journal, then count it and free its slot. The second may be done
+twice.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class Begun(Mailbox):
 class PacketWire(Wire):
     """One end of a channel of packets. `side`: "caller" or "server".
 
-    The first call of the mailbox is looked at and left there until it is begun, so a server can let it wait, and a successor finds it.
+    The first call of the mailbox is looked at and left there until it is begun, so a server can let it wait, and a
+    successor finds it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rights: Sequence[int], side: str, bound: int = BOUND) -> None:

@@ -1,8 +1,8 @@
 """Packets: the channel of two processes where there is no ring, made of socket pairs and a table of calls.
 
-The *mailbox* is a pair of its own, for calls alone; all else goes by the *side pair*: replies, items, credit, cancellation. The kernel
-keeps a duplicate of every end, so what was not taken out of the mailbox outlives its reader. A large body travels in a
-memfd of its own.
+The *mailbox* is a pair of its own, for calls alone; all else goes by the *side pair*: replies, items, credit,
+cancellation. The kernel keeps a duplicate of every end, so what was not taken out of the mailbox outlives its reader.
+A large body travels in a memfd of its own.
 """
 
 from __future__ import annotations

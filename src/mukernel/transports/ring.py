@@ -113,8 +113,8 @@ class BlockingRingWire:
 class Poller:
     """Joins rings to an asyncio event loop.
 
-    On asyncio's own loops it stands between the loop and its selector, so that a ring is answered without a system call;
-    on others (uvloop) it listens to the bell. `bells`: ports whose bell this process answers, besides its own.
+    On asyncio's own loops it stands between the loop and its selector, so that a ring is answered without a system
+    call; on others (uvloop) it listens to the bell. `bells`: ports whose bell this process answers, besides its own.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,7 +1,7 @@
 """The server's side of the protocol: takes calls from any number of wires and runs them, most urgent first.
 
-An `async def` method interleaves with others, up to `concurrency`; a `def` method runs by itself on the loop's thread, one
-call at a time, as in an actor; with `threads` it runs in a pool of that many.
+An `async def` method interleaves with others, up to `concurrency`; a `def` method runs by itself on the loop's
+thread, one call at a time, as in an actor; with `threads` it runs in a pool of that many.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Running:
 class Server:
     """Serves one instance.
 
-    `paused`: calls are looked at but none is started; streams under way go on. `bound`: calls that may wait here (beyond
-    it they stay in their callers' mailboxes).
+    `paused`: calls are looked at but none is started; streams under way go on. `bound`: calls that may wait here
+    (beyond it they stay in their callers' mailboxes).
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The socket transport: messages over a stream, Unix or TCP, to any peer that can be connected to.
 
-`listening` makes such wires. Nothing here trusts the peer: what is no message, is too large, or is more than was agreed closes the
-wire with the reason, and nothing else.
+`listening` makes such wires. Nothing here trusts the peer: what is no message, is too large, or is more than was
+agreed closes the wire with the reason, and nothing else.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Taken(Mailbox):
 class SocketWire(Wire):
     """One end of a stream of messages. Symmetric: either side may make calls.
 
-    `bound`: calls that may wait at either end; the smaller of both sides' numbers counts. `largest`: bytes of body accepted here.
-    `greeting`: what the other side is told first; its own is in `peer_greeting` as soon as `greeted` is done, which raises
-    ConnectionError when the wire closes before.
+    `bound`: calls that may wait at either end; the smaller of both sides' numbers counts. `largest`: bytes of body
+    accepted here. `greeting`: what the other side is told first; its own is in `peer_greeting` as soon as `greeted`
+    is done, which raises ConnectionError when the wire closes before.
     """
 
     def __init__(
