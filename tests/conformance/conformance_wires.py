@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from conformance_plugins import Actor, Behaviour, Everything, Mirror
+from conformance_actor import Actor, Behaviour
+from conformance_values import Everything, Mirror
 
 from mukernel.contract import Interface, MethodCodec
 from mukernel.kernel import ipc
@@ -38,7 +39,7 @@ NOW = Clock().now_ns
 
 @dataclass
 class Pair:
-    """Two ends. `successor()` makes another server's end of the same channel; `forge(bytes)` writes them where the caller's go."""
+    """Two ends. `successor()` makes another server's end; `forge(bytes)` writes where the caller does."""
 
     caller: Wire
     server: Wire

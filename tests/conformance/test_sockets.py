@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from conformance_plugins import Actor, Behaviour, Refused
+from conformance_actor import Actor, Behaviour, Refused
 from conformance_wires import NOW
 
 from mukernel import ContractError, DeadlineExceeded, PluginCrashed, Unavailable, deadline
@@ -195,7 +195,7 @@ async def test_threads_call_without_an_event_loop(tmp_path: Path, address: str) 
                 blocking_call(caller, "fail", "nothing")
             with pytest.raises(DeadlineExceeded), deadline(0.02):
                 blocking_call(caller, "hold_call", "slow")
-            assert len(blocking_call(caller, "notes")) == 50  # type: ignore[arg-type]
+            assert len(blocking_call(caller, "notes", 50)) == 50  # type: ignore[arg-type]
             wire.close()
 
         await asyncio.to_thread(work)

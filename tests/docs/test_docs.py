@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -190,17 +189,17 @@ def test_the_reference_has_every_command_and_option() -> None:
 # -- reference --------------------------------------------------------------------------------------------------
 
 
+def bare(signature: str) -> str:
+    return re.sub(r"[\s'\"]", "", signature)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n, f in vars(Kernel).items() if n in ("load", "get", "swap", "move", "scale", "restart", "unload", "ledger")]
-)
+@pytest.mark.parametrize("name", ["load", "get", "swap", "move", "scale", "restart", "unload", "ledger"])
 def test_signatures_of_the_kernel_are_exact(name: str) -> None:
     text = (DOCS / "reference" / "api.md").read_text()
     shown = re.search(rf"^kernel\.{name}(\(.*?\) -> .*?)\n(?:\n|```)", text, re.MULTILINE | re.DOTALL)
     assert shown, f"kernel.{name} is not described"
-    wanted = re.sub(r"\s+", "", str(inspect.signature(getattr(Kernel, name)))).replace("'", "").replace("(self,", "(")
-    assert re.sub(r"\s+", "", shown[1]).replace("'", "") == wanted
+    signature = str(inspect.signature(getattr(Kernel, name))).replace("(self, ", "(")
+    assert bare(shown[1]) == bare(signature)
 
 
 @pytest.mark.parametrize("name", mukernel.__all__)

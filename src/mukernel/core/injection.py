@@ -70,8 +70,10 @@ def without_none(annotation: Any) -> Any:
         return annotation
     rest = [each for each in typing.get_args(annotation) if each is not types.NoneType]
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
-    is_interface = len(rest) == 1 and inspect.isclass(found := unwrap_blocking(rest[0])[0]) and issubclass(found, Interface)
-    return rest[0] if is_union and is_interface else annotation
+    if not is_union or len(rest) != 1:
+        return annotation
+    found = unwrap_blocking(rest[0])[0]
+    return rest[0] if inspect.isclass(found) and issubclass(found, Interface) else annotation
 
 
 def checked_configuration(plugin: type, name: str, settings: list[Setting], given: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class Space:
     async def get(
         self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
     ) -> Any:
-        """A proxy for `interface`, connected. `wait_for_room`: where a mailbox is full. Raises NotFound or ContractError."""
+        """A connected proxy. `wait_for_room`: where a mailbox is full. Raises NotFound or ContractError."""
         route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
@@ -294,7 +294,7 @@ class Space:
                 wire.close("the caller is gone")
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
-        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and goes on serving, when that fails."""
+        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails."""
         instance = self.instances[key]
         running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:

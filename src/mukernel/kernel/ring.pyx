@@ -19,7 +19,6 @@ A body too large for the ring lies in the sparse part of the same memfd; its rec
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
-from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_SIMPLE
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy
@@ -74,8 +73,8 @@ DEF MAGIC = 0x31474E49524B554D            # "MUKRING1"
 DEF BLOB_FLAG = 0x80                      # in header.flags: the body is {offset, length} of a blob
 DEF BLOB_REGION = 1 << 38                 # bytes of sparse file for the blobs of one direction
 
-REQUESTS, REPLIES = 0, 1                  # the directions of a channel, as its client sees them
-CALLS_BELOW = 4                           # kinds below this are calls: counted, bounded, kept in the in-flight table
+DEF CALLS_BELOW = 4                       # kinds below this are calls: counted, bounded, kept in the in-flight table
+DEF ONEWAY = 1                            # the kind of call that has no reply
 LARGEST_BODY = 1 << 30                    # bytes
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
@@ -109,6 +108,11 @@ def now_ns():
 def hush(int bell):
     """Take back what was rung on the eventfd `bell`."""
     mu_hush(bell)
+
+
+cdef inline uint64_t padded(uint64_t size) noexcept nogil:
+    """The bytes of a whole record whose body has `size`."""
+    return LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
 
 
 @cython.final
@@ -150,7 +154,10 @@ cdef class Message:
 
     def finished(self, bint refused=False):
         """The reply is published: the call is in flight no more. Called once, by the server."""
-        self.receiver.finish(self, refused)
+        self.receiver.clear(self)
+        if self.kind != ONEWAY:                            # that was counted when it started
+            self.receiver.shared.refused += refused
+            self.receiver.shared.answered += not refused
 
 
 cdef class Mapping:
@@ -198,7 +205,7 @@ cdef class Sender:
     cdef Mapping memory
     cdef mu_direction* shared
     cdef char* data
-    cdef uint64_t tail, head_seen, taken_seen, capacity, largest_in_ring
+    cdef uint64_t tail, head_seen, taken_seen, capacity
     cdef public uint64_t bound          # calls that may wait in the mailbox
     cdef public int bell                # the consumer's eventfd
     cdef int direction
@@ -207,7 +214,6 @@ cdef class Sender:
         self.memory, self.direction, self.bell, self.bound = memory, direction, bell, bound
         self.shared = &memory.channel.direction[direction]
         self.data, self.capacity = memory.data[direction], memory.capacity
-        self.largest_in_ring = self.capacity // 8
         self.adopt()
 
     def adopt(self):
@@ -222,42 +228,25 @@ cdef class Sender:
         `deadline`: ns of the monotonic clock, 0 for none. `trace`: (high, low, span) or None. `body`: bytes-like.
         Raises ValueError for a body above LARGEST_BODY.
         """
-        cdef Py_buffer view
-        cdef uint64_t size
-        cdef const void* start
-        cdef bint plain = type(body) is bytes
-        if kind < 4 and self.shared.accepted - self.taken_seen >= self.bound:
+        cdef bytes content = body if type(body) is bytes else bytes(body)
+        cdef const char* start = PyBytes_AS_STRING(content)
+        cdef uint64_t size = len(content), offset, rest
+        cdef uint64_t blob[2]
+        cdef bint large = size > self.capacity // 8
+        cdef uint64_t need = padded(16 if large else size)
+        cdef mu_header* header
+        if kind < CALLS_BELOW and self.shared.accepted - self.taken_seen >= self.bound:
             self.taken_seen = mu_load(&self.shared.taken)
             if self.shared.accepted - self.taken_seen >= self.bound:
                 return False
-        if plain:
-            size, start = len(<bytes>body), PyBytes_AS_STRING(<bytes>body)
-        else:
-            PyObject_GetBuffer(body, &view, PyBUF_SIMPLE)
-            size, start = <uint64_t>view.len, view.buf
-        try:
-            return self.put(kind, call, start, size, method, interface, priority, deadline, credit, flags, trace)
-        finally:
-            if not plain:
-                PyBuffer_Release(&view)
-
-    cdef bint put(self, uint8_t kind, uint64_t call, const void* start, uint64_t size, uint16_t method,
-                  uint16_t interface, int8_t priority, uint64_t deadline, uint32_t credit, uint8_t flags,
-                  trace) except -1:
-        cdef uint64_t blob[2]
-        cdef uint64_t need, offset, rest
-        cdef mu_header* header
-        if size > self.largest_in_ring:
-            if not self.has_room(LINE + LINE):
-                return False
-            if not self.write_blob(start, size, blob):
-                return False
-            flags, start, size = flags | BLOB_FLAG, blob, sizeof(blob)
-        need = LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
-        if not self.has_room(need):
-            return False
         offset = self.tail & (self.capacity - 1)
         rest = self.capacity - offset
+        if not self.has_room(need + (rest if rest < need else 0)):
+            return False
+        if large:
+            if not self.write_blob(start, size, blob):
+                return False
+            flags, start, size = flags | BLOB_FLAG, <char*>blob, sizeof(blob)
         if rest < need:                                    # a record never wraps: pad to the end
             header = <mu_header*>(self.data + offset)
             header.size, header.waiting = <uint32_t>(rest - LINE), 2
@@ -273,7 +262,7 @@ cdef class Sender:
             header.trace_high, header.trace_low, header.span = trace
         memcpy(<char*>header + LINE, start, size)
         self.tail += need
-        if kind < 4:
+        if kind < CALLS_BELOW:
             self.shared.accepted += 1
         self.shared.crowd = crowd_tell()
         mu_store(&self.shared.tail, self.tail)
@@ -284,13 +273,11 @@ cdef class Sender:
         return True
 
     cdef inline bint has_room(self, uint64_t need) noexcept:
-        need += self.capacity - (self.tail & (self.capacity - 1)) if need > self.capacity - (
-            self.tail & (self.capacity - 1)) else 0
         if self.tail + need - self.head_seen > self.capacity:
             self.head_seen = mu_load(&self.shared.head)
         return self.tail + need - self.head_seen <= self.capacity
 
-    cdef bint write_blob(self, const void* start, uint64_t size, uint64_t* blob) except -1:
+    cdef bint write_blob(self, const char* start, uint64_t size, uint64_t* blob) except -1:
         if size > LARGEST_BODY:
             raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
         if self.shared.blob_written - mu_load(&self.shared.blob_freed) + size > LARGEST_BODY:
@@ -302,7 +289,7 @@ cdef class Sender:
         cdef int64_t base = <int64_t>BLOB_REGION * (self.direction + 1)
         while done < size:
             with nogil:
-                n = pwrite(self.memory.fd, <char*>start + done, size - done, base + at + done)
+                n = pwrite(self.memory.fd, start + done, size - done, base + at + done)
             if n <= 0:
                 raise OSError("no memory for a message body: write into shared memory failed")
             done += n
@@ -318,11 +305,6 @@ cdef class Sender:
         cdef uint64_t seen = self.head_seen
         self.head_seen = mu_load(&self.shared.head)
         return self.head_seen != seen or self.shared.accepted - mu_load(&self.shared.taken) < self.bound
-
-    @property
-    def waiting(self):
-        """Calls in the mailbox that have not been started."""
-        return self.shared.accepted - mu_load(&self.shared.taken)
 
 
 @cython.final
@@ -357,10 +339,9 @@ cdef class Receiver:
         cdef int i
         self.head = self.cursor = mu_load(&self.shared.head)
         self.unused_count = 0
-        for i in range(self.slots - 1, -1, -1):
+        for i in range(self.slots):
             if self.memory.table[i].call == 0:
-                self.unused[self.unused_count] = i
-                self.unused_count += 1
+                self.give_back(i)
 
     def __dealloc__(self):
         free(self.unused)
@@ -372,9 +353,7 @@ cdef class Receiver:
         for i in range(self.slots):
             if self.memory.table[i].call:
                 found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
-                self.memory.table[i].call = 0
-                self.unused[self.unused_count] = i
-                self.unused_count += 1
+                self.give_back(i)
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
 
@@ -399,7 +378,7 @@ cdef class Receiver:
         while self.cursor != tail:
             offset = self.cursor & (self.capacity - 1)
             header = <mu_header*>(self.data + offset)
-            span = LINE + ((<uint64_t>header.size + LINE - 1) & ~<uint64_t>(LINE - 1))
+            span = padded(header.size)
             if span > tail - self.cursor or offset + span > self.capacity:
                 raise Garbage(f"a record of {header.size} bytes does not fit where it stands")
             if header.waiting == 1:
@@ -424,16 +403,17 @@ cdef class Receiver:
         return message
 
     cdef start(self, Message message):
-        cdef mu_header* header = <mu_header*>(self.data + (message.position & (self.capacity - 1)))
+        cdef uint64_t offset = message.position & (self.capacity - 1)
+        cdef mu_header* header = <mu_header*>(self.data + offset)
         cdef uint64_t size = header.size
-        if size > self.capacity // 2:
+        if offset + LINE + size > self.capacity:
             raise Garbage("a record changed after it was published")
         if message.flags & BLOB_FLAG:
             message.body = self.read_blob(<uint64_t*>(<char*>header + LINE), size)
         else:
             message.body = PyBytes_FromStringAndSize(<char*>header + LINE, size)
-        if message.kind < 4:
-            if self.table and message.kind != 1:           # a one-way call has no reply to account for
+        if message.kind < CALLS_BELOW:
+            if self.table and message.kind != ONEWAY:           # a one-way call has no reply to account for
                 if self.unused_count == 0:
                     raise RuntimeError("no free slot for a call in flight: look at full_table first")
                 self.unused_count -= 1
@@ -449,16 +429,15 @@ cdef class Receiver:
 
     cdef void release(self) noexcept:
         """Move `head` over the prefix of records that were taken; wake a producer that waits for room."""
-        cdef uint64_t head = self.head
         cdef mu_header* header
-        while head != self.cursor:
-            header = <mu_header*>(self.data + (head & (self.capacity - 1)))
+        while self.head < self.cursor:                     # not `!=`: a hostile producer may change a size behind us
+            header = <mu_header*>(self.data + (self.head & (self.capacity - 1)))
             if header.waiting == 1:
                 break
-            head += LINE + ((<uint64_t>header.size + LINE - 1) & ~<uint64_t>(LINE - 1))
-        if head - self.head <= self.capacity and head <= self.cursor:
-            self.head = head
-            mu_store(&self.shared.head, head)
+            self.head += padded(header.size)
+        if self.head > self.cursor:
+            self.head = self.cursor
+        mu_store(&self.shared.head, self.head)
         mu_fence()
         if mu_load32(&self.shared.starving) and mu_exchange(&self.shared.starving, 0):
             mu_ring(self.bell)
@@ -483,21 +462,16 @@ cdef class Receiver:
         mu_store(&self.shared.blob_freed, self.shared.blob_freed + length)
         return body
 
-    cdef clear(self, Message message):
+    cdef void give_back(self, int slot) noexcept:
+        mu_store(&self.memory.table[slot].call, 0)
+        self.unused[self.unused_count] = slot
+        self.unused_count += 1
+
+    cdef void clear(self, Message message) noexcept:
         """The call is in flight no more."""
         if message.slot >= 0:
-            mu_store(&self.memory.table[message.slot].call, 0)
-            self.unused[self.unused_count] = message.slot
-            self.unused_count += 1
+            self.give_back(message.slot)
             message.slot = -1
-
-    cdef finish(self, Message message, bint refused):
-        self.clear(message)
-        if message.kind != 1:
-            if refused:
-                self.shared.refused += 1
-            else:
-                self.shared.answered += 1
 
 
 cdef bint any_message(void* waiter) noexcept nogil:
@@ -562,14 +536,14 @@ cdef class Waiter:
                 return
 
     cpdef list ready(self):
-        """The hot receivers that have messages."""
+        """The hot receivers that have messages; None where none has."""
         cdef int i
         found = None
         for i in range(self.hot_count):
             if (<Receiver>self.hot[i]).has_message():
+                (<Receiver>self.hot[i]).idle = 0
                 if found is None:
                     found = []
-                (<Receiver>self.hot[i]).idle = 0
                 found.append(<Receiver>self.hot[i])
         return found
 
@@ -627,25 +601,16 @@ cdef class Waiter:
 
     cpdef bint wait(self, int64_t limit) except -1:
         """Block the thread until a message is there: True; or for `limit` ns (negative: for ever): False."""
-        cdef int64_t left = limit
-        cdef uint64_t began
-        cdef int rung
+        cdef int64_t until = mu_now() + limit, left = limit
         if any_message(<void*>self) or self.spin(limit):
             return True
-        began = mu_now()
         while True:
             if self.arm():
-                with nogil:
-                    rung = mu_sleep(self.bell, left)
-                if rung > 0:
-                    mu_hush(self.bell)
-                self.disarm(rung > 0)
-                if rung < 0:
-                    PyErr_CheckSignals()
+                self.wait_for_bell(left)
             if any_message(<void*>self):
                 return True
             if limit >= 0:
-                left = limit - <int64_t>(mu_now() - began)
+                left = until - mu_now()
                 if left <= 0:
                     return False
 
@@ -660,13 +625,13 @@ cdef class Waiter:
                 return message
             self.wait(-1)
 
-    cpdef wait_for_bell(self, int64_t limit):
+    cpdef wait_for_bell(self, int64_t limit=-1):
         """Block the thread until the bell is rung (a producer of ours has room again), or for `limit` ns."""
         cdef int rung
         with nogil:
             rung = mu_sleep(self.bell, limit)
         if rung > 0:
             mu_hush(self.bell)
-            self.disarm(True)
-        elif rung < 0:
+        self.disarm(rung > 0)
+        if rung < 0:
             PyErr_CheckSignals()

@@ -47,7 +47,7 @@ class TestKernel(Kernel):
         self.pids = itertools.count(FIRST_PID)
 
     def run(self, main: Callable[[TestKernel], Awaitable[T]]) -> T:
-        """Run `main(kernel)` on a loop of virtual time, with the kernel up. Raises DeadlockError when it can never end."""
+        """Run `main(kernel)` in virtual time, with the kernel up. Raises DeadlockError when it can never end."""
 
         async def whole() -> T:
             async with self:

@@ -32,7 +32,7 @@ class MemoryHost(Host):
 
 
 class MemoryPlace(RemotePlace):
-    """Commanded over a link like any, but that channels are attached at once: who blocks the thread may be waiting for that."""
+    """As any, but that channels are attached at once: who blocks the thread may be waiting for that."""
 
     process: MemoryProcess
 

@@ -19,7 +19,7 @@ BROKEN: tuple[type[Exception], ...] = (ConnectionError,) if ring is None else (C
 
 
 class BlockingWire(Protocol):
-    """A wire whose owner is a thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
+    """A wire of one thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
 
     closed: str | None
 

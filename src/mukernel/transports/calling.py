@@ -1,4 +1,4 @@
-"""The caller's side of the protocol, over any wire. It touches neither I/O nor clock but through the wire and the loop."""
+"""The caller's side of the protocol, over any wire. I/O and time reach it through the wire and the loop alone."""
 
 from __future__ import annotations
 

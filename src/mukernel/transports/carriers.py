@@ -83,7 +83,7 @@ class Carriers:
         return PacketWire(self.loop, rights, "caller")
 
     def server(self, transport: str, rights: Sequence[int]) -> tuple[Wire, int]:
-        """A server's end, which owns `rights`; but the port's bell, where there is one, is the asker's to answer and close."""
+        """A server's end, which owns `rights`; and the port's bell, if there is one, which the asker owns."""
         if transport == "ring":
             memfd, caller_bell, port_bell = rights
             return RingWire(self.poller, memfd, caller_bell, "server"), port_bell

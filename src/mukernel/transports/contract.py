@@ -78,14 +78,14 @@ class Wire(ABC):
         self, kind: int, call: int, body: Any, method: int = 0, interface: int = 0, priority: int = 0,
         deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, /,
     ) -> bool:  # fmt: skip
-        """Put one message in; False when there is no room for it now. Raises ValueError for a body that is too large."""
+        """Put one message in; False when there is no room now. Raises ValueError for a body that is too large."""
 
     @abstractmethod
     def peek(self) -> Received | None:
         """The next message that was not looked at yet, or None. Raises `Garbage`-like errors as ConnectionError."""
 
     def post(self, *message: Any) -> None:
-        """Send, or keep it in order until there is room: for what may not be refused (replies, credit, cancellation)."""
+        """Send, or keep it in order until there is room: for what is never refused (replies, credit, cancellation)."""
         if self.closed is not None:
             return
         if self.outbox or not self.send(*message):

@@ -1,4 +1,4 @@
-"""Starting a coroutine at once, in a task of its own: most calls end in their first step and never wait for the loop."""
+"""Starting a coroutine at once, in a task of its own: most calls end in their first step, without the loop."""
 
 from __future__ import annotations
 

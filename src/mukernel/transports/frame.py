@@ -11,10 +11,11 @@ import struct
 
 from ..kernel.ipc import Kind, Message
 
-HEADER = struct.Struct("<IBBbBHHIQQQQQQ")  # size kind flags priority mark interface method credit call deadline trace×2 span taken
+# size, kind, flags, priority, mark, interface, method, credit, call, deadline, trace (2), span, taken
+HEADER = struct.Struct("<IBBbBHHIQQQQQQ")
 SIZE = HEADER.size
 MARK = 0xB5  # in each header: what lacks it is no frame
-HELLO = 254  # call: GREETING; credit: calls that may wait; deadline: largest body; body: what the application says of itself
+HELLO = 254  # call: GREETING; credit: calls that may wait; deadline: largest body; body: the application's own
 STARVING = 253  # (packets only) the caller waits for room in the mailbox: answer TAKEN when there is some
 TAKEN = 255
 GREETING = 0x31304B4E4C554B4D  # "MKULNK01"
@@ -46,7 +47,8 @@ def unpack(header: bytes | bytearray | memoryview, largest: int) -> tuple[Messag
         raise Garbage(f"what came is no message of mukernel: it begins with {bytes(header[:8]).hex(' ')}")
     if size > largest:
         raise Garbage(f"a body of {size} bytes was announced; at most {largest} are accepted here")
-    return Message(kind, call, b"", method, interface, priority, deadline, credit, flags, (high, low, span)), size, taken
+    trace = high, low, span
+    return Message(kind, call, b"", method, interface, priority, deadline, credit, flags, trace), size, taken
 
 
 class FrameReader:

@@ -53,7 +53,7 @@ except ImportError:  # not compiled here: the same, slower
 
 
 def arguments_of(coroutine: Any, plugin: object) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments that a coroutine was made with, `plugin` itself left out. It must not have run yet; it is closed."""
+    """The arguments that a coroutine was made with, but for `plugin`. It must not have run yet; it is closed."""
     values, code = coroutine.cr_frame.f_locals, coroutine.cr_code
     names = list(code.co_varnames)
     positional = [values[name] for name in names[: code.co_argcount]]

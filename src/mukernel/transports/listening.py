@@ -50,7 +50,8 @@ class Address:
         raise ContractError(f"address: got {text!r}, wanted 'unix:PATH', '/PATH' or 'tcp:HOST:PORT'")
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"tcp:{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"unix:{self.path}" if self.path else f"tcp:{host}:{self.port}"
 
     @property
     def is_loopback(self) -> bool:

@@ -49,9 +49,11 @@ CALM = Weather()
 
 
 class MemoryChannel(Mailbox):
-    """One channel. `requests` holds what the server has not taken, by number; `reader` is the server's end that listens."""
+    """One channel. `requests` holds what was not taken yet, by number; `reader` is the server's end that listens."""
 
-    __slots__ = ("__weakref__", "calls", "due", "next", "reader", "replies", "requests", "sender", "starving", "weather")
+    __slots__ = (
+        "__weakref__", "calls", "due", "next", "reader", "replies", "requests", "sender", "starving", "weather",
+    )  # fmt: skip
 
     def __init__(self, weather: Weather = CALM) -> None:
         super().__init__()
@@ -129,7 +131,9 @@ def opened(right: int) -> MemoryChannel:
 class MemoryWire(Wire):
     """One end of a channel in memory. `side`: "caller" or "server"."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, right: int | MemoryChannel, side: str, bound: int = BOUND) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, right: int | MemoryChannel, side: str, bound: int = BOUND
+    ) -> None:
         super().__init__()
         self.channel = right if isinstance(right, MemoryChannel) else opened(right)
         self.loop, self.serves, self.bound = loop, side == "server", bound

@@ -28,7 +28,7 @@ NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.
 
 
 def make_channel(caller_bell: int, port_bell: int) -> Made:
-    """Rights of the server: table, mailbox, side pair; those of the caller: table, and the other ends. Bells are not needed."""
+    """Rights of the server: table, mailbox, side pair; of the caller: table, and the other ends. No bells."""
     table = make_table()
     sends, receives = packet_pair()
     callers_side, servers_side = packet_pair()

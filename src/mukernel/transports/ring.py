@@ -150,7 +150,7 @@ class Poller:
             self.arm_soon()
 
     def arm_soon(self) -> None:
-        """Where no selector polls: go on while messages come, with a turn for the loop between; then wait for the bell."""
+        """Where no selector polls: go on while messages come, with turns for the loop; then wait for the bell."""
         if not self.waiter.arm():
             self.work()
             self.loop.call_soon(self.arm_soon)

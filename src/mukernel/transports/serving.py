@@ -28,7 +28,9 @@ LATER = object()  # instead of a message: there may be more, but not now
 class Running:
     """One call that is being run: where its reply goes, and what belongs to it."""
 
-    __slots__ = ("cancelled", "context", "credit", "inputs", "message", "method", "more_credit", "task", "timer", "wire")
+    __slots__ = (
+        "cancelled", "context", "credit", "inputs", "message", "method", "more_credit", "task", "timer", "wire",
+    )  # fmt: skip
 
     def __init__(self, wire: Wire, message: Received, method: ServedMethod) -> None:
         self.wire, self.message, self.method = wire, message, method

@@ -91,7 +91,7 @@ class SocketWire(Wire):
         return True
 
     def write(self, header: bytes, body: bytes) -> None:
-        """Hand the socket what it takes now; keep the rest. Never closes: a caller may be about to count on the wire."""
+        """Hand the socket what it takes; keep the rest. Never closes: a caller may be about to count on the wire."""
         if not self.unsent:
             try:
                 sent = self.socket.sendmsg([header, body])
