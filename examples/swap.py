@@ -1,4 +1,4 @@
-"""Swap: ten swaps under load, with state, and one that fails and is rolled back; the ledger says that nothing was lost."""
+"""Swap: ten swaps under load, with state, and one that is rolled back; the ledger says that nothing was lost."""
 
 import asyncio
 
@@ -85,8 +85,10 @@ async def main() -> None:
 
         balance, ledger = await account.balance(), await kernel.ledger("account")
         print(f"{len(pauses)} swaps, the longest pause {max(pauses) * 1000:.1f} ms")
-        print(f"{made} deposits made, the balance is {balance}: {'nothing' if made == balance else 'SOMETHING'} was lost")
-        print(f"the ledger: {ledger.accepted} accepted = {ledger.replied} replied + {ledger.refused} refused, {ledger.lost} lost")
+        lost = "nothing" if made == balance else "SOMETHING"
+        print(f"{made} deposits made, the balance is {balance}: {lost} was lost")
+        outcomes = f"{ledger.replied} replied + {ledger.refused} refused"
+        print(f"the ledger: {ledger.accepted} accepted = {outcomes}, {ledger.lost} lost")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Threads: code without an event loop, as in Flask or Django. The kernel's loop runs in one thread, requests in others."""
+"""Threads: code without an event loop, as in Flask or Django. The kernel's loop has one thread, requests have others."""
 
 import asyncio
 import threading
@@ -84,7 +84,7 @@ def main() -> None:
         asyncio.run_coroutine_threadsafe(kernel.swap("catalog", Rounded), loop).result()
         during = {request.result() for request in requests}
         after = set(customers.map(lambda _: ask(port, "tea"), range(40)))
-    print(f"prices before {before}, during the swap one of {during <= {120, 123}}, after {after}")
+    print(f"prices before {before}, during the swap as before or after: {during <= {120, 123}}, after {after}")
 
     server.shutdown()
     server.server_close()

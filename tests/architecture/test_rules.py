@@ -19,9 +19,8 @@ TIME_READERS = {
     "src/mukernel/kernel/clock.py": "the clock itself",
     "src/mukernel/kernel/process.py": "the fork server's own deadline for stubborn children; it has no clock of ours",
 }
-CLOCK_CALLS = {
-    ("time", name) for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
-} | {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("asyncio", "sleep")}
+READERS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
+CLOCK_CALLS = {("time", name) for name in READERS} | {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("asyncio", "sleep")}
 # Reading the time of a stop watch that a person looks at: on real time by nature, and outside every kernel.
 OUTSIDE = {"cli", "demo", "console"}
 

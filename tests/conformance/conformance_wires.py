@@ -142,9 +142,7 @@ class Peer:
 
     async def call(self, name: str, *args: Any, wait: bool = False) -> Any:
         method = self.remotes[name]
-        return method.codec.decode_result(
-            await self.caller.call(method, method.codec.encode_arguments(args, {}), wait)
-        )
+        return method.codec.decode_result(await self.caller.call(method, method.codec.encode_arguments(args, {}), wait))
 
     def stream(self, name: str, *args: Any, inputs: Any = None) -> AsyncIterator[Any]:
         method = self.remotes[name]

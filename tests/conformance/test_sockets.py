@@ -24,9 +24,7 @@ from mukernel.transports.served import ServedMethod
 from mukernel.transports.serving import Server
 from mukernel.transports.socket import SocketWire
 
-METHODS = {
-    method.name: RemoteMethod(method, MethodCodec(method)) for method in Behaviour.__contract__.methods.values()
-}
+METHODS = {method.name: RemoteMethod(method, MethodCodec(method)) for method in Behaviour.__contract__.methods.values()}
 
 
 @asynccontextmanager

@@ -55,5 +55,14 @@ async def kernel() -> AsyncIterator[Kernel]:
     async with Kernel() as running:
         yield running
         processes = [place.pid for place in running.places.values()]
-    left = [pid for pid in processes if os.path.exists(f"/proc/{pid}")]
+    left = [pid for pid in processes if is_running(pid)]
     assert not left, f"processes outlived their kernel: {left}"
+
+
+def is_running(pid: int) -> bool:
+    """Is there such a process, and more than its exit status?"""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

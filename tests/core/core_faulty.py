@@ -149,7 +149,7 @@ class NarrowTally(Plugin, Narrower):
 
 
 class Vandal(Tally):
-    """`add(0)` writes garbage into the rings of its callers, by the objects of its own process; `add(-1)` floods them."""
+    """By the objects of its own process, `add(0)` writes garbage into its callers' rings, and `add(-1)` floods them."""
 
     async def add(self, amount: int) -> int:
         if amount > 0:

@@ -1,4 +1,4 @@
-"""Code without an event loop: `def` methods and blocking proxies, from threads, on the loop's own thread, across processes."""
+"""Code without an event loop: `def` methods and blocking proxies, in threads, on the loop's own, across processes."""
 
 import asyncio
 import os
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from core_samples import Arithmetic, Counter, Plain, Tally, Tally2
+from waiting import until_state
 
 from mukernel import Kernel, RemoteError
+from mukernel.core.lifecycle import State
 
 PLACEMENTS = ("inline", "process")
 
@@ -43,7 +45,7 @@ async def test_a_blocking_proxy_makes_async_methods_and_streams_block(kernel: Ke
 async def test_a_blocking_call_that_could_never_end_is_refused(kernel: Kernel) -> None:
     """An async method in this very process, called from the thread that would have to run it."""
     await kernel.load(Tally, name="counter")
-    with pytest.raises(RuntimeError, match="on the event loop's own thread.*await it, or call from another thread"):
+    with pytest.raises(RuntimeError, match=r"on the event loop's own thread.*await it, or call from another thread"):
         kernel.get(Counter, blocking=True).value()  # type: ignore[unused-coroutine]
 
 
@@ -90,8 +92,7 @@ async def test_a_thread_waits_at_the_gate_and_the_loops_own_thread_is_told(kerne
     await whistle.heard()
     instance: Any = kernel.space.instances["counter#0.1"]
     swapping = asyncio.create_task(kernel.swap("counter", Tally2))
-    while kernel.registry.entry("counter").state.value != "quiescing":
-        await asyncio.sleep(0)
+    await until_state(kernel, "counter", State.QUIESCING)
     waiting = asyncio.create_task(asyncio.to_thread(blocking.version))  # type: ignore[arg-type]
     instance.plugin.released.set()
     await swapping

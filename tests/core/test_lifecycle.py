@@ -39,7 +39,7 @@ def test_every_state_is_reached_and_left() -> None:
 def test_what_the_promises_need_of_the_table() -> None:
     assert {before for (before, event) in TRANSITIONS if event is Event.RESUME} == {State.QUIESCING, State.QUIET}
     alive = {State.BUILDING, State.WARM, State.SERVING, State.QUIESCING, State.QUIET}
-    assert {before for (before, event) in TRANSITIONS if event is Event.CRASH} == alive, "a process can die at any moment"
+    assert {before for (before, event) in TRANSITIONS if event is Event.CRASH} == alive, "a process may die at any time"
     assert {before for (before, _), after in TRANSITIONS.items() if after is State.SERVING} == {
         State.WARM, State.QUIESCING, State.QUIET
     }, "only what is warm, or was serving, serves"  # fmt: skip

@@ -78,7 +78,7 @@ def test_entry_points_are_found_by_name(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_another_process_cannot_import_is_refused_with_the_remedy() -> None:
     class Local(Plugin): ...
 
-    with pytest.raises(ContractError, match="Local is defined inside a function.*define it at the top of a module"):
+    with pytest.raises(ContractError, match=r"Local is defined inside a function.*define it at the top of a module"):
         check_importable(source_of(Local))
     with pytest.raises(ContractError, match="interactive session; put it into a file"):
         check_importable(Source("__main__", "Thing"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
+from waiting import until_waiting
 
 import mukernel
 from mukernel import DeadlineExceeded, Interface, Kernel, Plugin
@@ -70,8 +71,6 @@ async def test_between_callers_the_earlier_deadline_goes_first(kernel: Kernel, w
     diary, set_free = await busy_scribe(kernel, whistle)
     blocking: Any = kernel.get(Diary, blocking=True)
     now = kernel.clock.now_ns()
-    served = kernel.registry.entry("scribe").replicas[0].instance
-    assert served is not None
 
     def enter(text: str, deadline: int) -> None:
         current.set(CallContext(deadline))
@@ -81,8 +80,7 @@ async def test_between_callers_the_earlier_deadline_goes_first(kernel: Kernel, w
     for waiting, (text, hours) in enumerate([("late", 3), ("soon", 1), ("never", 0), ("middle", 2)], 1):
         deadline = now + hours * 3600 * 10**9 if hours else 0
         calls.append(asyncio.create_task(asyncio.to_thread(enter, text, deadline)))
-        while (await served.place.count(served.blueprint.key)).waiting < waiting:
-            await asyncio.sleep(0)
+        await until_waiting(kernel, "scribe", waiting)
     await set_free()
     await asyncio.gather(*calls)
     assert await diary.entries() == ["soon", "middle", "late", "never"]
@@ -91,14 +89,10 @@ async def test_between_callers_the_earlier_deadline_goes_first(kernel: Kernel, w
 async def test_a_caller_with_many_calls_does_not_starve_one_with_few(kernel: Kernel, whistle: Any) -> None:
     diary, set_free = await busy_scribe(kernel, whistle)
     blocking: Any = kernel.get(Diary, blocking=True)
-    served = kernel.registry.entry("scribe").replicas[0].instance
-    assert served is not None
     many = [asyncio.create_task(diary.enter("many")) for _ in range(200)]
-    while (await served.place.count(served.blueprint.key)).waiting < 200:
-        await asyncio.sleep(0)
+    await until_waiting(kernel, "scribe", 200)
     few = asyncio.create_task(asyncio.to_thread(blocking.enter, "few"))
-    while (await served.place.count(served.blueprint.key)).waiting < 201:
-        await asyncio.sleep(0)
+    await until_waiting(kernel, "scribe", 201)
     await set_free()
     await asyncio.gather(few, *many)
     assert (await diary.entries()).index("few") <= 2
@@ -111,11 +105,7 @@ async def test_no_more_run_at_once_than_the_limit_says(kernel: Kernel, whistle: 
     held = [asyncio.create_task(counter.hold(whistle.path)) for _ in range(limit + 2)]
     for _ in range(limit):
         await whistle.heard()
-    instance = kernel.registry.entry("counter").replicas[0].instance
-    assert instance is not None
-    while (counts := await instance.place.count(instance.blueprint.key)).waiting < 2:
-        await asyncio.sleep(0)
-    assert (counts.running, counts.waiting) == (limit, 2)
+    assert await until_waiting(kernel, "counter", 2) == (limit, 2)
     assert not whistle.lines
     for call in held[:limit]:  # a place is free: those that waited get it
         call.cancel()
@@ -129,7 +119,7 @@ async def test_a_deadline_ends_a_call_that_runs_and_one_that_waits(kernel: Kerne
     diary, set_free = await busy_scribe(kernel, whistle)
     soon = kernel.clock.now_ns() + 30_000_000
     waiting = within(CallContext(soon), lambda: diary.enter("too late"))
-    with pytest.raises(DeadlineExceeded, match="Diary.enter|enter: no reply before the deadline"):
+    with pytest.raises(DeadlineExceeded, match=r"Diary.enter|enter: no reply before the deadline"):
         await waiting
     with pytest.raises(DeadlineExceeded, match="the deadline had passed before the call was sent"):
         await within(CallContext(soon), lambda: diary.enter("much too late"))
@@ -188,7 +178,7 @@ async def test_priority_and_deadline_travel_through_every_hop(kernel: Kernel, re
 
 
 async def test_a_call_inherits_the_priority_of_what_it_keeps_waiting(kernel: Kernel, whistle: Any) -> None:
-    """An unimportant call holds the only place; an important one waits for it; what the first calls from then on is important."""
+    """An unimportant call holds the only place that an important one waits for: what it calls from then on is important."""
     await kernel.load(Last, placement="process")
     await kernel.load(Relay, placement="process", concurrency=1)
     relayed = kernel.get(Relayed)
@@ -196,10 +186,7 @@ async def test_a_call_inherits_the_priority_of_what_it_keeps_waiting(kernel: Ker
     holder = within(CallContext(priority=-3), lambda: relayed.relay(whistle.path))
     await whistle.heard()
     important = within(CallContext(priority=8), relayed.nothing)
-    served = kernel.registry.entry("relay").replicas[0].instance
-    assert served is not None
-    while (await served.place.count(served.blueprint.key)).waiting < 1:
-        await asyncio.sleep(0)
+    await until_waiting(kernel, "relay", 1)
     blow(whistle.path + ".open")
     assert (await holder)[0] == 8
     await important

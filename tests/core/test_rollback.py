@@ -9,8 +9,10 @@ from typing import Any
 import core_faulty as faulty
 import pytest
 from core_samples import Counter, Sum, Summing, Tally, Tally2
+from waiting import until_state
 
 from mukernel import ContractError, Kernel, MukernelError, NotFound, SwapFailed
+from mukernel.core.lifecycle import State
 
 PLACEMENTS = ("inline", "process")
 
@@ -77,7 +79,7 @@ async def test_a_successor_that_dies_is_rolled_back(kernel: Kernel, successor: t
     counter = kernel.get(Counter)
 
     async def swap() -> None:
-        with pytest.raises(SwapFailed, match="gone|died|signal 9"):
+        with pytest.raises(SwapFailed, match=r"gone|died|signal 9"):
             await kernel.swap("counter", successor, config={})
 
     made = await under_load(counter, swap)
@@ -139,7 +141,7 @@ async def test_an_old_version_that_cannot_save_serves_on(kernel: Kernel, placeme
     counter = kernel.get(Counter)
 
     async def swap() -> None:
-        with pytest.raises(SwapFailed, match="state is torn|can't be handed over"):
+        with pytest.raises(SwapFailed, match=r"state is torn|can't be handed over"):
             await kernel.swap("counter", Tally2)
 
     made = await under_load(counter, swap)
@@ -152,8 +154,7 @@ async def test_an_old_process_that_dies_while_it_drains_is_restarted(kernel: Ker
     held = asyncio.create_task(counter.hold_again(whistle.path))
     pid, _ = await whistle.heard()
     swap = asyncio.create_task(kernel.swap("counter", Tally2))
-    while kernel.registry.entry("counter").state.value != "quiescing":
-        await asyncio.sleep(0)
+    await until_state(kernel, "counter", State.QUIESCING)
     await next(iter(kernel.places.values())).ping()  # the old process has heard that it is to quiesce
     waiting = [asyncio.create_task(counter.add(1)) for _ in range(10)]
     os.kill(pid, signal.SIGKILL)
@@ -191,7 +192,7 @@ async def test_an_unknown_plugin_and_a_malformed_use(kernel: Kernel) -> None:
     with pytest.raises(NotFound, match="no plug-in is named 'conter'; there are: counter"):
         await kernel.swap("conter", Tally2)
     for use in ("nothing-installed", ":Tally", "nofile.py:Tally"):
-        with pytest.raises(SwapFailed, match="wanted|there is no file") as caught:
+        with pytest.raises(SwapFailed, match=r"wanted|there is no file") as caught:
             await kernel.swap("counter", use)
         assert isinstance(caught.value.__cause__, MukernelError)
     with pytest.raises(ContractError, match="placement: got 'proces', wanted 'inline', 'process'"):

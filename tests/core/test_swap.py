@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from core_samples import Arithmetic, Counter, Plain, Stateless, Sum, Summing, Tally, Tally2
+from waiting import until_state
 
 from mukernel import ContractError, Interface, Kernel, Plugin, SwapFailed
+from mukernel.core.lifecycle import State
 
 
 async def load_callers(counter: Counter, stop: asyncio.Event, count: int = 8) -> list[int]:
@@ -110,8 +112,7 @@ async def test_a_swap_waits_for_the_calls_that_run_and_reports_them(kernel: Kern
     held = asyncio.create_task(counter.hold(whistle.path))
     await whistle.heard()
     replacing = asyncio.create_task(kernel.swap("counter", Tally2))
-    while kernel.registry.entry("counter").state.value != "quiescing":
-        await asyncio.sleep(0)
+    await until_state(kernel, "counter", State.QUIESCING)
     place = next(iter(kernel.places.values()))
     await place.ping()  # the old process has heard that it is to quiesce
     late = [asyncio.create_task(counter.add(1)) for _ in range(5)]
@@ -136,8 +137,7 @@ async def test_an_inline_swap_lets_running_calls_finish_on_the_old_version(kerne
     kept = counter.version
     instance = next(iter(kernel.space.instances.values()))
     replacing = asyncio.create_task(kernel.swap("counter", Tally2))
-    while kernel.registry.entry("counter").state.value != "quiescing":
-        await asyncio.sleep(0)
+    await until_state(kernel, "counter", State.QUIESCING)
     late = asyncio.create_task(counter.version())
     await asyncio.sleep(0)
     instance.plugin.released.set()
@@ -168,8 +168,7 @@ async def test_streams_go_on_through_a_swap(kernel: Kernel) -> None:
     async def kernel_is_swapping() -> None:
         nonlocal replacing
         replacing = asyncio.create_task(kernel.swap("counter", Tally))
-        while kernel.registry.entry("counter").state.value != "quiescing":
-            await asyncio.sleep(0)
+        await until_state(kernel, "counter", State.QUIESCING)
 
     assert [number async for number in counter.doubled(given())] == [2 * number for number in range(200)]
     await replacing
@@ -245,7 +244,7 @@ async def test_a_swap_that_fails_at_the_second_replica_takes_the_first_back(kern
 
 async def test_what_cannot_be_scaled_says_why(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter")
-    with pytest.raises(ContractError, match="runs inline.*move it to a process first"):
+    with pytest.raises(ContractError, match=r"runs inline.*move it to a process first"):
         await kernel.scale("counter", 2)
     with pytest.raises(ContractError, match="replicas: got 0, wanted at least 1"):
         await kernel.scale("counter", 0)
@@ -325,7 +324,7 @@ class LedgerTwo(Plugin, Ledgered):
 
 
 @pytest.mark.parametrize("placement", ["inline", "process"])
-async def test_state_of_an_older_version_is_converted_and_of_a_newer_one_refused(kernel: Kernel, placement: str) -> None:
+async def test_the_state_of_an_older_version_is_converted_a_newer_one_refused(kernel: Kernel, placement: str) -> None:
     await kernel.load(LedgerOne, name="ledger", placement=placement)
     ledger = kernel.get(Ledgered)
     await ledger.put("a", 1)

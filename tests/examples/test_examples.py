@@ -22,7 +22,7 @@ EXPECTED = {
         r"(\d+) deposits made, the balance is \1: nothing was lost",
         r"the ledger: (\d+) accepted = (\d+) replied \+ (\d+) refused, 0 lost",
     ],
-    "threads.py": [r"prices before {123}, during the swap one of True, after {120}"],
+    "threads.py": [r"prices before \{123\}, during the swap as before or after: True, after \{120\}"],
     "streams.py": [
         r"a whole stream: 332833500",
         r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",
@@ -57,7 +57,7 @@ def test_they_pass_a_strict_type_checker() -> None:
     """kernel.get(Greeter) is a Greeter: without generated code, without casts."""
     pytest.importorskip("mypy")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", *map(str, sorted(EXAMPLES.glob("*.py")))],
+        [sys.executable, "-m", "mypy", "--strict", "--disable-error-code=empty-body", *map(str, EXAMPLES.glob("*.py"))],
         capture_output=True, text=True, check=False, cwd=EXAMPLES.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

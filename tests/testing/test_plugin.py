@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-SUITE = '''
+SUITE = """
 import asyncio
 import pytest
 from mukernel import Interface, Kernel, Plugin
@@ -57,8 +57,8 @@ class TestInAClass:
 @pytest.mark.xfail(strict=True, raises=AssertionError)
 async def test_that_fails(kernel):
     assert False
-'''
-OWN = '''
+"""
+OWN = """
 import pytest
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def kernel():
 
 def test_own(kernel):
     assert kernel == "a kernel of my own"
-'''
+"""
 
 
 def run(folder: Path, suite: str, *options: str) -> str:

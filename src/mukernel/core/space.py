@@ -289,7 +289,7 @@ class Space:
         if instance is not None:
             wire = instance.wires.pop(channel, None)
             if wire is not None:
-                if not instance.server.paused:
+                if wire.closed is None and not instance.server.paused:
                     instance.server.pump(wire)  # one-way calls that it had sent are still run
                 wire.close("the caller is gone")
 

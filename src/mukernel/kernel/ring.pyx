@@ -20,7 +20,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 import os
 
@@ -62,8 +62,6 @@ cdef extern from "ring.h":
     void* mmap(void*, size_t, int, int, int, int64_t)
     int munmap(void*, size_t)
     int fallocate(int, int, int64_t, int64_t) nogil
-    Py_ssize_t pread(int, void*, size_t, int64_t) nogil
-    Py_ssize_t pwrite(int, const void*, size_t, int64_t) nogil
     int PROT_READ, PROT_WRITE, MAP_SHARED, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
     void* MAP_FAILED
 
@@ -199,21 +197,29 @@ cdef class Mapping:
         return mu_load(&d.accepted), mu_load(&d.taken), mu_load(&d.answered), mu_load(&d.refused)
 
 
-@cython.final
-cdef class Sender:
-    """A send right over one direction of a channel. One at a time may exist for a direction."""
+cdef class Right:
+    """What both rights over one direction of a channel hold. `bell`: the eventfd of the other side."""
     cdef Mapping memory
     cdef mu_direction* shared
     cdef char* data
-    cdef uint64_t tail, head_seen, taken_seen, capacity
-    cdef public uint64_t bound          # calls that may wait in the mailbox
-    cdef public int bell                # the consumer's eventfd
+    cdef uint64_t capacity
     cdef int direction
+    cdef readonly int bell
+
+    cdef void hold(self, Mapping memory, int direction, int bell):
+        self.memory, self.direction, self.bell, self.capacity = memory, direction, bell, memory.capacity
+        self.shared, self.data = &memory.channel.direction[direction], memory.data[direction]
+
+
+@cython.final
+cdef class Sender(Right):
+    """A send right over one direction of a channel. One at a time may exist for a direction."""
+    cdef uint64_t tail, head_seen, taken_seen
+    cdef public uint64_t bound          # calls that may wait in the mailbox
 
     def __init__(self, Mapping memory, int direction, int bell, uint64_t bound=1024):
-        self.memory, self.direction, self.bell, self.bound = memory, direction, bell, bound
-        self.shared = &memory.channel.direction[direction]
-        self.data, self.capacity = memory.data[direction], memory.capacity
+        self.hold(memory, direction, bell)
+        self.bound = bound
         self.adopt()
 
     def adopt(self):
@@ -244,7 +250,7 @@ cdef class Sender:
         if not self.has_room(need + (rest if rest < need else 0)):
             return False
         if large:
-            if not self.write_blob(start, size, blob):
+            if not self.write_blob(content, blob):
                 return False
             flags, start, size = flags | BLOB_FLAG, <char*>blob, sizeof(blob)
         if rest < need:                                    # a record never wraps: pad to the end
@@ -277,22 +283,17 @@ cdef class Sender:
             self.head_seen = mu_load(&self.shared.head)
         return self.tail + need - self.head_seen <= self.capacity
 
-    cdef bint write_blob(self, const char* start, uint64_t size, uint64_t* blob) except -1:
+    cdef bint write_blob(self, bytes body, uint64_t* blob) except -1:
+        cdef uint64_t size = len(body), at = self.shared.blob_next, done = 0
         if size > LARGEST_BODY:
             raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
         if self.shared.blob_written - mu_load(&self.shared.blob_freed) + size > LARGEST_BODY:
             return False
-        cdef uint64_t at = self.shared.blob_next, done = 0
         if at + size > BLOB_REGION:
             at = 0
-        cdef Py_ssize_t n
-        cdef int64_t base = <int64_t>BLOB_REGION * (self.direction + 1)
-        while done < size:
-            with nogil:
-                n = pwrite(self.memory.fd, start + done, size - done, base + at + done)
-            if n <= 0:
-                raise OSError("no memory for a message body: write into shared memory failed")
-            done += n
+        view = memoryview(body)
+        while done < size:                                 # raises OSError where there is no memory left
+            done += os.pwrite(self.memory.fd, view[done:], <uint64_t>BLOB_REGION * (self.direction + 1) + at + done)
         blob[0], blob[1] = at, size
         self.shared.blob_next = (at + size + PAGE - 1) & ~<uint64_t>(PAGE - 1)
         self.shared.blob_written += size
@@ -308,43 +309,29 @@ cdef class Sender:
 
 
 @cython.final
-cdef class Receiver:
+cdef class Receiver(Right):
     """A receive right over one direction of a channel. It may move to a successor, never be held by two.
 
     `table`: keep calls that are being run in the channel's in-flight table (a server does, a client doesn't).
     """
-    cdef Mapping memory
-    cdef mu_direction* shared
-    cdef char* data
-    cdef uint64_t cursor, head, capacity
-    cdef bint table
-    cdef int* unused                    # free slots of the in-flight table, a stack
-    cdef int unused_count, slots
-    cdef readonly int bell              # the producer's eventfd, rung when it starves for room
+    cdef uint64_t cursor, head
+    cdef int slots, in_flight           # of the in-flight table: how many there are, how many are taken
+    cdef bint table, armed
+    cdef int idle                       # awakenings of its waiter since its last message
     cdef public object owner            # whatever the holder wants to find here again
-    cdef bint armed
-    cdef int idle
-    cdef int direction
 
     def __init__(self, Mapping memory, int direction, int bell, *, bint table=False, owner=None):
-        self.memory, self.direction, self.bell, self.table, self.owner = memory, direction, bell, table, owner
-        self.shared = &memory.channel.direction[direction]
-        self.data, self.capacity = memory.data[direction], memory.capacity
-        self.slots = memory.slots if table else 0
-        self.unused = <int*>calloc(self.slots + 1, sizeof(int))
+        self.hold(memory, direction, bell)
+        self.table, self.owner, self.slots = table, owner, memory.slots if table else 0
         self.adopt()
 
     def adopt(self):
         """Begin where a predecessor left off: at the first message that it did not start."""
         cdef int i
         self.head = self.cursor = mu_load(&self.shared.head)
-        self.unused_count = 0
+        self.in_flight = 0
         for i in range(self.slots):
-            if self.memory.table[i].call == 0:
-                self.give_back(i)
-
-    def __dealloc__(self):
-        free(self.unused)
+            self.in_flight += self.memory.table[i].call != 0
 
     def interrupted(self) -> list:
         """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
@@ -353,13 +340,14 @@ cdef class Receiver:
         for i in range(self.slots):
             if self.memory.table[i].call:
                 found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
-                self.give_back(i)
+                self.memory.table[i].call = 0
+        self.in_flight = 0
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
 
     @property
     def full_table(self):
-        return self.table and self.unused_count == 0
+        return self.table and self.in_flight == self.slots
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
@@ -396,7 +384,7 @@ cdef class Receiver:
         return None
 
     cpdef Message receive(self):
-        """Peek and take in one step; None when there is nothing."""
+        """Peek and take in one step."""
         cdef Message message = self.peek()
         if message is not None:
             self.start(message)
@@ -414,10 +402,12 @@ cdef class Receiver:
             message.body = PyBytes_FromStringAndSize(<char*>header + LINE, size)
         if message.kind < CALLS_BELOW:
             if self.table and message.kind != ONEWAY:           # a one-way call has no reply to account for
-                if self.unused_count == 0:
+                if self.in_flight == self.slots:
                     raise RuntimeError("no free slot for a call in flight: look at full_table first")
-                self.unused_count -= 1
-                message.slot = self.unused[self.unused_count]
+                message.slot = <int>(message.call % <uint64_t>self.slots)
+                while self.memory.table[message.slot].call:
+                    message.slot = (message.slot + 1) % self.slots
+                self.in_flight += 1
                 self.memory.table[message.slot].interface = message.interface
                 self.memory.table[message.slot].method = message.method
                 mu_store(&self.memory.table[message.slot].call, message.call)
@@ -443,34 +433,21 @@ cdef class Receiver:
             mu_ring(self.bell)
 
     cdef bytes read_blob(self, uint64_t* blob, uint64_t size):
-        cdef uint64_t at = blob[0], length = blob[1], done = 0
-        cdef Py_ssize_t n
+        cdef uint64_t at = blob[0], length = blob[1]
         if size != 16 or length > LARGEST_BODY or at > BLOB_REGION or at + length > BLOB_REGION:
             raise Garbage("a large body lies outside its region")
-        cdef int64_t base = <int64_t>BLOB_REGION * (self.direction + 1) + at
-        cdef bytes body = PyBytes_FromStringAndSize(NULL, length)
-        cdef char* into = PyBytes_AS_STRING(body)
-        while done < length:
-            with nogil:
-                n = pread(self.memory.fd, into + done, length - done, base + done)
-            if n <= 0:
-                raise Garbage("a large body could not be read")
-            done += n
-        with nogil:
-            fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, base,
-                      (length + PAGE - 1) & ~<uint64_t>(PAGE - 1))
+        at += <uint64_t>BLOB_REGION * (self.direction + 1)
+        cdef bytes body = os.pread(self.memory.fd, length, at)
+        with nogil:                                        # whoever has read it gives the memory back
+            fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, (length + PAGE - 1) & ~(<uint64_t>PAGE - 1))
         mu_store(&self.shared.blob_freed, self.shared.blob_freed + length)
         return body
-
-    cdef void give_back(self, int slot) noexcept:
-        mu_store(&self.memory.table[slot].call, 0)
-        self.unused[self.unused_count] = slot
-        self.unused_count += 1
 
     cdef void clear(self, Message message) noexcept:
         """The call is in flight no more."""
         if message.slot >= 0:
-            self.give_back(message.slot)
+            mu_store(&self.memory.table[message.slot].call, 0)
+            self.in_flight -= 1
             message.slot = -1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -185,8 +186,16 @@ def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> 
         if method.model is Model.CHANNEL:
             given, args, kwargs = codec.binding.take_input(args, kwargs)
             inputs = (codec.decode_input(codec.encode_input(item)) async for item in given)
-        async for item in through(args, kwargs, inputs):
-            yield codec.decode_item(codec.encode_item(item))
+        items = through(args, kwargs, inputs)
+        async with contextlib.aclosing(items):
+            while True:
+                try:
+                    item = codec.encode_item(await anext(items))
+                except StopAsyncIteration:
+                    return
+                except Exception as error:
+                    raise decode_fault(encode_fault(error, method.raises), method.raises) from error
+                yield codec.decode_item(item)
 
     def blocking_stream(*args: Any, **kwargs: Any) -> Any:
         for item in through(args, kwargs):

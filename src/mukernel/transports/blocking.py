@@ -119,9 +119,7 @@ class BlockingCaller:
         reruns: int = 0,
     ) -> None:  # fmt: skip
         """The call ended otherwise than by a reply: send it again, or raise what that means."""
-        if kind == Kind.NOT_STARTED or (
-            kind == Kind.INTERRUPTED and method.idempotent and reruns < RERUNS
-        ):
+        if kind == Kind.NOT_STARTED or (kind == Kind.INTERRUPTED and method.idempotent and reruns < RERUNS):
             self.send_when_room(0, number, body, method, context, True)
         elif kind == Kind.ERROR:
             raise decode_fault(content, method.raises)

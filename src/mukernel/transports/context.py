@@ -1,9 +1,9 @@
 """What travels with a call through every hop: deadline, priority, trace; and how a caller sets it.
 
-    async with deadline(0.2):                  # or `with`, in code that blocks
-        await greeter.greet("Ada")             # and whatever that calls in turn, in whichever process
-    with priority(10):
-        await greeter.greet("Ada")
+async with deadline(0.2):                  # or `with`, in code that blocks
+    await greeter.greet("Ada")             # and whatever that calls in turn, in whichever process
+with priority(10):
+    await greeter.greet("Ada")
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Address:
 
     @staticmethod
     def parse(text: str) -> Address:
-        """"/a/path", "unix:a/path", "tcp:HOST:PORT", "tcp:[::1]:PORT". Raises ContractError."""
+        """ "/a/path", "unix:a/path", "tcp:HOST:PORT", "tcp:[::1]:PORT". Raises ContractError."""
         kind, colon, rest = text.partition(":")
         if text.startswith(("/", "./", "../")):
             return Address(path=text)

@@ -16,8 +16,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernel.ipc import Kind, Made, Mailbox, Message
+from ..kernel.ipc import Kind, Made
 from .contract import Received, Wire
+from .message import Mailbox, Message
 
 LARGEST_BODY = 1 << 30  # bytes
 BOUND = 1024  # calls that may wait in a mailbox

@@ -15,8 +15,9 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ..kernel.ipc import Made, Message
+from ..kernel.ipc import Made
 from .frame import SIZE, Garbage, pack, unpack
+from .message import Message
 from .packet_table import CallTable, make_table
 
 INLINE = 16 * 1024  # bytes of body that travel in the packet itself
@@ -176,5 +177,3 @@ def blob(passed: Sequence[int], announced: bytes) -> bytes:
     except OSError as error:
         raise Garbage(f"a large body could not be read: {error.strerror}") from None
     return bytes(body)
-
-

@@ -179,9 +179,9 @@ class Server:
         """Send what a call ended with and account for it."""
         sender: Any = wire.right_to_send
         try:
-            if sender is not None and not (refused or wire.outbox or message.kind == 1):
-                if message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
-                    return
+            short = sender is not None and not (refused or wire.outbox or message.kind == 1)
+            if short and message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
+                return
             if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
                 wire.post(kind, message.call, body)
         except ValueError as error:  # larger than any message
@@ -321,9 +321,7 @@ class Server:
         if call.cancelled:
             call.task.cancel()
 
-    def run_here(
-        self, wire: Wire, message: Received, method: ServedMethod, context: CallContext | None
-    ) -> None:
+    def run_here(self, wire: Wire, message: Received, method: ServedMethod, context: CallContext | None) -> None:
         """A `def` method: on this thread, by itself."""
         kind = 8
         body = message.take()

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Mailbox, Message
+from ..kernel.ipc import Kind
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
+from .message import Mailbox, Message
 
 LARGEST_BODY = 1 << 30  # bytes
 HIGH_WATER = 1 << 20  # bytes that may wait here for the socket before there is no room
