@@ -66,7 +66,8 @@ async def main() -> None:
             os.kill(killed[-1], signal.SIGKILL)
         await asyncio.gather(*clients)
 
-        print(f"killed {len(set(killed))} processes; {len(answers)} idempotent calls, all answered:", len(answers) == 2400)
+        answered = len(answers)
+        print(f"killed {len(set(killed))} processes; {answered} idempotent calls, all answered: {answered == 2400}")
         print(f"{crashed} calls were being run and may be run only once: their callers were told PluginCrashed")
         print("restarted from its checkpoint, charged", await worker.charge(2))
         print("restarts:", [event.what for event in kernel.events].count("restart"))

@@ -1,4 +1,4 @@
-"""Threads: code without an event loop, as in Flask or Django. The kernel's loop has one thread, requests have others."""
+"""Threads: code without an event loop, as in Flask or Django. The kernel's loop has a thread, requests have theirs."""
 
 import asyncio
 import threading

@@ -13,5 +13,5 @@ def test_the_documented_diagram_is_the_table() -> None:
     found = re.search(r"```mermaid\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None, f"{PAGE.relative_to(ROOT)} has no Mermaid diagram"
     assert found[1] == diagram(), (
-        f"the table of states has changed: put what mukernel.core.lifecycle.diagram() returns into {PAGE.relative_to(ROOT)}"
+        f"the table has changed: put what mukernel.core.lifecycle.diagram() returns into {PAGE.relative_to(ROOT)}"
     )

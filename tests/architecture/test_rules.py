@@ -20,7 +20,9 @@ TIME_READERS = {
     "src/mukernel/kernel/process.py": "the fork server's own deadline for stubborn children; it has no clock of ours",
 }
 READERS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
-CLOCK_CALLS = {("time", name) for name in READERS} | {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today"), ("asyncio", "sleep")}
+CLOCK_CALLS = {("time", name) for name in READERS}
+CLOCK_CALLS |= {("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today"), ("date", "today")}
+CLOCK_CALLS |= {("asyncio", "sleep")}
 # Reading the time of a stop watch that a person looks at: on real time by nature, and outside every kernel.
 OUTSIDE = {"cli", "demo", "console"}
 

@@ -178,7 +178,7 @@ async def test_priority_and_deadline_travel_through_every_hop(kernel: Kernel, re
 
 
 async def test_a_call_inherits_the_priority_of_what_it_keeps_waiting(kernel: Kernel, whistle: Any) -> None:
-    """An unimportant call holds the only place that an important one waits for: what it calls from then on is important."""
+    """An unimportant call holds the place that an important one waits for: from then on its own calls are important."""
     await kernel.load(Last, placement="process")
     await kernel.load(Relay, placement="process", concurrency=1)
     relayed = kernel.get(Relayed)

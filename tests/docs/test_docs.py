@@ -1,4 +1,4 @@
-"""The documentation says what is so: its programs run and print what it shows, its links lead somewhere, its commands exist."""
+"""The documentation says what is so: its programs print what it shows, its links lead somewhere, its commands exist."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_programs_print_what_the_page_shows(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", WITH_PROGRAMS, ids=name_of)
 def test_every_program_is_run_or_used(path: Path, tmp_path: Path) -> None:
-    """One that prints nothing is a module that another uses, a test that pytest runs, or an application that is checked."""
+    """One that prints nothing is a module that another uses, a test for pytest, or an application to be checked."""
     page = read(path)
     for name, content in page.files.items():
         (tmp_path / name).write_text(content)
@@ -119,7 +119,7 @@ def test_quoted_examples_are_as_they_are(page: Page) -> None:
 
 
 def test_no_python_is_untested(page: Page) -> None:
-    assert page.unmarked == [], "begin each block of Python with `# FILE.py`, or with `# examples/FILE.py` where it quotes one"
+    assert page.unmarked == [], "begin a block of Python with `# FILE.py`, or `# examples/FILE.py` where it quotes one"
 
 
 # -- links ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 
 class MukernelError(Exception):
@@ -48,7 +49,12 @@ class PermissionDenied(MukernelError):
 
 
 class SwapFailed(MukernelError):
-    """A swap, a move or a scale was rolled back; the message says at which step and why."""
+    """A swap, a move or a scale was rolled back; the message says at which step and why.
+
+    `report`: the SwapReport of what happened, where the swap had begun.
+    """
+
+    report: Any = None
 
 
 class RemoteError(MukernelError):

@@ -510,7 +510,7 @@ class Kernel:
 
 
 def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
-    problem.report = report  # type: ignore[attr-defined]
+    problem.report = report
     return problem
 
 

@@ -221,5 +221,5 @@ def told(error: Exception) -> str:
 def failed(report: SwapReport, error: Exception) -> SwapFailed:
     """The error of a replacement that was rolled back; it carries the report."""
     problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {told(error)}")
-    problem.report = report  # type: ignore[attr-defined]
+    problem.report = report
     return problem

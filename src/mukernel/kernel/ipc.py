@@ -8,8 +8,8 @@ channel's memory and the port's bell may send, whom the kernel gave the port's c
 
 from __future__ import annotations
 
-import array
 import asyncio
+import contextlib
 import importlib
 import itertools
 import os
@@ -19,11 +19,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-try:
-    _compiled: Any = importlib.import_module("mukernel.kernel.ring")
-except ImportError:  # not compiled here: the socket transport serves
-    _compiled = None
-ring = _compiled
+ring: Any = None  # where it is not compiled the socket transport serves
+with contextlib.suppress(ImportError):
+    ring = importlib.import_module("mukernel.kernel.ring")
 
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
@@ -68,8 +66,7 @@ class Channel:
         self.owned = []
 
 
-Made = tuple[list[int], list[int], list[int], object]
-"""What a channel is made of: the rights of its server, those of its caller, those it owns, what it keeps."""
+Made = tuple[list[int], list[int], list[int], object]  # the rights of server and caller, those it owns, what it keeps
 
 
 def ring_channel(caller_bell: int, port_bell: int) -> Made:
@@ -148,24 +145,19 @@ class Link:
     def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
         """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone."""
         held = [os.dup(fd) for fd in rights]
-        if len(data) > LARGEST_CONTROL_MESSAGE:
-            memory = os.memfd_create("mukernel-control", os.MFD_CLOEXEC)
-            with os.fdopen(os.dup(memory), "wb") as file:
-                file.write(data)
-            held.append(memory)
-            data = b"\x01"
-        else:
-            data = b"\x00" + data
-        self.backlog.append((data, held))
+        large = len(data) > LARGEST_CONTROL_MESSAGE
+        if large:
+            held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC))
+            os.write(held[-1], data)
+        self.backlog.append((b"\x01" if large else b"\x00" + data, held))
         self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
         while self.backlog:
             data, held = self.backlog[0]
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", held))] if held else []
             try:
-                self.socket.sendmsg([data], rights)
+                socket.send_fds(self.socket, [data], held)
             except (BlockingIOError, InterruptedError):
                 return
             self.backlog.pop(0)
@@ -177,24 +169,22 @@ class Link:
 
         Raises ConnectionError when the peer has closed.
         """
-        space = socket.CMSG_SPACE(LARGEST_RIGHTS * 4)
         try:
-            data, ancillary, _, _ = self.socket.recvmsg(LARGEST_CONTROL_MESSAGE + 1, space, socket.MSG_CMSG_CLOEXEC)
+            data, fds, _, _ = socket.recv_fds(
+                self.socket, LARGEST_CONTROL_MESSAGE + 1, LARGEST_RIGHTS, socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
             raise ConnectionError(str(error)) from None
-        rights = array.array("i")
-        for level, kind, content in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                rights.frombytes(content[: len(content) // 4 * 4])
         if not data:
             raise ConnectionError("the peer has closed the link")
-        fds = list(rights)
         if data[0] == 1 and fds:
-            with os.fdopen(fds.pop(), "rb") as file:
-                file.seek(0)
-                return file.read(), fds
+            memory = fds.pop()
+            try:
+                return os.pread(memory, os.fstat(memory).st_size, 0), fds
+            finally:
+                os.close(memory)
         return data[1:], fds
 
     def close(self) -> None:

@@ -1,20 +1,17 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The shared-memory ring: what carries a message between two processes.
 
-A channel is one sealed memfd that holds two rings of 64-byte aligned records, one a direction, each with ONE producer
-and ONE consumer. Invariants, by field (`Direction` below):
+A channel is one sealed memfd with two rings of 64-byte aligned records, each with ONE producer and ONE consumer. ring.h has
+the layout and says who writes which field; in which order:
 
-- `tail`, `accepted` are written by the producer only; `head`, `taken`, `answered`, `refused` by the consumer only.
 - A record is complete before `tail` passes it (release), and is read only after `tail` was seen past it (acquire).
-- `header.waiting` belongs to the consumer once published: it turns from 1 to 0 when the message is *taken*, that is, when
-  its call starts. `head` passes only records that were taken. So whatever a consumer had not started when it died is
-  still in the ring for its successor: the mailbox outlives whoever reads it.
-- The table of calls in flight is the server's: a slot is filled before a call starts and emptied after its reply is
-  published. What a successor finds there was being run.
-- `sleeping` is set by the consumer before it sleeps and taken back by whoever rings; set, fence, look again, sleep;
-  publish, fence, look at `sleeping`: one of the two always sees the other (Dekker).
-
-A body too large for the ring lies in the sparse part of the same memfd; its record says where.
+- `header.waiting` belongs to the consumer once published: it becomes 0 when the message is *taken*, that is, when its call
+  starts. `head` passes only what was taken, so what a consumer had not started when it died is there for its successor.
+- A slot of the in-flight table is filled before a call starts and emptied after its reply is published. What a successor
+  finds there was being run.
+- `sleeping` is set by the consumer before it sleeps and taken back by whoever rings; set, fence, look again, sleep; publish,
+  fence, look at `sleeping`: one of the two always sees the other (Dekker).
+- A body too large for the ring lies in the sparse part of the memfd; its record says where.
 """
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_AS_STRING
@@ -22,6 +19,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
+from posix.mman cimport mmap, munmap, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE
+import fcntl
 import os
 
 cdef extern from "ring.h":
@@ -59,20 +58,13 @@ cdef extern from "ring.h":
     void crowd_hear(int64_t) nogil
     void spin_slept(mu_spin*, int64_t, int64_t, int64_t) nogil
     bint spin_wait(mu_spin*, bint (*)(void*) noexcept nogil, void*, int64_t) nogil
-    void* mmap(void*, size_t, int, int, int, int64_t)
-    int munmap(void*, size_t)
     int fallocate(int, int, int64_t, int64_t) nogil
-    int PROT_READ, PROT_WRITE, MAP_SHARED, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
-    void* MAP_FAILED
+    int FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
-DEF LINE = 64
-DEF PAGE = 4096
-DEF MAGIC = 0x31474E49524B554D            # "MUKRING1"
-DEF BLOB_FLAG = 0x80                      # in header.flags: the body is {offset, length} of a blob
-DEF BLOB_REGION = 1 << 38                 # bytes of sparse file for the blobs of one direction
-
-DEF CALLS_BELOW = 4                       # kinds below this are calls: counted, bounded, kept in the in-flight table
-DEF ONEWAY = 1                            # the kind of call that has no reply
+cdef enum: LINE = 64, PAGE = 4096
+cdef enum: CALLS_BELOW = 4, ONEWAY = 1    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
+cdef enum: BLOB_FLAG = 0x80               # in header.flags: the body is {offset, length} of a blob
+cdef uint64_t MAGIC = 0x31474E49524B554D, BLOB_REGION = 1 << 38  # "MUKRING1"; bytes of sparse file for each direction
 LARGEST_BODY = 1 << 30                    # bytes
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
@@ -82,46 +74,30 @@ class Garbage(Exception):
 
 
 def create_channel(*, uint32_t capacity=1 << 18, uint32_t slots=1024) -> int:
-    """Make the memory of a channel; return its memfd, sealed so that neither side can shrink it under the other.
-
-    `capacity`: bytes of each ring, a power of two of at least 4096. `slots`: calls that may be in flight at once.
-    """
-    if capacity < PAGE or capacity & (capacity - 1):
-        raise ValueError(f"capacity: {capacity} is not a power of two of at least {PAGE}")
-    import fcntl
+    """Make a channel's memory: a memfd that no side can shrink. `capacity`: bytes of each ring, a power of two, 4096 or more."""
     cdef mu_channel first
     cdef int fd = os.memfd_create("mukernel-channel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, 3 * <uint64_t>BLOB_REGION)
+    os.ftruncate(fd, 3 * BLOB_REGION)
     first.magic, first.capacity, first.slots = MAGIC, capacity, slots
     os.pwrite(fd, (<char*>&first)[:16], 0)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
 
 
-def now_ns():
-    """Nanoseconds of the monotonic clock, which `time.monotonic_ns` reads, too."""
-    return mu_now()
-
-
-def hush(int bell):
-    """Take back what was rung on the eventfd `bell`."""
-    mu_hush(bell)
-
-
-cdef inline uint64_t padded(uint64_t size) noexcept nogil:
-    """The bytes of a whole record whose body has `size`."""
-    return LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
+def now_ns(): return mu_now()             # of the clock that `time.monotonic_ns` reads, too
+def hush(int bell): mu_hush(bell)         # take back what was rung on an eventfd
+cdef inline uint64_t padded(uint64_t size) noexcept nogil: return LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
 
 
 @cython.final
 @cython.freelist(256)
 cdef class Message:
     """One message as it was received. `take()` starts it; `body` is None until then."""
+    cdef readonly uint64_t call, deadline, trace_high, trace_low, span
+    cdef readonly uint32_t credit
+    cdef readonly uint16_t interface, method
     cdef readonly uint8_t kind, flags
     cdef readonly int8_t priority
-    cdef readonly uint16_t interface, method
-    cdef readonly uint32_t credit
-    cdef readonly uint64_t call, deadline, trace_high, trace_low, span
     cdef readonly bytes body
     cdef Receiver receiver
     cdef uint64_t position
@@ -129,9 +105,7 @@ cdef class Message:
 
     def take(self):
         """Mark the message as started and return its body. Raises Garbage."""
-        if self.body is None:
-            self.receiver.start(self)
-        return self.body
+        return self.receiver.start(self) if self.body is None else self.body
 
     @property
     def plain(self):
@@ -139,21 +113,18 @@ cdef class Message:
         return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low)
 
     def answer(self, Sender sender, uint8_t kind, body):
-        """Count the call as answered and send the reply; False, and nothing done, when there is no room.
-
-        It is counted first: who has the reply may look at the ledger at once.
-        """
+        """Count the call as answered, first, and send the reply; False, and nothing done, when there is no room."""
         self.receiver.shared.answered += 1
-        if not sender.send(kind, self.call, body):
-            self.receiver.shared.answered -= 1
-            return False
-        self.receiver.clear(self)
-        return True
+        if sender.send(kind, self.call, body):
+            self.receiver.clear(self)
+            return True
+        self.receiver.shared.answered -= 1
+        return False
 
     def finished(self, bint refused=False):
         """The reply is published: the call is in flight no more. Called once, by the server."""
         self.receiver.clear(self)
-        if self.kind != ONEWAY:                            # that was counted when it started
+        if self.kind != ONEWAY:                            # counted when it started
             self.receiver.shared.refused += refused
             self.receiver.shared.answered += not refused
 
@@ -222,8 +193,7 @@ cdef class Sender(Right):
         self.bound = bound
         self.adopt()
 
-    def adopt(self):
-        """Begin where a predecessor left off."""
+    def adopt(self):                      # begin where a predecessor left off
         self.tail, self.head_seen = mu_load(&self.shared.tail), mu_load(&self.shared.head)
         self.taken_seen = mu_load(&self.shared.taken)
 
@@ -231,12 +201,11 @@ cdef class Sender(Right):
                     int8_t priority=0, uint64_t deadline=0, uint32_t credit=0, uint8_t flags=0, trace=None) except -1:
         """Put one message in; False when there is no room, or as many calls wait as the mailbox may hold.
 
-        `deadline`: ns of the monotonic clock, 0 for none. `trace`: (high, low, span) or None. `body`: bytes-like.
-        Raises ValueError for a body above LARGEST_BODY.
+        `deadline`: ns of the monotonic clock, or 0. `trace`: (high, low, span). ValueError: `body` is above LARGEST_BODY.
         """
         cdef bytes content = body if type(body) is bytes else bytes(body)
         cdef const char* start = PyBytes_AS_STRING(content)
-        cdef uint64_t size = len(content), offset, rest
+        cdef uint64_t size = len(content), offset, rest, end
         cdef uint64_t blob[2]
         cdef bint large = size > self.capacity // 8
         cdef uint64_t need = padded(16 if large else size)
@@ -247,8 +216,11 @@ cdef class Sender(Right):
                 return False
         offset = self.tail & (self.capacity - 1)
         rest = self.capacity - offset
-        if not self.has_room(need + (rest if rest < need else 0)):
-            return False
+        end = self.tail + need + (rest if rest < need else 0)
+        if end - self.head_seen > self.capacity:
+            self.head_seen = mu_load(&self.shared.head)
+            if end - self.head_seen > self.capacity:
+                return False
         if large:
             if not self.write_blob(content, blob):
                 return False
@@ -278,11 +250,6 @@ cdef class Sender(Right):
             mu_ring(self.bell)
         return True
 
-    cdef inline bint has_room(self, uint64_t need) noexcept:
-        if self.tail + need - self.head_seen > self.capacity:
-            self.head_seen = mu_load(&self.shared.head)
-        return self.tail + need - self.head_seen <= self.capacity
-
     cdef bint write_blob(self, bytes body, uint64_t* blob) except -1:
         cdef uint64_t size = len(body), at = self.shared.blob_next, done = 0
         if size > LARGEST_BODY:
@@ -293,7 +260,7 @@ cdef class Sender(Right):
             at = 0
         view = memoryview(body)
         while done < size:                                 # raises OSError where there is no memory left
-            done += os.pwrite(self.memory.fd, view[done:], <uint64_t>BLOB_REGION * (self.direction + 1) + at + done)
+            done += os.pwrite(self.memory.fd, view[done:], BLOB_REGION * <uint64_t>(self.direction + 1) + at + done)
         blob[0], blob[1] = at, size
         self.shared.blob_next = (at + size + PAGE - 1) & ~<uint64_t>(PAGE - 1)
         self.shared.blob_written += size
@@ -301,9 +268,9 @@ cdef class Sender(Right):
 
     def want_room(self) -> bool:
         """Ask the consumer to ring `bell` of our side when it makes room; True when there is some already."""
+        cdef uint64_t seen = self.head_seen
         mu_store32(&self.shared.starving, 1)
         mu_fence()
-        cdef uint64_t seen = self.head_seen
         self.head_seen = mu_load(&self.shared.head)
         return self.head_seen != seen or self.shared.accepted - mu_load(&self.shared.taken) < self.bound
 
@@ -328,8 +295,7 @@ cdef class Receiver(Right):
     def adopt(self):
         """Begin where a predecessor left off: at the first message that it did not start."""
         cdef int i
-        self.head = self.cursor = mu_load(&self.shared.head)
-        self.in_flight = 0
+        self.head, self.cursor, self.in_flight = mu_load(&self.shared.head), mu_load(&self.shared.head), 0
         for i in range(self.slots):
             self.in_flight += self.memory.table[i].call != 0
 
@@ -352,9 +318,7 @@ cdef class Receiver(Right):
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
 
-    def more(self):
-        """Is there a message that was not looked at yet?"""
-        return self.has_message()
+    def more(self): return self.has_message()  # one that was not looked at yet
 
     cpdef Message peek(self):
         """The next message that was not looked at yet, or None. It stays in the mailbox until it is taken."""
@@ -416,6 +380,7 @@ cdef class Receiver(Right):
             mu_store(&self.shared.taken, self.shared.taken + 1)
         header.waiting = 0
         self.release()
+        return message.body
 
     cdef void release(self) noexcept:
         """Move `head` over the prefix of records that were taken; wake a producer that waits for room."""
@@ -436,7 +401,7 @@ cdef class Receiver(Right):
         cdef uint64_t at = blob[0], length = blob[1]
         if size != 16 or length > LARGEST_BODY or at > BLOB_REGION or at + length > BLOB_REGION:
             raise Garbage("a large body lies outside its region")
-        at += <uint64_t>BLOB_REGION * (self.direction + 1)
+        at += BLOB_REGION * <uint64_t>(self.direction + 1)
         cdef bytes body = os.pread(self.memory.fd, length, at)
         with nogil:                                        # whoever has read it gives the memory back
             fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, (length + PAGE - 1) & ~(<uint64_t>PAGE - 1))
@@ -461,10 +426,9 @@ cdef bint any_message(void* waiter) noexcept nogil:
 
 @cython.final
 cdef class Waiter:
-    """Waits for the messages of many rings at once. One thread or event loop owns it.
+    """Waits for the messages of many rings at once, for one thread or event loop. `bell`: the eventfd that producers ring.
 
-    `bell` is its eventfd: producers ring it, and an event loop watches it. Rings that had messages lately are *hot* and
-    polled; the others are *cold*: they stay armed (`sleeping` is 1) and cost nothing until their producer rings.
+    Rings that had messages lately are *hot* and polled; the others are *cold*: armed (`sleeping` is 1), they cost nothing.
     """
     cdef readonly int bell
     cdef list receivers
@@ -492,7 +456,6 @@ cdef class Waiter:
         self.heat(receiver)
 
     def remove(self, Receiver receiver):
-        """Wait for it no more."""
         self.receivers.remove(receiver)
         self.cool(receiver)
         mu_store32(&receiver.shared.sleeping, 0)
@@ -542,10 +505,10 @@ cdef class Waiter:
         for i in range(self.hot_count):
             mu_store32(&(<Receiver>self.hot[i]).shared.sleeping, 1)
         mu_fence()
-        if any_message(<void*>self):
-            self.disarm(False)
-            return False
-        return True
+        if not any_message(<void*>self):
+            return True
+        self.disarm(False)
+        return False
 
     cpdef disarm(self, bint rung):
         """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too."""
@@ -593,14 +556,11 @@ cdef class Waiter:
 
     cpdef Message exchange(self, Sender sender, Receiver receiver, uint64_t call, body, uint16_t method):
         """Send a plain call and block until a message comes back, which is taken; None when there was no room for it."""
-        cdef Message message
         if not sender.send(0, call, body, method):
             return None
-        while True:
-            message = receiver.receive()
-            if message is not None:
-                return message
+        while (message := receiver.receive()) is None:
             self.wait(-1)
+        return message
 
     cpdef wait_for_bell(self, int64_t limit=-1):
         """Block the thread until the bell is rung (a producer of ours has room again), or for `limit` ns."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .route import Route
 
 log = logging.getLogger("mukernel")
+MOVED = object()  # what a call finds that came to the loop after the plug-in had left
 
 
 class LocalTarget(Protocol):
@@ -73,7 +74,8 @@ def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..
         if streams:
             methods[name] = function if method.blocking else iterate_on_loop(loop, fed(method, route, function))
         else:
-            methods[name] = in_any_thread(loop, function) if method.blocking else on_loop(loop, function)
+            elsewhere = from_threads(route, target, name, function)
+            methods[name] = in_any_thread(loop, function, elsewhere) if method.blocking else elsewhere
     return methods
 
 
@@ -91,9 +93,25 @@ def fed(method: Method, route: Route, function: Callable[..., Any]) -> Callable[
     return channel
 
 
-def in_any_thread(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Any]:
+def from_threads(route: Route, target: LocalTarget, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method for other threads: it runs on the loop; if the plug-in has moved meanwhile, the route leads on."""
+
+    def if_still_here(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs) if route.target is target else MOVED
+
+    on_its_loop = on_loop(route.surroundings.loop, if_still_here)
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        result = on_its_loop(*args, **kwargs)
+        return route.elsewhere_blocking(name, args, kwargs) if result is MOVED else result
+
+    return method
+
+
+def in_any_thread(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], elsewhere: Callable[..., Any]
+) -> Callable[..., Any]:
     """A `def` method: at once on the loop's thread, else by itself on the loop."""
-    elsewhere = on_loop(loop, function)
 
     def method(*args: Any, **kwargs: Any) -> Any:
         try:

@@ -39,7 +39,8 @@ class PacketWire(Wire):
     """One end of a channel of packets. `side`: "caller" or "server".
 
     The first call of the mailbox is looked at and left there until it is begun, so a server can let it wait, and a
-    successor finds it.
+    successor finds it. Only the first: among callers the most urgent goes first, but the calls of one caller are begun
+    in the order sent, whatever their priorities.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rights: Sequence[int], side: str, bound: int = BOUND) -> None:
