@@ -103,15 +103,11 @@ class Samples:
         """All values of `parts`, slices of one subject. Raises ValueError if their batch sizes differ."""
         sizes = {part.batch for part in parts}
         if len(sizes) != 1:
-            raise ValueError(
-                f"parts: got batch sizes {sorted(sizes)}, wanted one: values of unlike weight mix"
-            )
+            raise ValueError(f"parts: got batch sizes {sorted(sizes)}, wanted one: values of unlike weight mix")
         return cls([time for part in parts for time in part.times], sizes.pop())
 
 
-def plan(
-    seconds: float, batch: int | None = None, empty_loop_ns: float = 0.0
-) -> Generator[int, int, Samples]:
+def plan(seconds: float, batch: int | None = None, empty_loop_ns: float = 0.0) -> Generator[int, int, Samples]:
     """Decide what to time, without a clock: yields how many calls to make, is sent the nanoseconds they took.
 
     Warm-up first; then, unless `batch` is given, batches double until one lasts `BATCH_NS`; then batches
@@ -141,9 +137,7 @@ def plan(
     return Samples(times, batch)
 
 
-def round_trips(
-    call: BlockingCall, seconds: float, payload: bytes = PAYLOAD, batch: int | None = None
-) -> Samples:
+def round_trips(call: BlockingCall, seconds: float, payload: bytes = PAYLOAD, batch: int | None = None) -> Samples:
     """Time `call(payload)`, one call at a time, for about `seconds`. Raises what `call` raises."""
     steps = plan(seconds, batch, empty_loop_ns())
     count = next(steps)
@@ -402,9 +396,7 @@ def machine() -> dict[str, str | int | float]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a benchmark's command line the options all share: `--seconds`, `--slices`, `--json`."""
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each subject (default: 2)")
-    parser.add_argument(
-        "--slices", type=int, default=20, help="turns a subject's time is cut into (default: 20)"
-    )
+    parser.add_argument("--slices", type=int, default=20, help="turns a subject's time is cut into (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of tables")
 
 

@@ -49,9 +49,7 @@ def versions(names: Sequence[str]) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument(
-        "--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME", help=", ".join(PEERS)
-    )
+    parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME", help=", ".join(PEERS))
     parser.add_argument(
         "--callers", nargs="+", type=int, default=CALLERS, help="numbers of callers (default: 1 8 64 512)"
     )

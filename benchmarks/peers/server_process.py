@@ -60,9 +60,7 @@ def _await_ready(module: str, process: subprocess.Popen[bytes]) -> None:
         return
     if line:
         raise ServerFailed(f"server {module}: wrote {line!r}, wanted the line {READY!r}")
-    raise ServerFailed(
-        f"server {module}: ended with status {process.wait()} before it was ready; its errors are above"
-    )
+    raise ServerFailed(f"server {module}: ended with status {process.wait()} before it was ready; its errors are above")
 
 
 @contextlib.contextmanager
@@ -74,9 +72,7 @@ def socket_path() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="echo-") as directory:
         path = os.path.join(directory, "socket")
         if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
-            raise ValueError(
-                f"TMPDIR: got {path!r} for a Unix socket, wanted {_LONGEST_SOCKET_PATH} bytes at most"
-            )
+            raise ValueError(f"TMPDIR: got {path!r} for a Unix socket, wanted {_LONGEST_SOCKET_PATH} bytes at most")
         yield path
 
 

@@ -22,9 +22,7 @@ def test_a_sound_application(home: Path, tmp_path: Path, mukernel: Any) -> None:
 
 
 def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> None:
-    application = APPLICATION.replace('path = "books.db"', "size = 'big'").replace(
-        "shop:English", "shop:Nobody"
-    )
+    application = APPLICATION.replace('path = "books.db"', "size = 'big'").replace("shop:English", "shop:Nobody")
     folder = write_shop(tmp_path / "shop", application)
     ended = mukernel("check", str(folder / "app.toml"))
     assert (ended.status, ended.out) == (1, "")
@@ -41,9 +39,7 @@ def test_a_file_that_is_not_there(home: Path, mukernel: Any) -> None:
     assert "there is no file nothing.toml; `mukernel new NAME` makes a package that has one" in ended.err
 
 
-def test_a_new_package_passes_its_test_and_runs(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any
-) -> None:
+def test_a_new_package_passes_its_test_and_runs(home: Path, tmp_path: Path, start: Any, mukernel: Any) -> None:
     folder = tmp_path / "web-shop"
     assert "mukernel run" in mukernel("new", str(folder)).good()
     assert "web-shop exists already" in mukernel("new", str(folder)).err

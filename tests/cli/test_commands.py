@@ -87,9 +87,7 @@ def test_logs_shows_what_a_plugin_printed(shop: Any, mukernel: Any) -> None:
     found = json.loads(mukernel("logs", "greeter", "--json").good())
     assert found["path"].endswith("/logs/talk.log")  # it shares the process `talk`
     assert [line for line in found["lines"] if line.startswith("noted")][-2:] == ["noted one", "noted two"]
-    assert (
-        "there is no log of 'nobody'; there are: greeter, catalog, kernel" in mukernel("logs", "nobody").err
-    )
+    assert "there is no log of 'nobody'; there are: greeter, catalog, kernel" in mukernel("logs", "nobody").err
 
 
 # -- calling -------------------------------------------------------------------------------------------------
@@ -173,10 +171,7 @@ def test_bench_counts_and_times_calls(shop: Any, mukernel: Any) -> None:
     failing = mukernel("bench", "Greeter.fail", "--seconds", "50ms")
     assert failing.status == 1
     assert "calls failed, the first with: ValueError: no such thing" in failing.out
-    assert (
-        "bench measures methods that are answered by one reply"
-        in mukernel("bench", "Greeter.count", "upto=3").err
-    )
+    assert "bench measures methods that are answered by one reply" in mukernel("bench", "Greeter.count", "upto=3").err
 
 
 # -- commanding ----------------------------------------------------------------------------------------------
@@ -188,9 +183,7 @@ def test_swap_and_roll_back(shop: Any, mukernel: Any) -> None:
     assert mukernel("call", "Greeter.greet", "Ada").good() == "HELLO Ada!"
     broken = mukernel("swap", "greeter", "shop:Broken")
     assert (broken.status, broken.out) == (1, "")
-    assert (
-        "the swap was rolled back, the old version serves on: RuntimeError: it does not start" in broken.err
-    )
+    assert "the swap was rolled back, the old version serves on: RuntimeError: it does not start" in broken.err
     rolled_back = mukernel("swap", "greeter", "shop:Broken", "--json")
     assert (rolled_back.status, json.loads(rolled_back.out)["rolled_back"]) == (1, True)
     assert mukernel("call", "Greeter.greet", "Ada").good() == "HELLO Ada!"
@@ -241,9 +234,7 @@ def test_stop_and_start(shop: Any, mukernel: Any) -> None:
         in mukernel("call", "Greeter.greet", "Ada").err
     )
     assert "plug-in 'greeter' is stopped" in mukernel("swap", "greeter").err
-    assert (
-        "plug-in 'greeter' is stopped" in mukernel("call", "Catalog.welcome", "Ada").err
-    )  # so are its callers told
+    assert "plug-in 'greeter' is stopped" in mukernel("call", "Catalog.welcome", "Ada").err  # so are its callers told
     assert "Greeter 1.0" in mukernel("describe", "greeter").good()
     mukernel("start", "greeter").good()
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"

@@ -57,7 +57,5 @@ def test_a_table_is_straight_in_spite_of_colours(monkeypatch: pytest.MonkeyPatch
 
     terminal = Terminal()
     terminal.colour = True
-    lines = terminal.table(
-        ("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)
-    ).splitlines()
+    lines = terminal.table(("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)).splitlines()
     assert [visible(line) for line in lines] == [14, 14, 14]

@@ -39,9 +39,7 @@ def folder(home: Path, tmp_path: Path) -> Path:
     return write_shop(tmp_path / "shop")
 
 
-def test_it_says_what_runs_where_and_ends_in_order_on_sigterm(
-    folder: Path, start: Any, mukernel: Any
-) -> None:
+def test_it_says_what_runs_where_and_ends_in_order_on_sigterm(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
     assert "shop   kernel" in app.lines[0]
     assert [line.split()[0] for line in app.lines[1:3]] == ["greeter", "catalog"]  # as they need each other
@@ -103,9 +101,7 @@ def test_two_applications_are_told_apart(folder: Path, tmp_path: Path, start: An
     other = write_shop(tmp_path / "other", APPLICATION.replace('"shop"', '"other"'))
     state = tmp_path / "s"
     app = start(other, "--state", str(state))
-    assert (
-        json.loads(mukernel("tree", "--json").good())["name"] == "shop"
-    )  # the only one that is known by its name
+    assert json.loads(mukernel("tree", "--json").good())["name"] == "shop"  # the only one that is known by its name
     assert json.loads(mukernel("tree", "--json", "--state", str(state)).good())["pid"] == app.process.pid
     app.end()
     start(other)
@@ -113,9 +109,7 @@ def test_two_applications_are_told_apart(folder: Path, tmp_path: Path, start: An
     assert json.loads(mukernel("tree", "--json", "--app", "other").good())["name"] == "other"
 
 
-def test_killed_with_9_it_leaves_no_process_and_no_shared_memory(
-    folder: Path, start: Any, mukernel: Any
-) -> None:
+def test_killed_with_9_it_leaves_no_process_and_no_shared_memory(folder: Path, start: Any, mukernel: Any) -> None:
     before = set(os.listdir("/dev/shm"))
     app = start(folder)
     for _ in range(3):
@@ -131,15 +125,11 @@ def test_killed_with_9_it_leaves_no_process_and_no_shared_memory(
     assert again.end() == 0
 
 
-def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(
-    home: Path, tmp_path: Path, mukernel: Any
-) -> None:
+def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(home: Path, tmp_path: Path, mukernel: Any) -> None:
     folder = write_shop(tmp_path / "shop", APPLICATION.replace("shop:English", "shop:Broken"))
     ended = mukernel("run", str(folder / "app.toml"))
     assert ended.status == 1
-    assert (
-        ended.err == "mukernel: app.toml: plugins.greeter can't be started: RuntimeError: it does not start\n"
-    )
+    assert ended.err == "mukernel: app.toml: plugins.greeter can't be started: RuntimeError: it does not start\n"
     assert 'shop.py", line' in mukernel("run", str(folder / "app.toml"), "--verbose").err
     assert children(os.getpid()) == []
     assert mukernel("ps").status == 1
@@ -180,9 +170,7 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     folder.mkdir()
     mukernel("new", str(tmp_path / "hello")).good()
     shutil.copytree(tmp_path / "hello", folder, dirs_exist_ok=True)
-    rewrite(
-        folder / "app.toml", lambda text: text.replace('placement = "inline"', f'placement = "{placement}"')
-    )
+    rewrite(folder / "app.toml", lambda text: text.replace('placement = "inline"', f'placement = "{placement}"'))
     app = start(folder, "--watch")
     plugin = folder / "hello" / "plugin.py"
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
@@ -190,17 +178,13 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     app.until("greeter   swap")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
     rewrite(plugin, lambda text: text.replace("class English", "clas English"))
-    assert "invalid syntax (plugin.py, line 10)" in app.until(
-        "the swap was rolled back, the old version serves on"
-    )
+    assert "invalid syntax (plugin.py, line 10)" in app.until("the swap was rolled back, the old version serves on")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
     rewrite(plugin, lambda text: text.replace("clas English", "class English").replace('"Howdy"', '"Salut"'))
     app.until("greeter   swap")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Salut, Ada!"
     assert mukernel("call", "Greeter.greeted").good() == "4"  # its state went along
     # What only the interface's module says is the plug-in's, too.
-    rewrite(
-        folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody.")
-    )
+    rewrite(folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody."))
     app.until("greeter   swap")
     assert "Greets everybody." in mukernel("describe", "greeter").good()

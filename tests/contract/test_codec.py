@@ -95,10 +95,7 @@ def test_keyword_only_parameters(named: bool) -> None:
         return f"{a} {b} {c} {d}"
 
     assert keyword.binding.call(callee, arguments) == "1 2 3 4"
-    assert (
-        refusal(encode, (1, 2, 3), {})
-        == "Greeter.keyword: got 3 positional arguments, wanted at most 2 (a, b)"
-    )
+    assert refusal(encode, (1, 2, 3), {}) == "Greeter.keyword: got 3 positional arguments, wanted at most 2 (a, b)"
     assert refusal(encode, (1, 2), {}) == "Greeter.keyword: parameter 'c' is missing: wanted int"
 
 
@@ -125,10 +122,7 @@ def test_a_value_that_contains_itself_is_refused() -> None:
     loop: list[Any] = []
     loop.append(loop)
     message = refusal(codec("anything").encode_arguments, (loop,), {})
-    assert (
-        message
-        == "Greeter.anything: parameter 'value': a list nested too deeply, or in itself, cannot be sent"
-    )
+    assert message == "Greeter.anything: parameter 'value': a list nested too deeply, or in itself, cannot be sent"
     assert "the result: a list nested" in refusal(codec("anything").encode_result, loop)
 
 
@@ -156,10 +150,7 @@ def test_a_missing_field_is_named() -> None:
 def test_a_wrong_number_of_arguments_on_the_wire_is_refused() -> None:
     greet, many = codec("greet"), codec("many")
     message = refusal(greet.decode_arguments, greet.encode_positional(("a", "b")))
-    assert (
-        message
-        == "Greeter.greet: the arguments: expected array of length 1, got 2; wanted the parameters name"
-    )
+    assert message == "Greeter.greet: the arguments: expected array of length 1, got 2; wanted the parameters name"
     five = many.encode_positional((1, 2.0, "c", [], 5))
     assert "got 5; wanted the parameters a, b, c, d" in refusal(many.decode_arguments, five)
     message = refusal(greet.decode_arguments, greet.encode_value({"name": "a", "more": 1}), named=True)
@@ -177,10 +168,7 @@ def test_a_wrong_result_says_who_is_at_fault() -> None:
     assert refusal(meet.decode_result, meet.encode_result({"name": 3, "streets": []})) == (
         f"Greeter.meet: the result: expected str, got int at name: {fault}"
     )
-    assert (
-        refusal(greet.encode_result, 1j)
-        == "Greeter.greet: the result: a value of type complex cannot be sent"
-    )
+    assert refusal(greet.encode_result, 1j) == "Greeter.greet: the result: a value of type complex cannot be sent"
 
 
 def test_the_hot_path_is_explained_by_the_same_words() -> None:
@@ -210,9 +198,7 @@ def test_items_of_streams() -> None:
     assert echo.decode_input(echo.encode_input("x")) == "x"
     message = refusal(echo.decode_input, echo.encode_input(3))
     assert message == "Greeter.echo: an item of parameter 'words': expected str, got int"
-    assert refusal(echo.encode_input, 1j).startswith(
-        "Greeter.echo: an item of parameter 'words': a value of type"
-    )
+    assert refusal(echo.encode_input, 1j).startswith("Greeter.echo: an item of parameter 'words': a value of type")
 
 
 def test_the_input_of_a_channel_is_taken_out_and_put_back() -> None:
@@ -247,12 +233,7 @@ def test_garbage_is_a_contract_error_or_a_value(data: bytes) -> None:
 
 
 json_like = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary(),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )

@@ -182,10 +182,7 @@ def test_compatible(caller: Description, server: Description) -> None:
         (
             taking(Person),
             taking(Strict),
-            [
-                "Greeter.greet: parameter 'name' was Person, is Strict (field 'age' of Strict was "
-                "present, is refused)"
-            ],
+            ["Greeter.greet: parameter 'name' was Person, is Strict (field 'age' of Strict was present, is refused)"],
         ),
         (
             taking(Row),
@@ -216,9 +213,7 @@ def test_idempotent_may_be_gained_and_not_lost() -> None:
     async def safe(self: object, name: str) -> str: ...
 
     safe = idempotent(safe)
-    assert differences(describe(greet=safe), describe(greet=one)) == [
-        "Greeter.greet: was @idempotent, is not"
-    ]
+    assert differences(describe(greet=safe), describe(greet=one)) == ["Greeter.greet: was @idempotent, is not"]
     assert differences(describe(greet=one), describe(greet=safe)) == []
 
 

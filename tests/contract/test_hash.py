@@ -93,9 +93,7 @@ def kinds_of_object(fields: list[tuple[str, Any]], name: str) -> list[type]:
 
 def test_objects_count_by_their_fields_and_not_by_their_name() -> None:
     alike = {
-        taking(kind)
-        for name in ("Person", "Human")
-        for kind in kinds_of_object([("name", str), ("age", int)], name)
+        taking(kind) for name in ("Person", "Human") for kind in kinds_of_object([("name", str), ("age", int)], name)
     }
     assert len(alike) == 1
     others = {
@@ -152,9 +150,7 @@ def test_recursive_types_are_finite() -> None:
 
 def test_two_types_of_one_name_stay_apart() -> None:
     def pair(first: Any, second: Any) -> str:
-        return taking(
-            tuple[msgspec.defstruct("Item", [("x", first)]), msgspec.defstruct("Item", [("x", second)])]
-        )
+        return taking(tuple[msgspec.defstruct("Item", [("x", first)]), msgspec.defstruct("Item", [("x", second)])])
 
     assert len({pair(int, str), pair(str, int), pair(int, int)}) == 3
 

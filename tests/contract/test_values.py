@@ -177,9 +177,7 @@ def test_arrays(array: np.ndarray[Any, Any]) -> None:
         assert back.shape == array.shape
         np.testing.assert_array_equal(back, array)
     carried = codec(Carrier)
-    np.testing.assert_array_equal(
-        carried.decode_result(carried.encode_result(Carrier("x", None, array))).array, array
-    )
+    np.testing.assert_array_equal(carried.decode_result(carried.encode_result(Carrier("x", None, array))).array, array)
 
 
 def test_the_order_of_a_fortran_array_is_kept() -> None:
@@ -219,9 +217,7 @@ def test_a_declared_kind_of_dtype_takes_any_of_that_kind() -> None:
     ids=["object", "structured", "masked"],
 )
 def test_arrays_that_are_not_plain_are_refused(array: Any) -> None:
-    with pytest.raises(
-        ContractError, match=r"Holder.echo: the result: an array of .* cannot be sent: wanted"
-    ):
+    with pytest.raises(ContractError, match=r"Holder.echo: the result: an array of .* cannot be sent: wanted"):
         codec(np.ndarray).encode_result(array)
 
 

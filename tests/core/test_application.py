@@ -97,13 +97,9 @@ def test_problems_of_the_file_itself() -> None:
     assert checked({}) == ["app.toml: there is no [plugins.NAME] table, wanted at least one"]
     assert checked({"a": 3}) == ["app.toml: plugins.a: got 3, wanted a table"]
     assert checked({"a": {}})[0].startswith("app.toml: plugins.a.use is missing, wanted 'module:Class'")
-    assert checked(table(), app={"name": "a/b"})[0].startswith(
-        "app.toml: app.name: got 'a/b', wanted a name of"
-    )
+    assert checked(table(), app={"name": "a/b"})[0].startswith("app.toml: app.name: got 'a/b', wanted a name of")
     assert checked(table(), pluggins={}) == ["app.toml: pluggins is unknown; did you mean 'plugins'?"]
-    assert checked({"a b": {"use": "m:A"}})[0].startswith(
-        "app.toml: plugins.a b: got 'a b', wanted a name of"
-    )
+    assert checked({"a b": {"use": "m:A"}})[0].startswith("app.toml: plugins.a b: got 'a b', wanted a name of")
     for key, value in {"timeout": "200ms", "retries": 2, "split": {}}.items():
         assert checked(table(), routes={"Files": {key: value}}) == [
             f"app.toml: routes.Files.{key} is not available in this version; leave it out"

@@ -197,9 +197,7 @@ async def test_stopped_plugins_are_listed_and_start_as_they_were(kernel: Kernel,
     await control.stop_plugin("greeter")
     (status,) = await control.ps()
     assert (status.state, status.interfaces) == ("stopped", ["Greeter 1.0"])
-    with pytest.raises(
-        Unavailable, match="plug-in 'greeter' is stopped; `mukernel start greeter` starts it again"
-    ):
+    with pytest.raises(Unavailable, match="plug-in 'greeter' is stopped; `mukernel start greeter` starts it again"):
         await proxy.greet("Ada")
     with pytest.raises(NotFound, match="is stopped"):
         await control.call("Greeter", "plain", {"number": 1})
@@ -209,9 +207,7 @@ async def test_stopped_plugins_are_listed_and_start_as_they_were(kernel: Kernel,
     assert status.state == "serving"
 
 
-async def test_a_plugin_that_can_not_be_started_stays_stopped(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_plugin_that_can_not_be_started_stays_stopped(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = StoppedPlugins(kernel)
     await stopped.stop("greeter")
 

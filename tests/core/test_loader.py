@@ -191,8 +191,6 @@ def test_a_class_defined_in_the_script_being_run_works(tmp_path: Path) -> None:
 def test_a_class_of_a_module_run_with_m_works(tmp_path: Path) -> None:
     write(tmp_path, "pack/__init__.py", "")
     write(tmp_path, "pack/app.py", SCRIPT)
-    done = subprocess.run(
-        [sys.executable, "-m", "pack.app"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "pack.app"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "went well" in done.stdout

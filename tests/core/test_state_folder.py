@@ -63,9 +63,7 @@ def test_a_folder_that_is_a_link_is_refused(runtime: Path) -> None:
 
 
 def test_a_socket_whose_path_is_too_long_is_refused_before_anything_runs(runtime: Path) -> None:
-    with pytest.raises(
-        Unavailable, match="is too long for a Unix socket; choose a shorter folder with --state"
-    ):
+    with pytest.raises(Unavailable, match="is too long for a Unix socket; choose a shorter folder with --state"):
         StateFolder(runtime / ("x" * 100)).claim()
 
 
@@ -85,9 +83,7 @@ def test_the_one_that_is_meant_is_found() -> None:
     with pytest.raises(NotFound, match="no application named 'bank' is running; running: shop"):
         find_running("bank", None, None)
     bank.claim()
-    with pytest.raises(
-        NotFound, match="several applications are running: bank, shop; say which with --app NAME"
-    ):
+    with pytest.raises(NotFound, match="several applications are running: bank, shop; say which with --app NAME"):
         find_running(None, None, None)
     assert find_running(None, None, "bank").path == bank.path
     shop.release()

@@ -46,9 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     async def measure(control: Control) -> int:
         served = await control.serving(interface, arguments.plugin)
         values = read_arguments(arguments.arguments, served.interface, served_method(served.interface, name))
-        report = await control.bench(
-            served.interface.name, name, values, served.plugin, arguments.callers, seconds
-        )
+        report = await control.bench(served.interface.name, name, values, served.plugin, arguments.callers, seconds)
         if arguments.json:
             Terminal().say(as_json({**msgspec.structs.asdict(report), "rate": report.rate}))
         else:

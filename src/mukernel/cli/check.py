@@ -40,9 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     if arguments.json:
         Terminal().say(
-            as_json(
-                {"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]}
-            )
+            as_json({"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]})
         )
     else:
         terminal = Terminal(sys.stdout)
@@ -63,8 +61,6 @@ def facts(application: Application, name: str) -> dict[str, object]:
 
 def row(application: Application, name: str, terminal: Terminal) -> list[str]:
     seen = application.inspected[name]
-    calls = ", ".join(
-        f"{interface} of {other}" for interface, other in application.composition.servers[name].items()
-    )
+    calls = ", ".join(f"{interface} of {other}" for interface, other in application.composition.servers[name].items())
     serves = ", ".join(f"{each.name} {each.version}" for each in seen.interfaces)
     return [terminal.paint(name, "bold"), application.file.plugins[name].placement, serves, calls]

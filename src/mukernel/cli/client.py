@@ -25,13 +25,9 @@ clock = Clock()
 
 def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
     """The options of every command that is a client."""
-    parser.add_argument(
-        "--app", metavar="NAME", help="the application that is meant, where several are running"
-    )
+    parser.add_argument("--app", metavar="NAME", help="the application that is meant, where several are running")
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show the other side's traceback with an error"
-    )
+    parser.add_argument("--verbose", action="store_true", help="show the other side's traceback with an error")
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 

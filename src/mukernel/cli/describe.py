@@ -18,9 +18,7 @@ examples:
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.description = (
-        "Show a plug-in's interfaces, methods with their signatures, documentation and configuration."
-    )
+    parser.description = "Show a plug-in's interfaces, methods with their signatures, documentation and configuration."
     parser.epilog = EXAMPLES
     parser.add_argument("name", metavar="NAME", help="of the plug-in")
     add_options(parser)

@@ -51,9 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, (module, summary) in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
+        command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name in given[:1]:  # only the one that is meant is imported
             import_module(f".{module}", __package__).configure(command, name)
     arguments = parser.parse_args(given)

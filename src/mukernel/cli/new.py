@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         file.write_text(filled(text, path.name, package))
     terminal = Terminal()
     terminal.say(f"{path} is made; next:")
-    terminal.say(
-        f"  cd {path}\n  mukernel run\n  mukernel call Greeter.greet name=Ada     # in another terminal"
-    )
+    terminal.say(f"  cd {path}\n  mukernel run\n  mukernel call Greeter.greet name=Ada     # in another terminal")
     return 0
 
 
@@ -52,11 +50,7 @@ def package_of(name: str) -> str:
     """The name of the package. Raises UsageError for a name that can't be imported, or that hides another
     module."""
     package = name.replace("-", "_")
-    if (
-        not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name)
-        or len(name) > 64
-        or keyword.iskeyword(package)
-    ):
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 64 or keyword.iskeyword(package):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
     if package in RESERVED or package in sys.stdlib_module_names:
         raise UsageError(f"NAME: {package!r} would hide a module of that name; choose another")

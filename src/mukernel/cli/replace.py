@@ -28,9 +28,7 @@ Let a plug-in run somewhere else, with its state, while it is being called.
 PLACEMENT is inline (in the kernel's own process), process (in one of its own) or process:NAME (in one that it
 shares)."""
 SCALE = "Run more or fewer instances of a plug-in; those that leave first serve what they were sent."
-RESTART = (
-    "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
-)
+RESTART = "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
 EXAMPLES = {
     "swap": "  mukernel swap greeter hello.polite:Polite\n"
     "  mukernel swap greeter --config polite=true\n"
@@ -126,9 +124,7 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
             reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
             reason += " (--verbose shows the traceback)" if traceback else ""
         return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
-    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(
-        report.what, report.what
-    )
+    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
     ledger = report.ledger
     account = (

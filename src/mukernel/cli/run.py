@@ -41,12 +41,8 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
     )
     parser.add_argument("--watch", action="store_true", help="swap a plug-in when its source changes")
-    parser.add_argument(
-        "--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)"
-    )
-    parser.add_argument(
-        "--verbose", action="store_true", help="show a plug-in's traceback when it can't be started"
-    )
+    parser.add_argument("--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)")
+    parser.add_argument("--verbose", action="store_true", help="show a plug-in's traceback when it can't be started")
     parser.set_defaults(run=run)
 
 
@@ -103,9 +99,7 @@ async def run_in(
             entry = kernel.registry.entry(table.name)
             pids = {r.instance.place.pid for r in entry.replicas if r.instance is not None}
             where = (
-                f"{table.placement} ({', '.join(map(str, sorted(pids)))})"
-                if table.placement != "inline"
-                else "inline"
+                f"{table.placement} ({', '.join(map(str, sorted(pids)))})" if table.placement != "inline" else "inline"
             )
             serves = ", ".join(f"{each.name} {each.version}" for each in entry.interfaces)
             terminal.say(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
@@ -175,9 +169,7 @@ def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
 def happening_text(happening: Happening, kernel: Kernel, terminal: Terminal) -> str:
     """One line for one event, with the time of day."""
     pause = f"   {duration_text(happening.pause)}" if happening.pause is not None else ""
-    colour = (
-        "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
-    )
+    colour = "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
     what = terminal.paint(happening.what, colour)
     time = kernel.clock.wall().astimezone().strftime("%H:%M:%S")
     detail = happening.detail.partition("\n")[0]

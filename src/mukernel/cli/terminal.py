@@ -49,8 +49,7 @@ class Terminal:
         lines = []
         for number, row in enumerate(cells):
             line = "  ".join(
-                pad(cell, width, title in right)
-                for cell, width, title in zip(row, widths, header, strict=True)
+                pad(cell, width, title in right) for cell, width, title in zip(row, widths, header, strict=True)
             ).rstrip()
             lines.append(self.paint(line, "bold") if number == 0 else line)
         return "\n".join(lines)

@@ -85,9 +85,7 @@ def picture(terminal: Terminal, about: About, plugins: list[PluginStatus], rates
     total = f"{sum(rates.values()):,.0f} calls/s"
     name, memory = terminal.paint(about.name, "bold"), size_text(about.memory)
     head = f"{name}  kernel {about.pid}  up {up}  {memory}  {total}"
-    rows = [
-        [*row(each, terminal), f"{rates[each.name]:,.0f}" if each.name in rates else "-"] for each in plugins
-    ]
+    rows = [[*row(each, terminal), f"{rates[each.name]:,.0f}" if each.name in rates else "-"] for each in plugins]
     return head + "\n\n" + terminal.table((*HEADER, "CALLS/S"), rows, (*RIGHT, "CALLS/S"))
 
 

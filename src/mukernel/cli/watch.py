@@ -22,9 +22,7 @@ Mark = tuple[int, int, int]  # what differs when a file was written: time, size,
 class Watch:
     """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried."""
 
-    def __init__(
-        self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal
-    ) -> None:
+    def __init__(self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal) -> None:
         self.clock, self.application, self.control, self.terminal = clock, application, control, terminal
         self.files = {name: set(seen.files) for name, seen in application.inspected.items()}
         self.marks: dict[str, Mark | None] = {}

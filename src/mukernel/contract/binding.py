@@ -43,9 +43,7 @@ class Binding:
         bound = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name in bound:
-                raise ContractError(
-                    f"{method.qualified}: parameter {name!r} came twice, by position and by name"
-                )
+                raise ContractError(f"{method.qualified}: parameter {name!r} came twice, by position and by name")
             if name not in names:
                 wanted = ", ".join(names) or "none"
                 raise ContractError(f"{method.qualified}: parameter {name!r} is unknown: wanted {wanted}")
@@ -53,9 +51,7 @@ class Binding:
         for parameter in self._parameters:
             if parameter.required and parameter.name not in bound:
                 kind = type_text(TypeTable().describe(parameter.annotation, method.qualified))
-                raise ContractError(
-                    f"{method.qualified}: parameter {parameter.name!r} is missing: wanted {kind}"
-                )
+                raise ContractError(f"{method.qualified}: parameter {parameter.name!r} is missing: wanted {kind}")
         return bound
 
     def positional(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -63,13 +59,9 @@ class Binding:
         ContractError."""
         bound = self.named(args, kwargs)
         last = max((index for index, name in enumerate(self._names) if name in bound), default=-1)
-        return tuple(
-            bound.get(parameter.name, parameter.default) for parameter in self._parameters[: last + 1]
-        )
+        return tuple(bound.get(parameter.name, parameter.default) for parameter in self._parameters[: last + 1])
 
-    def take_input(
-        self, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def take_input(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """A channel's (input stream, other args, other kwargs). Raises ContractError if the stream is
         missing."""
         name, position = self._method.input_name, self._method.input_position
@@ -78,9 +70,7 @@ class Binding:
             rest = {key: value for key, value in kwargs.items() if key != name}
             return kwargs[name], tuple(args), rest
         if name is None or len(args) <= position:
-            raise ContractError(
-                f"{self._method.qualified}: parameter {name!r} is missing: wanted an iterator"
-            )
+            raise ContractError(f"{self._method.qualified}: parameter {name!r} is missing: wanted an iterator")
         return args[position], (*args[:position], *args[position + 1 :]), kwargs
 
     def call(self, function: Callable[..., Any], arguments: Sequence[Any], incoming: Any = None) -> Any:

@@ -162,9 +162,7 @@ class MethodCodec:
 
     def _decoder(self, annotation: Any, parts: Sequence[Any]) -> Callable[[Message], Any]:
         try:
-            decode = msgspec.msgpack.Decoder(
-                annotation, dec_hook=decode_large, ext_hook=decode_extension
-            ).decode
+            decode = msgspec.msgpack.Decoder(annotation, dec_hook=decode_large, ext_hook=decode_extension).decode
         except Exception as error:
             raise ContractError(f"{self.method.qualified}: a type of it cannot be sent: {error}") from None
         if not _looks_into_message(parts, self.method.qualified):
@@ -176,9 +174,7 @@ class MethodCodec:
             return self._decoder(tuple[tuple(annotations)], annotations)  # type: ignore[misc]
         return self._struct_decoder(annotations, array_like=True)
 
-    def _struct_decoder(
-        self, annotations: list[Any], array_like: bool
-    ) -> Callable[[Message], tuple[Any, ...]]:
+    def _struct_decoder(self, annotations: list[Any], array_like: bool) -> Callable[[Message], tuple[Any, ...]]:
         fields: list[tuple[str, Any, Any]] = []
         for number, parameter in enumerate(self.method.parameters):
             options: dict[str, Any] = {"name": parameter.name}

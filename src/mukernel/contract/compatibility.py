@@ -36,9 +36,7 @@ def differences(caller: Description, server: Description) -> list[str]:
     for method in caller.methods:
         other = server.method(method.name)
         if other is None:
-            found.append(
-                f"{name}.{method.name}: the method was in {caller.version}, is not in {server.version}"
-            )
+            found.append(f"{name}.{method.name}: the method was in {caller.version}, is not in {server.version}")
         else:
             found += [f"{name}.{method.name}: {line}" for line in comparison.method(method, other)]
     return found
@@ -100,9 +98,7 @@ class _Reading:
     def __init__(self, writer: Objects, reader: Objects) -> None:
         self._writer = writer
         self._reader = reader
-        self._assumed: set[tuple[str, str]] = (
-            set()
-        )  # pairs being compared: a recursive type fits if the rest does
+        self._assumed: set[tuple[str, str]] = set()  # pairs being compared: a recursive type fits if the rest does
         self._problem: tuple[str, str, str] | None = None  # (field, what is written, what is read)
 
     def detail(self, writers_word: str, readers_word: str) -> str:
@@ -154,9 +150,7 @@ class _Reading:
             return self._blame(f"{next(iter(fields))!r} of {read.name}", "present", "refused")
         return True
 
-    def _reads_array(
-        self, written: TypeDescription, theirs: ObjectDescription, ours: ObjectDescription
-    ) -> bool:
+    def _reads_array(self, written: TypeDescription, theirs: ObjectDescription, ours: ObjectDescription) -> bool:
         # Without names on the wire only equal fields at equal places mean the same.
         if [(f.name, f.required) for f in theirs.fields] != [(f.name, f.required) for f in ours.fields]:
             return self._blame(
@@ -164,9 +158,7 @@ class _Reading:
             )
         for other, field in zip(theirs.fields, ours.fields, strict=True):
             if not self.reads(other.type, field.type):
-                return self._blame(
-                    f"{field.name!r} of {written.name}", type_text(other.type), type_text(field.type)
-                )
+                return self._blame(f"{field.name!r} of {written.name}", type_text(other.type), type_text(field.type))
         return True
 
     def _blame(self, field: str, written: str, read: str) -> bool:

@@ -101,9 +101,7 @@ def _describe_method(method: Method, table: TypeTable) -> MethodDescription:
         model=method.model.value,
         parameters=tuple(parameters),
         result=table.describe(method.returns, f"{where}: the result") if method.item is None else None,
-        item=None
-        if method.item is None
-        else table.describe(method.item, f"{where}: each item of the result"),
+        item=None if method.item is None else table.describe(method.item, f"{where}: each item of the result"),
         input=None
         if method.input_name is None
         else table.describe(method.input_item, f"{where}: parameter {method.input_name!r}"),

@@ -38,9 +38,7 @@ _decoder = msgspec.msgpack.Decoder(Fault, ext_hook=decode_extension)
 
 def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ()) -> bytes:
     """The exception as bytes; `declared` is Method.raises. Never raises for an odd exception."""
-    if isinstance(
-        error, RemoteError
-    ):  # handed on by a plug-in in between: what happened first is what matters
+    if isinstance(error, RemoteError):  # handed on by a plug-in in between: what happened first is what matters
         return _encoder.encode(
             Fault(
                 error_code(error),

@@ -143,11 +143,7 @@ class _Implementation:
                 continue
             if position >= len(positions) and takes_any_position:
                 continue
-            stands = (
-                f"{positions[position]!r} stands there"
-                if position < len(positions)
-                else "nothing stands there"
-            )
+            stands = f"{positions[position]!r} stands there" if position < len(positions) else "nothing stands there"
             yield f"parameter {name!r} is wanted at position {position + 1}, {stands}"
         for described in self._described.parameters:
             if described.name in named:
@@ -178,9 +174,7 @@ class _Implementation:
             yield f"{name} was optional, is required"
             return
         declared = next(each for each in self._method.parameters if each.name == own.name)
-        default = default_text(
-            own.default, hints.get(own.name, declared.annotation), f"{self._where}: {name}"
-        )
+        default = default_text(own.default, hints.get(own.name, declared.annotation), f"{self._where}: {name}")
         if default != described.default:
             # A call that leaves it out would mean one thing inline and another across processes.
             yield f"the default of {name} was {described.default}, is {default}"

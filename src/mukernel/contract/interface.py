@@ -30,9 +30,7 @@ class _LazyContract:
 
     def __get__(self, instance: object, owner: type) -> Contract:
         if is_plugin(owner):
-            raise ContractError(
-                f"{plain_name(owner)} is a plug-in: its interfaces have contracts, see interfaces_of()"
-            )
+            raise ContractError(f"{plain_name(owner)} is a plug-in: its interfaces have contracts, see interfaces_of()")
         cached = vars(owner).get("__cached_contract__")
         if isinstance(cached, Contract):
             return cached
@@ -71,9 +69,7 @@ class Interface:
         own_name = plain_name(cls)
         if is_plugin(cls):
             if version is not None or name is not None or raises:
-                raise ContractError(
-                    f"{own_name} is a plug-in: name=, version= and raises= belong to its interfaces"
-                )
+                raise ContractError(f"{own_name} is a plug-in: name=, version= and raises= belong to its interfaces")
             return
         cls.__interface_name__ = name or own_name
         cls.__interface_version__ = checked_version(own_name, "1.0" if version is None else version)
@@ -85,9 +81,7 @@ class Interface:
             if attribute.startswith("_"):
                 continue
             if isinstance(value, (property, classmethod, staticmethod)):
-                raise ContractError(
-                    f"{own_name}.{attribute} is a {type(value).__name__}: wanted methods only"
-                )
+                raise ContractError(f"{own_name}.{attribute} is a {type(value).__name__}: wanted methods only")
             if inspect.isfunction(value) and _is_empty(inspect.unwrap(value).__code__):
                 setattr(cls, attribute, _unimplemented(own_name, value))
 

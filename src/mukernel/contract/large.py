@@ -91,28 +91,20 @@ def encode_large(value: Any) -> object:
     if numpy is not None:
         if isinstance(value, numpy.ndarray):
             return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
-        if isinstance(value, numpy.generic) and isinstance(
-            plain := value.item(), (bool, int, float, str, bytes)
-        ):
+        if isinstance(value, numpy.generic) and isinstance(plain := value.item(), (bool, int, float, str, bytes)):
             return plain
     raise TypeError(f"a value of type {type(value).__qualname__} cannot be sent")
 
 
 def _array_bytes(array: numpy.ndarray[Any, Any], numpy: Any) -> bytes:
     if type(array) not in (numpy.ndarray, numpy.memmap):
-        raise TypeError(
-            f"an array of type {type(array).__qualname__} cannot be sent: wanted a plain numpy.ndarray"
-        )
+        raise TypeError(f"an array of type {type(array).__qualname__} cannot be sent: wanted a plain numpy.ndarray")
     if array.dtype.hasobject or array.dtype.names is not None or array.dtype.itemsize == 0:
-        raise TypeError(
-            f"an array of dtype {array.dtype} cannot be sent: wanted numbers, texts, bytes or times"
-        )
+        raise TypeError(f"an array of dtype {array.dtype} cannot be sent: wanted numbers, texts, bytes or times")
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     laid_out = numpy.ascontiguousarray(array.T if fortran else array)
     header = msgspec.msgpack.encode(ArrayHeader(array.dtype.str, array.shape, bool(fortran)))
-    return b"".join(
-        (struct.pack("<I", len(header)), header, memoryview(laid_out.reshape(-1).view(numpy.uint8)))
-    )
+    return b"".join((struct.pack("<I", len(header)), header, memoryview(laid_out.reshape(-1).view(numpy.uint8))))
 
 
 def decode_extension(code: int, data: memoryview) -> object:
@@ -122,18 +114,14 @@ def decode_extension(code: int, data: memoryview) -> object:
         return Buffer(data.toreadonly())
     if code == ARRAY_CODE:
         return _array_of(data)
-    raise ValueError(
-        f"message extension {code} is unknown: wanted {BUFFER_CODE} (Buffer) or {ARRAY_CODE} (array)"
-    )
+    raise ValueError(f"message extension {code} is unknown: wanted {BUFFER_CODE} (Buffer) or {ARRAY_CODE} (array)")
 
 
 def _array_of(data: memoryview) -> object:
     try:
         import numpy
     except ImportError:
-        raise ValueError(
-            "a numpy array arrived, and numpy is not installed here: install mukernel[numpy]"
-        ) from None
+        raise ValueError("a numpy array arrived, and numpy is not installed here: install mukernel[numpy]") from None
     try:
         (length,) = struct.unpack_from("<I", data)
         header = _header_decoder.decode(data[4 : 4 + length])

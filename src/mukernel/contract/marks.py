@@ -60,7 +60,5 @@ def checked_exceptions(where: str, exceptions: object) -> tuple[type[Exception],
     given: tuple[Any, ...] = exceptions if isinstance(exceptions, tuple) else (exceptions,)
     for exception in given:
         if not (isinstance(exception, type) and issubclass(exception, Exception)):
-            raise ContractError(
-                f"{where}: got {exception!r}, wanted exception classes (derived from Exception)"
-            )
+            raise ContractError(f"{where}: got {exception!r}, wanted exception classes (derived from Exception)")
     return given

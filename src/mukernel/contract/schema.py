@@ -61,9 +61,7 @@ class TypeTable:
             return _array(annotation)
         try:
             walked = inspect.type_info(annotation)
-        except (
-            Exception
-        ) as error:  # TypeError for the type itself, NameError and others from its own annotations
+        except Exception as error:  # TypeError for the type itself, NameError and others from its own annotations
             shown = getattr(annotation, "__name__", None) or annotation
             raise ContractError(f"{where}: type {shown} cannot be sent: {error}") from None
         return self._walk(walked, where)
@@ -91,9 +89,7 @@ class TypeTable:
             return TypeDescription("Literal", detail=", ".join(sorted(repr(value) for value in node.values)))
         if isinstance(node, inspect.CustomType):
             return _custom(node.cls, where)
-        if isinstance(
-            node, (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType)
-        ):
+        if isinstance(node, (inspect.StructType, inspect.DataclassType, inspect.TypedDictType, inspect.NamedTupleType)):
             return self._object(node, where)
         raise ContractError(f"{where}: type {kind.__name__.removesuffix('Type')} cannot be sent")
 
@@ -110,9 +106,7 @@ class TypeTable:
                 copies += 1
                 key = f"{name}#{copies}"
             self._keys[node.cls] = key
-            self.objects[key] = ObjectDescription(
-                "map", ()
-            )  # holds the name while a recursive type is walked
+            self.objects[key] = ObjectDescription("map", ())  # holds the name while a recursive type is walked
             fields = []
             for each in node.fields:
                 described = self._walk(each.type, f"{where}: field {each.name!r} of {name}")
@@ -124,9 +118,7 @@ class TypeTable:
 def _object_description(node: inspect.Type, fields: tuple[FieldDescription, ...]) -> ObjectDescription:
     if isinstance(node, inspect.StructType):
         tag = "" if node.tag is None else f"{node.tag_field}={node.tag!r}"
-        return ObjectDescription(
-            "array" if node.array_like else "map", fields, tag, node.forbid_unknown_fields
-        )
+        return ObjectDescription("array" if node.array_like else "map", fields, tag, node.forbid_unknown_fields)
     return ObjectDescription("array" if isinstance(node, inspect.NamedTupleType) else "map", fields)
 
 
@@ -154,9 +146,7 @@ def _ordered(members: Any) -> tuple[TypeDescription, ...]:
 
 
 def _constraints(node: inspect.Type) -> str:
-    return ", ".join(
-        f"{name}={value!r}" for name in _CONSTRAINTS if (value := getattr(node, name, None)) is not None
-    )
+    return ", ".join(f"{name}={value!r}" for name in _CONSTRAINTS if (value := getattr(node, name, None)) is not None)
 
 
 def default_text(default: object, annotation: Any, where: str) -> str:
@@ -165,7 +155,5 @@ def default_text(default: object, annotation: Any, where: str) -> str:
         sent = msgspec.msgpack.encode(default, enc_hook=encode_large)
         msgspec.msgpack.decode(sent, type=annotation, dec_hook=decode_large, ext_hook=decode_extension)
     except Exception as error:
-        raise ContractError(
-            f"{where}: the default {default!r} is not of the declared type: {error}"
-        ) from None
+        raise ContractError(f"{where}: the default {default!r} is not of the declared type: {error}") from None
     return msgspec.json.encode(default, enc_hook=repr, order="deterministic").decode()

@@ -45,9 +45,7 @@ def read_method(
     hints = annotations_of(function, namespace, where)
     parameters, inputs = _read_parameters(function, hints, where)
     if "return" not in hints:
-        raise ContractError(
-            f"{where}: the result has no annotation: wanted one ('-> None' if there is no result)"
-        )
+        raise ContractError(f"{where}: the result has no annotation: wanted one ('-> None' if there is no result)")
     returns = hints["return"]
     item, blocking = _read_stream(function, returns, where)
     model = _model(where, marks, item, inputs, returns)
@@ -83,9 +81,7 @@ def annotations_of(function: Callable[..., Any], namespace: Mapping[str, Any], w
     except Exception:  # once more, one by one, to say which
         for name, annotation in function.__annotations__.items():
             try:
-                typing.get_type_hints(
-                    _only(function, name, annotation), localns=dict(namespace), include_extras=True
-                )
+                typing.get_type_hints(_only(function, name, annotation), localns=dict(namespace), include_extras=True)
             except Exception as error:
                 place = "the result" if name == "return" else f"parameter {name!r}"
                 raise ContractError(

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 class Application:
     """A checked application: its file, its classes as they say they are, and how they fit together."""
 
-    def __init__(
-        self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition
-    ) -> None:
+    def __init__(self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition) -> None:
         self.file, self.inspected, self.composition = file, inspected, composition
 
     @property
@@ -29,9 +27,7 @@ class Application:
         """The names of the plug-ins, each after those that it needs."""
         return self.composition.order
 
-    async def start(
-        self, kernel: Kernel, on_loaded: Callable[[PluginTable], object] = lambda table: None
-    ) -> None:
+    async def start(self, kernel: Kernel, on_loaded: Callable[[PluginTable], object] = lambda table: None) -> None:
         """Load every plug-in into `kernel`, in order. Raises Unavailable that names the first that can't be
         started, and why; a traceback is a note of it."""
         if self.file.folder not in sys.path:

@@ -69,9 +69,7 @@ def read_application_file(path: str) -> ApplicationFile:
     return found
 
 
-def check_application(
-    content: Mapping[str, Any], label: str, folder: str
-) -> tuple[ApplicationFile, list[str]]:
+def check_application(content: Mapping[str, Any], label: str, folder: str) -> tuple[ApplicationFile, list[str]]:
     """The structs, and every problem in one line each; where there are problems, only what is sound is in the
     structs."""
     reader = _Check(label)
@@ -114,8 +112,7 @@ def contradictions(plugin: PluginTable) -> list[str]:
         )
     if plugin.memory is not None:
         lines.append(
-            "memory: a plug-in that runs inline shares the kernel's memory; "
-            "wanted placement = 'process', or no limit"
+            "memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit"
         )
     return lines
 

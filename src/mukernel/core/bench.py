@@ -56,9 +56,7 @@ async def measure(
     return report
 
 
-async def run(
-    kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float
-) -> None:
+async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float) -> None:
     now = kernel.clock.now
     taken = array("d")
     began = now()

@@ -35,10 +35,7 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
             if wanted in BUILTIN:
                 continue
             serving = {
-                other: each
-                for other, seen in plugins.items()
-                for each in seen.interfaces
-                if each.name == wanted
+                other: each for other, seen in plugins.items() for each in seen.interfaces if each.name == wanted
             }
             if len(serving) == 1:
                 ((other, served),) = serving.items()
@@ -57,8 +54,7 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
                 )
             elif need.required and not broken:  # one that could not be read may well serve it
                 found.problems.append(
-                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); "
-                    f"no plug-in of {label} serves it"
+                    f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); no plug-in of {label} serves it"
                 )
     graph = {name: list(dict.fromkeys(servers.values())) for name, servers in found.servers.items()}
     found.order, cycles = ordered(graph, optional)
@@ -70,9 +66,7 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Compos
     return found
 
 
-def ordered(
-    graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]
-) -> tuple[list[str], list[list[str]]]:
+def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) -> tuple[list[str], list[list[str]]]:
     """The names, each after those that it points to, else as they stand; and each cycle that was found.
 
     A cycle is broken at a need that may stay unmet, if it has one, and is no problem then.
@@ -83,9 +77,7 @@ def ordered(
         try:
             return list(TopologicalSorter(left).static_order()), cycles
         except CycleError as error:
-            path: list[str] = list(
-                reversed(error.args[1])
-            )  # graphlib goes from what is needed to who needs it
+            path: list[str] = list(reversed(error.args[1]))  # graphlib goes from what is needed to who needs it
             path = path if all(b in left[a] for a, b in pairwise(path)) else path[::-1]
             pairs = list(pairwise(path))
             spare = next(((a, b) for a, b in pairs if b in optional[a]), None)

@@ -151,9 +151,7 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         """Who serves an interface; it may be named without what stands before its last dot."""
         raise NotImplementedError
 
-    async def call(
-        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
-    ) -> Any:
+    async def call(self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None) -> Any:
         """Call a method by name; for a one-way method, None when it was accepted."""
         raise NotImplementedError
 

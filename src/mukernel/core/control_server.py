@@ -160,8 +160,7 @@ class ControlServer(Control):
             stopped = self.stopped.declarations.get(name)
             if stopped is not None and (plugin or any(each.name == interface for each in stopped.interfaces)):
                 raise NotFound(
-                    f"plug-in {name!r}, which serves {interface}, is stopped; "
-                    f"`mukernel start {name}` starts it"
+                    f"plug-in {name!r}, which serves {interface}, is stopped; `mukernel start {name}` starts it"
                 )
         known = {each.name for entry in registry.entries.values() for each in entry.interfaces}
         if interface not in known:
@@ -178,14 +177,10 @@ class ControlServer(Control):
         check_arguments(description, described, arguments)
         return entry, description, described
 
-    async def call(
-        self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None
-    ) -> Any:
+    async def call(self, interface: str, method: str, arguments: dict[str, Any], plugin: str | None = None) -> Any:
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) not in (Model.CALL, Model.ONEWAY):
-            raise ContractError(
-                f"{interface}.{method} is a {described.model} method, wanted one with one reply"
-            )
+            raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one with one reply")
         async with visiting(self.kernel, entry, description) as methods:
             return await methods[method](**arguments)
 
@@ -194,9 +189,7 @@ class ControlServer(Control):
     ) -> AsyncIterator[Any]:
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.STREAM:
-            raise ContractError(
-                f"{interface}.{method} is a {described.model} method, wanted one that streams"
-            )
+            raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
         async with visiting(self.kernel, entry, description) as methods:
             async for item in methods[method](**arguments):
                 yield item
@@ -332,8 +325,7 @@ class ControlSocket:
         lines = differences(caller, contract.describe()) if caller.hash != contract.hash else []
         if lines:
             wire.fail(
-                f"this kernel is of mukernel {installed_version()}, the command of another version: "
-                + "; ".join(lines)
+                f"this kernel is of mukernel {installed_version()}, the command of another version: " + "; ".join(lines)
             )
             return
         self.server.attach(wire, methods_for(caller, contract, self.methods))

@@ -24,7 +24,9 @@ class Conversation:
     `on_closed` is called once when the other end is gone; every open question then fails with Unavailable.
     """
 
-    def __init__(self, link: Link, loop: asyncio.AbstractEventLoop, handler: Handler, on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self, link: Link, loop: asyncio.AbstractEventLoop, handler: Handler, on_closed: Callable[[], None]
+    ) -> None:
         self.link, self.loop, self.handler, self.on_closed = link, loop, handler, on_closed
         self.numbers = itertools.count(1)
         self.questions: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}

@@ -83,9 +83,7 @@ def served_interface(entry: Entry, interface: str) -> Description:
     found = next((each for each in entry.interfaces if each.name == interface), None)
     if found is None:
         served = ", ".join(each.name for each in entry.interfaces)
-        raise NotFound(
-            f"plug-in {entry.name!r} does not serve {interface}; it serves: {served or 'nothing yet'}"
-        )
+        raise NotFound(f"plug-in {entry.name!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
     return found
 
 
@@ -98,17 +96,13 @@ def served_method(description: Description, method: str) -> MethodDescription:
     return found
 
 
-def check_arguments(
-    description: Description, method: MethodDescription, arguments: Mapping[str, Any]
-) -> None:
+def check_arguments(description: Description, method: MethodDescription, arguments: Mapping[str, Any]) -> None:
     """Raises ContractError for names that the method does not know, or wants and did not get."""
     where = f"{description.name}.{method.name}"
     known = [each.name for each in method.parameters]
     for name in arguments:
         if name not in known:
-            raise ContractError(
-                f"{where}: parameter {name!r} is unknown: wanted {', '.join(known) or 'none'}"
-            )
+            raise ContractError(f"{where}: parameter {name!r} is unknown: wanted {', '.join(known) or 'none'}")
     for each in method.parameters:
         if each.required and each.name not in arguments:
             raise ContractError(f"{where}: parameter {each.name!r} is missing: wanted {type_text(each.type)}")

@@ -122,9 +122,7 @@ def look_at(subject: Subject) -> Inspected:
         seen.problems.append(f"use: {error}")
         return seen
     except BaseException as error:  # a module may even exit
-        seen.problems.append(
-            f"use: importing {subject.source.module} raised {explained(error, subject.folder)}"
-        )
+        seen.problems.append(f"use: importing {subject.source.module} raised {explained(error, subject.folder)}")
         return seen
     seen.files = sources_of(sys.modules.get(kind.__module__), subject.folder)
     try:
@@ -168,8 +166,7 @@ def explained(error: BaseException, folder: str) -> str:
     frames = [
         frame
         for frame in tracebacks.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen", own))
-        and os.sep + "importlib" + os.sep not in frame.filename
+        if not frame.filename.startswith(("<frozen", own)) and os.sep + "importlib" + os.sep not in frame.filename
     ]
     lines = ["".join(tracebacks.format_exception_only(error)).strip()]
     for frame in frames[-SHOWN_FRAMES:]:
@@ -194,9 +191,7 @@ def sources_of(module: ModuleType | None, folder: str) -> list[str]:
             if name not in found and uses(user, other):
                 found[name] = other
                 waiting.append(other)
-    return sorted(
-        {os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))}
-    )
+    return sorted({os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))})
 
 
 if __name__ == "__main__":

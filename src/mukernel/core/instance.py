@@ -38,7 +38,9 @@ class Instance:
     ) -> None:
         self.blueprint, self.kind, self.plugin, self.loop = blueprint, kind, plugin, loop
         self.strict = blueprint.strict
-        self.interfaces: dict[str, type[Interface]] = {each.__contract__.name: each for each in checked_interfaces(kind)}
+        self.interfaces: dict[str, type[Interface]] = {
+            each.__contract__.name: each for each in checked_interfaces(kind)
+        }
         self.handover = Handover(kind, plugin)
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
@@ -60,7 +62,8 @@ class Instance:
 
     def describe(self) -> Built:
         return Built(
-            [each.__contract__.describe() for each in self.interfaces.values()], self.handover.stateful, self.handover.version,
+            [each.__contract__.describe() for each in self.interfaces.values()],
+            self.handover.stateful, self.handover.version,
             inspect.cleandoc(self.kind.__doc__ or ""), self.bindings,
         )  # fmt: skip
 
@@ -68,12 +71,16 @@ class Instance:
         """The contract that `caller` calls. Raises ContractError with every difference."""
         interface = self.interfaces.get(caller.name)
         if interface is None:
-            raise ContractError(f"{self.blueprint.name} does not serve {caller.name}; it serves {', '.join(self.interfaces)}")
+            raise ContractError(
+                f"{self.blueprint.name} does not serve {caller.name}; it serves {', '.join(self.interfaces)}"
+            )
         contract = interface.__contract__
         if caller.hash != contract.hash:
             lines = differences(caller, contract.describe())
             if lines:
-                raise ContractError(f"{caller.name}: the caller's contract and {self.blueprint.name}'s don't fit", lines)
+                raise ContractError(
+                    f"{caller.name}: the caller's contract and {self.blueprint.name}'s don't fit", lines
+                )
         return contract
 
     def attach(self, channel: int, wire: Wire, caller: Description) -> None:

@@ -41,7 +41,8 @@ REMEMBERED = 1000  # events kept for those who ask
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happened to a plug-in. `at`: seconds of the kernel's clock; `pause`: seconds, where there was one."""
+    """One thing that happened to a plug-in. `at`: seconds of the kernel's clock; `pause`: seconds, where there was
+    one."""
 
     at: float
     what: str
@@ -57,13 +58,13 @@ class Kernel:
             await kernel.load(English, placement="process")
             await kernel.get(Greeter).greet("Ada")
 
-    `clock`: the only source of time. `log_folder`: what the plug-ins' processes print goes to NAME.log there, instead of the
-    kernel's own output. `strict`: inline values pass through the codec.
+    `clock`: the only source of time. `log_folder`: what the plug-ins' processes print goes to NAME.log there, instead
+    of the kernel's own output. `strict`: inline values pass through the codec.
     """
 
     def __init__(
-        self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None, strict: bool = False,
-        heartbeat: float = HEARTBEAT,
+        self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None,
+        strict: bool = False, heartbeat: float = HEARTBEAT,
     ) -> None:  # fmt: skip
         self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
@@ -113,17 +114,17 @@ class Kernel:
     # -- what users ask -------------------------------------------------------------------------------------------
 
     async def load(
-        self, use: type | str | Source, *, name: str | None = None, placement: str = "inline", config: dict[str, Any] | None = None,
-        replicas: int = 1, concurrency: int | None = None, threads: int = 0, memory: int | None = None,
+        self, use: type | str | Source, *, name: str | None = None, placement: str = "inline",
+        config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0, memory: int | None = None,
         checkpoint: float | None = None, drain: float = 30.0, restart: RestartPolicy | None = None,
         bind: dict[str, str] | None = None, folder: str | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
-        `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or "process:NAME".
-        `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes
-        that its process may use. `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in
-        is injected for an interface, by its name, where several serve it.
+        `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or
+        "process:NAME". `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
+        methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
+        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
@@ -155,9 +156,9 @@ class Kernel:
     ) -> T:  # fmt: skip
         """A proxy for `interface`: hold it as long as you like, it follows the plug-in wherever it goes.
 
-        `plugin`: which one, where several serve the interface. `blocking`: every method blocks its caller, for threads and
-        code without an event loop. `when_full`: what a call does that finds the plug-in's mailbox full: raise Overloaded, or wait
-        for room, until its deadline if it has one. Raises NotFound or ContractError.
+        `plugin`: which one, where several serve the interface. `blocking`: every method blocks its caller, for threads
+        and code without an event loop. `when_full`: what a call does that finds the plug-in's mailbox full: raise
+        Overloaded, or wait for room, until its deadline if it has one. Raises NotFound or ContractError.
         """
         if not (isinstance(interface, type) and issubclass(interface, Interface)):
             raise ContractError(f"kernel.get: got {interface!r}, wanted an Interface class")
@@ -170,7 +171,8 @@ class Kernel:
         self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
         folder: str | None = None,
     ) -> SwapReport:  # fmt: skip
-        """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present one.
+        """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present
+        one.
 
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
@@ -194,7 +196,9 @@ class Kernel:
         checked_placement(placement)
         async with entry.lock:
             if placement == "inline" and len(entry.replicas) > 1:
-                raise ContractError(f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline")
+                raise ContractError(
+                    f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
+                )
             options = replace(entry.options, placement=placement)
             return await Replacement(self, entry, "move", entry.source, options).run()
 
@@ -205,7 +209,8 @@ class Kernel:
             return await scale(self, entry, replicas)
 
     async def restart(self, name: str) -> SwapReport:
-        """Replace each instance by a fresh one of the same version, its state carried over; revive what was given up."""
+        """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
+        up."""
         entry = self.registry.entry(name)
         async with entry.lock:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
@@ -262,8 +267,8 @@ class Kernel:
         key = f"{entry.name}#{replica.number}.{next(entry.builds)}"
         known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
         blueprint = Blueprint(
-            key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint, self.strict,
-            {**known, **options.bind},
+            key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
+            self.strict, {**known, **options.bind},
         )  # fmt: skip
         place = await self.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))

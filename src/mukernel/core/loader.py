@@ -26,8 +26,8 @@ given: dict[str, type] = {}  # the classes that this process was handed as objec
 def source_of(use: type | str | Source, folder: str | None = None, fresh: bool = False) -> Source:
     """Where to load a plug-in from. `fresh`: as a new version, into a namespace of its own.
 
-    `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the name of
-    an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
+    `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the
+    name of an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
     """
     if isinstance(use, Source):
         return use
@@ -57,7 +57,8 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
 
 
 def source_of_class(plugin: type) -> Source:
-    """Where another process can load `plugin` from. A class inside a function has a source that only this one can load."""
+    """Where another process can load `plugin` from. A class inside a function has a source that only this one can
+    load."""
     module = sys.modules.get(plugin.__module__)
     file = getattr(module, "__file__", None) or ""
     name = f"{os.getpid()}:{id(plugin)}"
@@ -74,7 +75,9 @@ def check_importable(source: Source) -> None:
             "define it at the top of a module, or place it inline"
         )
     if source.module == "__main__" and not source.file:
-        raise ContractError(f"{source.name} is defined in an interactive session; put it into a file, or place it inline")
+        raise ContractError(
+            f"{source.name} is defined in an interactive session; put it into a file, or place it inline"
+        )
 
 
 def load_class(source: Source) -> type:
@@ -165,7 +168,8 @@ def run(spec: ModuleSpec | None, file: str) -> ModuleType:
 def import_anew(name: str) -> ModuleType:
     """Import a module into a fresh namespace, with every module of its package that has changed since it was imported.
 
-    Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses it.
+    Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses
+    it.
     """
     stale = {name: sys.modules[name]}
     for other in changed_modules(name.partition(".")[0]):
@@ -182,7 +186,8 @@ def import_anew(name: str) -> ModuleType:
 
 
 def changed_modules(package: str) -> list[str]:
-    """The imported modules of a package whose source is newer than what was imported, and those that use one of them."""
+    """The imported modules of a package whose source is newer than what was imported, and those that use one of
+    them."""
     if package == __name__.partition(".")[0]:  # the framework itself: the kernel runs on its classes
         return []
     members = {n: m for n, m in sys.modules.items() if n == package or n.startswith(package + ".")}

@@ -12,8 +12,8 @@ from ..contract import Description
 class Blueprint(msgspec.Struct, frozen=True):
     """All that is needed to build an instance, in any process.
 
-    `key`: names this instance among all, such as "greeter#0.3" (replica 0, third build). `use`: what to load. `config`: for
-    the constructor. `bindings`: which plug-in is meant for an interface that it asks for. Times in seconds.
+    `key`: names this instance among all, such as "greeter#0.3" (replica 0, third build). `use`: what to load. `config`:
+    for the constructor. `bindings`: which plug-in is meant for an interface that it asks for. Times in seconds.
     """
 
     key: str
@@ -30,8 +30,8 @@ class Blueprint(msgspec.Struct, frozen=True):
 class Source(msgspec.Struct, frozen=True):
     """Where a plug-in class comes from: `module` and `name` in it; `file` where the module isn't importable by name.
 
-    `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the name of
-    the class object itself in the process that was given it; in any other it means nothing.
+    `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
+    name of the class object itself in the process that was given it; in any other it means nothing.
     """
 
     module: str
@@ -136,7 +136,8 @@ class Count(msgspec.Struct, tag=True):
 class Connect(msgspec.Struct, tag=True):
     """A process asks for channels to the plug-in that serves an interface. Right: the bell to ring for replies.
 
-    `turn`: -1 for one channel to every replica, else the number of the replica that is wanted (modulo how many there are).
+    `turn`: -1 for one channel to every replica, else the number of the replica that is wanted (modulo how many there
+    are).
     """
 
     interface: Description
@@ -146,7 +147,8 @@ class Connect(msgspec.Struct, tag=True):
 
 
 class Connected(msgspec.Struct, tag=True):
-    """`local`: it runs in the very process that asks. `channels`: rights come in this order, memory and bell for each."""
+    """`local`: it runs in the very process that asks. `channels`: rights come in this order, memory and bell for
+    each."""
 
     plugin: str
     channels: list[int]
@@ -186,8 +188,8 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health | Ping | Counts
-    | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
+    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health | Ping
+    | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 
 

@@ -72,9 +72,7 @@ class LocalPlace(Place):
         return built
 
     def attach(self, key: str, channel: Channel, caller: Description) -> None:
-        self.here.attach(
-            key, channel.number, [os.dup(fd) for fd in channel.server_rights], caller, channel.transport
-        )
+        self.here.attach(key, channel.number, [os.dup(fd) for fd in channel.server_rights], caller, channel.transport)
 
     def detach(self, channel: int) -> None:
         self.here.detach(channel)

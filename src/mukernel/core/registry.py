@@ -129,7 +129,8 @@ class Registry:
         return found
 
     def serving(self, interface: str, plugin: str | None = None) -> Entry:
-        """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was named."""
+        """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was
+        named."""
         if plugin is not None:
             entry = self.entry(plugin)
             if not any(each.name == interface for each in entry.interfaces):

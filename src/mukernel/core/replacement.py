@@ -78,7 +78,9 @@ class Replacement:
             raise failed(self.report, error) from error
         entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
         self.report.total = clock.now() - began
-        self.kernel.record(self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause)
+        self.kernel.record(
+            self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
+        )
         return self.report
 
     async def replace(self, replica: Replica) -> None:
@@ -116,7 +118,8 @@ class Replacement:
                 raise ContractError(f"{now.name}: the new version's contract does not fit the present one", lines)
 
     async def hand_over(self, replica: Replica, old: Instance, new: Instance) -> None:
-        """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the pause."""
+        """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the
+        pause."""
         report = self.report
         places = self.direct_callers(old, new)
         old.life.on(Event.QUIESCE)
@@ -184,7 +187,8 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
         raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
     if entry.options.placement == "inline" and count > 1:
         raise ContractError(
-            f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; move it to a process first"
+            f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; "
+            "move it to a process first"
         )
     began, before = kernel.clock.now(), len(entry.replicas)
     report = SwapReport(entry.name, "scale", f"{before} replicas", f"{count} replicas")
@@ -220,6 +224,8 @@ def told(error: Exception) -> str:
 
 def failed(report: SwapReport, error: Exception) -> SwapFailed:
     """The error of a replacement that was rolled back; it carries the report."""
-    problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {told(error)}")
+    problem = SwapFailed(
+        f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {told(error)}"
+    )
     problem.report = report
     return problem

@@ -35,9 +35,7 @@ class StateFolder:
         """Become the one that runs here. Raises Unavailable with the pid of who does already, or what is
         wrong here."""
         if len(self.socket.encode()) > LONGEST_SOCKET:
-            raise Unavailable(
-                f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state"
-            )
+            raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
         make_private(self.path)
         os.makedirs(self.logs, mode=0o700, exist_ok=True)
         lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -95,8 +93,7 @@ def make_private(path: Path) -> None:
     found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise Unavailable(
-            f"the state folder {path} is not a folder of ours (owner {found.st_uid}); "
-            "choose another with --state"
+            f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state"
         )
     if stat.S_IMODE(found.st_mode) & 0o077:
         os.chmod(path, 0o700)
@@ -139,9 +136,7 @@ def find_running(name: str | None, path: str | None, here: str | None) -> StateF
     names = ", ".join(running)
     if name is not None:
         if name not in running:
-            raise NotFound(
-                f"no application named {name!r} is running" + (f"; running: {names}" if running else "")
-            )
+            raise NotFound(f"no application named {name!r} is running" + (f"; running: {names}" if running else ""))
         return running[name]
     if here in running:
         return running[here]

@@ -30,9 +30,7 @@ class Status:
     def __init__(self, kernel: Kernel, stopped: StoppedPlugins) -> None:
         self.kernel, self.stopped = kernel, stopped
         self.calls: dict[str, dict[str, str]] = {}
-        self.changed: dict[
-            str, float
-        ] = {}  # when each plug-in became as it is; seconds of the kernel's clock
+        self.changed: dict[str, float] = {}  # when each plug-in became as it is; seconds of the kernel's clock
         self.began = kernel.clock.now()
         for happening in kernel.events:
             self.heard(happening)
@@ -105,9 +103,7 @@ class Status:
     def processes(self) -> list[TreeProcess]:
         kernel = self.kernel
         processes = [
-            TreeProcess(
-                "kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space)
-            )
+            TreeProcess("kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space))
         ]
         for place in kernel.places.values():
             if isinstance(place, RemotePlace):
@@ -124,14 +120,9 @@ class Status:
     def plugins_in(self, space: str) -> list[TreePlugin]:
         found = []
         for entry in sorted(self.kernel.registry.entries.values(), key=lambda each: each.order):
-            if any(
-                r.instance is not None and r.instance.place.space == space and lives(r)
-                for r in entry.replicas
-            ):
+            if any(r.instance is not None and r.instance.place.space == space and lives(r) for r in entry.replicas):
                 served = [f"{each.name} {each.version}" for each in entry.interfaces]
-                found.append(
-                    TreePlugin(entry.name, entry.state.value, served, self.calls.get(entry.name, {}))
-                )
+                found.append(TreePlugin(entry.name, entry.state.value, served, self.calls.get(entry.name, {})))
         return found
 
     def connected(self, space: str) -> list[str]:

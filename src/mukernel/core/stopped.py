@@ -40,9 +40,7 @@ class StoppedPlugins:
             return
         entry = self.kernel.registry.entry(name)
         declaration = Declaration(entry.source, entry.options, tuple(entry.interfaces))
-        await self.kernel.unload(
-            name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again"
-        )
+        await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
         self.declarations[name] = declaration
 
     async def start(self, name: str) -> None:

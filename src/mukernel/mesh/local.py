@@ -140,8 +140,8 @@ def adapted(method: Method, function: Callable[..., Any], target: LocalTarget) -
 def refusing(method: Method) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError(
-            f"{method.qualified} is declared `def` and implemented `async def`: inline it can't be awaited by a blocking "
-            "call; implement it as `def`, or give the plug-in a process"
+            f"{method.qualified} is declared `def` and implemented `async def`: inline it can't be awaited by a "
+            "blocking call; implement it as `def`, or give the plug-in a process"
         )
 
     return call
@@ -154,7 +154,9 @@ def pooled(function: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[.
     return call
 
 
-def forgotten(method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget) -> Callable[..., Any]:
+def forgotten(
+    method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget
+) -> Callable[..., Any]:
     """A one-way method: started in order, waited for by nobody, its errors logged."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def proxy_class(interface: type[Interface]) -> type[Any]:
-    """The class of proxies of `interface`: a subclass with a slot for each method. Made once, and kept by the interface."""
+    """The class of proxies of `interface`: a subclass with a slot for each method. Made once, and kept by the
+    interface."""
     made: type[Any] | None = vars(interface).get("__proxy_class__")
     if made is None:
         contract = interface.__contract__

@@ -29,8 +29,9 @@ class Surroundings(Protocol):
 class Route:
     """The way to one interface of one plug-in. Owned by the event loop; proxies may be used from any thread.
 
-    It is in one of four states, and each change rebinds every proxy: *local* (`target` is the instance, in this process),
-    *remote* (`caller` sends messages), *gated* (calls wait for `gate`), *closed* (`reason` says why calls fail).
+    It is in one of four states, and each change rebinds every proxy: *local* (`target` is the instance, in this
+    process), *remote* (`caller` sends messages), *gated* (calls wait for `gate`), *closed* (`reason` says why calls
+    fail).
     """
 
     def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:

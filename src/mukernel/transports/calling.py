@@ -215,7 +215,8 @@ class Caller:
             return
         stream = self.streams.get(number)
         if stream is not None:
-            stream.failed(self.reason(kind, stream.method, body))
+            crashed = PluginCrashed(f"{stream.method.name}: its process died; a stream that has begun is not run again")
+            stream.failed(crashed if kind == Kind.INTERRUPTED else self.reason(kind, stream.method, body))
             return
         call = self.pending.pop(number, None)
         if call is None or call.future.done():
@@ -240,10 +241,12 @@ class Caller:
         if kind == Kind.ERROR:
             return decode_fault(body, method.raises)
         if kind == Kind.INTERRUPTED:
-            return PluginCrashed(
-                f"{method.name}: its process died while it ran this call; it is not run again, since it is not "
-                "declared @idempotent" if not method.idempotent else f"{method.name}: its process died {RERUNS} times"
-            )  # fmt: skip
+            again = (
+                f"it was run {RERUNS + 1} times"
+                if method.idempotent
+                else "it is not run again: not declared @idempotent"
+            )
+            return PluginCrashed(f"{method.name}: its process died while it ran this call; {again}")
         if kind == Kind.GONE:
             return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
         return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
