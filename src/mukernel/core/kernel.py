@@ -115,9 +115,10 @@ class Kernel:
 
     async def load(
         self, use: type | str | Source, *, name: str | None = None, placement: str = "inline",
-        config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0, memory: int | None = None,
-        checkpoint: float | None = None, drain: float = 30.0, restart: RestartPolicy | None = None,
-        bind: dict[str, str] | None = None, folder: str | None = None, limits: Limits | None = None,
+        config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0,
+        memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
+        restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
+        limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 

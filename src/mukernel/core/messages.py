@@ -188,8 +188,8 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health | Ping
-    | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
+    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health
+    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ cdef enum: LINE = 64, PAGE = 4096
 cdef enum: CALLS_BELOW = 4, ONEWAY = 1    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
 cdef enum: BLOB_FLAG = 0x80               # in header.flags: the body is {offset, length} of a blob
 cdef uint64_t MAGIC = 0x31474E49524B554D, BLOB_REGION = 1 << 38  # "MUKRING1"; bytes of sparse file for each direction
-LARGEST_BODY = 1 << 30                    # bytes
+cdef enum: LARGEST_BODY = 1 << 30                    # bytes
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
 
@@ -115,7 +115,7 @@ cdef class Message:
     def answer(self, Sender sender, uint8_t kind, body):
         """Count the call as answered, first, and send the reply; False, and nothing done, when there is no room."""
         self.receiver.shared.answered += 1
-        if sender.send(kind, self.call, body):
+        if len(body) <= LARGEST_BODY and sender.send(kind, self.call, body):
             self.receiver.clear(self)
             return True
         self.receiver.shared.answered -= 1

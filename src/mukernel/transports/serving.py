@@ -7,7 +7,7 @@ thread, one call at a time, as in an actor; with `threads` it runs in a pool of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, cast
@@ -19,6 +19,7 @@ from .calling import STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
+from .inputs import InputStream, one_by_one
 from .served import ServedMethod
 
 BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
@@ -470,44 +471,4 @@ class Server:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
-    """The items of a generator that blocks, with a turn for the loop after each."""
-    for item in items:
-        yield item
-        await asyncio.sleep(0)
-
-
-class InputStream(AsyncIterator[Any]):
-    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed."""
-
-    def __init__(self, call: Running, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]) -> None:
-        self.call, self.loop, self.decode = call, loop, decode
-        self.items: list[bytes] = []
-        self.taken = 0
-        self.ended = False
-        self.waiter: asyncio.Future[None] | None = None
-
-    def received(self, kind: int, body: bytes) -> None:
-        if kind == Kind.ITEM:
-            self.items.append(body)
-        else:
-            self.ended = True
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
-
-    async def __anext__(self) -> Any:
-        while self.taken >= len(self.items):
-            if self.ended:
-                raise StopAsyncIteration
-            self.waiter = self.loop.create_future()
-            await self.waiter
-        body = self.items[self.taken]
-        self.taken += 1
-        if self.taken >= STREAM_CREDIT // 2:
-            del self.items[: self.taken]
-            self.call.wire.post(Kind.CREDIT, self.call.message.call, b"", 0, 0, 0, 0, self.taken)
-            self.taken = 0
-        return self.decode(body)
-
-
-__all__ = ["InputStream", "Running", "Server"]
+__all__ = ["Running", "Server"]

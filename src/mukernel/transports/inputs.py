@@ -1,0 +1,53 @@
+"""What flows into a method, and out of one that blocks, item by item."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.ipc import Kind
+from .calling import STREAM_CREDIT
+
+if TYPE_CHECKING:
+    from .serving import Running
+
+
+async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """The items of a generator that blocks, with a turn for the loop after each."""
+    for item in items:
+        yield item
+        await asyncio.sleep(0)
+
+
+class InputStream(AsyncIterator[Any]):
+    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed."""
+
+    def __init__(self, call: Running, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]) -> None:
+        self.call, self.loop, self.decode = call, loop, decode
+        self.items: list[bytes] = []
+        self.taken = 0
+        self.ended = False
+        self.waiter: asyncio.Future[None] | None = None
+
+    def received(self, kind: int, body: bytes) -> None:
+        if kind == Kind.ITEM:
+            self.items.append(body)
+        else:
+            self.ended = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def __anext__(self) -> Any:
+        while self.taken >= len(self.items):
+            if self.ended:
+                raise StopAsyncIteration
+            self.waiter = self.loop.create_future()
+            await self.waiter
+        body = self.items[self.taken]
+        self.taken += 1
+        if self.taken >= STREAM_CREDIT // 2:
+            del self.items[: self.taken]
+            self.call.wire.post(Kind.CREDIT, self.call.message.call, b"", 0, 0, 0, 0, self.taken)
+            self.taken = 0
+        return self.decode(body)
