@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from ..contract import ContractError, Description, Interface, MukernelError, NotFound, SwapFailed, encode_fault
+from ..contract import (
+    ContractError,
+    Description,
+    Interface,
+    MukernelError,
+    NotFound,
+    SwapFailed,
+    Unavailable,
+    encode_fault,
+)
 from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Link, Port
 from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
@@ -396,7 +405,10 @@ class Kernel:
         instance = replica.instance
         if instance is None or instance.life.state is not State.SERVING:
             return Counts()
-        return await instance.place.count(instance.blueprint.key)
+        try:
+            return await instance.place.count(instance.blueprint.key)
+        except Unavailable:  # it has just died
+            return Counts()
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""

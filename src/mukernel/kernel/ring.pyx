@@ -69,7 +69,7 @@ cdef enum: LARGEST_BODY = 1 << 30                    # bytes
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
 
-class Garbage(Exception):
+class Garbage(ConnectionError):
     """The other side wrote what no sender writes; the channel can't be trusted any more."""
 
 
@@ -109,8 +109,8 @@ cdef class Message:
 
     @property
     def plain(self):
-        """A request/response call without deadline, priority or trace."""
-        return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low)
+        """A request/response call without deadline, priority or trace, for which the table has room."""
+        return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low or self.receiver.full)
 
     def answer(self, Sender sender, uint8_t kind, body):
         """Count the call as answered, first, and send the reply; False, and nothing done, when there is no room."""
@@ -283,7 +283,7 @@ cdef class Receiver(Right):
     """
     cdef uint64_t cursor, head
     cdef int slots, in_flight           # of the in-flight table: how many there are, how many are taken
-    cdef bint table, armed
+    cdef bint table, armed, full
     cdef int idle                       # awakenings of its waiter since its last message
     cdef public object owner            # whatever the holder wants to find here again
 
@@ -298,6 +298,7 @@ cdef class Receiver(Right):
         self.head, self.cursor, self.in_flight = mu_load(&self.shared.head), mu_load(&self.shared.head), 0
         for i in range(self.slots):
             self.in_flight += self.memory.table[i].call != 0
+        self.full = self.table and self.in_flight == self.slots
 
     def interrupted(self) -> list:
         """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
@@ -307,13 +308,12 @@ cdef class Receiver(Right):
             if self.memory.table[i].call:
                 found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
                 self.memory.table[i].call = 0
-        self.in_flight = 0
+        self.in_flight, self.full = 0, False
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
 
     @property
-    def full_table(self):
-        return self.table and self.in_flight == self.slots
+    def full_table(self): return self.full
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
@@ -372,6 +372,7 @@ cdef class Receiver(Right):
                 while self.memory.table[message.slot].call:
                     message.slot = (message.slot + 1) % self.slots
                 self.in_flight += 1
+                self.full = self.in_flight == self.slots
                 self.memory.table[message.slot].interface = message.interface
                 self.memory.table[message.slot].method = message.method
                 mu_store(&self.memory.table[message.slot].call, message.call)
@@ -413,7 +414,7 @@ cdef class Receiver(Right):
         if message.slot >= 0:
             mu_store(&self.memory.table[message.slot].call, 0)
             self.in_flight -= 1
-            message.slot = -1
+            self.full, message.slot = False, -1
 
 
 cdef bint any_message(void* waiter) noexcept nogil:

@@ -48,15 +48,15 @@ class RunQueue(Generic[T]):
         self._levels: dict[int, _Level[T]] = {}  # by priority; none that is empty
         self._heads: list[tuple[tuple[float, ...], _Flow[T]]] = []  # a heap; one entry for each flow is not stale
         self._tokens: dict[Hashable, tuple[_Flow[T], int]] = {}
-        self._length = self._number = 0
+        self.length = self._number = 0
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def push(self, item: T, *, caller: int, priority: int = 0, deadline_ns: int = 0, token: Hashable = None) -> bool:
         """Queue `item`; False when the queue is full, and its sender is to be told so. `deadline_ns`: 0 is none, and
         comes after any. `token`, if given, names the item for `remove`; ValueError if one such waits already."""
-        if self._length >= self._bound:
+        if self.length >= self._bound:
             return False
         if token is not None and token in self._tokens:
             raise ValueError(f"token: got {token!r}, which is waiting already; wanted one that is not")
@@ -66,7 +66,7 @@ class RunQueue(Generic[T]):
             flow = level.flows[caller] = _Flow(caller, level, level.round + (caller in level.served))
             level.served.discard(caller)
         self._number += 1
-        self._length += 1
+        self.length += 1
         flow.items[self._number] = item, deadline_ns, token
         if token is not None:
             self._tokens[token] = flow, self._number
@@ -96,10 +96,10 @@ class RunQueue(Generic[T]):
 
     def highest(self) -> int | None:
         """The priority of the most urgent item that waits; None when nothing does."""
-        return self._first().level.priority if self._length else None
+        return self._first().level.priority if self.length else None
 
     def _first(self) -> _Flow[T]:
-        if not self._length:
+        if not self.length:
             raise IndexError("the RunQueue is empty")
         while self._heads[0][1].key is not self._heads[0][0]:
             heapq.heappop(self._heads)
@@ -115,7 +115,7 @@ class RunQueue(Generic[T]):
     def _take(self, flow: _Flow[T], number: int) -> T:
         was_head = next(iter(flow.items)) == number
         item, _, token = flow.items.pop(number)
-        self._length -= 1
+        self.length -= 1
         self._tokens.pop(token, None)
         if was_head and flow.items:
             self._place(flow)
@@ -127,7 +127,7 @@ class RunQueue(Generic[T]):
                 level.served.add(flow.caller)
             if not level.flows:
                 del self._levels[level.priority]
-        if len(self._heads) > 2 * self._length + 64:  # more stale than not: keep memory in proportion
+        if len(self._heads) > 2 * self.length + 64:  # more stale than not: keep memory in proportion
             self._heads = [(key, flow) for key, flow in self._heads if flow.key is key]
             heapq.heapify(self._heads)
         return item

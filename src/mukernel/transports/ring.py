@@ -122,7 +122,6 @@ class Poller:
         self.waiter = ring.Waiter()
         self.starving: set[RingWire] = set()
         self.bells: set[int] = set()
-        self.after: list[Callable[[], None]] = []
         self.selector: PollingSelector | None = None
         inner = getattr(loop, "_selector", None)
         if isinstance(inner, selectors.BaseSelector):
@@ -168,8 +167,6 @@ class Poller:
         for receiver in ready:
             wire = receiver.owner
             wire.receiver(wire)
-        for callback in self.after:
-            callback()
         if self.starving:
             self.flush()
         return True
@@ -193,18 +190,15 @@ class PollingSelector:
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         poller, waiter = self.poller, self.poller.waiter
         loop_has_work = poller.loop._ready  # type: ignore[attr-defined]
-        while poller.work():
-            if ring.now_ns() >= self.system_due or loop_has_work:
-                return self.system_events()
-        if timeout is not None and timeout <= 0:
-            return self.inner.select(0)
         limit = -1 if timeout is None else int(timeout * 1e9)
-        if waiter.spin(limit):
-            poller.work()
-            return self.system_events()
-        if not waiter.arm():
-            poller.work()
-            return []
+        while True:
+            while poller.work():
+                if loop_has_work or ring.now_ns() >= self.system_due:
+                    return self.system_events()
+            if limit == 0:
+                return self.inner.select(0)
+            if not waiter.spin(limit) and waiter.arm():
+                break
         events = self.inner.select(timeout)
         waiter.disarm(False)
         poller.work()

@@ -91,7 +91,11 @@ class Server:
     def pump(self, wire: Wire) -> None:
         """Look at every message that has arrived by `wire`; start what may start."""
         queue, peek = self.queue, wire.peek
-        message = self.run_plain(wire) if wire.right_to_send is not None else None
+        try:
+            message = self.run_plain(wire) if wire.right_to_send is not None else None
+        except ConnectionError as garbage:
+            wire.fail(str(garbage))
+            return
         if message is LATER:
             message = None
         elif message is None and self.may_look(wire):
@@ -121,19 +125,21 @@ class Server:
         Returns the first message that is not of that kind, None when there is no more, or LATER when it is the loop's
         turn: callers that send as fast as they are answered must not keep us from the kernel. The poller comes back.
         """
-        if self.paused or self.limited or self.in_method or self.queue:
+        if self.paused or self.limited or self.in_method or self.queue.length:
             return None
-        peek, more, methods, receiver = wire.peek, wire.more, self.tables[wire], wire.right_to_receive
+        peek, more, methods = wire.next_message, wire.more, self.tables[wire]
         message, count, ends = peek(), 0, 0
-        while message is not None and message.plain and message.method < len(methods) and not receiver.full_table:
-            method = methods[message.method]
+        while message is not None and message.plain:
+            try:
+                method = methods[message.method]
+            except IndexError:
+                break
             if method.runs_here:
                 if more():  # something else waits: let the queue decide
                     break
                 self.run_here(wire, message, method, None)
             elif method.simple:
-                work = self.run_simple(wire, message, method)
-                task = start_task(self.loop, work)
+                task = start_task(self.loop, self.run_simple(wire, message, method))
                 if not task.done():
                     call = self.running[wire, message.call] = Running(wire, message, method)
                     call.task = task
