@@ -283,7 +283,8 @@ cdef class Receiver(Right):
     """
     cdef uint64_t cursor, head
     cdef int slots, in_flight           # of the in-flight table: how many there are, how many are taken
-    cdef bint table, armed, full
+    cdef bint table, armed
+    cdef readonly bint full             # the table has no free slot
     cdef int idle                       # awakenings of its waiter since its last message
     cdef public object owner            # whatever the holder wants to find here again
 
@@ -308,12 +309,10 @@ cdef class Receiver(Right):
             if self.memory.table[i].call:
                 found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
                 self.memory.table[i].call = 0
-        self.in_flight, self.full = 0, False
+        self.in_flight = self.full = 0
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
 
-    @property
-    def full_table(self): return self.full
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
@@ -367,7 +366,7 @@ cdef class Receiver(Right):
         if message.kind < CALLS_BELOW:
             if self.table and message.kind != ONEWAY:           # a one-way call has no reply to account for
                 if self.in_flight == self.slots:
-                    raise RuntimeError("no free slot for a call in flight: look at full_table first")
+                    raise RuntimeError("no free slot for a call in flight: look at full first")
                 message.slot = <int>(message.call % <uint64_t>self.slots)
                 while self.memory.table[message.slot].call:
                     message.slot = (message.slot + 1) % self.slots

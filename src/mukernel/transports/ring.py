@@ -53,7 +53,7 @@ class RingWire(Wire):
     @property
     def saturated(self) -> bool:  # type: ignore[override]
         """As many calls are in flight as the channel can account for."""
-        return bool(self.right_to_receive.full_table)
+        return bool(self.right_to_receive.full)
 
     def ledger(self) -> tuple[int, int, int, int]:
         counts: tuple[int, int, int, int] = self.mapping.ledger()
