@@ -322,3 +322,24 @@ async def test_garbage_from_a_caller_harms_only_that_caller(kernel: Kernel, neig
         await counter.add(1)
     assert await summing.add_twice(1) >= 5
     assert await answers_again(counter) >= 5
+
+
+@pytest.mark.parametrize("victim", [Tally, Arithmetic], ids=["async", "def"])
+@pytest.mark.parametrize("method", [0, 1, 999])
+async def test_a_record_that_breaks_when_it_is_taken(kernel: Kernel, neighbour: Plain, victim: type, method: int) -> None:
+    """It says that its body lies outside of everything: its channel is closed, and the process of the plug-in lives."""
+    await kernel.load(victim, name="victim", placement="process")
+    await kernel.load(Sum, name="sum", placement="process") if victim is Tally else None
+    proxy: Any = kernel.get(Counter if victim is Tally else Plain, plugin="victim")
+    (caller,) = proxy.route.callers
+    assert caller.wire.send(0, 1 << 40, b"\xff" * 16, method, 0, 0, 0, 0, 0x80, None)
+    call = proxy.value if victim is Tally else lambda: asyncio.to_thread(proxy.plus, 1)
+    while True:
+        try:
+            assert await call() in (0, 2)
+            break
+        except (PluginCrashed, Unavailable):  # the channel was closed; the next one is on its way
+            await asyncio.sleep(0)
+    if victim is Tally:
+        assert await kernel.get(Summing).add_twice(1) == 2
+    assert [event.what for event in kernel.events if event.plugin == "victim"] == ["load"], "its process died of it"

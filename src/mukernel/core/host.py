@@ -80,11 +80,7 @@ class Host:
             case messages.Health():
                 await space.instances[message.key].hook("health")
             case messages.Count():
-                server = space.instances[message.key].server
-                inline = space.instances[message.key].in_flight
-                return messages.Counts(
-                    server.calls + inline.calls, len(server.running) + inline.running, len(server.queue)
-                ), ()
+                return space.count(message.key), ()
             case messages.Rerouted():
                 await self.rerouted(message)
             case messages.Ping():
@@ -121,12 +117,16 @@ def main(rights: list[int]) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     host = Host(Link(connection), f"process {os.getpid()}", loop)
+    status = 1
     try:
         loop.run_until_complete(host.finished)
+        status = 0
+    except Exception:
+        log.exception("the event loop of this process broke")
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
+        os._exit(status)
 
 
 __all__ = ["Host", "encode_fault", "main"]

@@ -26,7 +26,7 @@ from ..contract import (
 from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Link, Port
 from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
-from ..transports.carriers import NO_BELL, new_port, preferred
+from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from . import messages
 from .conversation import Conversation
 from .ledger import Ledger
@@ -38,7 +38,7 @@ from .registry import Entry, Instance, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport, scale
 from .space import Grant, Space
 from .supervisor import Supervisor
-from .switchboard import Switchboard, account_of, ledger_of
+from .switchboard import Switchboard, account_of
 
 log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
@@ -249,17 +249,25 @@ class Kernel:
         self.record("unload", name)
 
     async def ledger(self, name: str) -> Ledger:
-        """The account of the calls that came by channels.
-
-        Its parts are read one after the other: `lost` is exact when no call starts or ends meanwhile.
-        """
+        """The account of the calls that came by channels. What a server did is counted by it at one moment."""
         entry = self.registry.entry(name)
-        for _ in range(10):
-            before = ledger_of(entry, 0)
-            running = await self.running(entry)
-            if ledger_of(entry, 0) == before:
+        account = entry.settled
+        for replica in list(entry.replicas):
+            account = account.with_(await self.account(replica))
+        return account
+
+    async def account(self, replica: Replica) -> Ledger:
+        counts = Counts()
+        for _ in range(10):  # again, if channels came or went meanwhile
+            channels = list(replica.port.channels)
+            counts = await self.counts(replica)
+            if channels == list(replica.port.channels):
                 break
-        return ledger_of(entry, running)
+        if not counts.taken:  # nothing was taken, or nobody serves
+            return account_of(replica)
+        accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
+        served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
+        return replica.settled.with_(served)
 
     # -- instances ------------------------------------------------------------------------------------------------
 
@@ -397,9 +405,6 @@ class Kernel:
         spaces = self.switchboard.spaces_calling(plugin)
         places: list[Place] = [self.here] if self.here.space in spaces else []
         return places + [self.places[space] for space in spaces if space in self.places]
-
-    async def running(self, entry: Entry) -> int:
-        return sum([(await self.counts(replica)).running for replica in entry.replicas])
 
     async def counts(self, replica: Replica) -> Counts:
         instance = replica.instance

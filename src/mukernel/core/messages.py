@@ -122,11 +122,18 @@ class Ping(msgspec.Struct, tag=True):
 
 
 class Counts(msgspec.Struct, tag=True):
-    """How busy an instance is: calls started, running, waiting."""
+    """How busy an instance is: calls started, running, waiting.
+
+    Of them by channels, all counted at one moment: `serving` now; `taken`, `answered`, `refused` since those were made.
+    """
 
     calls: int = 0
     running: int = 0
     waiting: int = 0
+    serving: int = 0
+    taken: int = 0
+    answered: int = 0
+    refused: int = 0
 
 
 class Count(msgspec.Struct, tag=True):

@@ -97,9 +97,7 @@ class LocalPlace(Place):
         await self.here.instances[key].hook("health")
 
     async def count(self, key: str) -> Counts:
-        instance = self.here.instances[key]
-        server, inline = instance.server, instance.in_flight
-        return Counts(server.calls + inline.calls, len(server.running) + inline.running, len(server.queue))
+        return self.here.count(key)
 
     async def gate(self, plugin: str) -> None:
         self.here.gate(plugin)

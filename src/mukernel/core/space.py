@@ -22,7 +22,7 @@ from .builtin import BuiltinClock, Clock
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_class
-from .messages import Blueprint, Connected, Quiesced
+from .messages import Blueprint, Connected, Counts, Quiesced
 
 
 @dataclass(slots=True)
@@ -350,6 +350,17 @@ class Space:
             if self.channels.get(channel) is instance:
                 del self.channels[channel]
         instance.wires.clear()
+
+    def count(self, key: str) -> Counts:
+        """How busy an instance is."""
+        instance = self.instances[key]
+        server, inline = instance.server, instance.in_flight
+        ledgers = [wire.ledger() for wire in instance.wires.values()]
+        taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
+        return Counts(
+            server.calls + inline.calls, len(server.running) + inline.running, len(server.queue),
+            len(server.running), taken, answered, refused,
+        )  # fmt: skip
 
     async def stop(self, key: str) -> None:
         """Stop an instance for good."""

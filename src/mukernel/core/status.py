@@ -14,7 +14,7 @@ from .messages import Counts
 from .place import RemotePlace
 from .registry import Entry, Replica
 from .stopped import StoppedPlugins
-from .switchboard import ledger_of
+from .switchboard import account_of
 
 if TYPE_CHECKING:
     from .kernel import Happening, Kernel
@@ -69,7 +69,7 @@ class Status:
             len(entry.replicas),
             calls,
             sum(each.running for each in answered),
-            ledger_of(entry, 0).waiting,
+            sum(account_of(replica).waiting for replica in entry.replicas),
             entry.restarts,
             sum(own) if own else None,
             self.since(entry.name),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..contract import ContractError, Description, Unavailable, differences
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger
@@ -95,12 +93,4 @@ def account_of(replica: Replica) -> Ledger:
     account = replica.settled
     for channel in replica.port.channels.values():
         account = account.plus(*ledger(channel))
-    return account
-
-
-def ledger_of(entry: Entry, running: int) -> Ledger:
-    """The account of every call that came by a channel; `running` is the server's own count."""
-    account = replace(entry.settled, running=running)
-    for replica in entry.replicas:
-        account = account.with_(account_of(replica))
     return account

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import selectors
-from collections.abc import Callable
 from typing import Any
 
 from ..kernel import ipc
