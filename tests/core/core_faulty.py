@@ -149,7 +149,10 @@ class NarrowTally(Plugin, Narrower):
 
 
 class Vandal(Tally):
-    """By the objects of its own process, `add(0)` writes garbage into its callers' rings, and `add(-1)` floods them."""
+    """By the objects of its own process `add(0)` writes garbage into its callers' rings, `add(-1)` floods them.
+
+    `add(-2)` sends them a reply whose body is said to lie outside of everything.
+    """
 
     async def add(self, amount: int) -> int:
         if amount > 0:
@@ -161,11 +164,13 @@ class Vandal(Tally):
                 memory = wire.mapping.fd  # type: ignore[attr-defined]
                 spoil(memory)
                 os.write(wire.peer_bell, (1).to_bytes(8, "little"))  # type: ignore[attr-defined]
+            elif amount == -2:
+                wire.send(Kind.REPLY, 1 << 40, b"\xff" * 16, 0, 0, 0, 0, 0, 0x80, None)
             else:
                 for _ in range(200_000):
                     if not wire.send(Kind.ITEM, 1 << 40, b"x" * 100):
                         break
-        if amount == 0:
+        if amount != -1:
             await asyncio.get_running_loop().create_future()
         return amount
 

@@ -379,7 +379,11 @@ class Kernel:
             for call, _, _ in wire.interrupted():
                 wire.post(Kind.INTERRUPTED, call, b"")
             while (message := wire.peek()) is not None:
-                message.take()
+                try:
+                    message.take()
+                except ConnectionError as broken:
+                    wire.fail(str(broken))
+                    break
                 if message.kind < Kind.ITEM:
                     if message.kind != Kind.ONEWAY:
                         wire.post(Kind.GONE, message.call, reason.encode())

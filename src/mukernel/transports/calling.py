@@ -193,7 +193,11 @@ class Caller:
         pending, peek = self.pending, wire.peek
         while (message := peek()) is not None:
             kind = message.kind
-            body = message.take()
+            try:
+                body = message.take()
+            except ConnectionError as broken:
+                wire.fail(str(broken))
+                return
             if kind == 8:
                 call = pending.pop(message.call, None)
                 if call is not None and not call.future.done():

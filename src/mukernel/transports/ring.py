@@ -15,6 +15,10 @@ from .contract import Received, Wire, refused
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
 
 
+def nothing() -> None:
+    """What is received by a wire that is closed."""
+
+
 class RingWire(Wire):
     """One end of a channel in shared memory.
 
@@ -79,7 +83,7 @@ class RingWire(Wire):
             self.poller.loop.call_soon(self.poller.flush)
 
     def release(self) -> None:
-        self.send = refused  # type: ignore[method-assign]
+        self.send, self.next_message = refused, nothing  # type: ignore[method-assign]
         self.stop_listening()
         self.poller.starving.discard(self)
         os.close(self.peer_bell)

@@ -23,7 +23,6 @@ from .inputs import InputStream, one_by_one
 from .served import ServedMethod
 
 BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
-LATER = object()  # instead of a message: there may be more, but not now
 
 
 class Running:
@@ -91,14 +90,15 @@ class Server:
     def pump(self, wire: Wire) -> None:
         """Look at every message that has arrived by `wire`; start what may start."""
         queue, peek = self.queue, wire.peek
-        try:
-            message = self.run_plain(wire) if wire.right_to_send is not None else None
-        except ConnectionError as garbage:
-            wire.fail(str(garbage))
-            return
-        if message is LATER:
-            message = None
-        elif message is None and self.may_look(wire):
+        message = None
+        if wire.right_to_send is not None and not (self.paused or self.limited or self.in_method or queue.length):
+            try:
+                message = self.run_plain(wire)
+            except ConnectionError as garbage:
+                wire.fail(str(garbage))
+            if message is None:
+                return
+        elif self.may_look(wire):
             message = peek()
         while message is not None:
             following, looked = None, False
@@ -122,11 +122,9 @@ class Server:
     def run_plain(self, wire: Any) -> Any:
         """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
 
-        Returns the first message that is not of that kind, None when there is no more, or LATER when it is the loop's
+        Returns the first message that is not of that kind; None when there is no more, and also when it is the loop's
         turn: callers that send as fast as they are answered must not keep us from the kernel. The poller comes back.
         """
-        if self.paused or self.limited or self.in_method or self.queue.length:
-            return None
         peek, more, methods = wire.next_message, wire.more, self.tables[wire]
         message, count, ends = peek(), 0, 0
         while message is not None and message.plain:
@@ -152,14 +150,18 @@ class Server:
                 now = self.now_ns()
                 ends = ends or now + BURST_NS
                 if now > ends:
-                    return LATER
+                    return None
             message = peek()
         return message
 
     async def run_simple(self, wire: Wire, message: Received, method: ServedMethod) -> None:
         """An `async def` method for a plain call; most end in their first step."""
         kind = 8
-        body = message.take()
+        try:
+            body = message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            return
         self.calls += 1
         try:
             arguments = method.decode_unchecked(body)
@@ -215,7 +217,7 @@ class Server:
         try:
             return self.tables[wire][message.method]
         except IndexError:
-            message.take()
+            self.taken(wire, message)
             error = ContractError(f"there is no method of number {message.method} in the contract of this channel")
             self.reply(wire, message, Kind.ERROR, encode_fault(error), refused=True)
             return None
@@ -259,8 +261,16 @@ class Server:
         self.continuing = False
         self.run_queue()
 
+    def taken(self, wire: Wire, message: Received) -> bytes:
+        """The body of a message. A record that breaks when it is taken breaks its wire."""
+        try:
+            return message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            return b""
+
     def control(self, wire: Wire, message: Received) -> None:
-        body = message.take()
+        body = self.taken(wire, message)
         kind = message.kind
         call = self.running.get((wire, message.call))
         if kind == Kind.CANCEL:
@@ -269,7 +279,7 @@ class Server:
             else:
                 waiting = self.queue.remove((wire, message.call))
                 if waiting is not None:
-                    waiting[1].take()
+                    self.taken(wire, waiting[1])
                     waiting[1].finished(True)
         elif kind == Kind.GONE and message.call == WHOLE_WIRE:
             wire.close(body.decode(errors="replace"))
@@ -296,13 +306,17 @@ class Server:
             context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
             if message.deadline and self.now_ns() > message.deadline:
                 late = DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started")
-                message.take()
+                self.taken(wire, message)
                 self.reply(wire, message, Kind.ERROR, encode_fault(late), refused=True)
                 return
         if method.runs_here:
             self.run_here(wire, message, method, context)
             return
-        body = message.take()
+        try:
+            body = message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            return
         self.calls += 1
         try:
             arguments = method.decode(body)
@@ -331,7 +345,11 @@ class Server:
     def run_here(self, wire: Wire, message: Received, method: ServedMethod, context: CallContext | None) -> None:
         """A `def` method: on this thread, by itself."""
         kind = 8
-        body = message.take()
+        try:
+            body = message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            return
         self.calls += 1
         try:
             arguments = method.decode_unchecked(body)
@@ -439,7 +457,7 @@ class Server:
 
     def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
         """Refuse a call that was not started."""
-        message.take()
+        self.taken(wire, message)
         self.reply(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
 
     # -- pausing ----------------------------------------------------------------------------------------------
