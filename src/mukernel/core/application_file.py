@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..contract import ContractError, NotFound
-from .kernel import PLACEMENTS, checked_placement
+from .checks import PLACEMENTS, checked_placement
 from .quantity import duration, size
 from .registry import RestartPolicy
 

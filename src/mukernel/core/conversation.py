@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import select
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+
+import msgspec
 
 from ..contract import ContractError, MukernelError, RemoteError, Unavailable, decode_fault, encode_fault
 from ..kernel.ipc import Link
@@ -90,7 +93,7 @@ class Conversation:
         try:
             while (found := self.link.receive()) is not None:
                 received.append((messages.decode(found[0]), found[1]))
-        except ConnectionError:
+        except (ConnectionError, msgspec.MsgspecError):  # gone, or it says what nobody understands
             if not received:
                 self.close()
                 return None
@@ -133,7 +136,8 @@ class Conversation:
                 return
             content = Failed(encode_fault(error))
         if envelope.number and not self.closed:
-            self.send(Envelope(envelope.number, True, content), given)
+            with contextlib.suppress(Unavailable):  # it has gone meanwhile
+                self.send(Envelope(envelope.number, True, content), given)
 
     def close(self) -> None:
         """Close this end; told once to `on_closed`."""

@@ -24,10 +24,11 @@ from ..contract import (
     encode_fault,
 )
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Link, Port
+from ..kernel.ipc import Kind, Link, Port, ring
 from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from . import messages
+from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -35,14 +36,13 @@ from .loader import check_importable, source_of
 from .messages import Blueprint, Counts, Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Entry, Instance, Options, Registry, Replica, RestartPolicy
-from .replacement import Replacement, SwapReport, scale
+from .replacement import Replacement, SwapReport, scale, to_its_end
 from .space import Grant, Space
 from .supervisor import Supervisor
 from .switchboard import Switchboard, account_of
 
 log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
-PLACEMENTS = "'inline', 'process' or 'process:NAME'"
 WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 REMEMBERED = 1000  # events kept for those who ask
@@ -86,13 +86,16 @@ class Kernel:
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
+        self.closed: bool | None = None  # None: not opened yet
         self.fork_server: ForkServer | None = None
         self.ticker: Any = None
 
     # -- begin and end --------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Kernel:
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.closed = asyncio.get_running_loop(), False
+        if ring is None:
+            log.warning("the ring is not compiled here: processes are reached by sockets, more slowly")
         raise_file_limit()
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.here = LocalPlace(self.space)
@@ -106,6 +109,7 @@ class Kernel:
 
     async def close(self) -> None:
         """Stop every plug-in, the last loaded first, and end every process."""
+        self.closed = True
         if self.ticker is not None:
             self.ticker.cancel()
         await self.supervisor.close()
@@ -119,6 +123,12 @@ class Kernel:
         if self.fork_server is not None:
             await self.fork_server.stop()
         self.space.close()
+
+    def check_open(self) -> None:
+        """Raises Unavailable outside `async with`."""
+        if self.closed is not False:
+            state = "has been closed" if self.closed else "is not open yet"
+            raise Unavailable(f"this kernel {state}: use it inside `async with Kernel() as kernel:`")
 
     # -- what users ask -------------------------------------------------------------------------------------------
 
@@ -138,17 +148,17 @@ class Kernel:
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
+        self.check_open()
         source = source_of(use, folder)
-        limits = limits or Limits(memory=memory)
-        options = Options(
-            checked_placement(placement), replicas, dict(config or {}), concurrency, threads, checkpoint, drain, limits,
-            restart or RestartPolicy(), dict(bind or {}),
+        options = checked_options(
+            Options(
+                placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
+                limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
+            )
         )  # fmt: skip
-        if placement == "inline" and replicas != 1:
-            raise ContractError(f"replicas: got {replicas}, wanted 1 for a plug-in that runs inline")
-        if replicas < 1:
-            raise ContractError(f"replicas: got {replicas}, wanted at least 1")
-        entry = self.registry.add(name or default_name(source.name), source, options)
+        entry = self.registry.add(
+            checked_name("name", default_name(source.name) if name is None else name), source, options
+        )
         async with entry.lock:
             try:
                 for _ in range(replicas):
@@ -170,6 +180,7 @@ class Kernel:
         and code without an event loop. `when_full`: what a call does that finds the plug-in's mailbox full: raise
         Overloaded, or wait for room, until its deadline if it has one. Raises NotFound or ContractError.
         """
+        self.check_open()
         if not (isinstance(interface, type) and issubclass(interface, Interface)):
             raise ContractError(f"kernel.get: got {interface!r}, wanted an Interface class")
         if when_full not in ("refuse", "wait"):
@@ -197,7 +208,7 @@ class Kernel:
             if config is not None:
                 options = replace(options, config=dict(config))
             if drain is not None:
-                options = replace(options, drain=drain)
+                options = replace(options, drain=checked_seconds("drain", drain))
             return await Replacement(self, entry, "swap", source, options).run()
 
     async def move(self, name: str, placement: str) -> SwapReport:
@@ -215,8 +226,9 @@ class Kernel:
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
         entry = self.registry.entry(name)
+        checked_count("replicas", replicas, 1)
         async with entry.lock:
-            return await scale(self, entry, replicas)
+            return await to_its_end(self, scale(self, entry, replicas))
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
@@ -292,6 +304,8 @@ class Kernel:
         instance = Instance(blueprint, place, messages.Built([], False))
         instance.life.on(Event.BUILD)
         try:
+            if isinstance(place, RemotePlace):  # a constructor or a start that never returns counts as hanging, too
+                place.patience[key] = options.restart.hang
             instance.built = await place.build(blueprint)
             entry.bindings = instance.built.bindings
         except BaseException:
@@ -544,14 +558,6 @@ def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
 def default_name(qualified: str) -> str:
     """English → "english", SqliteCatalog → "sqlite-catalog"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", qualified.rpartition(".")[2]).lower()
-
-
-def checked_placement(placement: str) -> str:
-    """Raises ContractError for what is no placement, or none that this version has."""
-    kind, colon, name = placement.partition(":")
-    if kind in ("inline", "process") and (not colon or (kind == "process" and name)):
-        return placement
-    raise ContractError(f"placement: got {placement!r}, wanted {PLACEMENTS}")
 
 
 def describe_exit(code: int | None, signal: int | None) -> str:

@@ -33,6 +33,8 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
         return use
     if isinstance(use, type):
         return source_of_class(use)
+    if not isinstance(use, str):
+        raise ContractError(f"use: got {use!r}, wanted a class, 'module:Class', 'file.py:Class' or an entry point")
     path = tuple([folder, *sys.path] if folder else sys.path)
     module, colon, name = use.rpartition(":")
     if colon and module.endswith(".py"):

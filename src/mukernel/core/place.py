@@ -15,6 +15,8 @@ from .conversation import Conversation
 from .messages import Blueprint, Built, Counts, Quiesced
 from .space import Space
 
+GRACE = 2.0  # seconds that a process has to end by itself
+
 
 class Place(ABC):
     """A process, as the kernel commands it. `space` is the name of the space in it; `keys` are the instances there."""
@@ -120,6 +122,7 @@ class RemotePlace(Place):
         super().__init__()
         self.space, self.process, self.conversation = space, process, conversation
         self.missed = 0  # heartbeats since the last that it answered
+        self.patience: dict[str, float] = {}  # seconds, for each instance that is here or is being built
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
 
@@ -160,6 +163,7 @@ class RemotePlace(Place):
 
     async def stop(self, key: str) -> None:
         self.keys.discard(key)
+        self.patience.pop(key, None)
         await self.conversation.ask(messages.Stop(key))
 
     async def health(self, key: str) -> None:
@@ -186,7 +190,12 @@ class RemotePlace(Place):
         """End the process: it has nothing left to do."""
         self.ending = True
         self.conversation.close()
-        await self.process.wait()
+        try:
+            async with asyncio.timeout(GRACE):
+                await self.process.wait()
+        except TimeoutError:  # it is not listening
+            self.process.kill()
+            await self.process.wait()
 
     def kill(self) -> None:
         self.process.kill()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -58,7 +58,14 @@ class Replacement:
         self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
 
     async def run(self) -> SwapReport:
-        """Replace every replica, one after the other. Raises SwapFailed, with `report`, when it was rolled back."""
+        """Replace every replica, one after the other. Raises SwapFailed, with `report`, when it was rolled back.
+
+        It is done to its end, or undone, even when whoever waits for it is cancelled: half of it would leave two
+        instances for one mailbox, or none.
+        """
+        return await to_its_end(self.kernel, self.replace_all())
+
+    async def replace_all(self) -> SwapReport:
         clock, entry = self.kernel.clock, self.entry
         began = clock.now()
         replaced: list[Replica] = []
@@ -95,8 +102,9 @@ class Replacement:
             self.kernel.attach_all(replica, new)
             await self.hand_over(replica, old, new)
         except BaseException:
-            replica.successor = None
-            await self.kernel.discard(new)
+            if replica.instance is not new:
+                replica.successor = None
+                await self.kernel.discard(new)
             raise
         await self.kernel.retire(old)
 
@@ -131,11 +139,15 @@ class Replacement:
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
             since = await self.activate(new, quiesced)
         except BaseException:
-            if old.life.state is State.QUIET:
-                await old.place.resume(old.blueprint.key)
-            if old.life.may(Event.RESUME):
-                old.life.on(Event.RESUME)
-            await self.lead(places, old)
+            try:
+                if old.life.state is State.QUIET:
+                    await old.place.resume(old.blueprint.key)
+            except Unavailable as error:
+                log.warning("%s died while it was to take over again: %s", old.place.space, error)
+            finally:
+                if old.life.may(Event.RESUME):
+                    old.life.on(Event.RESUME)
+                await self.lead(places, old)
             raise
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE)
@@ -179,6 +191,21 @@ class Replacement:
 
     def local_key(self, place: Place, instance: Instance) -> str | None:
         return instance.blueprint.key if place is instance.place else None
+
+
+async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, SwapReport]) -> SwapReport:
+    """Run `work` to its end, however often its caller is cancelled meanwhile; cancelled is then still what it is."""
+    task = kernel.supervisor.keep(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # nobody is left to be told
+        raise cancelled
+    return task.result()
 
 
 async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:

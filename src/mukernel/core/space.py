@@ -223,6 +223,14 @@ class Space:
 
     async def build(self, blueprint: Blueprint) -> Instance:
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
+        try:
+            return await self.build_unguarded(blueprint)
+        except SystemExit as left:  # a plug-in may end itself, never who builds it
+            raise ContractError(
+                f"plug-in {blueprint.name!r}: {blueprint.use.name} called sys.exit({left.code!r}) while it was built"
+            ) from left
+
+    async def build_unguarded(self, blueprint: Blueprint) -> Instance:
         kind = load_class(blueprint.use)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)

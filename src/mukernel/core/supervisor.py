@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..contract import Unavailable
 from .lifecycle import Event, State
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .kernel import Kernel
 
 log = logging.getLogger("mukernel")
+T = TypeVar("T")
 
 
 class Supervisor:
@@ -23,7 +25,7 @@ class Supervisor:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
 
     # -- what happens ---------------------------------------------------------------------------------------------
@@ -69,20 +71,16 @@ class Supervisor:
                 place.kill()
 
     def patience(self, place: RemotePlace) -> float:
-        found = [
-            entry.options.restart.hang
-            for entry in self.kernel.registry.entries.values()
-            for replica in entry.replicas
-            if replica.instance is not None and replica.instance.place is place
-        ]
-        return min((limit for limit in found if limit), default=0.0)
+        """Seconds without a sign of life after which a process counts as hanging: the least that is asked for."""
+        return min((limit for limit in place.patience.values() if limit), default=0.0)
 
     async def ping(self, place: RemotePlace) -> None:
         with contextlib.suppress(Unavailable):
             await place.ping()
 
-    def keep(self, work: object) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self.kernel.loop.create_task(work)  # type: ignore[arg-type]
+    def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `work` in a task that is ended with the supervisor."""
+        task = self.kernel.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task

@@ -47,9 +47,9 @@ class Kind(IntEnum):
 
 @dataclass(slots=True)
 class Channel:
-    """The kernel's record of one channel: the rights to receive from it and to send to it, and whose the latter are.
+    """The kernel's record of one channel: its rights, and whose they are.
 
-    `owned`: the descriptors among them that belong to the channel alone; `keeps`: what must live as long as it does.
+    `owned`: the descriptors that belong to the channel alone; `keeps`: what must live as long as it does.
     """
 
     number: int

@@ -32,7 +32,7 @@ typedef struct {              /* the fields of one writer share a line; lines ar
     uint32_t starving;                                         uint8_t gap3[124]; /* set by the producer, taken by the consumer */
 } mu_direction;
 
-typedef struct { uint64_t call; uint16_t interface, method; uint32_t flags; } mu_slot;
+typedef struct { uint64_t call; uint16_t interface, method; uint32_t offset; /* of its record */ } mu_slot;
 typedef struct { uint64_t magic; uint32_t capacity, slots; uint8_t gap[496]; mu_direction direction[2]; } mu_channel;
 
 #define mu_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)

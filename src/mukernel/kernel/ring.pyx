@@ -38,6 +38,7 @@ cdef extern from "ring.h":
     ctypedef struct mu_slot:
         uint64_t call
         uint16_t interface, method
+        uint32_t offset
     ctypedef struct mu_channel:
         uint64_t magic
         uint32_t capacity, slots
@@ -143,8 +144,7 @@ cdef class Mapping:
         cdef bytes start = os.pread(fd, 16, 0)
         if len(start) != 16 or (<uint64_t*><char*>start)[0] != MAGIC:
             raise Garbage("this file descriptor is no channel of mukernel")
-        cdef uint64_t capacity = (<uint32_t*><char*>start)[2]
-        cdef uint64_t slots = (<uint32_t*><char*>start)[3]
+        cdef uint64_t capacity = (<uint32_t*><char*>start)[2], slots = (<uint32_t*><char*>start)[3]
         if capacity < PAGE or capacity & (capacity - 1) or capacity > (1 << 30) or not 0 < slots <= (1 << 20):
             raise Garbage(f"a channel of {capacity} bytes and {slots} slots is none of mukernel's")
         cdef uint64_t table = (slots * sizeof(mu_slot) + PAGE - 1) // PAGE * PAGE
@@ -267,7 +267,7 @@ cdef class Sender(Right):
         return True
 
     def want_room(self) -> bool:
-        """Ask the consumer to ring `bell` of our side when it makes room; True when there is some already."""
+        """Ask the consumer to ring our side's bell when it makes room; True when there is some already."""
         cdef uint64_t seen = self.head_seen
         mu_store32(&self.shared.starving, 1)
         mu_fence()
@@ -277,10 +277,7 @@ cdef class Sender(Right):
 
 @cython.final
 cdef class Receiver(Right):
-    """A receive right over one direction of a channel. It may move to a successor, never be held by two.
-
-    `table`: keep calls that are being run in the channel's in-flight table (a server does, a client doesn't).
-    """
+    """A receive right over one direction of a channel: it may move, never be held by two. `table`: it keeps the in-flight table."""
     cdef uint64_t cursor, head
     cdef int slots, in_flight           # of the in-flight table: how many there are, how many are taken
     cdef bint table, armed
@@ -303,16 +300,21 @@ cdef class Receiver(Right):
 
     def interrupted(self) -> list:
         """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
+        cdef mu_header* header
+        cdef mu_slot slot
         cdef int i
         found = []
         for i in range(self.slots):
-            if self.memory.table[i].call:
-                found.append((self.memory.table[i].call, self.memory.table[i].interface, self.memory.table[i].method))
+            slot = self.memory.table[i]
+            if slot.call:
+                found.append((slot.call, slot.interface, slot.method))
+                header = <mu_header*>(self.data + (slot.offset & (self.capacity - LINE)))
+                if header.call == slot.call:               # it died before it had marked the message as taken
+                    header.waiting = 0
                 self.memory.table[i].call = 0
         self.in_flight = self.full = 0
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
         return found
-
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor
@@ -347,7 +349,6 @@ cdef class Receiver(Right):
         return None
 
     cpdef Message receive(self):
-        """Peek and take in one step."""
         cdef Message message = self.peek()
         if message is not None:
             self.start(message)
@@ -357,29 +358,35 @@ cdef class Receiver(Right):
         cdef uint64_t offset = message.position & (self.capacity - 1)
         cdef mu_header* header = <mu_header*>(self.data + offset)
         cdef uint64_t size = header.size
+        cdef uint64_t blob[2]
+        cdef int i
         if offset + LINE + size > self.capacity:
             raise Garbage("a record changed after it was published")
         if message.flags & BLOB_FLAG:
-            message.body = self.read_blob(<uint64_t*>(<char*>header + LINE), size)
+            memcpy(blob, <char*>header + LINE, sizeof(blob))
+            message.body = self.read_blob(blob, size)
         else:
             message.body = PyBytes_FromStringAndSize(<char*>header + LINE, size)
         if message.kind < CALLS_BELOW:
-            if self.table and message.kind != ONEWAY:           # a one-way call has no reply to account for
-                if self.in_flight == self.slots:
-                    raise RuntimeError("no free slot for a call in flight: look at full first")
-                message.slot = <int>(message.call % <uint64_t>self.slots)
-                while self.memory.table[message.slot].call:
-                    message.slot = (message.slot + 1) % self.slots
+            if self.table and message.kind != ONEWAY:      # a one-way call has no reply to account for
+                for i in range(self.slots):                # bounded: the other side can write the table
+                    message.slot = <int>((message.call + <uint64_t>i) % <uint64_t>self.slots)
+                    if not self.memory.table[message.slot].call:
+                        break
+                else:
+                    raise Garbage("the table of calls in flight was written by somebody else")
                 self.in_flight += 1
-                self.full = self.in_flight == self.slots
-                self.memory.table[message.slot].interface = message.interface
-                self.memory.table[message.slot].method = message.method
+                self.full = self.in_flight >= self.slots
+                self.memory.table[message.slot] = mu_slot(0, message.interface, message.method, <uint32_t>offset)
                 mu_store(&self.memory.table[message.slot].call, message.call)
             elif self.table:
                 self.shared.answered += 1
             mu_store(&self.shared.taken, self.shared.taken + 1)
         header.waiting = 0
         self.release()
+        if message.flags & BLOB_FLAG:                      # only now: a successor would have read it again
+            fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, blob[0], (blob[1] + PAGE - 1) & ~(<uint64_t>PAGE - 1))
+            mu_store(&self.shared.blob_freed, self.shared.blob_freed + blob[1])
         return message.body
 
     cdef void release(self) noexcept:
@@ -398,15 +405,11 @@ cdef class Receiver(Right):
             mu_ring(self.bell)
 
     cdef bytes read_blob(self, uint64_t* blob, uint64_t size):
-        cdef uint64_t at = blob[0], length = blob[1]
-        if size != 16 or length > LARGEST_BODY or at > BLOB_REGION or at + length > BLOB_REGION:
+        """The body that lies outside the ring; `blob` becomes where it lies in the file, and its size."""
+        if size != 16 or blob[1] > LARGEST_BODY or blob[0] > BLOB_REGION or blob[0] + blob[1] > BLOB_REGION:
             raise Garbage("a large body lies outside its region")
-        at += BLOB_REGION * <uint64_t>(self.direction + 1)
-        cdef bytes body = os.pread(self.memory.fd, length, at)
-        with nogil:                                        # whoever has read it gives the memory back
-            fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, (length + PAGE - 1) & ~(<uint64_t>PAGE - 1))
-        mu_store(&self.shared.blob_freed, self.shared.blob_freed + length)
-        return body
+        blob[0] += BLOB_REGION * <uint64_t>(self.direction + 1)
+        return os.pread(self.memory.fd, blob[1], blob[0])
 
     cdef void clear(self, Message message) noexcept:
         """The call is in flight no more."""
@@ -438,8 +441,7 @@ cdef class Waiter:
     cdef int64_t slept_since
 
     def __init__(self):
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.receivers = []
+        self.bell, self.receivers = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), []
         self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 1000000
         self.policy.policy = POLICIES.index(os.environ.get("MUKERNEL_WAITING", ""))
 
@@ -448,7 +450,6 @@ cdef class Waiter:
         os.close(self.bell)
 
     def add(self, Receiver receiver):
-        """Start to wait for `receiver`, whose producer rings our bell."""
         self.receivers.append(receiver)
         if len(self.receivers) > self.room:
             self.room = 2 * self.room + 8
@@ -505,10 +506,10 @@ cdef class Waiter:
         for i in range(self.hot_count):
             mu_store32(&(<Receiver>self.hot[i]).shared.sleeping, 1)
         mu_fence()
-        if not any_message(<void*>self):
-            return True
-        self.disarm(False)
-        return False
+        if any_message(<void*>self):
+            self.disarm(False)
+            return False
+        return True
 
     cpdef disarm(self, bint rung):
         """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too."""
@@ -563,7 +564,6 @@ cdef class Waiter:
         return message
 
     cpdef wait_for_bell(self, int64_t limit=-1):
-        """Block the thread until the bell is rung (a producer of ours has room again), or for `limit` ns."""
         cdef int rung
         with nogil:
             rung = mu_sleep(self.bell, limit)
