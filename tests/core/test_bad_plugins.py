@@ -343,9 +343,7 @@ async def test_a_reply_that_breaks_when_it_is_taken(kernel: Kernel, neighbour: P
 
 @pytest.mark.parametrize("victim", [Tally, Arithmetic], ids=["async", "def"])
 @pytest.mark.parametrize("method", [0, 1, 999])
-async def test_a_call_that_breaks_when_it_is_taken(
-    kernel: Kernel, neighbour: Plain, victim: type, method: int
-) -> None:
+async def test_a_call_that_breaks_when_it_is_taken(kernel: Kernel, neighbour: Plain, victim: type, method: int) -> None:
     """It says that its body lies outside of everything: its channel is closed, and the process of the plug-in lives."""
     await kernel.load(victim, name="victim", placement="process")
     if victim is Tally:

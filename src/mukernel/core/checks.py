@@ -1,4 +1,4 @@
-"""What `kernel.load` and its relatives are given, checked once: errors name the argument, what came, what was wanted."""
+"""What `kernel.load` and its relatives are given, checked once: errors name the argument, what came and was wanted."""
 
 from __future__ import annotations
 
