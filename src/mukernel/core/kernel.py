@@ -36,7 +36,7 @@ from .loader import check_importable, source_of
 from .messages import Blueprint, Counts, Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Entry, Instance, Options, Registry, Replica, RestartPolicy
-from .replacement import Replacement, SwapReport, scale, to_its_end
+from .replacement import Replacement, SwapReport, scale
 from .space import Grant, Space
 from .supervisor import Supervisor
 from .switchboard import Switchboard, account_of
@@ -226,9 +226,10 @@ class Kernel:
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
         entry = self.registry.entry(name)
-        checked_count("replicas", replicas, 1)
+        if not isinstance(replicas, int):
+            checked_count("replicas", replicas, 1)
         async with entry.lock:
-            return await to_its_end(self, scale(self, entry, replicas))
+            return await scale(self, entry, replicas)
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given

@@ -55,17 +55,15 @@ class Replacement:
     def __init__(self, kernel: Kernel, entry: Entry, what: str, source: Source, options: Options) -> None:
         self.kernel, self.entry, self.source, self.options = kernel, entry, source, options
         before = f"{entry.source.name} {entry.options.placement}"
+        self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
         self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
 
     async def run(self) -> SwapReport:
         """Replace every replica, one after the other. Raises SwapFailed, with `report`, when it was rolled back.
 
-        It is done to its end, or undone, even when whoever waits for it is cancelled: half of it would leave two
-        instances for one mailbox, or none.
+        When its caller is cancelled, what is being built is given up; a hand-over runs to its end, since half of one
+        would leave two instances for one mailbox, or none. No replica is left on another version than the others.
         """
-        return await to_its_end(self.kernel, self.replace_all())
-
-    async def replace_all(self) -> SwapReport:
         clock, entry = self.kernel.clock, self.entry
         began = clock.now()
         replaced: list[Replica] = []
@@ -73,14 +71,15 @@ class Replacement:
             for replica in entry.replicas:
                 await self.replace(replica)
                 replaced.append(replica)
+                if self.cancelled is not None and len(replaced) < len(entry.replicas):
+                    raise self.cancelled
         except asyncio.CancelledError:
+            await to_its_end(self.kernel, self.take_back(replaced))
             raise
         except Exception as error:
             self.report.rolled_back, self.report.reason = True, told(error)
             self.report.total = clock.now() - began
-            back = Replacement(self.kernel, entry, "roll back", entry.source, entry.options)
-            for replica in replaced:
-                await back.replace(replica)
+            await self.take_back(replaced)
             self.kernel.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
         entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
@@ -88,7 +87,14 @@ class Replacement:
         self.kernel.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
         )
+        if self.cancelled is not None:
+            raise self.cancelled
         return self.report
+
+    async def take_back(self, replaced: Sequence[Replica]) -> None:
+        back = Replacement(self.kernel, self.entry, "roll back", self.entry.source, self.entry.options)
+        for replica in replaced:
+            await back.replace(replica)
 
     async def replace(self, replica: Replica) -> None:
         """Build the successor of one instance, hand over to it, stop the old one."""
@@ -100,13 +106,12 @@ class Replacement:
             self.check_callers(replica, new.built)
             replica.successor = new  # from now on every new channel is given to both
             self.kernel.attach_all(replica, new)
-            await self.hand_over(replica, old, new)
+            self.cancelled = await to_its_end(self.kernel, self.hand_over(replica, old, new)) or self.cancelled
         except BaseException:
-            if replica.instance is not new:
-                replica.successor = None
-                await self.kernel.discard(new)
+            replica.successor = None
+            await self.kernel.discard(new)
             raise
-        await self.kernel.retire(old)
+        self.cancelled = await to_its_end(self.kernel, self.kernel.retire(old)) or self.cancelled
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -193,8 +198,8 @@ class Replacement:
         return instance.blueprint.key if place is instance.place else None
 
 
-async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, SwapReport]) -> SwapReport:
-    """Run `work` to its end, however often its caller is cancelled meanwhile; cancelled is then still what it is."""
+async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
+    """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
     task = kernel.supervisor.keep(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -202,10 +207,8 @@ async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, SwapReport]) -> S
             await asyncio.wait((task,))
         except asyncio.CancelledError as error:
             cancelled = error
-    if cancelled is not None:
-        task.exception()  # nobody is left to be told
-        raise cancelled
-    return task.result()
+    task.result()
+    return cancelled
 
 
 async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
@@ -225,9 +228,11 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
             replica = kernel.new_replica(entry)
             added.append(replica)
             await kernel.start_replica(entry, replica, entry.source, entry.options)
-    except Exception as error:
+    except BaseException as error:
         for replica in added:
             await kernel.remove_replica(entry, replica)
+        if not isinstance(error, Exception):
+            raise
         report.rolled_back, report.reason = True, told(error)
         raise failed(report, error) from error
     leaving = entry.replicas[count:]

@@ -1,0 +1,53 @@
+"""What `load`, `swap` and `scale` are given is checked there, and the error names the argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core_samples import Tally
+
+from mukernel import ContractError, Kernel, RestartPolicy, Unavailable
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"name": "../escaped"}, "name"),
+    ({"name": ""}, "name"),
+    ({"placement": 5}, "placement"),
+    ({"placement": "process:a/b"}, "placement"),
+    ({"placement": "node:far"}, "placement"),
+    ({"replicas": "2"}, "replicas"),
+    ({"replicas": True}, "replicas"),
+    ({"concurrency": 0}, "concurrency"),
+    ({"threads": -1}, "threads"),
+    ({"checkpoint": 0}, "checkpoint"),
+    ({"drain": "a"}, "drain"),
+    ({"drain": float("inf")}, "drain"),
+    ({"memory": "256M"}, "memory"),
+    ({"config": "x"}, "config"),
+    ({"bind": {1: "a"}}, "bind"),
+    ({"restart": "x"}, "restart"),
+    ({"restart": RestartPolicy(intensity="many")}, "restart.intensity"),  # type: ignore[arg-type]
+    ({"restart": RestartPolicy(strategy="nope")}, "restart.strategy"),
+]
+
+
+@pytest.mark.parametrize(("options", "named"), WRONG)
+async def test_a_wrong_option_is_refused_at_load(kernel: Kernel, options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ContractError, match=rf"^{named}: got "):
+        await kernel.load(Tally, **options)
+    assert not kernel.registry.entries
+
+
+async def test_what_is_no_plugin_is_refused(kernel: Kernel) -> None:
+    with pytest.raises(ContractError, match=r"^use: got 5, wanted"):
+        await kernel.load(5)  # type: ignore[arg-type]
+
+
+async def test_a_kernel_outside_its_context_says_so() -> None:
+    kernel = Kernel()
+    with pytest.raises(Unavailable, match="not open yet"):
+        await kernel.load(Tally)
+    async with kernel:
+        await kernel.load(Tally)
+    with pytest.raises(Unavailable, match="has been closed"):
+        await kernel.load(Tally)
