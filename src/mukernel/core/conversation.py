@@ -12,13 +12,12 @@ from typing import Any
 
 import msgspec
 
-from ..contract import ContractError, MukernelError, RemoteError, Unavailable, decode_fault, encode_fault
+from ..contract import Unavailable, decode_fault, encode_fault
 from ..kernel.ipc import Link
 from . import messages
 from .messages import Envelope, Failed
 
 Handler = Callable[[Any, list[int]], Awaitable[tuple[Any, Sequence[int]]]]
-TRAVELS = (MukernelError, RemoteError)
 
 
 class Conversation:
@@ -152,6 +151,3 @@ class Conversation:
         for task in list(self.tasks):
             task.cancel()
         self.on_closed()
-
-
-__all__ = ["TRAVELS", "ContractError", "Conversation", "Handler"]

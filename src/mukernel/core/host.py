@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..contract import Description, encode_fault
+from ..contract import Description
 from ..kernel.clock import Clock
 from ..kernel.ipc import Link
 from ..transports.carriers import NO_BELL
@@ -77,8 +77,6 @@ class Host:
                 space.release(message.key)
             case messages.Stop():
                 await space.stop(message.key)
-            case messages.Health():
-                await space.instances[message.key].hook("health")
             case messages.Count():
                 return space.count(message.key), ()
             case messages.Rerouted():
@@ -127,6 +125,3 @@ def main(rights: list[int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
-
-
-__all__ = ["Host", "encode_fault", "main"]

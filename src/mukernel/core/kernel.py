@@ -18,10 +18,8 @@ from ..contract import (
     Description,
     Interface,
     MukernelError,
-    NotFound,
     SwapFailed,
     Unavailable,
-    encode_fault,
 )
 from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Link, Port, ring
@@ -565,6 +563,3 @@ def describe_exit(code: int | None, signal: int | None) -> str:
     if signal is not None:
         return f"ended by signal {signal}"
     return f"exited with status {code}" if code is not None else "ended"
-
-
-__all__ = ["Happening", "Kernel", "NotFound", "encode_fault"]

@@ -113,10 +113,6 @@ class Stop(msgspec.Struct, tag=True):
     key: str
 
 
-class Health(msgspec.Struct, tag=True):
-    key: str
-
-
 class Ping(msgspec.Struct, tag=True):
     pass
 
@@ -195,7 +191,7 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop | Health
+    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
     | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 

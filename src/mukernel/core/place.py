@@ -46,8 +46,6 @@ class Place(ABC):
     @abstractmethod
     async def stop(self, key: str) -> None: ...
     @abstractmethod
-    async def health(self, key: str) -> None: ...
-    @abstractmethod
     async def count(self, key: str) -> Counts: ...
     @abstractmethod
     async def gate(self, plugin: str) -> None: ...
@@ -94,9 +92,6 @@ class LocalPlace(Place):
     async def stop(self, key: str) -> None:
         self.keys.discard(key)
         await self.here.stop(key)
-
-    async def health(self, key: str) -> None:
-        await self.here.instances[key].hook("health")
 
     async def count(self, key: str) -> Counts:
         return self.here.count(key)
@@ -166,9 +161,6 @@ class RemotePlace(Place):
         self.patience.pop(key, None)
         await self.conversation.ask(messages.Stop(key))
 
-    async def health(self, key: str) -> None:
-        await self.conversation.ask(messages.Health(key))
-
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]
         assert isinstance(counts, Counts)
@@ -199,6 +191,3 @@ class RemotePlace(Place):
 
     def kill(self) -> None:
         self.process.kill()
-
-
-__all__ = ["LocalPlace", "Place", "RemotePlace"]

@@ -8,7 +8,6 @@ import os
 import selectors
 from typing import Any
 
-from ..kernel import ipc
 from ..kernel.ipc import ring
 from .contract import Received, Wire, refused
 
@@ -214,6 +213,3 @@ class PollingSelector:
             return []
         self.system_due = now + SYSTEM_EVERY
         return self.inner.select(0)
-
-
-__all__ = ["Poller", "PollingSelector", "RingWire", "ipc"]
