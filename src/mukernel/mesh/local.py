@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
@@ -22,6 +23,7 @@ from ..transports.inline import (
     on_loop,
     one_by_one,
 )
+from ..transports.replaceable import lead_elsewhere, replaceable
 
 if TYPE_CHECKING:
     from .route import Route
@@ -59,7 +61,8 @@ def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., 
         elif target.direct:
             methods[name] = function
         else:
-            methods[name] = InlineMethod(function, target.in_flight, name, method.documentation)
+            counted = InlineMethod(function, target.in_flight, name, method.documentation)
+            methods[name] = (replaceable(function) if method.blocking else None) or counted
     return methods
 
 
@@ -228,10 +231,12 @@ def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> 
 
 def redirect(route: Route, name: str, function: Any) -> None:
     """A method that a caller may have kept: what it is called for from now on goes through the route."""
+    method = route.contract.methods[name]
+    at_once = functools.partial(elsewhere_at_once, route, name)
+    if method.model not in (Model.STREAM, Model.CHANNEL) and isinstance(function, MethodType):
+        lead_elsewhere(function, at_once)
     if not isinstance(function, InlineMethod):
         return
-    method = route.contract.methods[name]
-
     plugin = route.last_plugin
 
     async def late(*args: Any, **kwargs: Any) -> Any:
@@ -243,9 +248,10 @@ def redirect(route: Route, name: str, function: Any) -> None:
         args, kwargs = arguments_of(coroutine, plugin)
         return await route.elsewhere(name, tuple(args), kwargs)
 
-    def late_blocking(*args: Any, **kwargs: Any) -> Any:
-        return route.elsewhere_blocking(name, args, kwargs)
-
     function.closed = again
     function.in_flight = InFlight()
-    function.target = late_blocking if method.blocking else late
+    function.target = at_once if method.blocking else late
+
+
+def elsewhere_at_once(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
+    return route.elsewhere_blocking(name, args, kwargs)

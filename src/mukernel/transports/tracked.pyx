@@ -21,8 +21,43 @@ cdef extern from *:
         PyType_Modified(type);
         return 0;
     }
-    static int mu_set_send(PyTypeObject *type, sendfunc send) {
+    // What calling the bound method does, without the way through it: who calls left room for `self`.
+    static inline PyObject *mu_call(PyObject *target, PyObject **args, size_t count, PyObject *names) {
+        PyObject *function, *result, *there;
+        vectorcallfunc call;
+        if (!PyMethod_Check(target) || !(count & PY_VECTORCALL_ARGUMENTS_OFFSET))
+            return PyObject_Vectorcall(target, args, count, names);
+        function = PyMethod_GET_FUNCTION(target);
+        call = PyVectorcall_Function(function);
+        if (call == NULL) return PyObject_Vectorcall(target, args, count, names);
+        there = args[-1];
+        args[-1] = PyMethod_GET_SELF(target);
+        result = call(function, args - 1, PyVectorcall_NARGS(count) + 1, names);
+        args[-1] = there;
+        return result;
+    }
+    static inline PySendResult mu_send(PyObject *coroutine, PyObject *value, PyObject **result) {
+        return Py_TYPE(coroutine)->tp_as_async->am_send(coroutine, value, result);
+    }
+    // Most calls end at their first step: their objects are used again, and the garbage collector sees only those
+    // that suspend, since before that nothing can be part of a cycle but by its own arguments.
+    #define MU_SPARES 256
+    static PyObject *mu_spare[MU_SPARES];
+    static int mu_spares = 0;
+    static PyObject *mu_take_spare(PyTypeObject *type, Py_ssize_t items) {
+        PyObject *made;
+        if (mu_spares == 0) made = (PyObject *)PyObject_GC_New(PyObject, type);
+        else made = PyObject_Init(mu_spare[--mu_spares], type);
+        return made;                    // every field is an object, which `__new__` sets to None
+    }
+    static void mu_give_spare(void *object) {
+        if (mu_spares < MU_SPARES) mu_spare[mu_spares++] = (PyObject *)object;
+        else PyObject_GC_Del(object);
+    }
+    static int mu_set_steps(PyTypeObject *type, sendfunc send) {
         type->tp_as_async->am_send = send;
+        type->tp_alloc = mu_take_spare;
+        type->tp_free = mu_give_spare;
         PyType_Modified(type);
         return 0;
     }
@@ -34,15 +69,14 @@ cdef extern from *:
     ctypedef struct PyTypeObject:
         pass
     int mu_make_vectorcallable(PyTypeObject*, Py_ssize_t)
-    int mu_set_send(PyTypeObject*, sendfunc)
-    PySendResult PyIter_Send(PyObject*, PyObject*, PyObject**)
-    PyObject* PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
+    int mu_set_steps(PyTypeObject*, sendfunc)
+    void PyObject_GC_Track(PyObject*)
+    PySendResult mu_send(PyObject*, PyObject*, PyObject**)
+    PyObject* mu_call(PyObject*, PyObject**, size_t, PyObject*)
     int PyCoro_CheckExact(PyObject*)
     void Py_INCREF(PyObject*)
     void Py_DECREF(PyObject*)
     void PyErr_SetObject(PyObject*, PyObject*)
-    void PyErr_Fetch(PyObject**, PyObject**, PyObject**)
-    void PyErr_Restore(PyObject*, PyObject*, PyObject*)
 
 
 cdef class InFlight:
@@ -78,7 +112,7 @@ cdef class InlineMethod:
 
 cdef PyObject* call_method(PyObject* callable, PyObject** args, size_t nargsf, PyObject* names) noexcept:
     cdef InlineMethod method = <InlineMethod>callable
-    cdef PyObject* result = PyObject_Vectorcall(<PyObject*>method.target, args, nargsf, names)
+    cdef PyObject* result = mu_call(<PyObject*>method.target, args, nargsf, names)
     cdef Tracked tracked
     if result == NULL or not PyCoro_CheckExact(result):
         return result
@@ -91,13 +125,27 @@ cdef PyObject* call_method(PyObject* callable, PyObject** args, size_t nargsf, P
 
 
 @cython.final
-@cython.freelist(256)
+@cython.no_gc
+cdef class UnderWay:
+    """Stands for one suspended call: when it is let go of, for whatever reason, the call is under way no more."""
+    cdef InFlight in_flight
+
+    def __dealloc__(self):
+        self.in_flight.leave()
+
+
+cdef UnderWay under_way(InFlight in_flight):
+    cdef UnderWay made = UnderWay.__new__(UnderWay)
+    made.in_flight = in_flight
+    return made
+
+
+@cython.final
 cdef class Tracked:
-    """A coroutine that is counted while it runs. It is a `collections.abc.Coroutine`."""
+    """A coroutine that is counted from its first step to its last. It is a `collections.abc.Coroutine`."""
     cdef object coroutine
-    cdef InlineMethod method
-    cdef bint entered
-    cdef InFlight in_flight             # set from the first step to the last
+    cdef InlineMethod method            # until its first step
+    cdef UnderWay under_way             # while it is suspended
 
     def __await__(self):
         return self
@@ -109,26 +157,23 @@ cdef class Tracked:
         return self.send(None)
 
     cdef enter(self):
-        if not self.entered:
-            self.entered = True
-            if self.method.closed is not None:
-                self.coroutine = self.method.closed(self.method, self.coroutine)
+        cdef InlineMethod method = self.method
+        if method is not None:
+            self.method = None
+            PyObject_GC_Track(<PyObject*>self)
+            if method.closed is not None:
+                self.coroutine = method.closed(method, self.coroutine)
             else:
-                self.in_flight = self.method.in_flight
-                self.in_flight.running += 1
-                self.in_flight.calls += 1
-
-    cdef void leave(self) noexcept:
-        if self.in_flight is not None:
-            self.in_flight.leave()
-            self.in_flight = None
+                method.in_flight.running += 1
+                method.in_flight.calls += 1
+                self.under_way = under_way(method.in_flight)
 
     def send(self, value):
         self.enter()
         try:
             return self.coroutine.send(value)
         except:
-            self.leave()
+            self.under_way = None
             raise
 
     def throw(self, *what):
@@ -136,19 +181,15 @@ cdef class Tracked:
         try:
             return self.coroutine.throw(*what)
         except:
-            self.leave()
+            self.under_way = None
             raise
 
     def close(self):
-        self.entered = True
+        self.method = None
         try:
             self.coroutine.close()
         finally:
-            self.leave()
-
-    def __dealloc__(self):
-        if self.in_flight is not None:
-            self.in_flight.running -= 1
+            self.under_way = None
 
     @property
     def cr_await(self):
@@ -168,23 +209,18 @@ cdef class Tracked:
 
 
 cdef PySendResult send_tracked(PyObject* object_, PyObject* value, PyObject** result) noexcept:
+    """What `send` does. A call that ends at its first step, as most do, makes no `UnderWay`.
+
+    Letting go of an `UnderWay` runs code, and leaves an error that is set as it is, as every deallocation does.
+    """
     cdef Tracked tracked = <Tracked>object_
-    cdef InFlight in_flight
+    cdef InFlight in_flight = None
     cdef PySendResult outcome
-    cdef PyObject* kind = NULL
-    cdef PyObject* error = NULL
-    cdef PyObject* trace = NULL
-    if not tracked.entered:
+    if tracked.method is not None:
         if tracked.method.closed is None:
-            tracked.entered = True
-            in_flight = tracked.method.in_flight
+            in_flight, tracked.method = tracked.method.in_flight, None
             in_flight.running += 1
             in_flight.calls += 1
-            outcome = PyIter_Send(<PyObject*>tracked.coroutine, value, result)
-            if outcome == PYGEN_RETURN and in_flight.when_idle is None:
-                in_flight.running -= 1
-                return outcome
-            tracked.in_flight = in_flight
         else:
             try:
                 tracked.enter()
@@ -192,15 +228,17 @@ cdef PySendResult send_tracked(PyObject* object_, PyObject* value, PyObject** re
                 result[0] = NULL
                 raise_again(problem)
                 return PYGEN_ERROR
-            outcome = PyIter_Send(<PyObject*>tracked.coroutine, value, result)
+    outcome = mu_send(<PyObject*>tracked.coroutine, value, result)
+    if in_flight is None:
+        if outcome != PYGEN_NEXT:
+            tracked.under_way = None
+    elif outcome == PYGEN_RETURN and in_flight.when_idle is None:
+        in_flight.running -= 1
+    elif outcome == PYGEN_NEXT:
+        tracked.under_way = under_way(in_flight)
+        PyObject_GC_Track(object_)
     else:
-        outcome = PyIter_Send(<PyObject*>tracked.coroutine, value, result)
-    if outcome == PYGEN_RETURN:
-        tracked.leave()
-    elif outcome == PYGEN_ERROR:
-        PyErr_Fetch(&kind, &error, &trace)
-        tracked.leave()
-        PyErr_Restore(kind, error, trace)
+        under_way(in_flight)            # let go of at once
     return outcome
 
 
@@ -215,7 +253,7 @@ cdef Py_ssize_t offset_of_vectorcall():
 
 
 mu_make_vectorcallable(<PyTypeObject*>InlineMethod, offset_of_vectorcall())
-mu_set_send(<PyTypeObject*>Tracked, send_tracked)
+mu_set_steps(<PyTypeObject*>Tracked, send_tracked)
 
 from collections.abc import Coroutine
 
