@@ -9,7 +9,7 @@ import pytest
 from conformance_wires import MAILBOXES, Peer, pair
 
 from mukernel import PluginCrashed
-from mukernel.kernel.ipc import Kind
+from mukernel.transports.kind import Kind
 
 pytestmark = pytest.mark.parametrize("transport", MAILBOXES)
 

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from mukernel.kernel.ipc import Kind
+from mukernel.transports.kind import Kind
 from mukernel.transports.packet_table import CallTable, make_table
 from mukernel.transports.packets import (
     INLINE,

@@ -10,8 +10,8 @@ import pytest
 from conformance_wires import TRANSPORTS, Everything, Peer, pair
 
 from mukernel import Overloaded, PluginCrashed, Unavailable
-from mukernel.kernel.ipc import Kind
 from mukernel.transports.contract import Wire
+from mukernel.transports.kind import Kind
 
 pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 BODIES = [0, 1, 63, 64, 65, 4095, 16_384, 16_385, 32_768, 32_769, 1 << 17, 1 << 18, (1 << 18) + 1, 1 << 20]

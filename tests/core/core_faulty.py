@@ -13,7 +13,7 @@ from core_samples import Counter, Tally, blow
 
 from mukernel import Interface, Plugin
 from mukernel.core.host import Host
-from mukernel.kernel.ipc import Kind
+from mukernel.transports.kind import Kind
 
 
 class RaisesInConstructor(Tally):

@@ -20,7 +20,7 @@ from mukernel import Kernel
 from mukernel.cli.main import COMMANDS
 from mukernel.contract.errors import ERROR_CODES
 from mukernel.core.application_file import PLUGIN_KEYS, RESTART_KEYS
-from mukernel.kernel.ipc import Kind
+from mukernel.transports.kind import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

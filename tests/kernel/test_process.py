@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from mukernel.kernel import process as process_module
-from mukernel.kernel.process import ExitStatus, ForkServer, Limits, ProcessError, raise_file_limit
+from mukernel.kernel.process import ExitStatus, ForkServer, Limits, ProcessError
 
 ENTRIES = '''
 import ctypes, json, os, random, resource, signal, subprocess, sys
@@ -477,13 +477,3 @@ def test_killing_at_random_never_loses_an_outcome(run: Run, path: list[str]) -> 
             assert outcomes.count(None) > 30
 
     run(main())
-
-
-def test_raise_file_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
-        assert raise_file_limit() == hard
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

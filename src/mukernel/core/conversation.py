@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Unavailable, decode_fault, encode_fault
-from ..kernel.ipc import Link
+from ..transports.link import Link
 from . import messages
 from .messages import Envelope, Failed
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from ..contract import Description
 from ..kernel.clock import Clock
-from ..kernel.ipc import Link
 from ..transports.carriers import NO_BELL
+from ..transports.link import Link
 from . import messages
 from .conversation import Conversation
 from .messages import Connect, Done

@@ -22,12 +22,15 @@ from ..contract import (
     Unavailable,
 )
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Link, Port, ring
-from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
+from ..kernel.ipc import Port, ring
+from ..kernel.process import ForkServer, Limits, Process
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
+from ..transports.kind import Kind
+from ..transports.link import Link
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
+from .file_limit import raise_file_limit
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .loader import check_importable, source_of

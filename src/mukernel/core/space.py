@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from ..contract import ContractError, Description, Interface, NotFound
 from ..kernel.clock import Clock as KernelClock
-from ..kernel.ipc import Kind
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
 from ..transports.calling import Caller
 from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
+from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance

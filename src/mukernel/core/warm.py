@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..contract import NotFound
-from ..kernel.ipc import Link
+from ..transports.link import Link
 from . import host, rehearsal
 from .conversation import Conversation
 from .messages import Activate, Blueprint, Build, Ping, Quiesce, Source, Stop

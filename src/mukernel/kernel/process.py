@@ -67,13 +67,6 @@ class _ServerDied(ProcessError):
     """The server died before it answered: another may be asked."""
 
 
-def raise_file_limit() -> int:
-    """Let this process open as many files as it is allowed (RLIMIT_NOFILE, soft to hard); return how many."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
-
-
 class Process:
     """A child of the fork server, for use on the event loop that spawned it. It ends once, in `_end`: when its status
     has come from the server, or, if the server died first, when its pidfd says so."""

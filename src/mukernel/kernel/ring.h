@@ -1,39 +1,12 @@
-/* The ring's memory as both sides see it, the few atomic operations on it, and how long a reader spins before it sleeps.
+/* The few atomic operations on a ring's memory, and how long a reader spins before it sleeps.
  * Portable: GCC or clang on x86-64 and aarch64, Linux. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-typedef struct {              /* one cache line; the binary message header */
-    uint32_t size;            /* bytes of body that follow in the ring */
-    uint8_t kind, flags;
-    int8_t priority;
-    uint8_t waiting;          /* 1 until taken; 2: padding up to the end of the ring */
-    uint16_t interface, method;
-    uint32_t credit;
-    uint64_t call, deadline, trace_high, trace_low, span, reserved;
-} mu_header;
-
-typedef struct {              /* the fields of one writer share a line; lines are kept 128 bytes apart */
-    uint64_t tail, accepted, blob_next, blob_written;          /* the producer's */
-    int64_t crowd, rung;                                       uint8_t gap0[80];
-    uint64_t head, taken, answered, refused, blob_freed;       uint8_t gap1[88]; /* the consumer's */
-    uint32_t sleeping;                                         uint8_t gap2[124]; /* set by the consumer, taken by the producer */
-    uint32_t starving;                                         uint8_t gap3[124]; /* set by the producer, taken by the consumer */
-} mu_direction;
-
-typedef struct { uint64_t call; uint16_t interface, method; uint32_t offset; /* of its record */ } mu_slot;
-typedef struct { uint64_t magic; uint32_t capacity, slots; uint8_t gap[496]; mu_direction direction[2]; } mu_channel;
 
 #define mu_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
 #define mu_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
@@ -68,8 +41,8 @@ static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a
  *   Would spinning have caught the message?  `score`: a producer that rings leaves the time, so a sleeper knows how long it
  *     would have had to spin. A quiet reader's score falls below 0, and it sleeps at once. `near` counts the same for a few
  *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.  */
-enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 16 };
-enum { SCORE_MAX = 8, SCORE_MIN = -4, STEP_MAX = 5 };
+enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 16,
+       SCORE_MAX = 8, SCORE_MIN = -4, STEP_MAX = 5 };
 #define CROWD_NS (1ll << 25)            /* 34 ms, doubled STEP_MAX times at most: 1.07 s */
 
 typedef struct { int32_t score, near, late, policy; } mu_spin;  /* one a waiter. `late`: ns after a crowd's end until it tries again */
@@ -103,9 +76,8 @@ static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limi
     int64_t start = mu_now(), until = crowd_tell(), before, now = start;
     int pauses = PAUSES;
     bool crowd;
-    if (s->policy == ALWAYS_SLEEP) return ready(what);
     if (s->policy != ADAPTIVE) {
-        for (; now - start < 50000 && now - start < limit; now = mu_now()) {
+        for (; s->policy != ALWAYS_SLEEP && now - start < 50000 && now - start < limit; now = mu_now()) {
             if (ready(what)) return true;
             if (s->policy == YIELD_50) sched_yield(); else mu_pause();
         }

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The shared-memory ring: what carries a message between two processes.
 
-A channel is one sealed memfd with two rings of 64-byte aligned records, each with ONE producer and ONE consumer. ring.h has
-the layout and says who writes which field; in which order:
+A channel is one sealed memfd with two rings of 64-byte aligned records, each with ONE producer and ONE consumer. The
+structures below say who writes which field; in which order:
 
 - A record is complete before `tail` passes it (release), and is read only after `tail` was seen past it (acquire).
 - `header.waiting` belongs to the consumer once published: it becomes 0 when the message is *taken*, that is, when its call
@@ -24,25 +24,6 @@ import fcntl
 import os
 
 cdef extern from "ring.h":
-    ctypedef struct mu_header:
-        uint32_t size, credit
-        uint8_t kind, flags, waiting
-        int8_t priority
-        uint16_t interface, method
-        uint64_t call, deadline, trace_high, trace_low, span
-    ctypedef struct mu_direction:
-        uint64_t tail, accepted, blob_next, blob_written
-        int64_t crowd, rung
-        uint64_t head, taken, answered, refused, blob_freed
-        uint32_t sleeping, starving
-    ctypedef struct mu_slot:
-        uint64_t call
-        uint16_t interface, method
-        uint32_t offset
-    ctypedef struct mu_channel:
-        uint64_t magic
-        uint32_t capacity, slots
-        mu_direction direction[2]
     ctypedef struct mu_spin:
         int late, policy
     uint64_t mu_load(uint64_t*) nogil
@@ -62,11 +43,38 @@ cdef extern from "ring.h":
     int fallocate(int, int, int64_t, int64_t) nogil
     int FALLOC_FL_PUNCH_HOLE, FALLOC_FL_KEEP_SIZE
 
-cdef enum: LINE = 64, PAGE = 4096
+ctypedef struct mu_header:                # one cache line; the binary message header
+    uint32_t size                         # bytes of body that follow in the ring
+    uint8_t kind, flags
+    int8_t priority
+    uint8_t waiting                       # 1 until taken; 2: padding up to the end of the ring
+    uint16_t interface, method
+    uint32_t credit
+    uint64_t call, deadline, trace_high, trace_low, span, reserved
+ctypedef struct mu_direction:             # the fields of one writer share a line; lines are kept 128 bytes apart
+    uint64_t tail, accepted, blob_next, blob_written                           # the producer's
+    int64_t crowd, rung
+    uint8_t gap0[80]
+    uint64_t head, taken, answered, refused, blob_freed                        # the consumer's
+    uint8_t gap1[88]
+    uint32_t sleeping                                                          # set by the consumer, taken by the producer
+    uint8_t gap2[124]
+    uint32_t starving                                                          # set by the producer, taken by the consumer
+    uint8_t gap3[124]
+ctypedef struct mu_slot:                  # of the in-flight table
+    uint64_t call
+    uint16_t interface, method
+    uint32_t offset                       # of its record
+ctypedef struct mu_channel:
+    uint64_t magic
+    uint32_t capacity, slots
+    uint8_t gap[496]
+    mu_direction direction[2]
+
+cdef enum: LINE = 64, PAGE = 4096, LARGEST_BODY = 1 << 30     # bytes
 cdef enum: CALLS_BELOW = 4, ONEWAY = 1    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
 cdef enum: BLOB_FLAG = 0x80               # in header.flags: the body is {offset, length} of a blob
 cdef uint64_t MAGIC = 0x31474E49524B554D, BLOB_REGION = 1 << 38  # "MUKRING1"; bytes of sparse file for each direction
-cdef enum: LARGEST_BODY = 1 << 30                    # bytes
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
 

@@ -12,8 +12,9 @@ from ..core.kernel import Kernel
 from ..core.place import RemotePlace
 from ..core.registry import Options
 from ..kernel.clock import VirtualClock
-from ..kernel.ipc import Link, Port
+from ..kernel.ipc import Port
 from ..kernel.process import Process
+from ..transports.link import Link
 from ..transports.memory import Weather, make_channel
 from .link import MemoryLink
 from .process import MemoryPlace, MemoryProcess

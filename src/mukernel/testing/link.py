@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from ..kernel.ipc import Link
+from ..transports.link import Link
 
 
 class MemoryLink(Link):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Protocol
 
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
-from ..kernel.ipc import Kind, ring
+from ..kernel.ipc import ring
 from .calling import RERUNS, STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
+from .kind import Kind
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()

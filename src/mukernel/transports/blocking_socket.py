@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind
 from .contract import WHOLE_WIRE
 from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, pack
+from .kind import Kind
 from .message import Message
 from .socket import LARGEST_BODY
 

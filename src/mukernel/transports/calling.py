@@ -16,9 +16,9 @@ from ..contract import (
     Unavailable,
     decode_fault,
 )
-from ..kernel.ipc import Kind
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
+from .kind import Kind
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ..kernel.ipc import Kind
+from .kind import Kind
 
 WHOLE_WIRE = 0  # as the number of a call, in a GONE: the other side has closed, and the body says why
 

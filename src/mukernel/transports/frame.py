@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from ..kernel.ipc import Kind
+from .kind import Kind
 from .message import Message
 
 # size, kind, flags, priority, mark, interface, method, credit, call, deadline, trace (2), span, taken

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.ipc import Kind
 from .calling import STREAM_CREDIT
+from .kind import Kind
 
 if TYPE_CHECKING:
     from .serving import Running

@@ -16,8 +16,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..kernel.ipc import Kind, Made
+from ..kernel.ipc import Made
 from .contract import Received, Wire
+from .kind import Kind
 from .message import Mailbox, Message
 
 LARGEST_BODY = 1 << 30  # bytes

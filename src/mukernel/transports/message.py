@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..kernel.ipc import Kind
+from .kind import Kind
 
 
 class Message:

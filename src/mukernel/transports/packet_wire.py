@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import STARVING, TAKEN, Garbage
+from .kind import Kind
 from .message import Mailbox, Message
 from .packets import BOUND, PacketEnd, checked_size, look, receive_packet, send_packet
 

@@ -13,13 +13,13 @@ from contextvars import copy_context
 from typing import Any, cast
 
 from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
-from ..kernel.ipc import Kind
 from ..kernel.scheduler import RunQueue, Slots
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream, one_by_one
+from .kind import Kind
 from .served import ServedMethod
 
 BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn

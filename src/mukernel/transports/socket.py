@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
+from .kind import Kind
 from .message import Mailbox, Message
 
 LARGEST_BODY = 1 << 30  # bytes
