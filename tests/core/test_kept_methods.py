@@ -6,7 +6,7 @@ import asyncio
 import functools
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ class Till(Interface, version="1.0"):
     def named(self, amount: int = 1) -> str: ...
     def counted(self, amount: int) -> int: ...
     def all(self) -> Iterator[int]: ...
+    def each(self) -> AsyncIterator[int]: ...
     async def later(self, amount: int, *, tip: int = 0) -> int: ...
     async def wait(self) -> str: ...
 
@@ -68,6 +69,10 @@ class First(Named, Plugin, Till):
     def all(self) -> Iterator[int]:
         yield from self.taken
 
+    async def each(self) -> AsyncIterator[int]:
+        for amount in self.taken:
+            yield amount
+
     async def later(self, amount: int, *, tip: int = 0) -> int:
         return self.take(amount, tip=tip)
 
@@ -94,6 +99,56 @@ async def test_a_kept_method_that_blocks_leads_to_the_next_version(kernel: Kerne
     assert await asyncio.to_thread(take, 1) == 14
     assert await asyncio.to_thread(till.take, 1) == 16
     assert await asyncio.to_thread(take, tip=1, amount=0) == 17
+
+
+class Motto(Interface, version="1.0"):
+    """Says who it is."""
+
+    def say(self) -> str: ...
+    async def say_later(self, *, prefix: str = "") -> str: ...
+    def words(self) -> AsyncIterator[str]: ...
+
+
+class Quiet(Plugin, Motto):
+    """Has no state and nothing to stop: its own methods, and nothing around them, are what callers call."""
+
+    def say(self) -> str:
+        return type(self).__name__
+
+    async def say_later(self, *, prefix: str = "") -> str:
+        return prefix + type(self).__name__
+
+    async def words(self) -> AsyncIterator[str]:
+        yield type(self).__name__
+
+
+class Loud(Quiet):
+    """The next version."""
+
+
+async def test_kept_methods_of_a_plugin_without_state_lead_to_the_next_version(kernel: Kernel) -> None:
+    await kernel.load(Quiet, name="motto")
+    motto = kernel.get(Motto)
+    say, say_later, words = motto.say, motto.say_later, motto.words
+    assert (say(), await say_later(prefix="> "), [word async for word in words()]) == ("Quiet", "> Quiet", ["Quiet"])
+    await kernel.swap("motto", Loud)
+    assert (say(), await say_later(prefix="> "), [word async for word in words()]) == ("Loud", "> Loud", ["Loud"])
+    await kernel.move("motto", "process")
+    assert await say_later(prefix="> ") == "> Loud"
+    assert [word async for word in words()] == ["Loud"]
+    assert Quiet().say() == "Quiet"
+
+
+async def test_streams_that_were_kept_or_not_begun_lead_to_the_next_version(kernel: Kernel) -> None:
+    await kernel.load(First, name="till")
+    till = kernel.get(Till)
+    kept, kept_blocking, not_begun = till.each, till.all, till.each()
+    till.take(1)
+    await kernel.swap("till", Second)
+    till.take(1)
+    assert [amount async for amount in not_begun] == [1, 2]
+    assert [amount async for amount in kept()] == [1, 2]
+    assert list(kept_blocking()) == [1, 2]
 
 
 async def test_other_instances_of_the_class_keep_their_methods(kernel: Kernel) -> None:

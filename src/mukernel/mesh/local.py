@@ -7,9 +7,8 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
@@ -56,14 +55,18 @@ def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., 
         function = adapted(method, getattr(target.plugin, name), target)
         if target.strict:
             function = strict(method, route.remotes[name].codec, function)
-        if method.model in (Model.STREAM, Model.CHANNEL):
-            methods[name] = function if target.direct or method.blocking else counted_stream(function, target.in_flight)
-        elif target.direct:
-            methods[name] = function
+        if target.direct or method.blocking:  # nothing to count: what blocks has ended before a swap can begin
+            methods[name] = replaceable(function) or InlineMethod(function, target.in_flight, name)
+        elif method.model in (Model.STREAM, Model.CHANNEL):
+            methods[name] = counted_stream(function, target.in_flight, elsewhere_if_moved(route, target, name))
         else:
-            counted = InlineMethod(function, target.in_flight, name, method.documentation)
-            methods[name] = (replaceable(function) if method.blocking else None) or counted
+            methods[name] = InlineMethod(function, target.in_flight, name, method.documentation)
     return methods
+
+
+def elsewhere_if_moved(route: Route, target: LocalTarget, name: str) -> Callable[[], Callable[..., Any] | None]:
+    """For a stream that was asked for and is begun now: the way to where the plug-in went meanwhile, if it did."""
+    return lambda: None if route.target is target else functools.partial(stream_elsewhere, route, name)
 
 
 def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
@@ -232,26 +235,42 @@ def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> 
 def redirect(route: Route, name: str, function: Any) -> None:
     """A method that a caller may have kept: what it is called for from now on goes through the route."""
     method = route.contract.methods[name]
-    at_once = functools.partial(elsewhere_at_once, route, name)
-    if method.model not in (Model.STREAM, Model.CHANNEL) and isinstance(function, MethodType):
-        lead_elsewhere(function, at_once)
+    elsewhere = functools.partial(ways_elsewhere(method), route, name)
     if not isinstance(function, InlineMethod):
+        lead_elsewhere(function, elsewhere)
         return
     plugin = route.last_plugin
 
-    async def late(*args: Any, **kwargs: Any) -> Any:
-        return await route.elsewhere(name, args, kwargs)
-
     async def again(_: InlineMethod, coroutine: Any) -> Any:
-        if coroutine.cr_code is late.__code__:
+        if coroutine.cr_code is call_elsewhere.__code__:
             return await coroutine
         args, kwargs = arguments_of(coroutine, plugin)
-        return await route.elsewhere(name, tuple(args), kwargs)
+        return await elsewhere(*args, **kwargs)
 
     function.closed = again
     function.in_flight = InFlight()
-    function.target = at_once if method.blocking else late
+    function.target = elsewhere
 
 
-def elsewhere_at_once(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
+def ways_elsewhere(method: Method) -> Callable[..., Any]:
+    if method.blocking:
+        return call_elsewhere_blocking
+    return stream_elsewhere if method.model in (Model.STREAM, Model.CHANNEL) else call_elsewhere
+
+
+async def call_elsewhere(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
+    return await route.elsewhere(name, args, kwargs)
+
+
+async def stream_elsewhere(route: Route, name: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    items = await route.elsewhere_stream(name, args, kwargs)
+    try:
+        async for item in items:
+            yield item
+    finally:
+        if hasattr(items, "aclose"):
+            await items.aclose()
+
+
+def call_elsewhere_blocking(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
     return route.elsewhere_blocking(name, args, kwargs)

@@ -129,11 +129,9 @@ class Route:
     def retire_target(self) -> None:
         """Methods of the instance that callers may have kept lead back to this route from now on."""
         if self.target is not None:
-            retired, self.target = self.target, None
-            self.last_plugin = retired.plugin
-            if not retired.direct:
-                for name, function in self.bound.items():
-                    redirect(self, name, function)
+            self.last_plugin, self.target = self.target.plugin, None
+            for name, function in self.bound.items():
+                redirect(self, name, function)
 
     # -- calls that found no caller ---------------------------------------------------------------------------
 

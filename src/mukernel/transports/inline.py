@@ -1,8 +1,8 @@
 """The inline transport: a method of the instance itself, counted and redirected only where a swap will need that.
 
-An instance that hands over no state and has nothing to stop is called directly: its own bound methods stand in the
-proxy. Any other is called through `InlineMethod`s, which know when it is drained and hold calls back while it is
-replaced.
+An instance that hands over no state and has nothing to stop is called directly: bound methods stand in the proxy, and
+lead elsewhere once it has been replaced (`replaceable`). Of any other, what is awaited is called through
+`InlineMethod`s, which know when it is drained and hold calls back while it is replaced.
 """
 
 from __future__ import annotations
@@ -77,26 +77,27 @@ def awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def counted_stream(function: Callable[..., Any], in_flight: InFlight) -> Callable[..., Any]:
-    """A stream counts as a call under way from its first item to its end."""
+def counted_stream(
+    function: Callable[..., Any], in_flight: InFlight, elsewhere: Callable[[], Callable[..., Any] | None]
+) -> Callable[..., Any]:
+    """A stream counts as a call under way from its first item to its end; `elsewhere` may serve it instead."""
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        in_flight.running += 1
-        in_flight.calls += 1
-        items = function(*args, **kwargs)
+        other = elsewhere()
+        if other is None:
+            in_flight.running += 1
+            in_flight.calls += 1
+        items = (other or function)(*args, **kwargs)
         try:
-            if hasattr(items, "__aiter__"):
-                async for item in items:
-                    yield item
-            else:
-                for item in items:
-                    yield item
+            async for item in items:
+                yield item
         finally:
             try:
                 if hasattr(items, "aclose"):
                     await items.aclose()
             finally:
-                leave(in_flight)
+                if other is None:
+                    leave(in_flight)
 
     return stream
 

@@ -1,4 +1,4 @@
-"""Bound methods that cost what any costs, and that can lead elsewhere later.
+"""Functions and bound methods that cost what any costs, and that can lead elsewhere later.
 
 Whoever keeps a bound method calls its function for ever. So that a kept one still leads to a plug-in that has been
 swapped or moved, the function is a copy for this one instance, and what is replaced is its code: the interpreter runs
@@ -12,30 +12,39 @@ from types import FunctionType, MethodType
 from typing import Any
 
 PARTS = ("__kwdefaults__", "__doc__", "__annotations__", "__qualname__", "__module__")
+Replaceable = FunctionType | MethodType
 
 
-def replaceable(method: Callable[..., Any]) -> MethodType | None:
-    """A bound method like `method`, of a function of its own; None where `method` is not one of Python's own."""
-    if not isinstance(method, MethodType) or not isinstance(method.__func__, FunctionType):
+def replaceable(function: Callable[..., Any]) -> Replaceable | None:
+    """A copy of a function, or of a bound method's; None for a callable that is no Python function underneath."""
+    if isinstance(function, MethodType):
+        copied = replaceable(function.__func__)
+        return MethodType(copied, function.__self__) if isinstance(copied, FunctionType) else None
+    if not isinstance(function, FunctionType):
         return None
-    function = method.__func__
     copied = FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
     for part in PARTS:
         setattr(copied, part, getattr(function, part))
     copied.__dict__.update(function.__dict__)
-    return MethodType(copied, method.__self__)
+    return copied
 
 
-def lead_elsewhere(method: MethodType, call: Callable[..., Any]) -> None:
-    """From now on, calling `method`, which `replaceable` made, calls `call` with the same arguments."""
-    function = method.__func__
+def lead_elsewhere(function: Replaceable, call: Callable[..., Any]) -> None:
+    """From now on, calling `function`, which `replaceable` made, calls `call` with the same arguments."""
+    code = _function_elsewhere.__code__
+    if isinstance(function, MethodType):
+        code, function = _method_elsewhere.__code__, function.__func__  # type: ignore[assignment]
     assert isinstance(function, FunctionType)
     function.__defaults__, function.__kwdefaults__ = None, {"__elsewhere": call}
     # Code may only take the place of code that closes over as many variables.
-    function.__code__ = _elsewhere.__code__.replace(co_freevars=function.__code__.co_freevars)
+    function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
 
 
-def _elsewhere(plugin: object, /, *args: Any, __elsewhere: Callable[..., Any], **kwargs: Any) -> Any:
+def _method_elsewhere(plugin: object, /, *args: Any, __elsewhere: Callable[..., Any], **kwargs: Any) -> Any:
+    return __elsewhere(*args, **kwargs)
+
+
+def _function_elsewhere(*args: Any, __elsewhere: Callable[..., Any], **kwargs: Any) -> Any:
     return __elsewhere(*args, **kwargs)
