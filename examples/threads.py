@@ -1,12 +1,11 @@
-"""Threads: code without an event loop, as in Flask or Django. The kernel's loop has a thread, requests have theirs."""
+"""Threads: code without an event loop. The kernel has a thread of its own, requests have theirs."""
 
-import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from mukernel import Interface, Kernel, Plugin
+from mukernel import Interface, KernelThread, Plugin
 
 
 class Catalog(Interface):
@@ -65,39 +64,26 @@ def ask(port: int, item: str) -> int:
 
 
 def main() -> None:
-    loop = asyncio.new_event_loop()
-    kernel_thread = threading.Thread(target=loop.run_forever)
-    kernel_thread.start()
-    kernel = Kernel()
-    asyncio.run_coroutine_threadsafe(kernel.__aenter__(), loop).result()
-    asyncio.run_coroutine_threadsafe(kernel.load(Prices, name="catalog", placement="process"), loop).result()
-    Shop.catalog = catalog = asyncio.run_coroutine_threadsafe(proxy(kernel), loop).result()
-    catalog.put("tea", 123)
+    with KernelThread() as kernel:
+        kernel.load(Prices, name="catalog", placement="process")
+        Shop.catalog = catalog = kernel.get(Catalog)  # for any thread
+        catalog.put("tea", 123)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
-    web_thread = threading.Thread(target=server.serve_forever)
-    web_thread.start()
-    port = server.server_address[1]
-    with ThreadPoolExecutor(8) as customers:
-        before = set(customers.map(lambda _: ask(port, "tea"), range(40)))
-        requests = [customers.submit(ask, port, "tea") for _ in range(40)]
-        asyncio.run_coroutine_threadsafe(kernel.swap("catalog", Rounded), loop).result()
-        during = {request.result() for request in requests}
-        after = set(customers.map(lambda _: ask(port, "tea"), range(40)))
-    print(f"prices before {before}, during the swap as before or after: {during <= {120, 123}}, after {after}")
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+        web = threading.Thread(target=server.serve_forever)
+        web.start()
+        port = server.server_address[1]
+        with ThreadPoolExecutor(8) as customers:
+            before = set(customers.map(lambda _: ask(port, "tea"), range(40)))
+            requests = [customers.submit(ask, port, "tea") for _ in range(40)]
+            kernel.swap("catalog", Rounded)
+            during = {request.result() for request in requests}
+            after = set(customers.map(lambda _: ask(port, "tea"), range(40)))
+        print(f"prices before {before}, during the swap as before or after: {during <= {120, 123}}, after {after}")
 
-    server.shutdown()
-    server.server_close()
-    web_thread.join()
-    asyncio.run_coroutine_threadsafe(kernel.close(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    kernel_thread.join()
-    loop.close()
-
-
-async def proxy(kernel: Kernel) -> Catalog:
-    """Connected on the loop that owns the kernel; used from any thread."""
-    return kernel.get(Catalog)
+        server.shutdown()
+        server.server_close()
+        web.join()
 
 
 if __name__ == "__main__":

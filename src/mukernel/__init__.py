@@ -21,6 +21,7 @@ from .contract import (
 )
 from .core.builtin import Clock
 from .core.kernel import Kernel
+from .core.kernel_thread import KernelThread
 from .core.ledger import Ledger
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
@@ -34,6 +35,7 @@ __all__ = [
     "DeadlineExceeded",
     "Interface",
     "Kernel",
+    "KernelThread",
     "Ledger",
     "MukernelError",
     "NotFound",

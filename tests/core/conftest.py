@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))  # the plug-ins' own modules, which other processes import by name
 
+from waiting import is_running
+
 from mukernel import Kernel
 
 
@@ -57,12 +59,3 @@ async def kernel() -> AsyncIterator[Kernel]:
         processes = [place.pid for place in running.places.values()]
     left = [pid for pid in processes if is_running(pid)]
     assert not left, f"processes outlived their kernel: {left}"
-
-
-def is_running(pid: int) -> bool:
-    """Is there such a process, and more than its exit status?"""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state not in "ZX"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from mukernel import Kernel
 from mukernel.core.lifecycle import State
@@ -32,3 +33,12 @@ async def until_waiting(kernel: Kernel, plugin: str, count: int) -> tuple[int, i
         if counts.waiting >= count:
             return counts.running, counts.waiting
         await asyncio.sleep(0)
+
+
+def is_running(pid: int) -> bool:
+    """Is there such a process, and more than its exit status?"""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"

@@ -23,6 +23,8 @@ EXPECTED = {
         r"the ledger: (\d+) accepted = (\d+) replied \+ (\d+) refused, 0 lost",
     ],
     "threads.py": [r"prices before \{123\}, during the swap as before or after: True, after \{120\}"],
+    "flask_shop.py": [r"before \{'200 123'\}, during the swap as before or after: True, after \{'200 120'\}"],
+    "django_shop.py": [r"Hello, Ada!", r"all answered during the swap: True", r"Good day, Ada!"],
     "streams.py": [
         r"a whole stream: 332833500",
         r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",

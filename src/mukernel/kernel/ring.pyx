@@ -20,6 +20,7 @@ from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t, uint64_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 from posix.mman cimport mmap, munmap, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE
+from posix.unistd cimport close           # not `os.close`: the interpreter may be ending, and `os` gone
 import fcntl
 import os
 
@@ -168,7 +169,7 @@ cdef class Mapping:
     def __dealloc__(self):
         if self.channel != NULL:
             munmap(self.channel, self.length)
-            os.close(self.fd)
+            close(self.fd)
 
     def ledger(self):
         """Counts of one channel, each written by the side that does it: (accepted, taken, answered, refused)."""
@@ -455,7 +456,7 @@ cdef class Waiter:
 
     def __dealloc__(self):
         free(self.hot)
-        os.close(self.bell)
+        close(self.bell)
 
     def add(self, Receiver receiver):
         self.receivers.append(receiver)

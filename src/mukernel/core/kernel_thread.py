@@ -1,0 +1,125 @@
+"""KernelThread: a kernel for programs that have no event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import functools
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+
+from ..contract import Interface, Unavailable
+from ..transports.inline import wait_on_loop
+from .kernel import Kernel
+
+T = TypeVar("T")
+Wanted = TypeVar("Wanted", bound=Interface)
+P = ParamSpec("P")
+
+
+def waited_for(
+    method: Callable[Concatenate[Kernel, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[KernelThread, P], T]:
+    """A method of `Kernel` for other threads: it blocks its caller until the kernel's thread has run it."""
+
+    @functools.wraps(method)
+    def call(self: KernelThread, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.run(method(self.kernel, *args, **kwargs))
+
+    return call
+
+
+class KernelThread:
+    """A kernel with an event loop and a thread of its own: for Flask, Django, scripts, notebooks.
+
+        with KernelThread() as kernel:
+            kernel.load(English, placement="process")
+            kernel.get(Greeter).greet("Ada")
+
+    Its methods are those of `Kernel`, and block; so do those of its proxies. Any thread may call them. Without `with`,
+    call `start()`; the end of the program closes it, if nobody did. `kernel`: what it runs, a plain `Kernel()` unless
+    another is given. A server that forks workers starts one in each worker: neither thread nor kernel survive a fork.
+    """
+
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        self.kernel = Kernel() if kernel is None else kernel
+        self.loop: asyncio.AbstractEventLoop | None = None  # while it runs
+        self.process = 0
+        self.thread = threading.Thread(target=self._serve, name=f"{self.kernel.name} kernel", daemon=True)
+        self.opened, self.closing = threading.Event(), asyncio.Event()
+        self.problem: BaseException | None = None
+
+    def start(self) -> KernelThread:
+        """Open the kernel; return when it is. Raises what `Kernel` raises, and RuntimeError the second time."""
+        self.process = os.getpid()
+        self.thread.start()
+        self.opened.wait()
+        if self.problem is not None:
+            self.thread.join()
+            raise self.problem
+        atexit.register(self.close)
+        return self
+
+    def close(self) -> None:
+        """Stop every plug-in and end the thread; a second time, nothing."""
+        atexit.unregister(self.close)
+        loop = self.loop
+        if loop is None or self.process != os.getpid():
+            return
+        loop.call_soon_threadsafe(self.closing.set)
+        self.thread.join()
+
+    def __enter__(self) -> KernelThread:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    load, unload, restart = waited_for(Kernel.load), waited_for(Kernel.unload), waited_for(Kernel.restart)
+    swap, move, scale = waited_for(Kernel.swap), waited_for(Kernel.move), waited_for(Kernel.scale)
+    ledger = waited_for(Kernel.ledger)
+
+    def get(
+        self, interface: type[Wanted], *, plugin: str | None = None, when_full: Literal["refuse", "wait"] = "refuse"
+    ) -> Wanted:
+        """A blocking proxy, as `kernel.get(interface, blocking=True)`: it follows the plug-in wherever it goes."""
+
+        async def get() -> Wanted:
+            return self.kernel.get(interface, plugin=plugin, blocking=True, when_full=when_full)
+
+        return self.run(get())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the kernel's loop and wait for what it returns or raises; Ctrl-C cancels it.
+
+        Raises Unavailable where no kernel runs, and RuntimeError on the kernel's own thread: it can't wait for itself.
+        """
+        loop = self.loop
+        if loop is None or self.process != os.getpid():
+            work.close()
+            state = "is not running: call start(), or use it in `with KernelThread() as kernel:`"
+            if self.process not in (0, os.getpid()):
+                state = "did not come along when this process was forked: start one here, after the fork"
+            raise Unavailable(f"this KernelThread {state}")
+        result: T = wait_on_loop(loop, work)
+        return result
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._run_kernel())
+        except BaseException as error:
+            self.problem = error
+        finally:
+            self.loop = None
+            self.opened.set()
+
+    async def _run_kernel(self) -> None:
+        async with self.kernel:
+            self.loop = asyncio.get_running_loop()
+            self.opened.set()
+            await self.closing.wait()

@@ -1,0 +1,175 @@
+"""KernelThread: a kernel for programs that have no event loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from core_samples import Counter, Tally, Tally2
+from waiting import is_running
+
+from mukernel import Kernel, KernelThread, NotFound, SwapFailed, Unavailable
+
+FOREVER = 30  # seconds; nothing here takes as long
+
+
+@pytest.fixture
+def kernel() -> Iterator[KernelThread]:
+    with KernelThread() as running:
+        yield running
+
+
+def counter_of(kernel: KernelThread) -> Any:
+    return kernel.get(Counter)
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+def test_everything_blocks_and_returns(kernel: KernelThread, placement: str) -> None:
+    kernel.load(Tally, name="counter", placement=placement)
+    counter = counter_of(kernel)
+    assert counter.add(2) == 2
+    assert list(counter.numbers(3)) == [0, 1, 2]
+    report = kernel.swap("counter", Tally2)
+    assert not report.rolled_back
+    assert (counter.value(), counter.version()) == (2, "two")
+    kernel.move("counter", "process")
+    assert counter.value() == 2
+    assert kernel.ledger("counter").lost == 0
+    kernel.scale("counter", 2)
+    kernel.restart("counter")
+    kernel.unload("counter")
+    with pytest.raises(Unavailable, match="unloaded"):
+        counter.value()
+
+
+def test_errors_are_the_kernels_own(kernel: KernelThread) -> None:
+    with pytest.raises(NotFound, match="no plug-in is named 'nobody'"):
+        kernel.unload("nobody")
+    kernel.load(Tally, name="counter")
+    with pytest.raises(SwapFailed):
+        kernel.swap("counter", "core_samples:Scribe")
+    assert counter_of(kernel).value() == 0
+
+
+def test_any_thread_may_call_and_command(kernel: KernelThread) -> None:
+    kernel.load(Tally, name="counter", placement="process")
+    counter = counter_of(kernel)
+    threads = [threading.Thread(target=lambda: [counter.add(1) for _ in range(50)]) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    kernel.swap("counter", Tally2)
+    for thread in threads:
+        thread.join()
+    assert counter.value() == 400
+
+
+def test_the_end_ends_its_processes_and_its_thread() -> None:
+    with KernelThread(Kernel("brief")) as kernel:
+        kernel.load(Tally, placement="process")
+        pid = counter_of(kernel).where()
+    assert not is_running(pid)
+    assert not kernel.thread.is_alive()
+    kernel.close()  # a second time: nothing
+    with pytest.raises(Unavailable, match="is not running: call start"):
+        kernel.load(Tally)
+
+
+def test_one_that_was_not_started_says_so() -> None:
+    with pytest.raises(Unavailable, match="is not running: call start"):
+        KernelThread().load(Tally)
+
+
+def test_a_kernel_that_cannot_be_opened_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel()
+
+    async def fail(self: Kernel) -> Kernel:
+        raise OSError("no file descriptor left")
+
+    monkeypatch.setattr(Kernel, "__aenter__", fail)
+    with pytest.raises(OSError, match="no file descriptor left"):
+        KernelThread(kernel).start()
+
+
+def test_its_own_thread_cannot_wait_for_itself(kernel: KernelThread) -> None:
+    async def ask() -> None:
+        kernel.load(Tally)
+
+    with pytest.raises(RuntimeError, match="event loop's own thread"):
+        kernel.run(ask())
+
+
+def test_a_process_that_was_forked_is_told(kernel: KernelThread) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.load(Tally)
+        except Unavailable as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert "start one here, after the fork" in pipe.read()
+
+
+PROGRAM = """
+    import os, sys
+    from core_samples import Counter, Tally
+    from mukernel import KernelThread
+
+    if __name__ == "__main__":
+        kernel = KernelThread().start()
+        kernel.load(Tally, name="counter", placement="process")
+        counter = kernel.get(Counter)
+        print(counter.where(), flush=True)
+        {rest}
+"""
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(rest: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        text = textwrap.dedent(PROGRAM).format(rest=rest)
+        process = subprocess.Popen(
+            [sys.executable, "-c", text], env=environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_program_that_does_not_close_it_ends_all_the_same(program: Any) -> None:
+    process = program("counter.add(1)")
+    out, err = process.communicate(timeout=FOREVER)
+    assert (process.returncode, err) == (0, "")
+    assert not is_running(int(out))
+
+
+def test_ctrl_c_ends_a_call_that_waits(program: Any, tmp_path: Path) -> None:
+    whistle = tmp_path / "whistle"
+    os.mkfifo(whistle)
+    process = program(f"counter.hold({str(whistle)!r})")
+    pid = int(process.stdout.readline())
+    assert "holding" in whistle.read_text()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=FOREVER)
+    assert "KeyboardInterrupt" in err
+    assert not is_running(pid)
