@@ -188,3 +188,47 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     rewrite(folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody."))
     app.until("greeter   swap")
     assert "Greets everybody." in mukernel("describe", "greeter").good()
+
+
+def answer_of(word: str) -> str:
+    """The source of a plug-in that greets with `word`."""
+    return (
+        "from hello.plugin import English\n\n\nclass Other(English):\n"
+        f"    async def greet(self, name: str) -> str:\n        return f'{word} {{name}}'\n"
+    )
+
+
+def test_watch_follows_a_swap_by_the_command_line_to_another_file(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "shop"
+    mukernel("new", str(folder)).good()
+    shutil.move(folder / "shop", folder / "hello")
+    rewrite(folder / "app.toml", lambda text: text.replace("shop.plugin", "hello.plugin"))
+    other = folder / "hello" / "other.py"
+    other.write_text(answer_of("Ciao"))
+    app = start(folder, "--watch")
+    mukernel("swap", "greeter", "hello.other:Other").good()
+    app.until("greeter   swap")
+    rewrite(other, lambda text: text.replace("Ciao", "Salve"))  # at once: not even its name was looked at yet
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Salve Ada"
+    rewrite(other, lambda text: text.replace("Salve", "Ave"))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Ave Ada"
+
+
+def test_watch_loads_what_changed_while_the_plugin_was_stopped(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "shop"
+    mukernel("new", str(folder)).good()
+    rewrite(folder / "app.toml", lambda text: text + '[plugins.twin]\nuse = "shop.plugin:English"\n')
+    app = start(folder, "--watch")
+    mukernel("stop", "greeter").good()
+    plugin = folder / "shop" / "plugin.py"
+    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"'))
+    app.until("twin   swap")  # so it has looked
+    mukernel("start", "greeter").good()
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"
