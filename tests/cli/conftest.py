@@ -98,7 +98,7 @@ config = { path = "books.db" }
 use = "shop:English"
 placement = "process:talk"
 """
-PATIENCE = 60.0  # seconds after which an application that does not say what is waited for is killed
+PATIENCE = 60.0  # seconds after which an application that does not say what is waited for, or does not end, is killed
 
 
 class Running:
@@ -131,10 +131,14 @@ class Running:
         if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         assert self.process.stdout is not None
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
         if not self.process.stdout.closed:
             self.lines += [line.rstrip() for line in self.process.stdout]
             self.process.stdout.close()
-        return self.process.wait()
+        status = self.process.wait()
+        late.cancel()
+        return status
 
 
 @pytest.fixture(scope="module")

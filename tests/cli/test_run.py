@@ -8,6 +8,8 @@ import select
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,29 @@ def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -
     app.until("shop is ending")
     assert app.end(signal.SIGINT) == 130
     wait_for_end(handles)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("work", ["while True: pass", "import time; time.sleep(1000)"])
+def test_a_second_signal_ends_it_though_an_inline_plugin_blocks_the_loop(
+    home: Path, tmp_path: Path, start: Any, work: str, number: signal.Signals
+) -> None:
+    application = APPLICATION.replace("shop:English", "shop:Blocking").replace('"process:talk"', '"inline"')
+    folder = write_shop(tmp_path / "shop", application)
+    with open(folder / "shop.py", "a") as file:
+        file.write("class Blocking(English):\n    async def hang(self):\n        print('blocked', flush=True)\n")
+        file.write(f"        {work}\n")
+    app = start(folder)
+    handles = [os.pidfd_open(pid) for pid in children(app.process.pid)]
+    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.hang"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as caller:
+        app.until("blocked")
+        app.process.send_signal(number)
+        app.until(f"{number.name}: it will end in order; a second one ends it at once")
+        assert app.end(number) == 128 + number
+        caller.kill()
+    wait_for_end(handles)
+    assert app.lines[-1] == "ended at once"
 
 
 def test_state_folder_and_socket_are_private(folder: Path, home: Path, start: Any) -> None:
