@@ -22,12 +22,13 @@ from ..contract import (
     Unavailable,
 )
 from ..kernel.clock import Clock
-from ..kernel.ipc import Kind, Link, Port, ring
+from ..kernel.ipc import Kind, Link, Port
 from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
+from .extensions import missing_extensions
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .loader import check_importable, source_of
@@ -92,8 +93,8 @@ class Kernel:
 
     async def __aenter__(self) -> Kernel:
         self.loop, self.closed = asyncio.get_running_loop(), False
-        if ring is None:
-            log.warning("the ring is not compiled here: processes are reached by sockets, more slowly")
+        if missing := missing_extensions():
+            log.warning(missing)
         raise_file_limit()
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.here = LocalPlace(self.space)
