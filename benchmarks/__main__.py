@@ -10,8 +10,7 @@ import importlib
 import sys
 
 from benchmarks import measure
-from benchmarks.peers import PEERS
-from benchmarks.peers.__main__ import versions
+from benchmarks.peers import PEERS, PeerMissing, versions
 from benchmarks.report import Part, Settings, bars_table
 
 PARTS = {
@@ -23,6 +22,7 @@ PARTS = {
     "startup": "start-up time and memory of 1 to 1,000 process plug-ins",
     "size": "lines of the kernel",
 }
+BESIDE_PEERS = ("calls",)  # the parts that need the peers' packages
 
 
 def main() -> None:
@@ -40,9 +40,15 @@ def main() -> None:
     settings = Settings(options.seconds, options.slices, options.quick)
     if options.quick:
         settings = Settings(min(options.seconds, 0.5), min(options.slices, 5), True)
-    about = measure.machine() | versions(list(PEERS))
+    parts = options.parts or list(PARTS)
+    beside = [name for name in parts if name in BESIDE_PEERS]
+    try:
+        about = measure.machine() | versions(list(PEERS) if beside else [])
+    except PeerMissing as error:
+        others = " ".join(name for name in PARTS if name not in BESIDE_PEERS)
+        sys.exit(f"python -m benchmarks: {', '.join(beside)}: {error}; these parts need no peer: {others}")
     whole = Part()
-    for name in options.parts or PARTS:
+    for name in parts:
         # Which part is under way is for the person who waits; standard output is for the result alone.
         print(f"measuring {name}: {PARTS[name]}", file=sys.stderr, flush=True)
         part: Part = importlib.import_module(f"benchmarks.{name}").run(settings)

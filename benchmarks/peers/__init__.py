@@ -13,7 +13,8 @@ socket; raw bytes where it lets us; its own call handed to the timing loop, not 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable
+import importlib.metadata
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
@@ -68,6 +69,26 @@ def require(module: str, distribution: str) -> ModuleType:
             "pip install 'mukernel[benchmark]'",
             name=module,
         ) from None
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """The installed version of each distribution that the peers `names` need.
+
+    Raises KeyError for a name not in `PEERS`, PeerMissing that lists all that are not installed and how to get them.
+    """
+    needed = sorted({each for name in names if (each := PEERS[name].distribution) is not None})
+    found, missing = {}, []
+    for each in needed:
+        try:
+            found[each] = importlib.metadata.version(each)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(each)
+    if missing:
+        raise PeerMissing(
+            f"not installed: {', '.join(missing)}, which peers need that are measured; "
+            "install them with: pip install 'mukernel[benchmark]' (in a checkout `make bench` does)"
+        )
+    return found
 
 
 def load(name: str) -> ModuleType:

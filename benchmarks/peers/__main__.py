@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.metadata
+import sys
 from collections.abc import Iterator, Sequence
 
 from benchmarks import measure
-from benchmarks.peers import PEERS, load
+from benchmarks.peers import PEERS, PeerMissing, load, versions
 
 CALLERS = (1, 8, 64, 512)
 
@@ -41,12 +41,6 @@ async def _first(call: measure.AsyncCall) -> object:
     return await call(measure.PAYLOAD)
 
 
-def versions(names: Sequence[str]) -> dict[str, str]:
-    """The installed version of each distribution that the peers `names` need."""
-    needed = {PEERS[name].distribution for name in names} - {None}
-    return {item: importlib.metadata.version(item) for item in sorted(filter(None, needed))}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), metavar="NAME", help=", ".join(PEERS))
@@ -55,7 +49,10 @@ def main() -> None:
     )
     measure.add_arguments(parser)
     options = parser.parse_args()
-    about = measure.machine() | versions(options.only)
+    try:
+        about = measure.machine() | versions(options.only)
+    except PeerMissing as error:
+        sys.exit(f"python -m benchmarks.peers: {error}")
     with asyncio.Runner() as runner, connected(runner, options.only) as subjects:
         latencies = measure.compare(runner, subjects, options.seconds, options.slices)
         looped = [subject for subject in subjects if isinstance(subject, measure.AsyncSubject)]

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,7 @@ config = { path = "books.db" }
 use = "shop:English"
 placement = "process:talk"
 """
+PATIENCE = 60.0  # seconds after which an application that does not say what is waited for, or does not end, is killed
 
 
 class Running:
@@ -113,10 +115,15 @@ class Running:
     def until(self, text: str) -> str:
         """Read what it prints up to a line that holds `text`."""
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip())
-            if text in line:
-                return line.rstrip()
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
+        try:
+            for line in self.process.stdout:
+                self.lines.append(line.rstrip())
+                if text in line:
+                    return line.rstrip()
+        finally:
+            late.cancel()
         raise AssertionError(f"it ended without saying {text!r}:\n" + "\n".join(self.lines))
 
     def end(self, number: int | None = signal.SIGTERM) -> int:
@@ -124,10 +131,14 @@ class Running:
         if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         assert self.process.stdout is not None
+        late = threading.Timer(PATIENCE, self.process.kill)
+        late.start()
         if not self.process.stdout.closed:
             self.lines += [line.rstrip() for line in self.process.stdout]
             self.process.stdout.close()
-        return self.process.wait()
+        status = self.process.wait()
+        late.cancel()
+        return status
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,7 @@ def test_a_new_package_passes_its_test_and_runs(home: Path, tmp_path: Path, star
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout + tested.stderr
     assert "3 passed" in tested.stdout
+    assert "Warning" not in tested.stdout + tested.stderr  # pytest-asyncio is installed, and warns unless it is told
     start(folder)
     assert mukernel("call", "Greeter.greet", "name=Ada").good() == "Hello, Ada!"
 

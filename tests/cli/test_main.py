@@ -23,6 +23,12 @@ def test_every_command_has_help_with_an_example(mukernel: Any, command: str) -> 
     assert f"examples:\n  mukernel {command}" in text
 
 
+def test_version(mukernel: Any) -> None:
+    from importlib.metadata import version
+
+    assert mukernel("--version").good().startswith(f"mukernel {version('mukernel')} (Python 3.")
+
+
 def test_what_is_not_understood_exits_with_2(mukernel: Any) -> None:
     assert mukernel("fly").status == 2
     assert mukernel("ps", "--fly").status == 2

@@ -8,6 +8,8 @@ import select
 import shutil
 import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,29 @@ def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -
     app.until("shop is ending")
     assert app.end(signal.SIGINT) == 130
     wait_for_end(handles)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("work", ["while True: pass", "import time; time.sleep(1000)"])
+def test_a_second_signal_ends_it_though_an_inline_plugin_blocks_the_loop(
+    home: Path, tmp_path: Path, start: Any, work: str, number: signal.Signals
+) -> None:
+    application = APPLICATION.replace("shop:English", "shop:Blocking").replace('"process:talk"', '"inline"')
+    folder = write_shop(tmp_path / "shop", application)
+    with open(folder / "shop.py", "a") as file:
+        file.write("class Blocking(English):\n    async def hang(self):\n        print('blocked', flush=True)\n")
+        file.write(f"        {work}\n")
+    app = start(folder)
+    handles = [os.pidfd_open(pid) for pid in children(app.process.pid)]
+    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.hang"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as caller:
+        app.until("blocked")
+        app.process.send_signal(number)
+        app.until(f"{number.name}: it will end in order; a second one ends it at once")
+        assert app.end(number) == 128 + number
+        caller.kill()
+    wait_for_end(handles)
+    assert app.lines[-1] == "ended at once"
 
 
 def test_state_folder_and_socket_are_private(folder: Path, home: Path, start: Any) -> None:
@@ -188,3 +213,47 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     rewrite(folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody."))
     app.until("greeter   swap")
     assert "Greets everybody." in mukernel("describe", "greeter").good()
+
+
+def answer_of(word: str) -> str:
+    """The source of a plug-in that greets with `word`."""
+    return (
+        "from hello.plugin import English\n\n\nclass Other(English):\n"
+        f"    async def greet(self, name: str) -> str:\n        return f'{word} {{name}}'\n"
+    )
+
+
+def test_watch_follows_a_swap_by_the_command_line_to_another_file(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "shop"
+    mukernel("new", str(folder)).good()
+    shutil.move(folder / "shop", folder / "hello")
+    rewrite(folder / "app.toml", lambda text: text.replace("shop.plugin", "hello.plugin"))
+    other = folder / "hello" / "other.py"
+    other.write_text(answer_of("Ciao"))
+    app = start(folder, "--watch")
+    mukernel("swap", "greeter", "hello.other:Other").good()
+    app.until("greeter   swap")
+    rewrite(other, lambda text: text.replace("Ciao", "Salve"))  # at once: not even its name was looked at yet
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Salve Ada"
+    rewrite(other, lambda text: text.replace("Salve", "Ave"))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Ave Ada"
+
+
+def test_watch_loads_what_changed_while_the_plugin_was_stopped(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "shop"
+    mukernel("new", str(folder)).good()
+    rewrite(folder / "app.toml", lambda text: text + '[plugins.twin]\nuse = "shop.plugin:English"\n')
+    app = start(folder, "--watch")
+    mukernel("stop", "greeter").good()
+    plugin = folder / "shop" / "plugin.py"
+    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"'))
+    app.until("twin   swap")  # so it has looked
+    mukernel("start", "greeter").good()
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"

@@ -64,6 +64,14 @@ class Broken(English):
         raise OSError("no")
 
 
+class Liar(English):
+    async def greet(self, name: str, *, times: int = 1) -> str:
+        return 3  # type: ignore[return-value]
+
+    async def count(self, upto: int) -> AsyncIterator[int]:
+        yield "one"  # type: ignore[misc]
+
+
 class Surroundings:
     def __init__(self) -> None:
         self.loop, self.now_ns = asyncio.get_running_loop(), Clock().now_ns
@@ -141,6 +149,14 @@ async def test_a_call_that_does_not_fit_is_refused(control: Control) -> None:
             await control.call(interface, method, arguments)
     with pytest.raises(ContractError, match=r"Greeter\.greet is a call method, wanted one that streams"):
         [item async for item in control.stream("Greeter", "greet", {"name": "x"})]
+
+
+async def test_an_answer_that_the_interface_does_not_declare_is_refused(kernel: Kernel, control: Control) -> None:
+    await kernel.swap("greeter", Liar)
+    with pytest.raises(ContractError, match="the result: expected str, got int: the plug-in returned what its"):
+        await control.call("Greeter", "greet", {"name": "Ada"})
+    with pytest.raises(ContractError, match="an item: expected int, got str: the plug-in returned what its"):
+        [item async for item in control.stream("Greeter", "count", {"upto": 1})]
 
 
 async def test_errors_arrive_with_the_traceback_of_the_plugin(control: Control) -> None:

@@ -188,6 +188,18 @@ def test_a_class_defined_in_the_script_being_run_works(tmp_path: Path) -> None:
     assert "went well" in done.stdout
 
 
+@pytest.mark.parametrize("start", ["asyncio.run(main())", "import sys; sys.exit(asyncio.run(main()))"])
+def test_a_script_that_starts_its_work_whoever_imports_it_is_told_of_the_guard(tmp_path: Path, start: str) -> None:
+    script = write(tmp_path, "script.py", SCRIPT.partition("    if __name__")[0] + f"    {start}\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    problem = done.stderr.splitlines()[-1]
+    assert f"ContractError: {script}: to load a plug-in's class from it, another process imports this script" in problem
+    assert "raised RuntimeError: asyncio.run() cannot be called from a running event loop; put what starts" in problem
+    assert 'below `if __name__ == "__main__":`' in problem
+    assert "never awaited" not in done.stderr
+
+
 def test_a_class_of_a_module_run_with_m_works(tmp_path: Path) -> None:
     write(tmp_path, "pack/__init__.py", "")
     write(tmp_path, "pack/app.py", SCRIPT)

@@ -133,6 +133,27 @@ def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Si
     assert surroundings.left() == []
 
 
+def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings) -> None:
+    temporary, empty = surroundings.folder / "tmp", surroundings.folder / "empty"
+    empty.mkdir()
+    process = surroundings.start(*PULL)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "swap" in line:
+            break
+    [killed] = temporary.iterdir()
+    surroundings.run(sys.executable, "-m", "mukernel.demo", str(empty))
+    assert [*temporary.iterdir()] == [killed]  # its demo lives
+    process.kill()
+    process.communicate()
+    assert [*temporary.iterdir()] == [killed]
+    strange = temporary / "mukernel-demo-strange"  # no demo has locked anything in it
+    strange.mkdir()
+    ended = surroundings.run(sys.executable, "-m", "mukernel.demo", str(empty))
+    assert ended.returncode == 2, ended.stderr
+    assert [*temporary.iterdir()] == [strange]
+
+
 def test_kept_running_it_answers_the_command_line(surroundings: Surroundings) -> None:
     process = surroundings.start(*PULL, "--keep", "--seconds", "1")
     assert process.stderr is not None

@@ -13,10 +13,9 @@ import msgspec
 from ..contract import DeadlineExceeded, Description, MethodDescription, Model
 from ..core.control import Control
 from ..core.described import served_method
-from ..core.quantity import duration
 from ..transports.context import CallContext, current
 from .arguments import converted, read_arguments
-from .client import add_options, clock, split_method, with_control
+from .client import add_options, clock, patience, split_method, with_control
 from .terminal import Terminal, UsageError, as_json
 
 DESCRIPTION = """\
@@ -41,19 +40,15 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*")
     parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
     parser.add_argument(
-        "--timeout", metavar="TIME", help="end the call after this time, such as 500ms (default: never)"
-    )
-    add_options(parser)
+        "--timeout", metavar="TIME",
+        help="end the call after this time, such as 500ms (default: never, once the kernel has answered within 5s)",
+    )  # fmt: skip
+    add_options(parser, timeout=False)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    limit = None
-    if arguments.timeout is not None:
-        try:
-            limit = duration(arguments.timeout)
-        except ValueError as wanted:
-            raise UsageError(f"--timeout: got {arguments.timeout!r}, wanted {wanted}") from None
+    limit = None if arguments.timeout is None else patience(arguments)
     interface, name = split_method(arguments.method)
 
     async def call(control: Control) -> int:

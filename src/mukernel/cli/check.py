@@ -8,6 +8,7 @@ import sys
 
 from ..contract import ContractError, NotFound
 from ..core.application import Application, read_application
+from ..core.extensions import missing_extensions
 from .terminal import Terminal, as_json
 
 DESCRIPTION = """\
@@ -30,6 +31,8 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if missing := missing_extensions():  # no problem of the application: for people, beside the result
+        Terminal(sys.stderr).say(f"note: {missing}")
     try:
         application = asyncio.run(read_application(arguments.file))
     except (ContractError, NotFound) as error:

@@ -5,29 +5,40 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import NoReturn
 
 import msgspec
 
 from ..contract import NotFound, Unavailable
 from ..core.control import Control
-from ..core.state_folder import find_running
+from ..core.quantity import duration
+from ..core.state_folder import StateFolder, find_running
 from ..kernel.clock import Clock
 from ..mesh.route import Route
 from ..transports.calling import Caller
 from ..transports.listening import connect
+from ..transports.socket import SocketWire
+from .silence import report_silence, silence
+from .terminal import Terminal, UsageError
 
 clock = Clock()
+PATIENCE = 5.0  # seconds that a kernel has for its first answer
 
 
-def add_options(parser: argparse.ArgumentParser, json: bool = True) -> None:
-    """The options of every command that is a client."""
+def add_options(parser: argparse.ArgumentParser, json: bool = True, timeout: bool = True) -> None:
+    """The options of every command that is a client. `timeout`: not where it has one of its own."""
     parser.add_argument("--app", metavar="NAME", help="the application that is meant, where several are running")
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
     parser.add_argument("--verbose", action="store_true", help="show the other side's traceback with an error")
+    if timeout:
+        parser.add_argument(
+            "--timeout", metavar="TIME",
+            help="how long the kernel may be silent (default: 5s); work that takes longer is not cut",
+        )  # fmt: skip
     if json:
         parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
@@ -47,12 +58,31 @@ class Surroundings:
 
 @asynccontextmanager
 async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
-    """The control interface of the application that the options name. Raises NotFound or Unavailable."""
+    """The control interface of the application that the options name, which has answered once.
+
+    Raises NotFound, Unavailable, and UsageError for a wrong --timeout.
+    """
+    seconds = patience(arguments)
     folder = find_running(arguments.app, arguments.state, name_here())
-    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        try:
+            async with asyncio.timeout(seconds):
+                wire = await greeted(folder, seconds)
+                stack.callback(wire.close)
+                control = control_of(wire)
+                await control.about()  # the cheapest question: what comes after may take long, this not
+        except TimeoutError:
+            raise Unavailable(silence(folder, seconds)) from None
+        watching = asyncio.create_task(report_silence(control, folder, seconds, clock, Terminal(sys.stderr)))
+        stack.callback(watching.cancel)
+        yield control
+
+
+async def greeted(folder: StateFolder, seconds: float) -> SocketWire:
+    """A connection to the kernel in `folder`. Raises Unavailable."""
     greeting = msgspec.msgpack.encode(Control.__contract__.describe())
-    try:
-        wire = await connect(f"unix:{folder.socket}", greeting=greeting)
+    try:  # its own time limit lies behind our caller's, which knows better what to say
+        return await connect(f"unix:{folder.socket}", greeting=greeting, timeout=2 * seconds)
     except Unavailable as error:
         if "nobody listens" in str(error):  # it has the lock, and is not that far yet, or is ending
             raise Unavailable(
@@ -60,14 +90,29 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
                 "it is starting, or ending; try again"
             ) from None
         raise
+
+
+def control_of(wire: SocketWire) -> Control:
+    """A proxy for the control interface at the other end of `wire`."""
+    loop = asyncio.get_running_loop()
     route = Route("control", Control, Surroundings(loop))
     route.use_remote([Caller(wire, loop, clock.now_ns)])
     wire.listen()
     control: Control = route.proxy()
+    return control
+
+
+def patience(arguments: argparse.Namespace) -> float:
+    """--timeout in seconds. Raises UsageError."""
+    if arguments.timeout is None:
+        return PATIENCE
     try:
-        yield control
-    finally:
-        wire.close()
+        seconds = duration(arguments.timeout)
+        if seconds <= 0:
+            raise ValueError("a time above 0")
+    except ValueError as wanted:
+        raise UsageError(f"--timeout: got {arguments.timeout!r}, wanted {wanted}") from None
+    return seconds
 
 
 def with_control(work: Callable[[Control], Awaitable[int]], arguments: argparse.Namespace) -> int:

@@ -49,12 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
+    parser.add_argument("--version", action="store_true", help="print the version of mukernel and of Python")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name in given[:1]:  # only the one that is meant is imported
             import_module(f".{module}", __package__).configure(command, name)
     arguments = parser.parse_args(given)
+    if arguments.version:
+        from ..core.control_server import installed_version  # only this needs it
+
+        print(f"mukernel {installed_version()} (Python {sys.version.split()[0]})")
+        return 0
     if arguments.command is None:
         parser.print_help()
         return 0

@@ -137,16 +137,24 @@ async def unless(ending: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
     """The first signal asks for the end, the second does not wait for it: processes of plug-ins die with the
-    kernel's."""
+    kernel's.
 
-    def heard(number: signal.Signals) -> None:
-        if ending.is_set():
-            terminal.say("ended at once")
+    The loop only sets `ending`. What is said, and the second signal, is done by handlers of the main thread itself,
+    since an inline plug-in that computes or blocks keeps the loop from turning.
+    """
+    asked = False
+
+    def heard(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked or ending.is_set():
+            terminal.say_from_signal("ended at once")
             os._exit(FORCED + number)
-        ending.set()
+        asked = True
+        terminal.say_from_signal(f"{signal.Signals(number).name}: it will end in order; a second one ends it at once")
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+        asyncio.get_running_loop().add_signal_handler(number, ending.set)  # so that a signal wakes the loop
+        signal.signal(number, heard)  # in place of asyncio's own, which does nothing and lets system calls go on
 
 
 def log_to(path: str) -> None:

@@ -130,6 +130,8 @@ packages = ["@PACKAGE@"]
 [tool.pytest.ini_options]
 pythonpath = ["."]
 testpaths = ["tests"]
+# pytest-asyncio, where it is installed, asks for a setting that these tests do not need.
+filterwarnings = ["ignore:.*asyncio_default_fixture_loop_scope:DeprecationWarning"]
 """
 
 README = """\

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import select
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -38,6 +40,15 @@ class Terminal:
     def say(self, text: str = "") -> None:
         """One line, at once."""
         print(text, file=self.stream, flush=True)
+
+    def say_from_signal(self, text: str) -> None:
+        """One line from a signal's handler: past the stream's buffer, which the handler may have interrupted, and not
+        at all where that would have to wait for a reader."""
+        with contextlib.suppress(OSError, ValueError):  # whoever read our output may be gone
+            poll = select.poll()
+            poll.register(self.stream.fileno(), select.POLLOUT)
+            if poll.poll(0):
+                os.write(self.stream.fileno(), f"{text}\n".encode())
 
     def complain(self, problem: str) -> None:
         self.say(f"{self.paint('mukernel:', 'red')} {problem}")

@@ -14,27 +14,41 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..core.control_server import ControlServer
+    from ..core.kernel import Happening
 
 LOOK = 0.3  # seconds between two looks at the files
 Mark = tuple[int, int, int]  # what differs when a file was written: time, size, inode
 
 
 class Watch:
-    """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried."""
+    """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried; `loaded`: when
+    (ns since 1970) each plug-in was loaded whose files are not known yet; `passed_over`: those that were stopped when
+    their files changed."""
 
     def __init__(self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal) -> None:
         self.clock, self.application, self.control, self.terminal = clock, application, control, terminal
         self.files = {name: set(seen.files) for name, seen in application.inspected.items()}
         self.marks: dict[str, Mark | None] = {}
+        self.loaded: dict[str, int] = {}
+        self.passed_over: set[str] = set()
         self.changed_files()
+        control.kernel.listeners.append(self.heard)
+
+    def heard(self, happening: Happening) -> None:
+        """Whoever loaded or swapped a plug-in: it may be of other files now."""
+        if happening.what in ("load", "swap"):
+            self.loaded[happening.plugin] = int(self.clock.wall().timestamp() * 1e9)
 
     async def run(self) -> None:
         """Until cancelled. A swap that fails is reported, and the old version stays."""
         while True:
             await self.clock.sleep(LOOK)
+            started_again = self.passed_over & self.loaded.keys()
+            self.passed_over -= started_again
+            if self.loaded:
+                await self.look_at_classes()
             changed = self.changed_files()
-            if changed:
-                await self.swap_users(changed)
+            await self.swap_all({name for name, files in self.files.items() if files & changed} | started_again)
 
     def changed_files(self) -> set[str]:
         """The files that were written since the last look. One that is gone for a moment, as editors do, is
@@ -47,36 +61,35 @@ class Watch:
                 self.marks[path] = mark
         return changed
 
-    async def swap_users(self, changed: set[str]) -> None:
-        """Swap every plug-in that is made of one of the files."""
-        affected = [name for name in self.application.order if self.files[name] & changed]
+    async def swap_all(self, affected: set[str]) -> None:
+        """Load each of these plug-ins anew, the first loaded first."""
         running = self.control.kernel.registry.entries
-        swapped = False
-        for name in affected:
-            if name not in running:
-                continue  # it is stopped, and will be loaded as it is then
+        self.passed_over |= affected - running.keys()  # one that is inline would be started from what was imported
+        for name in sorted(affected & running.keys(), key=lambda name: running[name].order):
             try:
                 report = await self.control.swap(name)
             except MukernelError as error:
                 self.terminal.say(f"{name}: not swapped, the old version serves on: {error}")
                 continue
-            swapped = swapped or not report.rolled_back
             if report.rolled_back:
                 self.terminal.say(report_text(report, verbose=True))
-        if swapped:
-            await self.look_at_classes()
 
     async def look_at_classes(self) -> None:
-        """What the new versions import may not be what the old ones did."""
-        tables = self.application.file.plugins
-        uses = {name: (use, tables[name].config) for name, use in self.control.uses.items() if name in tables}
+        """Find out the files of what was loaded: another class may be of others, and a new version import more."""
+        loaded, self.loaded = self.loaded, {}
+        running = self.control.kernel.registry.entries
+        uses = {name: (running[name].source, running[name].options.config) for name in loaded if name in running}
         seen = await inspect_plugins(uses, self.application.file.folder, self.application.file.label)
         for name, each in seen.items():
             if each.files:
                 self.files[name] = set(each.files)
                 self.control.settings[name] = each.settings
                 for path in each.files:
-                    self.marks.setdefault(path, mark_of(path))
+                    mark = mark_of(path)
+                    if mark is not None and mark[0] <= loaded[name]:  # one written since then has changed
+                        self.marks.setdefault(path, mark)
+        watched = set().union(*self.files.values())
+        self.marks = {path: mark for path, mark in self.marks.items() if path in watched}
 
 
 def mark_of(path: str) -> Mark | None:

@@ -24,6 +24,7 @@ from ..contract import (
 )
 from ..mesh.route import Route
 from ..transports.carriers import ledger
+from .described_type import DescribedTypes
 from .lifecycle import State
 from .registry import Entry
 
@@ -35,13 +36,15 @@ SETTLING = 1.0  # seconds that a visitor stays for its last calls to be begun an
 
 
 class DescribedContract:
-    """A contract made from a description: the same methods by number, every value of type Any."""
+    """A contract made from a description: the same methods by number. What is sent is of type Any, as the plug-in
+    checks that; what it answers is checked here."""
 
     def __init__(self, description: Description) -> None:
         self.name, self.version, self.hash = description.name, description.version, description.hash
         self.description = description
+        types = DescribedTypes(description.types)
         self.methods = {
-            each.name: described_method(description.name, number, each)
+            each.name: described_method(description.name, number, each, types)
             for number, each in enumerate(description.methods)
         }
 
@@ -56,7 +59,7 @@ class DescribedInterface:
         self.__contract__ = DescribedContract(description)
 
 
-def described_method(interface: str, number: int, described: MethodDescription) -> Method:
+def described_method(interface: str, number: int, described: MethodDescription, types: DescribedTypes) -> Method:
     """The method as a caller needs it. Never blocking: whoever calls by description is on the kernel's own
     loop."""
     model = Model(described.model)
@@ -72,7 +75,8 @@ def described_method(interface: str, number: int, described: MethodDescription) 
     )
     return Method(
         interface, described.name, number, model, False, described.idempotent, (), parameters,
-        Any if model is Model.CALL else NoneType, item=Any if described.item is not None else None,
+        types.decodable(described.result) if described.result is not None else NoneType,
+        item=types.decodable(described.item) if described.item is not None else None,
         input_item=Any if described.input is not None else None, input_name=described.input_name or None,
         documentation=described.documentation,
     )  # fmt: skip

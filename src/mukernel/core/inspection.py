@@ -55,7 +55,7 @@ class Subject(msgspec.Struct):
 
 
 async def inspect_plugins(
-    uses: Mapping[str, tuple[str, dict[str, Any]]], folder: str, label: str = "app.toml"
+    uses: Mapping[str, tuple[str | Source, dict[str, Any]]], folder: str, label: str = "app.toml"
 ) -> dict[str, Inspected]:
     """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is
     wrong with it."""

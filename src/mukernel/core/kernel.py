@@ -22,7 +22,7 @@ from ..contract import (
     Unavailable,
 )
 from ..kernel.clock import Clock
-from ..kernel.ipc import Port, ring
+from ..kernel.ipc import Port
 from ..kernel.process import ForkServer, Limits, Process
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from ..transports.kind import Kind
@@ -30,6 +30,7 @@ from ..transports.link import Link
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
+from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -95,8 +96,8 @@ class Kernel:
 
     async def __aenter__(self) -> Kernel:
         self.loop, self.closed = asyncio.get_running_loop(), False
-        if ring is None:
-            log.warning("the ring is not compiled here: processes are reached by sockets, more slowly")
+        if missing := missing_extensions():
+            log.warning(missing)
         raise_file_limit()
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.here = LocalPlace(self.space)

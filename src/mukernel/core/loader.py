@@ -9,6 +9,8 @@ import inspect
 import itertools
 import os
 import sys
+import traceback
+import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -124,12 +126,25 @@ def load_module(source: Source) -> ModuleType:
 
 
 def load_main(file: str) -> ModuleType:
-    """The script that the kernel's process was started from, imported, not run, as multiprocessing does."""
+    """The script that the kernel's process was started from, imported, not run, as multiprocessing does.
+
+    Raises ContractError where it can't be imported: mostly as it starts its work whoever imports it.
+    """
     main = sys.modules.get(MAIN) or sys.modules.get("__main__")
     if main is not None and os.path.abspath(getattr(main, "__file__", None) or "") == file:
         return main
     spec = importlib.util.spec_from_file_location(MAIN, file)
-    module = run(spec, file)
+    try:
+        module = run(spec, file)
+    except (Exception, SystemExit) as error:
+        with warnings.catch_warnings():  # of the coroutine that asyncio.run was given, and refused
+            warnings.simplefilter("ignore", RuntimeWarning)
+            traceback.clear_frames(error.__traceback__)
+        raise ContractError(
+            f"{file}: to load a plug-in's class from it, another process imports this script, which raised "
+            f'{type(error).__name__}: {error}; put what starts its work below `if __name__ == "__main__":`, or the '
+            "class into a module of its own"
+        ) from None
     sys.modules["__main__"] = module
     return module
 

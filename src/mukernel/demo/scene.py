@@ -13,7 +13,6 @@ import os
 import platform
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 
 import msgspec
@@ -21,6 +20,7 @@ import msgspec
 from mukernel import Clock, Kernel, MukernelError
 
 from .answers import known_answers
+from .folder import own_folder
 from .frame import shown
 from .interfaces import Index, Search
 from .keep import keep_running
@@ -132,7 +132,7 @@ async def stopped_by_signals(work: Coroutine[None, None, int]) -> int:
 async def play(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:
     """The whole demo: set up, load, story, account. Whatever happens, no process and no file is left."""
     with (
-        tempfile.TemporaryDirectory(prefix="mukernel-demo-") as folder,
+        own_folder() as folder,
         logged(os.path.join(folder, "kernel.log")),
     ):
         async with Kernel("demo", log_folder=folder) as kernel:

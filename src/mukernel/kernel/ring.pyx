@@ -574,6 +574,7 @@ cdef class Waiter:
 
     cpdef wait_for_bell(self, int64_t limit=-1):
         cdef int rung
+        PyErr_CheckSignals()                               # one that came while we spun would not end the sleep
         with nogil:
             rung = mu_sleep(self.bell, limit)
         if rung > 0:
