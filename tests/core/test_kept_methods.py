@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mukernel import Interface, Kernel, Plugin
+from mukernel import Interface, Kernel, Plugin, SwapFailed
 from mukernel.core.lifecycle import State
 
 from .waiting import until_state
@@ -194,6 +194,43 @@ async def test_what_was_begun_is_waited_for_however_it_ends(kernel: Kernel) -> N
     assert await asyncio.gather(*calls[1:]) == ["First", "First"]
     assert not (await replacing).rolled_back
     assert instance.in_flight.running == 0
+
+
+async def test_def_methods_are_answered_while_an_inline_plugin_is_drained(kernel: Kernel) -> None:
+    """The loop's own thread can't wait for its loop, so such a call must not be told to."""
+    await kernel.load(First, name="till")
+    till = kernel.get(Till)
+    kept, instance = till.take, next(iter(kernel.space.instances.values()))
+    running = asyncio.create_task(till.wait())
+    await asyncio.sleep(0)
+    replacing = asyncio.create_task(kernel.swap("till", Second))
+    await until_state(kernel, "till", State.QUIESCING)
+    assert (till.take(1), kept(1)) == (1, 2)
+    assert await asyncio.to_thread(lambda: list(instance.plugin.taken)) == [1, 1]
+    instance.plugin.open.set()
+    seen = 2
+    while not replacing.done():
+        before, seen = seen, till.take(1)
+        assert seen - before in (1, 2), "a call was lost, or run twice"
+        await asyncio.sleep(0)
+    assert not (await replacing).rolled_back
+    assert await running == "First"
+    assert till.take(0) == kept(0) == seen
+
+
+async def test_a_drain_that_fails_leaves_def_methods_as_they_were(kernel: Kernel) -> None:
+    await kernel.load(First, name="till")
+    till = kernel.get(Till)
+    kept, instance = till.take, next(iter(kernel.space.instances.values()))
+    running = asyncio.create_task(till.wait())
+    await asyncio.sleep(0)
+    with pytest.raises(SwapFailed, match="still running"):
+        await kernel.swap("till", Second, drain=0)
+    assert (till.take(1), kept(1)) == (1, 2)
+    instance.plugin.open.set()
+    assert await running == "First"
+    await kernel.swap("till", Second)
+    assert (till.take(1), kept(1)) == (4, 6)
 
 
 async def test_a_call_that_nobody_waits_for_any_more_is_collected_and_counts_no_more(kernel: Kernel) -> None:

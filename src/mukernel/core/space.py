@@ -307,6 +307,8 @@ class Space:
         running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:
             await instance.drained(drain)
+            for route in self.routes_to(instance.blueprint.name):
+                route.shut()
             state = await instance.handover.save() if save else None
         except BaseException:
             self.receive(instance, False)

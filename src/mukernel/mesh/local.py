@@ -64,6 +64,11 @@ def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., 
     return methods
 
 
+def ends_at_once(method: Method) -> bool:
+    """Whether an inline call of it has ended when it returns: there is nothing to wait for."""
+    return method.blocking and method.model not in (Model.STREAM, Model.CHANNEL)
+
+
 def elsewhere_if_moved(route: Route, target: LocalTarget, name: str) -> Callable[[], Callable[..., Any] | None]:
     """For a stream that was asked for and is begun now: the way to where the plug-in went meanwhile, if it did."""
     return lambda: None if route.target is target else functools.partial(stream_elsewhere, route, name)

@@ -13,7 +13,7 @@ from ..contract import Interface, MethodCodec, NotFound, Unavailable
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.remote import RemoteMethod
-from .local import LocalTarget, async_methods, blocking_methods, redirect
+from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
 
 
@@ -52,6 +52,7 @@ class Route:
         self.thread = threading.local()
         self.turns = itertools.count()
         self.bound: dict[str, Callable[..., Any]] = {}
+        self.ajar: dict[str, Callable[..., Any]] = {}  # methods of the last instance here that are still called
         self.bound_blocking: dict[str, Callable[..., Any]] = {}
         remotes, methods = self.remotes, self.contract.methods
         self.sending = {
@@ -91,6 +92,7 @@ class Route:
 
     def use_local(self, target: LocalTarget) -> None:
         """The plug-in is in this process now."""
+        self.retire_target()
         self.target, self.caller, self.reason = target, None, None
         self.rebind(async_methods(self, target), blocking_methods(self, target))
         self.open_gate()
@@ -106,12 +108,26 @@ class Route:
         self.open_gate()
 
     def close_gate(self) -> None:
-        """Let new calls wait: the plug-in is being replaced."""
+        """Let new calls wait: the plug-in is being replaced.
+
+        `def` methods of an instance here are called until `shut`: on the loop's own thread they can't wait, and have
+        ended by the time that anybody else may act.
+        """
         if self.gate is None:
             self.gate = self.surroundings.loop.create_future()
-        self.retire_target()
+        if self.target is not None:
+            at_once = [method.name for method in self.contract.methods.values() if ends_at_once(method)]
+            ajar = {name: self.bound.pop(name) for name in at_once}
+            self.retire_target()
+            self.ajar = ajar
         self.caller = None
-        self.rebind(self.sending, self.sending_blocking)
+        self.rebind(self.sending | self.ajar, self.sending_blocking)
+
+    def shut(self) -> None:
+        """The instance that was here is drained, and gives up its state: nothing of it is called any more."""
+        if self.ajar:
+            self.retire_target()
+            self.rebind(self.sending, self.sending_blocking)
 
     def open_gate(self) -> None:
         if self.gate is not None:
@@ -128,6 +144,9 @@ class Route:
 
     def retire_target(self) -> None:
         """Methods of the instance that callers may have kept lead back to this route from now on."""
+        for name, function in self.ajar.items():
+            redirect(self, name, function)
+        self.ajar = {}
         if self.target is not None:
             self.last_plugin, self.target = self.target.plugin, None
             for name, function in self.bound.items():
