@@ -1,0 +1,1 @@
+"""Measurements: `python -m benchmarks`. README.md beside this file says how."""

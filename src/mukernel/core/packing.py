@@ -1,0 +1,81 @@
+"""Packing: before the fork server forks, what every child will write to is moved onto as few pages as possible.
+
+A child copies each page that it writes to, and it writes to all that it uses: to run a function writes to the reference
+count and the inline caches of its code, and what it allocates goes first into the holes that the server's imports have
+left. Both lie scattered, one to a page. Nothing here changes what a program does.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import deque
+from collections.abc import Callable
+from types import CodeType, FrameType, FunctionType
+from typing import Any
+
+POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small objects of one size
+SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
+LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
+MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
+HEADER = sys.getsizeof(b"")
+
+filling: deque[bytes] = deque()  # held for ever; by the server alone, since no child touches it
+originals: list[CodeType] = []  # held for ever: what was freed would be a hole again
+
+
+def code_run_by(rehearse: Callable[[], object]) -> list[CodeType]:
+    """The code of every Python function that `rehearse()` runs in this thread. Raises what it raises."""
+    found: dict[int, CodeType] = {}
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        found.setdefault(id(frame.f_code), frame.f_code)
+
+    sys.setprofile(note)
+    try:
+        rehearse()
+    finally:
+        sys.setprofile(None)
+    return list(found.values())
+
+
+def gather(used: list[CodeType]) -> None:
+    """Give each function that runs one of `used` a copy of its code; the copies lie side by side."""
+    wanted = {id(code) for code in used}
+    copies: dict[int, CodeType] = {}
+
+    def copy(code: CodeType) -> CodeType:
+        if id(code) not in copies:
+            originals.append(code)
+            inner = tuple(copy(each) if isinstance(each, CodeType) else each for each in code.co_consts)
+            copies[id(code)] = code.replace(co_consts=inner)
+        return copies[id(code)]
+
+    for function in gc.get_objects():
+        if type(function) is FunctionType and id(function.__code__) in wanted:
+            function.__code__ = copy(function.__code__)
+
+
+def fill_holes() -> None:
+    """Take all free memory between objects, so that what is allocated from now on lies side by side."""
+    gc.collect()
+    for size in SMALL:
+        fill_pools(size)
+    highest = 0
+    for size in LARGE:  # the largest is taken from the end of the heap, and so is each that no hole has room for
+        for _ in range(MOST // size):
+            filling.append(bytes(size - HEADER))
+            if id(filling[-1]) > highest:
+                highest = id(filling[-1])
+                break
+
+
+def fill_pools(size: int) -> None:
+    """Fill the pools of one size: until a whole one was empty, since those are taken last."""
+    neighbours = before = 0
+    for _ in range(MOST // size):
+        filling.append(bytes(size - HEADER))
+        neighbours = neighbours + 1 if id(filling[-1]) == before + size else 0
+        before = id(filling[-1])
+        if neighbours >= POOL // size - 2:
+            return
