@@ -76,7 +76,7 @@ class Host:
             case messages.Release():
                 space.release(message.key)
             case messages.Stop():
-                await space.stop(message.key)
+                await space.stop(message.key, message.drain, message.reason)
             case messages.Count():
                 return space.count(message.key), ()
             case messages.Rerouted():

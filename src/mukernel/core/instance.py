@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,6 +27,9 @@ from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from .handover import Handover
 from .messages import Blueprint, Built
+
+log = logging.getLogger("mukernel")
+CLEAN_UP = 1.0  # seconds that calls have to end once they were told to
 
 
 class Instance:
@@ -123,15 +128,31 @@ class Instance:
                 f"{': ' + ', '.join(running) if running else ''}; nothing was cut off"
             ) from None
 
-    async def close(self) -> None:
-        """Run the stop hook and let go of everything."""
+    async def stop(self, drain: float, reason: str) -> None:
+        """Start nothing more, wait up to `drain` seconds for what runs, end the rest with `reason`; run the stop hook
+        and let go of everything."""
+        try:
+            await self.drained(drain)
+        except SwapFailed:
+            log.warning("%s is stopped while calls are running", self.blueprint.key)
+            self.server.cut_off(reason)
+            self.in_flight.waiting.end(reason)
+            self.end_background()
+            with contextlib.suppress(SwapFailed):  # they clean up before the stop hook takes away what they use
+                await self.drained(CLEAN_UP)
         try:
             await self.hook("stop")
         finally:
             self.server.close()
+            self.end_background()
             for wire in list(self.wires.values()):
                 wire.close()
             self.wires.clear()
+
+    def end_background(self) -> None:
+        """Cancel the one-way calls and checkpoints, for which nobody waits."""
+        for task in list(self.background):
+            task.cancel()
 
 
 def checked_interfaces(kind: type) -> list[type[Interface]]:

@@ -108,14 +108,14 @@ class Kernel:
     async def close(self) -> None:
         """Stop every plug-in, the last loaded first, and end every process."""
         self.closed = True
-        if self.ticker is not None:
-            self.ticker.cancel()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
                 await self.unload(entry.name)
             except Exception:
                 log.exception("%s did not stop cleanly", entry.name)
+        if self.ticker is not None:  # until here it finds out what hangs
+            self.ticker.cancel()
         for place in list(self.places.values()):
             await place.end()
         if self.fork_server is not None:
@@ -246,7 +246,8 @@ class Kernel:
             return await Replacement(self, entry, "restart", entry.source, entry.options).run()
 
     async def unload(self, name: str, reason: str | None = None) -> None:
-        """Stop a plug-in for good. Calls that wait for it end in Unavailable, with `reason`."""
+        """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
+        Unavailable, with `reason`."""
         entry = self.registry.entry(name)
         async with entry.lock:
             reason = reason or f"plug-in {name!r} was unloaded"
@@ -345,33 +346,34 @@ class Kernel:
             instance.life.on(Event.BROKEN)
         await self.end(instance)
 
-    async def retire(self, instance: Instance) -> None:
-        """An old instance has been replaced."""
+    async def retire(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
+        """An old instance has been replaced, or is not wanted any more."""
         if instance.life.may(Event.STOP):
             instance.life.on(Event.STOP)
-        await self.end(instance)
+        await self.end(instance, drain, reason)
 
-    async def end(self, instance: Instance) -> None:
+    async def end(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
         try:
-            await instance.place.stop(instance.blueprint.key)
+            await instance.place.stop(instance.blueprint.key, drain, reason)
         except Exception as error:
             log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
         await self.leave(instance.place)
 
-    async def remove_replica(self, entry: Entry, replica: Replica, reason: str = "") -> None:
-        """End an instance and its port; whatever still waits in the mailbox is refused."""
+    async def remove_replica(
+        self, entry: Entry, replica: Replica, reason: str = "", drain: float | None = None
+    ) -> None:  # fmt: skip
+        """End an instance and its port. What still runs after `drain` seconds (None: as its options say) is cut off,
+        and whatever waits in the mailbox is refused."""
         instance = replica.instance
         entry.replicas.remove(replica)
-        if instance is not None:
-            if instance.life.state is State.SERVING:
-                try:
-                    await instance.place.quiesce(instance.blueprint.key, entry.options.drain, False)
-                    await instance.place.release(instance.blueprint.key)
-                except Exception as error:
-                    log.warning("%s was stopped while calls were running: %s", entry.name, error)
-            if not (isinstance(instance.place, RemotePlace) and instance.place.conversation.closed):
-                await self.retire(instance)
-        self.answer_rest(replica, reason or f"plug-in {entry.name!r} has fewer replicas now")
+        reason = reason or f"plug-in {entry.name!r} has fewer replicas now"
+        cut = None
+        if instance is not None and not (
+            isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
+        ):  # fmt: skip
+            cut = f"it was stopped while it ran this call: {reason}"
+            await self.retire(instance, entry.options.drain if drain is None else drain, cut)
+        self.answer_rest(replica, reason, cut)
         entry.settled = entry.settled.with_(replica.settled)
         replica.port.close()
 
@@ -382,15 +384,16 @@ class Kernel:
                 await place.close_routes(entry.name, reason)
         self.answer_rest(replica, reason)
 
-    def answer_rest(self, replica: Replica, reason: str) -> None:
-        """The kernel itself receives what is left in a mailbox, and refuses it."""
+    def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
+        """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
+        answer, where that is not for a crash."""
         for number, channel in list(replica.port.channels.items()):
             rights = [os.dup(fd) for fd in channel.server_rights]
             wire, bell = self.space.carriers.server(channel.transport, rights)
             if bell != NO_BELL:
                 os.close(bell)
             for call, _, _ in wire.interrupted():
-                wire.post(Kind.INTERRUPTED, call, b"")
+                wire.post(*(Kind.INTERRUPTED, call, b"") if cut is None else (Kind.GONE, call, cut.encode()))
             while (message := wire.peek()) is not None:
                 try:
                     message.take()
@@ -404,14 +407,16 @@ class Kernel:
             wire.finish()
             self.switchboard.drop(replica, number)
 
-    async def drain_replica(self, entry: Entry, replica: Replica) -> None:
-        """Wait until a leaving replica has served everything that its callers had sent it."""
+    async def drain_replica(self, entry: Entry, replica: Replica) -> float:
+        """Wait until a leaving replica has served all that its callers had sent it; returns the seconds that are
+        left."""
         limit = self.clock.now() + entry.options.drain
         while self.clock.now() < limit:
             account = account_of(replica)
             if account.waiting == 0 and account.accepted == account.replied + account.refused:
-                return
+                break
             await self.clock.sleep(0.001)
+        return max(0.0, limit - self.clock.now())
 
     async def reroute_callers(self, entry: Entry) -> None:
         """Every caller connects anew to the replicas that there are now."""

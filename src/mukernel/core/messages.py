@@ -110,7 +110,11 @@ class Release(msgspec.Struct, tag=True):
 
 
 class Stop(msgspec.Struct, tag=True):
+    """End an instance. What still runs after `drain` seconds is cut off; `reason` is for its callers."""
+
     key: str
+    drain: float = 0.0
+    reason: str = ""
 
 
 class Ping(msgspec.Struct, tag=True):

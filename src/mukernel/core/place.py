@@ -16,6 +16,7 @@ from .messages import Blueprint, Built, Counts, Quiesced
 from .space import Space
 
 GRACE = 2.0  # seconds that a process has to end by itself
+LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
 
 
 class Place(ABC):
@@ -44,7 +45,9 @@ class Place(ABC):
     @abstractmethod
     async def release(self, key: str) -> None: ...
     @abstractmethod
-    async def stop(self, key: str) -> None: ...
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        """End an instance; what still runs after `drain` seconds is cut off, and `reason` is for its callers."""
+
     @abstractmethod
     async def count(self, key: str) -> Counts: ...
     @abstractmethod
@@ -89,9 +92,9 @@ class LocalPlace(Place):
     async def release(self, key: str) -> None:
         self.here.release(key)
 
-    async def stop(self, key: str) -> None:
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         self.keys.discard(key)
-        await self.here.stop(key)
+        await self.here.stop(key, drain, reason)
 
     async def count(self, key: str) -> Counts:
         return self.here.count(key)
@@ -156,10 +159,13 @@ class RemotePlace(Place):
     async def release(self, key: str) -> None:
         await self.conversation.ask(messages.Release(key))
 
-    async def stop(self, key: str) -> None:
-        self.keys.discard(key)
-        self.patience.pop(key, None)
-        await self.conversation.ask(messages.Stop(key))
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        self.patience[key] = self.patience.get(key) or LONGEST_SILENCE  # else it might be waited for for ever
+        try:
+            await self.conversation.ask(messages.Stop(key, drain, reason))
+        finally:
+            self.keys.discard(key)
+            self.patience.pop(key, None)
 
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]

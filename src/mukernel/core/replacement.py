@@ -240,8 +240,8 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
         replica.leaving = True
     await kernel.reroute_callers(entry)
     for replica in leaving:
-        await kernel.drain_replica(entry, replica)
-        await kernel.remove_replica(entry, replica)
+        left = await kernel.drain_replica(entry, replica)
+        await kernel.remove_replica(entry, replica, drain=left)
     entry.options = replace(entry.options, replicas=count)
     report.total = kernel.clock.now() - began
     report.ledger = await kernel.ledger(entry.name)

@@ -370,19 +370,20 @@ class Space:
             len(server.running), taken, answered, refused,
         )  # fmt: skip
 
-    async def stop(self, key: str) -> None:
-        """Stop an instance for good."""
-        instance = self.instances.pop(key, None)
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        """Stop an instance for good. What still runs after `drain` seconds is ended; `reason` is for its callers."""
+        instance = self.instances.get(key)
         if instance is None:
             return
         ticker = self.tickers.pop(key, None)
         if ticker is not None:
             ticker.cancel()
-        for channel in [number for number, owner in self.channels.items() if owner is instance]:
-            del self.channels[channel]
         try:
-            await instance.close()
+            await instance.stop(drain, reason)
         finally:
+            self.instances.pop(key, None)
+            for channel in [number for number, owner in self.channels.items() if owner is instance]:
+                del self.channels[channel]
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)

@@ -2,11 +2,13 @@
 """Inline calls that can be counted and redirected, at nearly the price of the call itself.
 
 An `InlineMethod` stands where a bound method would: calling it calls the instance. A coroutine that it returns is counted
-in `InFlight` from its first step to its last, so that a swap knows when the old instance is drained. Callers may keep an
-`InlineMethod`; when its plug-in is swapped or moved, its target is what changes.
+in `InFlight` from its first step to its last, so that a swap knows when the old instance is drained, and a stop can end
+it. Callers may keep an `InlineMethod`; when its plug-in is swapped or moved, its target is what changes.
 """
 cimport cython
 from cpython.object cimport PyObject
+
+from .waiting_calls import WaitingCalls
 
 cdef extern from *:
     """
@@ -21,6 +23,7 @@ cdef extern from *:
         PyType_Modified(type);
         return 0;
     }
+    static int mu_raised(void) { return -1; }
     static int mu_set_send(PyTypeObject *type, sendfunc send) {
         type->tp_as_async->am_send = send;
         PyType_Modified(type);
@@ -35,6 +38,7 @@ cdef extern from *:
         pass
     int mu_make_vectorcallable(PyTypeObject*, Py_ssize_t)
     int mu_set_send(PyTypeObject*, sendfunc)
+    int mu_raised() except -1
     PySendResult PyIter_Send(PyObject*, PyObject*, PyObject**)
     PyObject* PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
     int PyCoro_CheckExact(PyObject*)
@@ -50,6 +54,10 @@ cdef class InFlight:
     cdef public long running
     cdef public long calls
     cdef public object when_idle
+    cdef public object waiting          # the WaitingCalls among them
+
+    def __init__(self):
+        self.waiting = WaitingCalls()
 
     cdef void leave(self) noexcept:
         self.running -= 1
@@ -97,6 +105,7 @@ cdef class Tracked:
     cdef object coroutine
     cdef InlineMethod method
     cdef bint entered
+    cdef bint waits                     # it gave the loop a turn, and is one of the WaitingCalls
     cdef InFlight in_flight             # set from the first step to the last
 
     def __await__(self):
@@ -118,26 +127,38 @@ cdef class Tracked:
                 self.in_flight.running += 1
                 self.in_flight.calls += 1
 
-    cdef void leave(self) noexcept:
-        if self.in_flight is not None:
-            self.in_flight.leave()
+    cdef object leave(self, error=None):
+        """The last step is done: what it raised, or what is to be raised in its stead."""
+        cdef InFlight in_flight = self.in_flight
+        if in_flight is not None:
+            if self.waits:
+                error = in_flight.waiting.leave(<size_t><void*>self, error) or error
             self.in_flight = None
+            in_flight.leave()
+        return error
+
+    cdef wait(self):
+        if not self.waits and self.in_flight is not None:
+            self.waits = True
+            self.in_flight.waiting.enter(<size_t><void*>self)
 
     def send(self, value):
         self.enter()
         try:
-            return self.coroutine.send(value)
-        except:
-            self.leave()
-            raise
+            result = self.coroutine.send(value)
+        except BaseException as error:
+            raise self.leave(error)
+        self.wait()
+        return result
 
     def throw(self, *what):
         self.enter()
         try:
-            return self.coroutine.throw(*what)
-        except:
-            self.leave()
-            raise
+            result = self.coroutine.throw(*what)
+        except BaseException as error:
+            raise self.leave(error)
+        self.wait()
+        return result
 
     def close(self):
         self.entered = True
@@ -149,6 +170,8 @@ cdef class Tracked:
     def __dealloc__(self):
         if self.in_flight is not None:
             self.in_flight.running -= 1
+            if self.waits:
+                self.in_flight.waiting.leave(<size_t><void*>self)
 
     @property
     def cr_await(self):
@@ -195,13 +218,26 @@ cdef PySendResult send_tracked(PyObject* object_, PyObject* value, PyObject** re
             outcome = PyIter_Send(<PyObject*>tracked.coroutine, value, result)
     else:
         outcome = PyIter_Send(<PyObject*>tracked.coroutine, value, result)
-    if outcome == PYGEN_RETURN:
+    if outcome == PYGEN_NEXT:
+        if not tracked.waits:
+            tracked.wait()
+    elif outcome == PYGEN_RETURN:
         tracked.leave()
-    elif outcome == PYGEN_ERROR:
+    elif not tracked.waits:
         PyErr_Fetch(&kind, &error, &trace)
         tracked.leave()
         PyErr_Restore(kind, error, trace)
+    else:
+        raise_again(tracked.leave(take_error()))
     return outcome
+
+
+cdef object take_error():
+    """The exception that is being raised."""
+    try:
+        mu_raised()
+    except BaseException as error:
+        return error
 
 
 cdef void raise_again(error):
