@@ -32,6 +32,7 @@ class Host:
         self.loop, self.finished = loop, loop.create_future()
         self.conversation = Conversation(link, loop, self.handle, self.kernel_gone)
         self.space = Space(name, self, clock or Clock(), loop, transport)
+        self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )

@@ -28,6 +28,7 @@ from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
+from .ending import described
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .loader import check_importable, source_of
@@ -310,6 +311,8 @@ class Kernel:
             entry.bindings = instance.built.bindings
         except BaseException:
             instance.life.on(Event.BROKEN)
+            if isinstance(place, RemotePlace):
+                place.patience.pop(key, None)
             await self.leave(place)
             raise
         instance.life.on(Event.BUILT)
@@ -496,9 +499,9 @@ class Kernel:
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: None))
+        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
         self.places[space] = place
-        process.on_exit(lambda status: self.supervisor.process_died(place, describe_exit(status.code, status.signal)))
+        process.on_exit(lambda status: self.supervisor.process_died(place, described(status)))
         return place
 
     async def leave(self, place: Place) -> None:
@@ -522,6 +525,8 @@ class Kernel:
                 return grant.connected, grant.rights
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel)
+            case messages.Step():
+                place.doing[message.key] = message.doing
             case messages.Checkpoint():
                 self.checkpointed(message.key, message.state, message.state_version)
             case _:
@@ -562,9 +567,3 @@ def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
 def default_name(qualified: str) -> str:
     """English → "english", SqliteCatalog → "sqlite-catalog"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", qualified.rpartition(".")[2]).lower()
-
-
-def describe_exit(code: int | None, signal: int | None) -> str:
-    if signal is not None:
-        return f"ended by signal {signal}"
-    return f"exited with status {code}" if code is not None else "ended"

@@ -46,6 +46,13 @@ class Build(msgspec.Struct, tag=True):
     blueprint: Blueprint
 
 
+class Step(msgspec.Struct, tag=True):
+    """How far the building of an instance is: it is "being imported", for one."""
+
+    key: str
+    doing: str
+
+
 class Built(msgspec.Struct, tag=True):
     interfaces: list[Description]
     stateful: bool
@@ -195,7 +202,7 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
+    Build | Step | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
     | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 

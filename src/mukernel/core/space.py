@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
 from .builtin import BuiltinClock, Clock
+from .ending import refused_exit
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_class
@@ -60,6 +62,7 @@ class Space:
         self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
         self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
+        self.on_step: Callable[[str, str], None] = lambda key, step: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
         self.background: set[asyncio.Task[None]] = set()
 
@@ -221,17 +224,17 @@ class Space:
 
     # -- instances --------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
+        """A part of building: the kernel is told first, as the plug-in may take the process with it."""
+        self.on_step(blueprint.key, doing)
+        with refused_exit(blueprint.name, doing):
+            yield
+
     async def build(self, blueprint: Blueprint) -> Instance:
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
-        try:
-            return await self.build_unguarded(blueprint)
-        except SystemExit as left:  # a plug-in may end itself, never who builds it
-            raise ContractError(
-                f"plug-in {blueprint.name!r}: {blueprint.use.name} called sys.exit({left.code!r}) while it was built"
-            ) from left
-
-    async def build_unguarded(self, blueprint: Blueprint) -> Instance:
-        kind = load_class(blueprint.use)
+        with self.step(blueprint, "being imported"):
+            kind = load_class(blueprint.use)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
@@ -251,14 +254,17 @@ class Space:
                 # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
                 proxy.route.blocks_here = True
                 proxy.route.caller_of_thread()
-        plugin = kind(**arguments)
+        with self.step(blueprint, "being built"):
+            plugin = kind(**arguments)
         instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
         instance.bindings = bindings
         self.instances[blueprint.key] = instance
         plugin.checkpoint = lambda: self.checkpoint(instance)
         try:
-            await instance.hook("start")
-            await instance.hook("health")
+            with self.step(blueprint, "being started"):
+                await instance.hook("start")
+            with self.step(blueprint, "being checked"):
+                await instance.hook("health")
         except BaseException:
             await self.stop(blueprint.key)
             raise
@@ -307,7 +313,8 @@ class Space:
         running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:
             await instance.drained(drain)
-            state = await instance.handover.save() if save else None
+            with refused_exit(instance.blueprint.name, "saving its state"):
+                state = await instance.handover.save() if save else None
         except BaseException:
             self.receive(instance, False)
             raise
@@ -325,7 +332,8 @@ class Space:
         """Take over the state and begin to receive; returns when that was, in ns."""
         instance = self.instances[key]
         if state is not None:
-            await instance.handover.restore(state, state_version)
+            with refused_exit(instance.blueprint.name, "restoring its state"):
+                await instance.handover.restore(state, state_version)
         self.receive(instance, recover)
         since = self.now_ns()
         every = instance.blueprint.checkpoint
@@ -379,7 +387,8 @@ class Space:
         if ticker is not None:
             ticker.cancel()
         try:
-            await instance.stop(drain, reason)
+            with refused_exit(instance.blueprint.name, "being stopped"):
+                await instance.stop(drain, reason)
         finally:
             self.instances.pop(key, None)
             for channel in [number for number, owner in self.channels.items() if owner is instance]:

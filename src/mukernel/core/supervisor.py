@@ -66,9 +66,9 @@ class Supervisor:
             limit = self.patience(place)
             if limit and place.missed * self.kernel.heartbeat > limit:
                 log.warning("%s gave no sign of life for %g s and is ended", place.space, limit)
-                self.kernel.record("hang", ", ".join(sorted(place.keys)), f"no heartbeat for {limit:g} s")
+                self.kernel.record("hang", ", ".join(sorted(place.patience)), f"no heartbeat for {limit:g} s")
                 place.missed = 0
-                place.kill()
+                place.kill(f"gave no sign of life for {limit:g} s and was ended")
 
     def patience(self, place: RemotePlace) -> float:
         """Seconds without a sign of life after which a process counts as hanging: the least that is asked for."""

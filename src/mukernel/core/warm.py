@@ -17,15 +17,17 @@ from ..contract import NotFound
 from ..kernel.ipc import Link
 from . import host, rehearsal
 from .conversation import Conversation
-from .messages import Activate, Blueprint, Build, Ping, Quiesce, Source, Stop
+from .messages import Activate, Blueprint, Build, Done, Ping, Quiesce, Source, Step, Stop
 
 REHEARSALS = 10  # bytecode is specialised after eight runs
 MODULE = "mukernel_rehearsal"  # imported from its file under this name, as an application's plug-ins are
 KEY = "rehearsal#0.1"
 
 
-async def refuse(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-    raise NotFound("nothing is asked for in a rehearsal")
+async def listen(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+    if not isinstance(message, Step):
+        raise NotFound("nothing is asked for in a rehearsal")
+    return Done(), ()
 
 
 async def command(kernel: Conversation, blueprint: Blueprint) -> None:
@@ -40,7 +42,7 @@ def rehearse(source: Source) -> None:
     loop = asyncio.new_event_loop()
     try:
         process = host.Host(Link(theirs), "rehearsal", loop)
-        kernel = Conversation(Link(ours), loop, refuse, lambda: None)
+        kernel = Conversation(Link(ours), loop, listen, lambda: None)
         loop.run_until_complete(command(kernel, Blueprint(KEY, "rehearsal", source, {"setting": 2})))
         loop.run_until_complete(process.finished)
         process.space.close()
