@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..contract import Description
+from ..contract import Description, Unavailable
 from ..kernel.clock import Clock
 from ..kernel.ipc import Link
 from ..transports.carriers import NO_BELL
@@ -43,8 +44,10 @@ class Host:
 
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space), given(bell))
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant:  # fmt: skip
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn), given(bell))
         return Grant(connected, rights)
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
@@ -52,7 +55,7 @@ class Host:
         return Grant(connected, rights)
 
     def disconnect(self, channel: int) -> None:
-        if not self.conversation.closed:
+        with contextlib.suppress(Unavailable):  # the kernel has gone, and its channels with it
             self.conversation.tell(messages.Disconnect(channel))
 
     # -- what the kernel asks -----------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from ..contract import (
     differences,
     interfaces_of,
 )
+from ..mesh.route import Route
 from ..transports.contract import Wire
 from ..transports.inline import InFlight
 from ..transports.served import ServedMethod, methods_for
@@ -50,6 +51,7 @@ class Instance:
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
+        self.blocks_by: list[Route] = []  # routes by which its threads make blocking calls
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
         self.served: dict[str, dict[str, ServedMethod]] = {}
@@ -164,6 +166,11 @@ def checked_interfaces(kind: type) -> list[type[Interface]]:
             f"`class {kind.__name__}(Plugin, SomeInterface)`"
         )
     lines = [line for interface in found for line in check_implements(kind, interface)]
+    if lines and kind in found:
+        raise ContractError(
+            f"{kind.__qualname__} is an interface itself: wanted a class that derives from Plugin and from it, "
+            f"`class My{kind.__name__}(Plugin, {kind.__name__})`"
+        )
     if lines:
         raise ContractError(f"{kind.__qualname__} does not implement {found[0].__contract__.name}", lines)
     return found

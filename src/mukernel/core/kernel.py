@@ -25,6 +25,7 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Kind, Link, Port, ring
 from ..kernel.process import ForkServer, Limits, Process, raise_file_limit
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
+from ..transports.contract import WHOLE_WIRE
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
@@ -45,6 +46,7 @@ T = TypeVar("T", bound=Interface)
 WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 REMEMBERED = 1000  # events kept for those who ask
+NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +272,13 @@ class Kernel:
         return account
 
     async def account(self, replica: Replica) -> Ledger:
-        counts = Counts()
+        counts = NOBODY
         for _ in range(10):  # again, if channels came or went meanwhile
             channels = list(replica.port.channels)
             counts = await self.counts(replica)
             if channels == list(replica.port.channels):
                 break
-        if not counts.taken:  # nothing was taken, or nobody serves
+        if counts is NOBODY:
             return account_of(replica)
         accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
         served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
@@ -407,6 +409,7 @@ class Kernel:
                     if message.kind != Kind.ONEWAY:
                         wire.post(Kind.GONE, message.call, reason.encode())
                     message.finished(True)
+            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, b"")  # for a thread that is about to send, unaware of all this
             wire.finish()
             self.switchboard.drop(replica, number)
 
@@ -434,11 +437,11 @@ class Kernel:
     async def counts(self, replica: Replica) -> Counts:
         instance = replica.instance
         if instance is None or instance.life.state is not State.SERVING:
-            return Counts()
+            return NOBODY
         try:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
-            return Counts()
+            return NOBODY
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
@@ -540,8 +543,10 @@ class Kernel:
 
     # -- the directory of the kernel's own space --------------------------------------------------------------------
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
-        return self.connect_now(interface, plugin, bell, space, -1)
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant:  # fmt: skip
+        return self.connect_now(interface, plugin, bell, space, turn)
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
         grant = self.switchboard.connect(interface, plugin, bell, space, turn)

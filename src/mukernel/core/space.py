@@ -43,7 +43,9 @@ class Grant:
 class Directory(Protocol):
     """Where a space asks for connections: the kernel."""
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant: ...
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant: ...
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
     def disconnect(self, channel: int) -> None: ...
 
@@ -114,8 +116,8 @@ class Space:
         self.routes[asked or "", interface.__contract__.name, wait_for_room] = route
         return route
 
-    def lead(self, route: Route, grant: Grant) -> None:
-        """Let a route lead to where the grant says."""
+    def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
+        """Let a route lead to where the grant says; `ahead` are callers for its threads."""
         if grant.connected.local is not None:
             route.use_local(self.instances[grant.connected.local])
         else:
@@ -123,7 +125,7 @@ class Space:
             callers = [Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)]
             for caller in callers:
                 caller.when_broken = partial(self.broken, route, caller)
-            route.use_remote(callers)
+            route.use_remote(callers, ahead)
             if route.blocks_here:
                 route.caller_of_thread()
             for caller in old:
@@ -175,9 +177,9 @@ class Space:
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
-            description = route.contract.describe()
-            bell = self.bell
-            self.lead(route, await self.directory.connect(description, plugin, bell, self.name))
+            grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
+            threads = self.threads_of(route) if grant.connected.local is None else 0
+            self.lead(route, grant, await self.connect_ahead(route, threads))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
@@ -210,11 +212,30 @@ class Space:
                 return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
 
             grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
+        return self.thread_caller(route, end, grant)
+
+    def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
+        """A caller that whichever thread takes it owns from then on."""
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
-        caller.when_broken = lambda: vars(route.thread).clear()  # the thread's next call connects anew
+        caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
         number = grant.connected.channels[0]
         weakref.finalize(caller, self.thread_gone, caller.wire, number)
         return caller
+
+    async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
+        """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of
+        ours itself, and could connect nobody."""
+        made: list[BlockingCaller] = []
+        for _ in range(count):
+            end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
+            grant = await self.directory.connect(route.contract.describe(), route.plugin, end.bell, self.name, turn)
+            made.append(self.thread_caller(route, end, grant))
+        return made
+
+    def threads_of(self, route: Route) -> int:
+        """How many threads of plug-ins that are here may make blocking calls by a route, the loop's own included."""
+        pools = [each.blueprint.threads for each in self.instances.values() if route in each.blocks_by]
+        return int(route.blocks_here) + sum(pools)
 
     def thread_gone(self, wire: BlockingWire, number: int) -> None:
         """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
@@ -238,6 +259,7 @@ class Space:
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
+        blocks_by: list[Route] = []
         for need in needs:
             name = need.interface.__contract__.name
             try:
@@ -251,13 +273,12 @@ class Space:
                 continue
             bindings[name] = proxy.route.plugin
             if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
-                # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
-                proxy.route.blocks_here = True
-                proxy.route.caller_of_thread()
+                blocks_by.append(proxy.route)
+                await self.prepare_to_block(proxy.route, blueprint.threads)
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
         instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
-        instance.bindings = bindings
+        instance.bindings, instance.blocks_by = bindings, blocks_by
         self.instances[blueprint.key] = instance
         plugin.checkpoint = lambda: self.checkpoint(instance)
         try:
@@ -269,6 +290,16 @@ class Space:
             await self.stop(blueprint.key)
             raise
         return instance
+
+    async def prepare_to_block(self, route: Route, threads: int) -> None:
+        """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
+        count = threads + int(not route.blocks_here)
+        route.blocks_here = True
+        if route.target is None:
+            ahead = await self.connect_ahead(route, count)
+            if route.target is None:
+                route.thread.ahead += ahead
+                route.caller_of_thread()
 
     def attach(
         self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring"
