@@ -11,7 +11,7 @@ import pytest
 from core_samples import Arithmetic, Counter, Plain, Sum, Summing, Tally, blow
 from waiting import until_state
 
-from mukernel import Blocking, Interface, Kernel, Plugin, RestartPolicy, Unavailable, oneway
+from mukernel import Blocking, Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, oneway
 from mukernel.core.lifecycle import State
 
 LIMIT = 20.0  # seconds within which all must be over
@@ -233,3 +233,41 @@ async def test_arithmetic_goes_on_while_another_is_stopped(kernel: Kernel, whist
     assert plain.plus(1) == 2
     await counter.release()
     assert await held == "one"
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_swap_under_way_when_its_kernel_closes_is_not_cancelled(
+    kernel: Kernel, whistle: Any, placement: str
+) -> None:
+    """Nobody cancelled who asked for it: it is done, or rolled back, and the kernel closes after that."""
+    await kernel.load(Tally, name="counter", placement=placement, drain=0.05)
+    held = asyncio.create_task(kernel.get(Counter).hold(whistle.path))
+    await whistle.heard()
+    swapping = asyncio.create_task(kernel.swap("counter", Tally, drain=0.2))
+    await until_state(kernel, "counter", State.QUIESCING)
+    async with asyncio.timeout(LIMIT):
+        await kernel.close()
+        with pytest.raises(SwapFailed, match="calls were still running"):
+            await swapping
+        with pytest.raises(Unavailable):
+            await held
+
+
+@pytest.mark.parametrize("change", ["swap", "move", "scale", "restart", "unload"])
+async def test_what_waits_for_its_turn_while_a_plugin_is_unloaded_finds_it_gone(kernel: Kernel, change: str) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    changes: dict[str, Callable[[], Awaitable[Any]]] = {
+        "swap": lambda: kernel.swap("counter", Tally),
+        "move": lambda: kernel.move("counter", "inline"),
+        "scale": lambda: kernel.scale("counter", 2),
+        "restart": lambda: kernel.restart("counter"),
+        "unload": lambda: kernel.unload("counter"),
+    }
+    unloading = asyncio.create_task(kernel.unload("counter"))
+    late = asyncio.ensure_future(changes[change]())
+    with pytest.raises(Unavailable, match="plug-in 'counter' was unloaded while this waited for its turn"):
+        await late
+    await unloading
+    assert not kernel.registry.entries
+    assert not kernel.places
+    await kernel.load(Tally, name="counter")

@@ -157,6 +157,22 @@ async def test_what_crashes_too_often_is_given_up_and_restart_revives_it(kernel:
     assert (await counter.add(5), entry.state.value, entry.failure) == (5, "serving", None)
 
 
+async def test_an_interrupted_call_that_nobody_will_run_again_is_told(kernel: Kernel, whistle: Any) -> None:
+    """It is idempotent, so its caller sends it again, into a mailbox that nobody looks into any more."""
+    await kernel.load(Tally, name="counter", placement="process", restart=RestartPolicy(intensity=0))
+    counter, blocking = kernel.get(Counter), kernel.get(Counter, blocking=True)
+    calls = [
+        asyncio.create_task(counter.hold_again(whistle.path)),  # type: ignore[arg-type]
+        asyncio.create_task(asyncio.to_thread(blocking.hold_again, whistle.path)),  # type: ignore[arg-type]
+    ]
+    pid = {(await whistle.heard())[0] for _ in calls}.pop()
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        for call in calls:
+            with pytest.raises(Unavailable, match="counter is given up"):
+                await call
+
+
 async def test_other_plugins_do_not_notice_a_crash(kernel: Kernel) -> None:
     await kernel.load(faulty.DiesAtOnce, name="fragile", placement="process", restart=QUICK)
     await kernel.load(Tally, name="sound", placement="process")

@@ -8,7 +8,8 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -204,7 +205,7 @@ class Kernel:
         except MukernelError as error:
             report = SwapReport(name, "swap", entry.source.name, str(use), rolled_back=True, reason=str(error))
             raise reported(SwapFailed(f"swap of {name!r} was not begun: {error}"), report) from error
-        async with entry.lock:
+        async with self.changing(name) as entry:
             options = entry.options
             if config is not None:
                 options = replace(options, config=dict(config))
@@ -214,9 +215,8 @@ class Kernel:
 
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
-        entry = self.registry.entry(name)
         checked_placement(placement)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             if placement == "inline" and len(entry.replicas) > 1:
                 raise ContractError(
                     f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
@@ -226,17 +226,15 @@ class Kernel:
 
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
-        entry = self.registry.entry(name)
         if not isinstance(replicas, int):
             checked_count("replicas", replicas, 1)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             return await scale(self, entry, replicas)
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
         up."""
-        entry = self.registry.entry(name)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
             for replica in revived:
                 replica.restarts.clear()
@@ -251,8 +249,7 @@ class Kernel:
     async def unload(self, name: str, reason: str | None = None) -> None:
         """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
         Unavailable, with `reason`."""
-        entry = self.registry.entry(name)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             reason = reason or f"plug-in {name!r} was unloaded"
             for place in self.calling_places(name):
                 await place.close_routes(name, reason)
@@ -283,6 +280,15 @@ class Kernel:
         accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
         served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
         return replica.settled.with_(served)
+
+    @asynccontextmanager
+    async def changing(self, name: str) -> AsyncIterator[Entry]:
+        """A plug-in, when it is our turn to change it. Raises NotFound; Unavailable where it was unloaded meanwhile."""
+        entry = self.registry.entry(name)
+        async with entry.lock:
+            if self.registry.entries.get(name) is not entry:
+                raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
+            yield entry
 
     # -- instances ------------------------------------------------------------------------------------------------
 
@@ -409,7 +415,8 @@ class Kernel:
                     if message.kind != Kind.ONEWAY:
                         wire.post(Kind.GONE, message.call, reason.encode())
                     message.finished(True)
-            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, b"")  # for a thread that is about to send, unaware of all this
+            # For what is sent from now on: by a thread that is unaware of this, or again after an interruption.
+            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
             wire.finish()
             self.switchboard.drop(replica, number)
 

@@ -200,7 +200,7 @@ class Replacement:
 
 async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
     """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
-    task = kernel.supervisor.keep(work)
+    task = kernel.loop.create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

@@ -108,8 +108,8 @@ class Supervisor:
             replica.restarts.append(kernel.clock.now())
             async with entry.lock:
                 old = replica.instance
-                if old is None or old.life.state is not State.CRASHED:
-                    return  # somebody replaced it meanwhile
+                if replica not in entry.replicas or old is None or old.life.state is not State.CRASHED:
+                    return  # somebody replaced or removed it meanwhile
                 began = kernel.clock.now()
                 try:
                     await kernel.start_replica(entry, replica, entry.source, entry.options, recover=True)

@@ -144,7 +144,7 @@ class BlockingCaller:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
         body = message.take()
         if message.call == WHOLE_WIRE and message.kind == Kind.NOT_STARTED:  # a call before that has its answer
-            self.wire.close("its mailbox is closed")
+            self.wire.close(body.decode(errors="replace"))
             self.not_taken()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
             self.broken(body.decode(errors="replace"))
