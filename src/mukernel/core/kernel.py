@@ -343,6 +343,7 @@ class Kernel:
         replica.instance, replica.successor = instance, None
         instance.life.on(Event.ACTIVATE)
         entry.interfaces = instance.built.interfaces
+        self.supervisor.begun(entry, replica)
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await instance.place.reroute(entry.name, instance.blueprint.key)
 

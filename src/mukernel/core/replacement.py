@@ -135,6 +135,8 @@ class Replacement:
         pause."""
         report = self.report
         places = self.direct_callers(old, new)
+        if not old.life.may(Event.QUIESCE):
+            raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
         old.life.on(Event.QUIESCE)
         try:
             for place in places:
@@ -158,6 +160,7 @@ class Replacement:
         new.life.on(Event.ACTIVATE)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
+        self.kernel.supervisor.begun(self.entry, replica)
         await self.lead(places, new)
         report.drained += quiesced.drained
         report.carried_over += account.waiting
