@@ -4,6 +4,7 @@ import asyncio
 import sys
 import tempfile
 import threading
+from collections.abc import Awaitable, Callable
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -93,7 +94,20 @@ async def test_swaps_under_calls_from_another_process() -> None:
         check(await kernel.get(Counting).book(), issued)
 
 
-async def test_swaps_under_blocking_calls_from_threads() -> None:
+async def swap_often(kernel: Kernel) -> None:
+    for version in islice(cycle((NextTally, Tally)), 20):
+        await kernel.swap("tally", version)
+
+
+async def move_often(kernel: Kernel) -> None:
+    for placement in islice(cycle(("inline", "process:shared", "process")), 12):
+        await kernel.move("tally", placement)
+
+
+@pytest.mark.parametrize("replace_often", [swap_often, move_often])
+async def test_replacements_under_blocking_calls_from_threads(
+    replace_often: Callable[[Kernel], Awaitable[None]],
+) -> None:
     async with Kernel() as kernel:
         await kernel.load(Tally, name="tally", placement="process")
         counting = kernel.get(Counting, blocking=True)
@@ -108,31 +122,7 @@ async def test_swaps_under_blocking_calls_from_threads() -> None:
 
         threads = [asyncio.create_task(asyncio.to_thread(call, caller)) for caller in range(4)]
         try:
-            for version in islice(cycle((NextTally, Tally)), 20):
-                await kernel.swap("tally", version)
-        finally:
-            stop.set()
-        issued = dict(enumerate(await asyncio.gather(*threads)))
-        check(await kernel.get(Counting).book(), issued)
-
-
-async def test_moves_under_blocking_calls_from_threads() -> None:
-    async with Kernel() as kernel:
-        await kernel.load(Tally, name="tally", placement="process")
-        counting = kernel.get(Counting, blocking=True)
-        stop = threading.Event()
-
-        def call(caller: int) -> int:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                counting.count(caller, number)
-            return number
-
-        threads = [asyncio.create_task(asyncio.to_thread(call, caller)) for caller in range(4)]
-        try:
-            for placement in islice(cycle(("inline", "process:shared", "process")), 12):
-                await kernel.move("tally", placement)
+            await replace_often(kernel)
         finally:
             stop.set()
         issued = dict(enumerate(await asyncio.gather(*threads)))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from typing import Any
 
 import pytest
 
@@ -46,6 +48,27 @@ def test_a_deadline_cuts_off_whatever_is_awaited() -> None:
         assert current.get() is None
 
     clock.run(main())
+
+
+def test_an_infinite_deadline_is_none_of_its_own() -> None:
+    async def main() -> None:
+        async with mukernel.deadline(math.inf):
+            assert context()[0] == 0
+            await asyncio.sleep(1e6)
+            async with mukernel.deadline(5):
+                outer = context()[0]
+                with mukernel.deadline(math.inf):
+                    assert context()[0] == outer
+        async with mukernel.deadline(1e9):
+            assert 0 < context()[0] < 2**63
+
+    VirtualClock().run(main())
+
+
+@pytest.mark.parametrize("seconds", [-1, -math.inf, math.nan, 1e12, 10**400, "a", None, True])
+def test_what_is_no_deadline_says_what_was_wanted(seconds: Any) -> None:
+    with pytest.raises(ValueError, match=r"^seconds: got .*, wanted a number from 0 to 1,000,000,000, or math.inf"):
+        mukernel.deadline(seconds)
 
 
 def test_what_the_body_raises_goes_through() -> None:

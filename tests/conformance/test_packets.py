@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
 
 from mukernel.transports.kind import Kind
 from mukernel.transports.packet_table import CallTable, make_table
+from mukernel.transports.packet_wire import PacketWire
 from mukernel.transports.packets import (
     INLINE,
     Garbage,
@@ -96,3 +98,16 @@ def test_packets_carry_bodies_and_what_is_looked_at_stays(size: int) -> None:
         end.close()
     for fd in owned:
         os.close(fd)
+
+
+async def test_a_wire_that_was_closed_still_tells_what_it_counted() -> None:
+    """Its caller has gone, and its instance is counted before it has heard of that."""
+    rights, _, owned, _ = make_channel(-1, -1)
+    try:
+        server = PacketWire(asyncio.get_running_loop(), [os.dup(fd) for fd in rights], "server")
+        server.table.accept(2)
+        server.close()
+        assert server.ledger() == (2, 0, 0, 0)
+    finally:
+        for fd in owned:
+            os.close(fd)

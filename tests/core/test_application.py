@@ -64,7 +64,7 @@ def table(**keys: Any) -> dict[str, Any]:
         ({"replicas": "two"}, "replicas: got 'two', wanted a whole number of at least 1"),
         ({"replicas": 0}, "replicas: got 0, wanted a whole number of at least 1"),
         ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1"),
-        ({"threads": -1}, "threads: got -1, wanted a whole number of at least 0"),
+        ({"threads": -1}, "threads: got -1, wanted a whole number of at least 0 and at most 1,000"),
         (
             {"memory": "12X"},
             "memory: got '12X', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",

@@ -10,7 +10,6 @@ from typing import Any
 import core_faulty as faulty
 import pytest
 from core_samples import Arithmetic, Counter, Plain, Refused, Sum, Summing, Tally
-from waiting import until
 
 from mukernel import (
     ContractError,
@@ -82,14 +81,6 @@ async def test_what_cannot_be_loaded_says_why_and_leaves_nothing(
         kernel.get(Counter)
     await kernel.load(Tally, name="bad", placement=placement)
     assert await kernel.get(Counter).add(1) == 1
-
-
-async def test_what_dies_while_it_is_loaded(kernel: Kernel, neighbour: Plain) -> None:
-    for dies in (faulty.DiesInConstructor, faulty.DiesInStart):
-        with pytest.raises(Unavailable, match="gone"):
-            await kernel.load(dies, name="bad", placement="process")
-        assert "bad" not in kernel.registry.entries
-        await until(lambda: len(kernel.places) == 1)  # its exit has been noticed
 
 
 async def test_names_that_are_unknown_taken_or_ambiguous(kernel: Kernel, neighbour: Plain) -> None:

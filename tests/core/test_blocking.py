@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from core_samples import Arithmetic, Counter, Plain, Tally, Tally2
+from core_samples import Arithmetic, BlockingUser, Counter, Plain, Tally, Tally2, Through
 from waiting import until_state
 
-from mukernel import Kernel, RemoteError
+from mukernel import Kernel, RemoteError, deadline
 from mukernel.core.lifecycle import State
 
 PLACEMENTS = ("inline", "process")
@@ -61,6 +61,54 @@ async def test_def_methods_run_one_at_a_time_and_in_a_pool_as_many_as_it_has(ker
     with ThreadPoolExecutor(4) as pool:  # each of the four waits until all of them are inside
         assert await asyncio.gather(*(loop.run_in_executor(pool, plain.most_at_once, 4) for _ in range(4))) == [4] * 4
         assert (await loop.run_in_executor(pool, plain.thread)).startswith("mukernel-method")
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+async def test_a_blocked_kernel_keeps_no_thread_of_a_plugin_from_its_first_call(kernel: Kernel, threads: int) -> None:
+    """The kernel's own thread waits for a call that makes blocking calls in turn: nobody can be connected meanwhile."""
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.load(Arithmetic, name="plain", placement="process")
+    await kernel.load(BlockingUser, name="through", placement="process", threads=threads)
+    through = kernel.get(Through)
+
+    def call() -> None:
+        with deadline(10):
+            assert through.plus_two(1) == 3
+
+    call()
+    for change in (
+        kernel.move("plain", "process:shared"), kernel.swap("plain", Arithmetic), kernel.swap("through", BlockingUser),
+    ):  # fmt: skip
+        await change
+        call()
+    for replicas in (2, 1) * 5:
+        scaling = asyncio.create_task(kernel.scale("plain", replicas))
+        while not scaling.done():  # whatever it is doing, the kernel stands still now
+            call()
+            await asyncio.sleep(0)
+        await scaling
+
+
+async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on(kernel: Kernel) -> None:
+    """It had looked up its channel, and was overtaken by a scale before it sent."""
+    await kernel.load(Arithmetic, name="plain", placement="process", replicas=2)
+    plain: Any = kernel.get(Plain)
+
+    def callers() -> list[Any]:
+        return [plain.route.surroundings.connect_thread(plain.route, turn) for turn in range(2)]
+
+    stale = await asyncio.to_thread(callers)
+    await kernel.scale("plain", 1)
+
+    def call() -> int:
+        answers = 0
+        for caller in stale:
+            plain.route.thread.caller = caller
+            with deadline(10):
+                answers += plain.plus(1)
+        return answers
+
+    assert await asyncio.to_thread(call) == 4
 
 
 async def test_threads_call_through_swaps_moves_and_scales(kernel: Kernel) -> None:

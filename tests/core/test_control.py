@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from core_samples import Counter, Sum, Summing, Tally
 
 from mukernel import (
     ContractError,
@@ -221,6 +222,17 @@ async def test_stopped_plugins_are_listed_and_start_as_they_were(kernel: Kernel,
     assert await proxy.greet("Ada") == "Hello Ada!"  # the very proxy that was held all along
     (status,) = await control.ps()
     assert status.state == "serving"
+
+
+async def test_a_stopped_plugin_starts_with_the_others_that_it_was_bound_to(kernel: Kernel) -> None:
+    for name in ("one", "two"):
+        await kernel.load(Tally, name=name)
+    await kernel.load(Sum, name="sum", bind={"Counter": "two"})
+    stopped = StoppedPlugins(kernel)
+    await stopped.stop("sum")
+    await stopped.start("sum")
+    await kernel.get(Summing).add_twice(1)
+    assert await kernel.get(Counter, plugin="two").value() == 2
 
 
 async def test_a_plugin_that_can_not_be_started_stays_stopped(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core_samples import Tally
+from core_samples import Counter, Tally
 
 from mukernel import ContractError, Kernel, RestartPolicy, Unavailable
 
@@ -18,7 +18,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"replicas": "2"}, "replicas"),
     ({"replicas": True}, "replicas"),
     ({"concurrency": 0}, "concurrency"),
+    ({"concurrency": 10**9}, "concurrency"),
     ({"threads": -1}, "threads"),
+    ({"threads": 1001}, "threads"),
     ({"checkpoint": 0}, "checkpoint"),
     ({"drain": "a"}, "drain"),
     ({"drain": float("inf")}, "drain"),
@@ -41,6 +43,13 @@ async def test_a_wrong_option_is_refused_at_load(kernel: Kernel, options: dict[s
 async def test_what_is_no_plugin_is_refused(kernel: Kernel) -> None:
     with pytest.raises(ContractError, match=r"^use: got 5, wanted"):
         await kernel.load(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_an_interface_is_no_plugin(kernel: Kernel, placement: str) -> None:
+    wanted = r"^Counter is an interface itself: wanted a class that derives.*`class MyCounter\(Plugin, Counter\)`"
+    with pytest.raises(ContractError, match=wanted):
+        await kernel.load(Counter, placement=placement)
 
 
 async def test_a_kernel_outside_its_context_says_so() -> None:

@@ -13,6 +13,7 @@ from waiting import until, until_event, until_state
 
 from mukernel import Kernel, PluginCrashed, RestartPolicy, Unavailable
 from mukernel.core.lifecycle import State
+from mukernel.core.place import RemotePlace
 
 QUICK = RestartPolicy(intensity=3, period=3600.0, backoff=0.001, longest_backoff=0.01)
 
@@ -157,6 +158,22 @@ async def test_what_crashes_too_often_is_given_up_and_restart_revives_it(kernel:
     assert (await counter.add(5), entry.state.value, entry.failure) == (5, "serving", None)
 
 
+async def test_an_interrupted_call_that_nobody_will_run_again_is_told(kernel: Kernel, whistle: Any) -> None:
+    """It is idempotent, so its caller sends it again, into a mailbox that nobody looks into any more."""
+    await kernel.load(Tally, name="counter", placement="process", restart=RestartPolicy(intensity=0))
+    counter, blocking = kernel.get(Counter), kernel.get(Counter, blocking=True)
+    calls = [
+        asyncio.create_task(counter.hold_again(whistle.path)),  # type: ignore[arg-type]
+        asyncio.create_task(asyncio.to_thread(blocking.hold_again, whistle.path)),  # type: ignore[arg-type]
+    ]
+    pid = {(await whistle.heard())[0] for _ in calls}.pop()
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        for call in calls:
+            with pytest.raises(Unavailable, match="counter is given up"):
+                await call
+
+
 async def test_other_plugins_do_not_notice_a_crash(kernel: Kernel) -> None:
     await kernel.load(faulty.DiesAtOnce, name="fragile", placement="process", restart=QUICK)
     await kernel.load(Tally, name="sound", placement="process")
@@ -251,3 +268,48 @@ async def test_a_crash_during_a_scale_and_a_restart_that_was_asked_for(kernel: K
     report = await kernel.restart("counter")
     assert not report.rolled_back
     assert len({await counter.where() for _ in range(8)} - pids) == 2
+
+
+async def test_what_dies_again_while_its_dependants_are_restarted_is_restarted_again(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter, pids = kernel.get(Counter), []
+
+    async def dies_meanwhile(entry: Any) -> None:
+        if not pids:
+            pids.append(await counter.where())
+            os.kill(pids[0], signal.SIGKILL)
+            await until_event(kernel, "counter", "crash", 2)
+
+    monkeypatch.setattr(kernel.supervisor, "restart_dependants", dies_meanwhile)
+    os.kill(await counter.where(), signal.SIGKILL)
+    async with asyncio.timeout(20):
+        await until_event(kernel, "counter", "restart", 2)
+        assert await counter.where() not in pids
+
+
+@pytest.mark.parametrize("change", ["load", "swap"])
+async def test_what_dies_before_it_is_noted_that_it_serves_is_restarted(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    if change == "swap":
+        await kernel.load(Tally, name="counter", placement="process")
+    activate, killed = RemotePlace.activate, []
+
+    async def activate_and_die(place: RemotePlace, *arguments: Any) -> int:
+        since = await activate(place, *arguments)
+        if not killed:
+            killed.append(place.pid)
+            place.process.kill()
+            await until(lambda: place.space not in kernel.places)  # the supervisor has seen it
+        return since
+
+    monkeypatch.setattr(RemotePlace, "activate", activate_and_die)
+    async with asyncio.timeout(20):
+        if change == "swap":
+            await kernel.swap("counter", Tally2)
+        else:
+            await kernel.load(Tally, name="counter", placement="process")
+        assert await kernel.get(Counter).where() not in killed
+    assert "crash" in events(kernel, "counter")

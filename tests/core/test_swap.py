@@ -11,6 +11,7 @@ from waiting import until_state
 
 from mukernel import ContractError, Interface, Kernel, Plugin, SwapFailed
 from mukernel.core.lifecycle import State
+from mukernel.core.messages import Counts
 
 
 async def load_callers(counter: Counter, stop: asyncio.Event, count: int = 8) -> list[int]:
@@ -202,6 +203,25 @@ async def test_scaling_under_load_loses_nothing(kernel: Kernel) -> None:
         assert len(kernel.places) == count
     stop.set()
     assert set(await callers) == {1}
+
+
+async def test_a_call_that_begins_while_the_account_is_taken_is_not_lost(kernel: Kernel, whistle: Any) -> None:
+    """The first call of a fresh instance, which had served nothing when it was asked."""
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    (place,) = kernel.places.values()
+    count, held = place.count, []
+
+    async def count_and_then_begin(key: str) -> Counts:
+        counts = await count(key)
+        held.append(asyncio.create_task(counter.hold(whistle.path)))
+        await whistle.heard()
+        return counts
+
+    place.count = count_and_then_begin  # type: ignore[method-assign]
+    assert (await kernel.ledger("counter")).lost == 0
+    await counter.release()
+    assert await held[0] == "one"
 
 
 async def test_a_swap_replaces_every_replica(kernel: Kernel) -> None:

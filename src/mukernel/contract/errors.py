@@ -37,7 +37,7 @@ class Overloaded(MukernelError):
 
 
 class Unavailable(MukernelError):
-    """Nothing serves the interface at the moment; the call was not run."""
+    """Nothing serves the interface at the moment; the call was not run, or says that it was stopped while it ran."""
 
 
 class PluginCrashed(MukernelError):

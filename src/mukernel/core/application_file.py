@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from ..contract import ContractError, NotFound
-from .checks import PLACEMENTS, checked_placement
+from .checks import MOST_CALLS, MOST_THREADS, PLACEMENTS, checked_placement
 from .quantity import duration, size
 from .registry import RestartPolicy
 
@@ -181,11 +181,12 @@ def placement(given: Any) -> str:
     return checked
 
 
-def whole(least: int) -> Reader:
+def whole(least: int, most: int | None = None) -> Reader:
     def read(given: Any) -> int:
-        if isinstance(given, int) and not isinstance(given, bool) and given >= least:
-            return given
-        raise ValueError(f"a whole number of at least {least}")
+        whole_number = isinstance(given, int) and not isinstance(given, bool)
+        if whole_number and given >= least and (most is None or given <= most):
+            return int(given)
+        raise ValueError(f"a whole number of at least {least}{'' if most is None else f' and at most {most:,}'}")
 
     return read
 
@@ -222,8 +223,8 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "use": use,
     "placement": placement,
     "replicas": whole(1),
-    "concurrency": whole(1),
-    "threads": whole(0),
+    "concurrency": whole(1, MOST_CALLS),
+    "threads": whole(0, MOST_THREADS),
     "memory": size,
     "checkpoint": positive_duration,
     "drain": duration,

@@ -12,6 +12,8 @@ from .registry import Options, RestartPolicy
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 STRATEGIES = ("one-for-one", "rest-for-one")
+MOST_CALLS = 1_000_000  # that may be meant to run at once
+MOST_THREADS = 1_000  # each has a stack, and a channel to whatever it may call
 PLACEMENTS = "'inline', 'process' or 'process:NAME'"
 
 
@@ -26,10 +28,11 @@ def checked_name(what: str, name: object) -> str:
     return name
 
 
-def checked_count(what: str, value: object, least: int) -> int:
-    """A whole number of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise wrong(what, value, f"a whole number of at least {least}")
+def checked_count(what: str, value: object, least: int, most: int | None = None) -> int:
+    """A whole number of at least `least`, and at most `most` if that is given."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least or (most is not None and value > most):
+        end = "" if most is None else f" and at most {most:,}"
+        raise wrong(what, value, f"a whole number of at least {least}{end}")
     return value
 
 
@@ -58,8 +61,8 @@ def checked_options(options: Options) -> Options:
     if options.placement == "inline" and options.replicas != 1:
         raise wrong("replicas", options.replicas, "1 for a plug-in that runs inline")
     if options.concurrency is not None:
-        checked_count("concurrency", options.concurrency, 1)
-    checked_count("threads", options.threads, 0)
+        checked_count("concurrency", options.concurrency, 1, MOST_CALLS)
+    checked_count("threads", options.threads, 0, MOST_THREADS)
     if options.checkpoint is not None:
         checked_seconds("checkpoint", options.checkpoint, 0.001)
     checked_seconds("drain", options.drain)

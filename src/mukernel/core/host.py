@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..contract import Description
+from ..contract import Description, Unavailable
 from ..kernel.clock import Clock
 from ..transports.carriers import NO_BELL
 from ..transports.link import Link
@@ -32,6 +33,7 @@ class Host:
         self.loop, self.finished = loop, loop.create_future()
         self.conversation = Conversation(link, loop, self.handle, self.kernel_gone)
         self.space = Space(name, self, clock or Clock(), loop, transport)
+        self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -42,8 +44,10 @@ class Host:
 
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space), given(bell))
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant:  # fmt: skip
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn), given(bell))
         return Grant(connected, rights)
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
@@ -51,7 +55,7 @@ class Host:
         return Grant(connected, rights)
 
     def disconnect(self, channel: int) -> None:
-        if not self.conversation.closed:
+        with contextlib.suppress(Unavailable):  # the kernel has gone, and its channels with it
             self.conversation.tell(messages.Disconnect(channel))
 
     # -- what the kernel asks -----------------------------------------------------------------------------------
@@ -76,7 +80,7 @@ class Host:
             case messages.Release():
                 space.release(message.key)
             case messages.Stop():
-                await space.stop(message.key)
+                await space.stop(message.key, message.drain, message.reason)
             case messages.Count():
                 return space.count(message.key), ()
             case messages.Rerouted():

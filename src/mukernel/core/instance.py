@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,12 +21,16 @@ from ..contract import (
     differences,
     interfaces_of,
 )
+from ..mesh.route import Route
 from ..transports.contract import Wire
 from ..transports.inline import InFlight
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from .handover import Handover
 from .messages import Blueprint, Built
+
+log = logging.getLogger("mukernel")
+CLEAN_UP = 1.0  # seconds that calls have to end once they were told to
 
 
 class Instance:
@@ -45,6 +51,7 @@ class Instance:
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
+        self.blocks_by: list[Route] = []  # routes by which its threads make blocking calls
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
         self.served: dict[str, dict[str, ServedMethod]] = {}
@@ -123,15 +130,31 @@ class Instance:
                 f"{': ' + ', '.join(running) if running else ''}; nothing was cut off"
             ) from None
 
-    async def close(self) -> None:
-        """Run the stop hook and let go of everything."""
+    async def stop(self, drain: float, reason: str) -> None:
+        """Start nothing more, wait up to `drain` seconds for what runs, end the rest with `reason`; run the stop hook
+        and let go of everything."""
+        try:
+            await self.drained(drain)
+        except SwapFailed:
+            log.warning("%s is stopped while calls are running", self.blueprint.key)
+            self.server.cut_off(reason)
+            self.in_flight.waiting.end(reason)
+            self.end_background()
+            with contextlib.suppress(SwapFailed):  # they clean up before the stop hook takes away what they use
+                await self.drained(CLEAN_UP)
         try:
             await self.hook("stop")
         finally:
             self.server.close()
+            self.end_background()
             for wire in list(self.wires.values()):
                 wire.close()
             self.wires.clear()
+
+    def end_background(self) -> None:
+        """Cancel the one-way calls and checkpoints, for which nobody waits."""
+        for task in list(self.background):
+            task.cancel()
 
 
 def checked_interfaces(kind: type) -> list[type[Interface]]:
@@ -143,6 +166,11 @@ def checked_interfaces(kind: type) -> list[type[Interface]]:
             f"`class {kind.__name__}(Plugin, SomeInterface)`"
         )
     lines = [line for interface in found for line in check_implements(kind, interface)]
+    if lines and kind in found:
+        raise ContractError(
+            f"{kind.__qualname__} is an interface itself: wanted a class that derives from Plugin and from it, "
+            f"`class My{kind.__name__}(Plugin, {kind.__name__})`"
+        )
     if lines:
         raise ContractError(f"{kind.__qualname__} does not implement {found[0].__contract__.name}", lines)
     return found

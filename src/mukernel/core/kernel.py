@@ -8,7 +8,8 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -25,11 +26,13 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import ForkServer, Limits, Process
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
+from ..transports.contract import WHOLE_WIRE
 from ..transports.kind import Kind
 from ..transports.link import Link
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
 from .conversation import Conversation
+from .ending import described
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .ledger import Ledger
@@ -48,6 +51,7 @@ T = TypeVar("T", bound=Interface)
 WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 REMEMBERED = 1000  # events kept for those who ask
+NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +116,14 @@ class Kernel:
     async def close(self) -> None:
         """Stop every plug-in, the last loaded first, and end every process."""
         self.closed = True
-        if self.ticker is not None:
-            self.ticker.cancel()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
                 await self.unload(entry.name)
             except Exception:
                 log.exception("%s did not stop cleanly", entry.name)
+        if self.ticker is not None:  # until here it finds out what hangs
+            self.ticker.cancel()
         for place in list(self.places.values()):
             await place.end()
         if self.fork_server is not None:
@@ -205,7 +209,7 @@ class Kernel:
         except MukernelError as error:
             report = SwapReport(name, "swap", entry.source.name, str(use), rolled_back=True, reason=str(error))
             raise reported(SwapFailed(f"swap of {name!r} was not begun: {error}"), report) from error
-        async with entry.lock:
+        async with self.changing(name) as entry:
             options = entry.options
             if config is not None:
                 options = replace(options, config=dict(config))
@@ -215,9 +219,8 @@ class Kernel:
 
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
-        entry = self.registry.entry(name)
         checked_placement(placement)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             if placement == "inline" and len(entry.replicas) > 1:
                 raise ContractError(
                     f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
@@ -227,17 +230,15 @@ class Kernel:
 
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
-        entry = self.registry.entry(name)
         if not isinstance(replicas, int):
             checked_count("replicas", replicas, 1)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             return await scale(self, entry, replicas)
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
         up."""
-        entry = self.registry.entry(name)
-        async with entry.lock:
+        async with self.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
             for replica in revived:
                 replica.restarts.clear()
@@ -250,9 +251,9 @@ class Kernel:
             return await Replacement(self, entry, "restart", entry.source, entry.options).run()
 
     async def unload(self, name: str, reason: str | None = None) -> None:
-        """Stop a plug-in for good. Calls that wait for it end in Unavailable, with `reason`."""
-        entry = self.registry.entry(name)
-        async with entry.lock:
+        """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
+        Unavailable, with `reason`."""
+        async with self.changing(name) as entry:
             reason = reason or f"plug-in {name!r} was unloaded"
             for place in self.calling_places(name):
                 await place.close_routes(name, reason)
@@ -272,17 +273,26 @@ class Kernel:
         return account
 
     async def account(self, replica: Replica) -> Ledger:
-        counts = Counts()
+        counts = NOBODY
         for _ in range(10):  # again, if channels came or went meanwhile
             channels = list(replica.port.channels)
             counts = await self.counts(replica)
             if channels == list(replica.port.channels):
                 break
-        if not counts.taken:  # nothing was taken, or nobody serves
+        if counts is NOBODY:
             return account_of(replica)
         accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
         served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
         return replica.settled.with_(served)
+
+    @asynccontextmanager
+    async def changing(self, name: str) -> AsyncIterator[Entry]:
+        """A plug-in, when it is our turn to change it. Raises NotFound; Unavailable where it was unloaded meanwhile."""
+        entry = self.registry.entry(name)
+        async with entry.lock:
+            if self.registry.entries.get(name) is not entry:
+                raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
+            yield entry
 
     # -- instances ------------------------------------------------------------------------------------------------
 
@@ -313,6 +323,8 @@ class Kernel:
             entry.bindings = instance.built.bindings
         except BaseException:
             instance.life.on(Event.BROKEN)
+            if isinstance(place, RemotePlace):
+                place.patience.pop(key, None)
             await self.leave(place)
             raise
         instance.life.on(Event.BUILT)
@@ -335,6 +347,7 @@ class Kernel:
         replica.instance, replica.successor = instance, None
         instance.life.on(Event.ACTIVATE)
         entry.interfaces = instance.built.interfaces
+        self.supervisor.begun(entry, replica)
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await instance.place.reroute(entry.name, instance.blueprint.key)
 
@@ -349,33 +362,34 @@ class Kernel:
             instance.life.on(Event.BROKEN)
         await self.end(instance)
 
-    async def retire(self, instance: Instance) -> None:
-        """An old instance has been replaced."""
+    async def retire(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
+        """An old instance has been replaced, or is not wanted any more."""
         if instance.life.may(Event.STOP):
             instance.life.on(Event.STOP)
-        await self.end(instance)
+        await self.end(instance, drain, reason)
 
-    async def end(self, instance: Instance) -> None:
+    async def end(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
         try:
-            await instance.place.stop(instance.blueprint.key)
+            await instance.place.stop(instance.blueprint.key, drain, reason)
         except Exception as error:
             log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
         await self.leave(instance.place)
 
-    async def remove_replica(self, entry: Entry, replica: Replica, reason: str = "") -> None:
-        """End an instance and its port; whatever still waits in the mailbox is refused."""
+    async def remove_replica(
+        self, entry: Entry, replica: Replica, reason: str = "", drain: float | None = None
+    ) -> None:  # fmt: skip
+        """End an instance and its port. What still runs after `drain` seconds (None: as its options say) is cut off,
+        and whatever waits in the mailbox is refused."""
         instance = replica.instance
         entry.replicas.remove(replica)
-        if instance is not None:
-            if instance.life.state is State.SERVING:
-                try:
-                    await instance.place.quiesce(instance.blueprint.key, entry.options.drain, False)
-                    await instance.place.release(instance.blueprint.key)
-                except Exception as error:
-                    log.warning("%s was stopped while calls were running: %s", entry.name, error)
-            if not (isinstance(instance.place, RemotePlace) and instance.place.conversation.closed):
-                await self.retire(instance)
-        self.answer_rest(replica, reason or f"plug-in {entry.name!r} has fewer replicas now")
+        reason = reason or f"plug-in {entry.name!r} has fewer replicas now"
+        cut = None
+        if instance is not None and not (
+            isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
+        ):  # fmt: skip
+            cut = f"it was stopped while it ran this call: {reason}"
+            await self.retire(instance, entry.options.drain if drain is None else drain, cut)
+        self.answer_rest(replica, reason, cut)
         entry.settled = entry.settled.with_(replica.settled)
         replica.port.close()
 
@@ -386,15 +400,16 @@ class Kernel:
                 await place.close_routes(entry.name, reason)
         self.answer_rest(replica, reason)
 
-    def answer_rest(self, replica: Replica, reason: str) -> None:
-        """The kernel itself receives what is left in a mailbox, and refuses it."""
+    def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
+        """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
+        answer, where that is not for a crash."""
         for number, channel in list(replica.port.channels.items()):
             rights = [os.dup(fd) for fd in channel.server_rights]
             wire, bell = self.space.carriers.server(channel.transport, rights)
             if bell != NO_BELL:
                 os.close(bell)
             for call, _, _ in wire.interrupted():
-                wire.post(Kind.INTERRUPTED, call, b"")
+                wire.post(*(Kind.INTERRUPTED, call, b"") if cut is None else (Kind.GONE, call, cut.encode()))
             while (message := wire.peek()) is not None:
                 try:
                     message.take()
@@ -405,17 +420,21 @@ class Kernel:
                     if message.kind != Kind.ONEWAY:
                         wire.post(Kind.GONE, message.call, reason.encode())
                     message.finished(True)
+            # For what is sent from now on: by a thread that is unaware of this, or again after an interruption.
+            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
             wire.finish()
             self.switchboard.drop(replica, number)
 
-    async def drain_replica(self, entry: Entry, replica: Replica) -> None:
-        """Wait until a leaving replica has served everything that its callers had sent it."""
+    async def drain_replica(self, entry: Entry, replica: Replica) -> float:
+        """Wait until a leaving replica has served all that its callers had sent it; returns the seconds that are
+        left."""
         limit = self.clock.now() + entry.options.drain
         while self.clock.now() < limit:
             account = account_of(replica)
             if account.waiting == 0 and account.accepted == account.replied + account.refused:
-                return
+                break
             await self.clock.sleep(0.001)
+        return max(0.0, limit - self.clock.now())
 
     async def reroute_callers(self, entry: Entry) -> None:
         """Every caller connects anew to the replicas that there are now."""
@@ -430,11 +449,11 @@ class Kernel:
     async def counts(self, replica: Replica) -> Counts:
         instance = replica.instance
         if instance is None or instance.life.state is not State.SERVING:
-            return Counts()
+            return NOBODY
         try:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
-            return Counts()
+            return NOBODY
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
@@ -495,9 +514,9 @@ class Kernel:
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: None))
+        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
         self.places[space] = place
-        process.on_exit(lambda status: self.supervisor.process_died(place, describe_exit(status.code, status.signal)))
+        process.on_exit(lambda status: self.supervisor.process_died(place, described(status)))
         return place
 
     async def leave(self, place: Place) -> None:
@@ -521,6 +540,8 @@ class Kernel:
                 return grant.connected, grant.rights
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel)
+            case messages.Step():
+                place.doing[message.key] = message.doing
             case messages.Checkpoint():
                 self.checkpointed(message.key, message.state, message.state_version)
             case _:
@@ -534,8 +555,10 @@ class Kernel:
 
     # -- the directory of the kernel's own space --------------------------------------------------------------------
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant:
-        return self.connect_now(interface, plugin, bell, space, -1)
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant:  # fmt: skip
+        return self.connect_now(interface, plugin, bell, space, turn)
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
         grant = self.switchboard.connect(interface, plugin, bell, space, turn)
@@ -561,9 +584,3 @@ def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
 def default_name(qualified: str) -> str:
     """English → "english", SqliteCatalog → "sqlite-catalog"."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", qualified.rpartition(".")[2]).lower()
-
-
-def describe_exit(code: int | None, signal: int | None) -> str:
-    if signal is not None:
-        return f"ended by signal {signal}"
-    return f"exited with status {code}" if code is not None else "ended"

@@ -46,6 +46,13 @@ class Build(msgspec.Struct, tag=True):
     blueprint: Blueprint
 
 
+class Step(msgspec.Struct, tag=True):
+    """How far the building of an instance is: it is "being imported", for one."""
+
+    key: str
+    doing: str
+
+
 class Built(msgspec.Struct, tag=True):
     interfaces: list[Description]
     stateful: bool
@@ -110,7 +117,11 @@ class Release(msgspec.Struct, tag=True):
 
 
 class Stop(msgspec.Struct, tag=True):
+    """End an instance. What still runs after `drain` seconds is cut off; `reason` is for its callers."""
+
     key: str
+    drain: float = 0.0
+    reason: str = ""
 
 
 class Ping(msgspec.Struct, tag=True):
@@ -191,7 +202,7 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
+    Build | Step | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
     | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import os
 from abc import ABC, abstractmethod
+from typing import Any
 
 from ..contract import Description, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from . import messages
 from .conversation import Conversation
+from .ending import described
 from .messages import Blueprint, Built, Counts, Quiesced
 from .space import Space
 
 GRACE = 2.0  # seconds that a process has to end by itself
+LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
 
 
 class Place(ABC):
@@ -44,7 +47,9 @@ class Place(ABC):
     @abstractmethod
     async def release(self, key: str) -> None: ...
     @abstractmethod
-    async def stop(self, key: str) -> None: ...
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        """End an instance; what still runs after `drain` seconds is cut off, and `reason` is for its callers."""
+
     @abstractmethod
     async def count(self, key: str) -> Counts: ...
     @abstractmethod
@@ -89,9 +94,9 @@ class LocalPlace(Place):
     async def release(self, key: str) -> None:
         self.here.release(key)
 
-    async def stop(self, key: str) -> None:
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         self.keys.discard(key)
-        await self.here.stop(key)
+        await self.here.stop(key, drain, reason)
 
     async def count(self, key: str) -> Counts:
         return self.here.count(key)
@@ -118,15 +123,46 @@ class RemotePlace(Place):
         self.space, self.process, self.conversation = space, process, conversation
         self.missed = 0  # heartbeats since the last that it answered
         self.patience: dict[str, float] = {}  # seconds, for each instance that is here or is being built
+        self.doing: dict[str, str] = {}  # for each instance that is being built, how far that is
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
+        self.verdict: str | None = None  # why the kernel killed it
 
     @property
     def pid(self) -> int:
         return self.process.pid
 
+    async def ask(self, key: str, message: Any, doing: str) -> Any:
+        """What the process answers. Raises what it raised, or Unavailable that says how the process ended and what the
+        instance was `doing`."""
+        try:
+            return (await self.conversation.ask(message))[0]
+        except Unavailable:
+            if not self.conversation.closed:
+                raise
+            plugin, _, _ = key.partition("#")
+            doing = self.doing.get(key, doing)
+            raise Unavailable(f"plug-in {plugin!r}: its process {await self.ended()} while it was {doing}") from None
+
+    async def ended(self) -> str:
+        """How the process ended, which it is doing at this moment."""
+        try:
+            async with asyncio.timeout(GRACE):
+                status = await self.process.wait()
+                return self.verdict or described(status)
+        except TimeoutError:
+            return "closed its link to the kernel"
+
+    def lost(self) -> None:
+        """The link is closed: a process that can't be told anything any more is ended, if it does not end itself."""
+        if not self.ending:
+            self.process.kill()
+
     async def build(self, blueprint: Blueprint) -> Built:
-        built = (await self.conversation.ask(messages.Build(blueprint)))[0]
+        try:
+            built = await self.ask(blueprint.key, messages.Build(blueprint), "being built")
+        finally:
+            self.doing.pop(blueprint.key, None)
         self.keys.add(blueprint.key)
         assert isinstance(built, Built)
         return built
@@ -141,25 +177,28 @@ class RemotePlace(Place):
             self.conversation.tell(messages.Detach(channel))
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
-        quiesced = (await self.conversation.ask(messages.Quiesce(key, drain, save)))[0]
+        quiesced = await self.ask(key, messages.Quiesce(key, drain, save), "finishing its calls or saving its state")
         assert isinstance(quiesced, Quiesced)
         return quiesced
 
     async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
-        activated = (await self.conversation.ask(messages.Activate(key, state, version, recover)))[0]
+        activated = await self.ask(key, messages.Activate(key, state, version, recover), "taking over")
         assert isinstance(activated, messages.Activated)
         return activated.since
 
     async def resume(self, key: str) -> None:
-        await self.conversation.ask(messages.Resume(key))
+        await self.ask(key, messages.Resume(key), "to take over again")
 
     async def release(self, key: str) -> None:
         await self.conversation.ask(messages.Release(key))
 
-    async def stop(self, key: str) -> None:
-        self.keys.discard(key)
-        self.patience.pop(key, None)
-        await self.conversation.ask(messages.Stop(key))
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        self.patience[key] = self.patience.get(key) or LONGEST_SILENCE  # else it might be waited for for ever
+        try:
+            await self.ask(key, messages.Stop(key, drain, reason), "being stopped")
+        finally:
+            self.keys.discard(key)
+            self.patience.pop(key, None)
 
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]
@@ -189,5 +228,7 @@ class RemotePlace(Place):
             self.process.kill()
             await self.process.wait()
 
-    def kill(self) -> None:
+    def kill(self, verdict: str | None = None) -> None:
+        """End the process at once; `verdict` tells why in its stead, as in "it ..."."""
+        self.verdict = verdict
         self.process.kill()

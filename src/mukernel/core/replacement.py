@@ -135,6 +135,8 @@ class Replacement:
         pause."""
         report = self.report
         places = self.direct_callers(old, new)
+        if not old.life.may(Event.QUIESCE):
+            raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
         old.life.on(Event.QUIESCE)
         try:
             for place in places:
@@ -158,6 +160,7 @@ class Replacement:
         new.life.on(Event.ACTIVATE)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
+        self.kernel.supervisor.begun(self.entry, replica)
         await self.lead(places, new)
         report.drained += quiesced.drained
         report.carried_over += account.waiting
@@ -200,7 +203,7 @@ class Replacement:
 
 async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
     """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
-    task = kernel.supervisor.keep(work)
+    task = kernel.loop.create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -240,8 +243,8 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
         replica.leaving = True
     await kernel.reroute_callers(entry)
     for replica in leaving:
-        await kernel.drain_replica(entry, replica)
-        await kernel.remove_replica(entry, replica)
+        left = await kernel.drain_replica(entry, replica)
+        await kernel.remove_replica(entry, replica, drain=left)
     entry.options = replace(entry.options, replicas=count)
     report.total = kernel.clock.now() - began
     report.ledger = await kernel.ledger(entry.name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
+from .ending import refused_exit
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_class
@@ -41,7 +43,9 @@ class Grant:
 class Directory(Protocol):
     """Where a space asks for connections: the kernel."""
 
-    async def connect(self, interface: Description, plugin: str | None, bell: int, space: str) -> Grant: ...
+    async def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+    ) -> Grant: ...
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
     def disconnect(self, channel: int) -> None: ...
 
@@ -60,6 +64,7 @@ class Space:
         self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
         self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
+        self.on_step: Callable[[str, str], None] = lambda key, step: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
         self.background: set[asyncio.Task[None]] = set()
 
@@ -111,8 +116,8 @@ class Space:
         self.routes[asked or "", interface.__contract__.name, wait_for_room] = route
         return route
 
-    def lead(self, route: Route, grant: Grant) -> None:
-        """Let a route lead to where the grant says."""
+    def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
+        """Let a route lead to where the grant says; `ahead` are callers for its threads."""
         if grant.connected.local is not None:
             route.use_local(self.instances[grant.connected.local])
         else:
@@ -120,7 +125,7 @@ class Space:
             callers = [Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)]
             for caller in callers:
                 caller.when_broken = partial(self.broken, route, caller)
-            route.use_remote(callers)
+            route.use_remote(callers, ahead)
             if route.blocks_here:
                 route.caller_of_thread()
             for caller in old:
@@ -172,9 +177,9 @@ class Space:
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
-            description = route.contract.describe()
-            bell = self.bell
-            self.lead(route, await self.directory.connect(description, plugin, bell, self.name))
+            grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
+            threads = self.threads_of(route) if grant.connected.local is None else 0
+            self.lead(route, grant, await self.connect_ahead(route, threads))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
@@ -207,11 +212,30 @@ class Space:
                 return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
 
             grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
+        return self.thread_caller(route, end, grant)
+
+    def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
+        """A caller that whichever thread takes it owns from then on."""
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
-        caller.when_broken = lambda: vars(route.thread).clear()  # the thread's next call connects anew
+        caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
         number = grant.connected.channels[0]
         weakref.finalize(caller, self.thread_gone, caller.wire, number)
         return caller
+
+    async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
+        """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of
+        ours itself, and could connect nobody."""
+        made: list[BlockingCaller] = []
+        for _ in range(count):
+            end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
+            grant = await self.directory.connect(route.contract.describe(), route.plugin, end.bell, self.name, turn)
+            made.append(self.thread_caller(route, end, grant))
+        return made
+
+    def threads_of(self, route: Route) -> int:
+        """How many threads of plug-ins that are here may make blocking calls by a route, the loop's own included."""
+        pools = [each.blueprint.threads for each in self.instances.values() if route in each.blocks_by]
+        return int(route.blocks_here) + sum(pools)
 
     def thread_gone(self, wire: BlockingWire, number: int) -> None:
         """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
@@ -221,20 +245,21 @@ class Space:
 
     # -- instances --------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
+        """A part of building: the kernel is told first, as the plug-in may take the process with it."""
+        self.on_step(blueprint.key, doing)
+        with refused_exit(blueprint.name, doing):
+            yield
+
     async def build(self, blueprint: Blueprint) -> Instance:
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
-        try:
-            return await self.build_unguarded(blueprint)
-        except SystemExit as left:  # a plug-in may end itself, never who builds it
-            raise ContractError(
-                f"plug-in {blueprint.name!r}: {blueprint.use.name} called sys.exit({left.code!r}) while it was built"
-            ) from left
-
-    async def build_unguarded(self, blueprint: Blueprint) -> Instance:
-        kind = load_class(blueprint.use)
+        with self.step(blueprint, "being imported"):
+            kind = load_class(blueprint.use)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
+        blocks_by: list[Route] = []
         for need in needs:
             name = need.interface.__contract__.name
             try:
@@ -248,21 +273,33 @@ class Space:
                 continue
             bindings[name] = proxy.route.plugin
             if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
-                # Connected now: at the first blocking call the kernel's loop may be the one that waits for it.
-                proxy.route.blocks_here = True
-                proxy.route.caller_of_thread()
-        plugin = kind(**arguments)
+                blocks_by.append(proxy.route)
+                await self.prepare_to_block(proxy.route, blueprint.threads)
+        with self.step(blueprint, "being built"):
+            plugin = kind(**arguments)
         instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
-        instance.bindings = bindings
+        instance.bindings, instance.blocks_by = bindings, blocks_by
         self.instances[blueprint.key] = instance
         plugin.checkpoint = lambda: self.checkpoint(instance)
         try:
-            await instance.hook("start")
-            await instance.hook("health")
+            with self.step(blueprint, "being started"):
+                await instance.hook("start")
+            with self.step(blueprint, "being checked"):
+                await instance.hook("health")
         except BaseException:
             await self.stop(blueprint.key)
             raise
         return instance
+
+    async def prepare_to_block(self, route: Route, threads: int) -> None:
+        """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
+        count = threads + int(not route.blocks_here)
+        route.blocks_here = True
+        if route.target is None:
+            ahead = await self.connect_ahead(route, count)
+            if route.target is None:
+                route.thread.ahead += ahead
+                route.caller_of_thread()
 
     def attach(
         self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring"
@@ -309,7 +346,8 @@ class Space:
             await instance.drained(drain)
             for route in self.routes_to(instance.blueprint.name):
                 route.shut()
-            state = await instance.handover.save() if save else None
+            with refused_exit(instance.blueprint.name, "saving its state"):
+                state = await instance.handover.save() if save else None
         except BaseException:
             self.receive(instance, False)
             raise
@@ -327,7 +365,8 @@ class Space:
         """Take over the state and begin to receive; returns when that was, in ns."""
         instance = self.instances[key]
         if state is not None:
-            await instance.handover.restore(state, state_version)
+            with refused_exit(instance.blueprint.name, "restoring its state"):
+                await instance.handover.restore(state, state_version)
         self.receive(instance, recover)
         since = self.now_ns()
         every = instance.blueprint.checkpoint
@@ -372,19 +411,21 @@ class Space:
             len(server.running), taken, answered, refused,
         )  # fmt: skip
 
-    async def stop(self, key: str) -> None:
-        """Stop an instance for good."""
-        instance = self.instances.pop(key, None)
+    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+        """Stop an instance for good. What still runs after `drain` seconds is ended; `reason` is for its callers."""
+        instance = self.instances.get(key)
         if instance is None:
             return
         ticker = self.tickers.pop(key, None)
         if ticker is not None:
             ticker.cancel()
-        for channel in [number for number, owner in self.channels.items() if owner is instance]:
-            del self.channels[channel]
         try:
-            await instance.close()
+            with refused_exit(instance.blueprint.name, "being stopped"):
+                await instance.stop(drain, reason)
         finally:
+            self.instances.pop(key, None)
+            for channel in [number for number, owner in self.channels.items() if owner is instance]:
+                del self.channels[channel]
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)

@@ -65,6 +65,7 @@ class StoppedPlugins:
             drain=options.drain,
             restart=options.restart,
             limits=options.limits,
+            bind=options.bind,
         )
         del self.declarations[name]
         for place in [kernel.here, *kernel.places.values()]:

@@ -45,10 +45,21 @@ class Supervisor:
                 instance = replica.instance
                 if instance is None or instance.place is not place:
                     continue
-                if instance.life.may(Event.CRASH):
-                    instance.life.on(Event.CRASH)
-                    kernel.record("crash", entry.name, how)
-                    self.restart_soon(entry, replica)
+                self.crashed(entry, replica, how)
+
+    def crashed(self, entry: Entry, replica: Replica, how: str) -> None:
+        """An instance died: restart it."""
+        assert replica.instance is not None
+        if replica.instance.life.may(Event.CRASH):
+            replica.instance.life.on(Event.CRASH)
+            self.kernel.record("crash", entry.name, how)
+            self.restart_soon(entry, replica)
+
+    def begun(self, entry: Entry, replica: Replica) -> None:
+        """An instance serves from now on. Its process may have died before this was noted: nobody will say so again."""
+        place = replica.instance.place if replica.instance is not None else None
+        if isinstance(place, RemotePlace) and not place.process.alive and not (place.ending or self.closing):
+            self.crashed(entry, replica, "ended as soon as it had begun to serve")
 
     def beat(self) -> None:
         """One tick: ask every process for a sign of life; end those that gave none for too long.
@@ -66,9 +77,9 @@ class Supervisor:
             limit = self.patience(place)
             if limit and place.missed * self.kernel.heartbeat > limit:
                 log.warning("%s gave no sign of life for %g s and is ended", place.space, limit)
-                self.kernel.record("hang", ", ".join(sorted(place.keys)), f"no heartbeat for {limit:g} s")
+                self.kernel.record("hang", ", ".join(sorted(place.patience)), f"no heartbeat for {limit:g} s")
                 place.missed = 0
-                place.kill()
+                place.kill(f"gave no sign of life for {limit:g} s and was ended")
 
     def patience(self, place: RemotePlace) -> float:
         """Seconds without a sign of life after which a process counts as hanging: the least that is asked for."""
@@ -94,7 +105,7 @@ class Supervisor:
     async def restart(self, entry: Entry, replica: Replica) -> None:
         """Start a crashed instance again, as its policy says, until it serves or is given up."""
         kernel, policy = self.kernel, entry.options.restart
-        while not self.closing and replica in entry.replicas:
+        while not self.closing and replica in entry.replicas and died(replica):
             now = kernel.clock.now()
             replica.restarts = [when for when in replica.restarts if now - when < policy.period]
             if len(replica.restarts) >= policy.intensity:
@@ -107,9 +118,8 @@ class Supervisor:
                 await kernel.clock.sleep(min(wait, policy.longest_backoff))
             replica.restarts.append(kernel.clock.now())
             async with entry.lock:
-                old = replica.instance
-                if old is None or old.life.state is not State.CRASHED:
-                    return  # somebody replaced it meanwhile
+                if replica not in entry.replicas or not died(replica):
+                    return  # somebody replaced or removed it meanwhile
                 began = kernel.clock.now()
                 try:
                     await kernel.start_replica(entry, replica, entry.source, entry.options, recover=True)
@@ -119,8 +129,7 @@ class Supervisor:
                     continue
                 entry.restarts += 1
                 kernel.record("restart", entry.name, "serves again", kernel.clock.now() - began)
-            await self.restart_dependants(entry)
-            return
+            await self.restart_dependants(entry)  # and if it has died again meanwhile, it is our turn once more
 
     async def restart_dependants(self, entry: Entry) -> None:
         """rest-for-one: restart what was loaded after it and is connected to it."""
@@ -128,7 +137,10 @@ class Supervisor:
             return
         for other in sorted(self.kernel.registry.entries.values(), key=lambda e: e.order):
             if other.order > entry.order and self.kernel.depends(other, entry):
-                await self.kernel.restart(other.name)
+                try:
+                    await self.kernel.restart(other.name)
+                except Exception as error:  # it serves on as it was; the others have their turn
+                    log.warning("%s was not restarted with %s: %s", other.name, entry.name, error)
 
     async def give_up(self, entry: Entry, replica: Replica, reason: str) -> None:
         """Nobody will serve this mailbox: answer everything that waits in it."""
@@ -144,3 +156,8 @@ class Supervisor:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+def died(replica: Replica) -> bool:
+    """Is there an instance that has crashed, and nobody has replaced?"""
+    return replica.instance is not None and replica.instance.life.state is State.CRASHED

@@ -21,7 +21,7 @@ class Switchboard:
     def connect(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1) -> Grant:
         """Channels from `space` to the plug-in that serves `interface`; the grant's rights stay the kernel's own.
 
-        Raises NotFound, or ContractError with the differences of the two contracts.
+        Raises NotFound, Unavailable, or ContractError with the differences of the two contracts.
         """
         entry = self.registry.serving(interface.name, plugin)
         if entry.failure is not None:
@@ -33,9 +33,11 @@ class Switchboard:
             for replica in replicas:
                 if replica.instance is not None and replica.instance.place.space == space:
                     return Grant(Connected(entry.name, [], local=replica.instance.blueprint.key))
-        else:
+        elif replicas:
             replicas = [replicas[turn % len(replicas)]]
-        grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport if replicas else "ring"))
+        if not replicas:
+            raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
+        grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport))
         for replica in replicas:
             channel = self.mint(replica, interface, bell, space)
             grant.connected.channels.append(channel.number)

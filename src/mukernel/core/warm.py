@@ -20,7 +20,7 @@ from ..transports.link import Link
 from ..transports.remote import RemoteMethod
 from . import host, packing, rehearsal
 from .conversation import Conversation
-from .messages import Activate, Attach, Blueprint, Build, Detach, Ping, Quiesce, Source, Stop
+from .messages import Activate, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
 from .space import Space
 
 REHEARSALS = 10  # bytecode is specialised after eight runs
@@ -29,8 +29,10 @@ KEY = "rehearsal#0.1"
 CALLS = (("find", ("text", 1)), ("plain", (b"data",)))
 
 
-async def refuse(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-    raise NotFound("nothing is asked for in a rehearsal")
+async def listen(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+    if not isinstance(message, Step):
+        raise NotFound("nothing is asked for in a rehearsal")
+    return Done(), ()
 
 
 async def command(kernel: Conversation, blueprint: Blueprint, space: Space) -> None:
@@ -65,7 +67,7 @@ def rehearse(source: Source) -> None:
     loop = asyncio.new_event_loop()
     try:
         process = host.Host(Link(theirs), "rehearsal", loop)
-        kernel = Conversation(Link(ours), loop, refuse, lambda: None)
+        kernel = Conversation(Link(ours), loop, listen, lambda: None)
         blueprint = Blueprint(KEY, "rehearsal", source, {"setting": 2})
         loop.run_until_complete(command(kernel, blueprint, process.space))
         loop.run_until_complete(process.finished)

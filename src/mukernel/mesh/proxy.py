@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..contract import Interface, Method, Model
+from ..transports.blocking import NotTaken
 from ..transports.remote import RemoteMethod
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ def blocking_method(route: Route, method: Method, remote: RemoteMethod) -> Calla
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
             body = encode(args, kwargs)  # says what is wrong
-        reply = caller.call(remote, body, route.wait_for_room)
+        try:
+            reply = caller.call(remote, body, route.wait_for_room)
+        except NotTaken:  # the route was led elsewhere between our look at it and the call
+            return call(*args, **kwargs)
         try:
             return decode_unchecked(reply)
         except Exception:

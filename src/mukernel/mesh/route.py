@@ -26,6 +26,15 @@ class Surroundings(Protocol):
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller: ...
 
 
+class ThreadCallers(threading.local):
+    """For each thread its own caller, `caller`; of all threads, `ahead`: callers that were made for those to come."""
+
+    caller: BlockingCaller
+
+    def __init__(self, ahead: list[BlockingCaller]) -> None:
+        self.ahead = ahead
+
+
 class Route:
     """The way to one interface of one plug-in. Owned by the event loop; proxies may be used from any thread.
 
@@ -49,7 +58,7 @@ class Route:
         self.reason: str | None = None
         self.wait_for_room = False
         self.blocks_here = False  # the loop's own thread makes blocking calls by it
-        self.thread = threading.local()
+        self.thread = ThreadCallers([])
         self.turns = itertools.count()
         self.bound: dict[str, Callable[..., Any]] = {}
         self.ajar: dict[str, Callable[..., Any]] = {}  # methods of the last instance here that are still called
@@ -97,13 +106,13 @@ class Route:
         self.rebind(async_methods(self, target), blocking_methods(self, target))
         self.open_gate()
 
-    def use_remote(self, callers: Sequence[Caller]) -> None:
-        """The plug-in is elsewhere now; one caller for each replica."""
+    def use_remote(self, callers: Sequence[Caller], ahead: Sequence[BlockingCaller] = ()) -> None:
+        """The plug-in is elsewhere now; one caller for each replica, and those for threads that are known to come."""
         self.retire_target()
         self.callers = list(callers)
         self.caller = self.callers[0] if len(self.callers) == 1 else Balance(self.callers)
         self.reason = None
-        self.thread = threading.local()
+        self.thread = ThreadCallers(list(ahead))
         self.rebind(self.sending, self.sending_blocking)
         self.open_gate()
 
@@ -138,7 +147,7 @@ class Route:
         """No call can succeed any more."""
         self.retire_target()
         self.caller, self.reason = None, reason
-        self.thread = threading.local()
+        self.thread = ThreadCallers([])
         self.rebind(self.sending, self.sending_blocking)
         self.open_gate()
 
@@ -191,10 +200,15 @@ class Route:
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
     def caller_of_thread(self) -> BlockingCaller:
-        """This thread's own caller, made at its first blocking call."""
-        caller: BlockingCaller | None = getattr(self.thread, "caller", None)
+        """This thread's own caller, made at its first blocking call, or before it."""
+        thread = self.thread  # the loop may put another in its place at any moment: what was made for one stays in it
+        caller: BlockingCaller | None = getattr(thread, "caller", None)
         if caller is None:
-            caller = self.thread.caller = self.surroundings.connect_thread(self, next(self.turns))
+            try:
+                caller = thread.ahead.pop()
+            except IndexError:
+                caller = self.surroundings.connect_thread(self, next(self.turns))
+            thread.caller = caller
         return caller
 
 

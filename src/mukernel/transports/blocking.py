@@ -19,6 +19,10 @@ NO_CONTEXT = CallContext()
 BROKEN: tuple[type[Exception], ...] = (ConnectionError,) if ring is None else (ConnectionError, ring.Garbage)
 
 
+class NotTaken(Unavailable):
+    """The mailbox was closed for good before the call was taken from it: it may be sent elsewhere."""
+
+
 class BlockingWire(Protocol):
     """A wire of one thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
 
@@ -82,6 +86,12 @@ class BlockingCaller:
         self.when_broken()
         raise PluginCrashed(f"the connection broke: {self.wire.closed}")
 
+    def not_taken(self) -> NoReturn:
+        """The wire is closed, and a call was not taken from it. Raises NotTaken."""
+        self.send, self.exchange = refused, None
+        self.when_broken()
+        raise NotTaken(f"the call was not run: {self.wire.closed}")
+
     def rest_of_call(
         self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None, reruns: int = 0
     ) -> bytes:
@@ -134,6 +144,9 @@ class BlockingCaller:
     def keep(self, message: Received) -> None:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
         body = message.take()
+        if message.call == WHOLE_WIRE and message.kind == Kind.NOT_STARTED:  # a call before that has its answer
+            self.wire.close(body.decode(errors="replace"))
+            self.not_taken()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
             self.broken(body.decode(errors="replace"))
         elif message.call in self.streams:
@@ -146,7 +159,7 @@ class BlockingCaller:
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):
             if self.wire.closed is not None:
-                raise Unavailable(f"{method.name}: {self.wire.closed}")
+                self.not_taken()
             if not wait:
                 raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
             left = context.deadline - self.now_ns() if context.deadline else -1
@@ -235,4 +248,4 @@ class _Once(RemoteMethod):
         self.idempotent = False
 
 
-__all__ = ["RERUNS", "BlockingCaller", "BlockingWire"]
+__all__ = ["RERUNS", "BlockingCaller", "BlockingWire", "NotTaken"]

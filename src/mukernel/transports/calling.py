@@ -217,6 +217,9 @@ class Caller:
         if number == WHOLE_WIRE and kind == Kind.GONE:
             self.wire.close(body.decode(errors="replace"))
             return
+        if number == WHOLE_WIRE and kind == Kind.NOT_STARTED:
+            self.mailbox_closed(body.decode(errors="replace"))
+            return
         stream = self.streams.get(number)
         if stream is not None:
             crashed = PluginCrashed(f"{stream.method.name}: its process died; a stream that has begun is not run again")
@@ -254,6 +257,17 @@ class Caller:
         if kind == Kind.GONE:
             return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
         return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+
+    def mailbox_closed(self, why: str) -> None:
+        """Nobody will take what was not taken: it was sent too late, or again after an interruption."""
+        for call in list(self.pending.values()):
+            if not call.future.done():
+                self.refused += 1
+                call.future.set_exception(Unavailable(f"{call.method.name}: {why}"))
+        self.pending.clear()
+        for stream in list(self.streams.values()):
+            stream.failed(Unavailable(f"{stream.method.name}: {why}"))
+        self.wire.close(why)
 
     def closed(self, wire: Wire, why: str) -> None:
         """The wire broke: no reply can come."""

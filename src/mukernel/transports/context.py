@@ -9,11 +9,14 @@ with priority(10):
 from __future__ import annotations
 
 import asyncio
+import math
 from contextvars import ContextVar, Token
 from types import TracebackType
 
 from ..contract import DeadlineExceeded
 from ..kernel.clock import Clock
+
+LONGEST = 1_000_000_000  # seconds; some thirty years, and a deadline has 64 bits of nanoseconds
 
 
 class CallContext:
@@ -38,15 +41,18 @@ class deadline:
     """Everything that is called within must have ended `seconds` from now. Of nested deadlines the earlier holds.
 
     As `async with` the body itself is cut off, too, and DeadlineExceeded raised, even where it calls what runs inline
-    or nothing at all. As `with`, for code that blocks, the calls that are made within observe it. Raises ValueError
-    for a negative number.
+    or nothing at all. As `with`, for code that blocks, the calls that are made within observe it. `math.inf`: none of
+    its own. Raises ValueError for what is no number from 0 to 1e9, nor infinite.
     """
 
     __slots__ = ("context", "seconds", "timeout", "token")
 
     def __init__(self, seconds: float) -> None:
-        if not seconds >= 0:
-            raise ValueError(f"seconds: got {seconds!r}, wanted a number of at least 0")
+        number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not number or not (0 <= seconds <= LONGEST or seconds == math.inf):
+            raise ValueError(
+                f"seconds: got {seconds!r}, wanted a number from 0 to {LONGEST:,}, or math.inf for no deadline"
+            )
         self.seconds = seconds
         self.token: Token[CallContext | None] | None = None
 
@@ -54,8 +60,11 @@ class deadline:
         if self.token is not None:
             raise RuntimeError("this deadline is in use already; make one for each `with`")
         outer = current.get() or CallContext()
-        mine = max(1, int((now + self.seconds) * 1e9))
-        context = CallContext(min(mine, outer.deadline or mine), outer.priority, outer.trace)
+        ends = outer.deadline
+        if self.seconds != math.inf:
+            mine = max(1, int((now + self.seconds) * 1e9))
+            ends = min(mine, ends or mine)
+        context = CallContext(ends, outer.priority, outer.trace)
         self.token = current.set(context)
         return context
 
@@ -78,7 +87,7 @@ class deadline:
 
     async def __aenter__(self) -> None:
         context = self.enter(asyncio.get_running_loop().time())
-        self.timeout = asyncio.timeout_at(context.deadline / 1e9)
+        self.timeout = asyncio.timeout_at(context.deadline / 1e9 if context.deadline else None)
         await self.timeout.__aenter__()
 
     async def __aexit__(

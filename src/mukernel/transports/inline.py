@@ -8,9 +8,13 @@ lead elsewhere once it has been replaced (`replaceable`). Of any other, what is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from typing import Any
+
+from ..contract import Unavailable
+from .waiting_calls import WaitingCalls
 
 try:
     from .tracked import InFlight, InlineMethod
@@ -22,6 +26,7 @@ except ImportError:  # not compiled here: the same, slower
         def __init__(self) -> None:
             self.running = self.calls = 0
             self.when_idle: Callable[[], None] | None = None
+            self.waiting = WaitingCalls()
 
         def leave(self) -> None:
             self.running -= 1
@@ -46,8 +51,17 @@ except ImportError:  # not compiled here: the same, slower
             in_flight = self.in_flight
             in_flight.running += 1
             in_flight.calls += 1
+            in_flight.waiting.enter(id(coroutine))
             try:
-                return await coroutine
+                result = await coroutine
+            except BaseException as error:
+                instead = in_flight.waiting.leave(id(coroutine), error)
+                if instead is not None:
+                    raise instead from None
+                raise
+            else:
+                in_flight.waiting.leave(id(coroutine))
+                return result
             finally:
                 in_flight.leave()
 
@@ -80,17 +94,37 @@ def awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
 def counted_stream(
     function: Callable[..., Any], in_flight: InFlight, elsewhere: Callable[[], Callable[..., Any] | None]
 ) -> Callable[..., Any]:
-    """A stream counts as a call under way from its first item to its end; `elsewhere` may serve it instead."""
+    """A stream counts as a call under way from its first item to its end, and waits while its reader does; `elsewhere`
+    may serve it instead."""
+    waiting = in_flight.waiting
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        other = elsewhere()
-        if other is None:
-            in_flight.running += 1
-            in_flight.calls += 1
-        items = (other or function)(*args, **kwargs)
+        if (other := elsewhere()) is not None:
+            async with contextlib.aclosing(other(*args, **kwargs)) as found:
+                async for item in found:
+                    yield item
+            return
+        in_flight.running += 1
+        in_flight.calls += 1
+        items = function(*args, **kwargs)
+        each = aiter(items)
         try:
-            async for item in items:
+            while True:
+                waiting.enter(id(each))
+                try:
+                    item = await anext(each)
+                except StopAsyncIteration:
+                    waiting.leave(id(each))
+                    return
+                except BaseException as error:
+                    instead = waiting.leave(id(each), error)
+                    if instead is not None:
+                        raise instead from None
+                    raise
+                waiting.leave(id(each))
                 yield item
+                if waiting.reason is not None:
+                    raise Unavailable(waiting.reason)
         finally:
             try:
                 if hasattr(items, "aclose"):

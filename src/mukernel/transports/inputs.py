@@ -10,7 +10,7 @@ from .calling import STREAM_CREDIT
 from .kind import Kind
 
 if TYPE_CHECKING:
-    from .serving import Running
+    from .running import Running
 
 
 async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:

@@ -231,9 +231,10 @@ class PacketWire(Wire):
         return self.table.recover(None if first is None else first.call)
 
     def ledger(self) -> tuple[int, int, int, int]:
-        return self.table.counts()
+        return self.table.counts() if self.closed is None else self.last_counts
 
     def release(self) -> None:
+        self.last_counts = self.table.counts()  # somebody may ask before our instance has been told to detach us
         self.stop_listening()
         for end in (self.side, self.mailbox):
             self.loop.remove_writer(end)

@@ -20,27 +20,10 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream, one_by_one
 from .kind import Kind
+from .running import Running
 from .served import ServedMethod
 
 BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
-
-
-class Running:
-    """One call that is being run: where its reply goes, and what belongs to it."""
-
-    __slots__ = (
-        "cancelled", "context", "credit", "inputs", "message", "method", "more_credit", "task", "timer", "wire",
-    )  # fmt: skip
-
-    def __init__(self, wire: Wire, message: Received, method: ServedMethod) -> None:
-        self.wire, self.message, self.method = wire, message, method
-        self.task: asyncio.Task[None] | None = None
-        self.context: CallContext | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.inputs: InputStream | None = None
-        self.credit = message.credit
-        self.more_credit: asyncio.Future[None] | None = None
-        self.cancelled = False
 
 
 class Server:
@@ -67,6 +50,7 @@ class Server:
         self.running: dict[tuple[Wire, int], Running] = {}
         self.when_drained: list[Callable[[], None]] = []
         self.calls = 0  # started since it was made
+        self.stopped: bytes | None = None  # why what still ran was cut off
         self.in_method = self.in_queue = False
         self.continuing = False
 
@@ -186,6 +170,8 @@ class Server:
 
     def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
         """Send what a call ended with and account for it."""
+        if refused and kind == 9 and self.stopped is not None:
+            kind, body = Kind.GONE, self.stopped
         sender: Any = wire.right_to_send
         try:
             short = sender is not None and not (refused or wire.outbox or message.kind == 1)
@@ -405,6 +391,8 @@ class Server:
     def left_pool(self) -> None:
         self.in_pool -= 1
         self.run_queue()
+        if self.when_drained:
+            self.check_drained()
 
     async def run_stream(self, call: Running, arguments: Sequence[Any]) -> None:
         method, wire, number = call.method, call.wire, call.message.call
@@ -487,6 +475,12 @@ class Server:
             if not wire.look_ahead:
                 self.loop.call_soon(self.pump, wire)
 
+    def cut_off(self, reason: str) -> None:
+        """Cancel what still runs; its callers get Unavailable with `reason`."""
+        self.stopped = reason.encode()
+        for call in list(self.running.values()):
+            self.cancel(call)
+
     def close(self) -> None:
         """Stop for good: cancel what still runs."""
         for call in list(self.running.values()):
@@ -495,4 +489,4 @@ class Server:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
 
-__all__ = ["Running", "Server"]
+__all__ = ["Server"]

@@ -2,11 +2,13 @@
 """Inline calls that can be counted and redirected, at nearly the price of the call itself.
 
 An `InlineMethod` stands where a bound method would: calling it calls the instance. A coroutine that it returns is counted
-in `InFlight` from its first step to its last, so that a swap knows when the old instance is drained. Callers may keep an
-`InlineMethod`; when its plug-in is swapped or moved, its target is what changes.
+in `InFlight` from its first step to its last, so that a swap knows when the old instance is drained, and a stop can end
+it. Callers may keep an `InlineMethod`; when its plug-in is swapped or moved, its target is what changes.
 """
 cimport cython
 from cpython.object cimport PyObject
+
+from .waiting_calls import WaitingCalls
 
 cdef extern from *:
     """
@@ -20,6 +22,29 @@ cdef extern from *:
         #endif
         PyType_Modified(type);
         return 0;
+    }
+    // The error that is being raised, taken and given back as it was, with its traceback.
+    static PyObject *mu_take_error(void) {
+    #if PY_VERSION_HEX >= 0x030C0000
+        return PyErr_GetRaisedException();
+    #else
+        PyObject *kind, *error, *trace;
+        PyErr_Fetch(&kind, &error, &trace);
+        PyErr_NormalizeException(&kind, &error, &trace);
+        if (trace != NULL) PyException_SetTraceback(error, trace);
+        Py_XDECREF(kind);
+        Py_XDECREF(trace);
+        return error;
+    #endif
+    }
+    static void mu_raise(PyObject *error) {
+        Py_INCREF(error);
+    #if PY_VERSION_HEX >= 0x030C0000
+        PyErr_SetRaisedException(error);
+    #else
+        Py_INCREF(Py_TYPE(error));
+        PyErr_Restore((PyObject *)Py_TYPE(error), error, PyException_GetTraceback(error));
+    #endif
     }
     // What calling the bound method does, without the way through it: who calls left room for `self`.
     static inline PyObject *mu_call(PyObject *target, PyObject **args, size_t count, PyObject *names) {
@@ -73,10 +98,11 @@ cdef extern from *:
     void PyObject_GC_Track(PyObject*)
     PySendResult mu_send(PyObject*, PyObject*, PyObject**)
     PyObject* mu_call(PyObject*, PyObject**, size_t, PyObject*)
+    object mu_take_error()
+    void mu_raise(object)
     int PyCoro_CheckExact(PyObject*)
     void Py_INCREF(PyObject*)
     void Py_DECREF(PyObject*)
-    void PyErr_SetObject(PyObject*, PyObject*)
 
 
 cdef class InFlight:
@@ -84,6 +110,10 @@ cdef class InFlight:
     cdef public long running
     cdef public long calls
     cdef public object when_idle
+    cdef public object waiting          # the WaitingCalls among them
+
+    def __init__(self):
+        self.waiting = WaitingCalls()
 
     cdef void leave(self) noexcept:
         self.running -= 1
@@ -127,16 +157,20 @@ cdef PyObject* call_method(PyObject* callable, PyObject** args, size_t nargsf, P
 @cython.final
 @cython.no_gc
 cdef class UnderWay:
-    """Stands for one suspended call: when it is let go of, for whatever reason, the call is under way no more."""
+    """Stands for one call that is counted: when it is let go of, for whatever reason, the call is under way no more."""
     cdef InFlight in_flight
 
     def __dealloc__(self):
+        self.in_flight.waiting.leave(<size_t><void*>self)
         self.in_flight.leave()
 
 
-cdef UnderWay under_way(InFlight in_flight):
+cdef UnderWay under_way(InFlight in_flight, bint waits):
+    """Of a call that is counted already. `waits`: it gave the loop a turn, so a stop may end it."""
     cdef UnderWay made = UnderWay.__new__(UnderWay)
     made.in_flight = in_flight
+    if waits:
+        in_flight.waiting.enter(<size_t><void*>made)
     return made
 
 
@@ -166,23 +200,28 @@ cdef class Tracked:
             else:
                 method.in_flight.running += 1
                 method.in_flight.calls += 1
-                self.under_way = under_way(method.in_flight)
+                self.under_way = under_way(method.in_flight, True)
+
+    cdef leave(self, error):
+        """It is over, by `error`; returns that, or what its caller is to get in its stead."""
+        cdef UnderWay call = self.under_way
+        self.under_way = None
+        instead = None if call is None else call.in_flight.waiting.leave(<size_t><void*>call, error)
+        return error if instead is None else instead
 
     def send(self, value):
         self.enter()
         try:
             return self.coroutine.send(value)
-        except:
-            self.under_way = None
-            raise
+        except BaseException as error:
+            raise self.leave(error)
 
     def throw(self, *what):
         self.enter()
         try:
             return self.coroutine.throw(*what)
-        except:
-            self.under_way = None
-            raise
+        except BaseException as error:
+            raise self.leave(error)
 
     def close(self):
         self.method = None
@@ -226,25 +265,22 @@ cdef PySendResult send_tracked(PyObject* object_, PyObject* value, PyObject** re
                 tracked.enter()
             except BaseException as problem:
                 result[0] = NULL
-                raise_again(problem)
+                mu_raise(problem)
                 return PYGEN_ERROR
     outcome = mu_send(<PyObject*>tracked.coroutine, value, result)
     if in_flight is None:
-        if outcome != PYGEN_NEXT:
+        if outcome == PYGEN_RETURN:
             tracked.under_way = None
+        elif outcome == PYGEN_ERROR:
+            mu_raise(tracked.leave(mu_take_error()))
     elif outcome == PYGEN_RETURN and in_flight.when_idle is None:
         in_flight.running -= 1
     elif outcome == PYGEN_NEXT:
-        tracked.under_way = under_way(in_flight)
+        tracked.under_way = under_way(in_flight, True)
         PyObject_GC_Track(object_)
     else:
-        under_way(in_flight)            # let go of at once
+        under_way(in_flight, False)     # let go of at once
     return outcome
-
-
-cdef void raise_again(error):
-    cdef object kind = type(error)
-    PyErr_SetObject(<PyObject*>kind, <PyObject*>error)
 
 
 cdef Py_ssize_t offset_of_vectorcall():

@@ -1,0 +1,33 @@
+"""Endings that nobody asked for: how a process ended, and a plug-in that would end the one it runs in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from signal import Signals
+
+from ..contract import ContractError
+from ..kernel.process import ExitStatus
+
+
+def described(status: ExitStatus) -> str:
+    """How a process ended, as in "it ..."."""
+    if status.signal is not None:
+        name = Signals(status.signal).name if status.signal in set(Signals) else "unknown"
+        return f"ended by signal {status.signal} ({name})"
+    return f"exited with status {status.code}" if status.code is not None else "ended"
+
+
+@contextmanager
+def refused_exit(plugin: str, doing: str) -> Iterator[None]:
+    """Raises ContractError where a plug-in calls sys.exit: it may end itself, never the process of others."""
+    try:
+        yield
+    except SystemExit as left:
+        raise ContractError(
+            f"plug-in {plugin!r} called sys.exit({left.code!r}) while it was {doing}; wanted an exception that says "
+            "what is wrong"
+        ) from left
+
+
+__all__ = ["described", "refused_exit"]

@@ -1,0 +1,28 @@
+"""A call that a server runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .context import CallContext
+from .contract import Received, Wire
+from .inputs import InputStream
+from .served import ServedMethod
+
+
+class Running:
+    """One call that is being run: where its reply goes, and what belongs to it."""
+
+    __slots__ = (
+        "cancelled", "context", "credit", "inputs", "message", "method", "more_credit", "task", "timer", "wire",
+    )  # fmt: skip
+
+    def __init__(self, wire: Wire, message: Received, method: ServedMethod) -> None:
+        self.wire, self.message, self.method = wire, message, method
+        self.task: asyncio.Task[None] | None = None
+        self.context: CallContext | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.inputs: InputStream | None = None
+        self.credit = message.credit
+        self.more_credit: asyncio.Future[None] | None = None
+        self.cancelled = False
