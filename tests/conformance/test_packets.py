@@ -93,7 +93,7 @@ def test_packets_carry_bodies_and_what_is_looked_at_stays(size: int) -> None:
         ends[1].mailbox.send(data)
         with pytest.raises(Garbage):
             receive_packet(ends[0].mailbox)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer: what earlier tests left may have ended meanwhile
     for end in ends:
         end.close()
     for fd in owned:

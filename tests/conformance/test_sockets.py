@@ -228,4 +228,4 @@ def test_this_suite_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(5):
         asyncio.run(once())
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # fewer: what earlier tests left may have ended meanwhile

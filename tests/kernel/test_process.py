@@ -171,7 +171,7 @@ def test_fifty_at_once_end_when_told_and_leave_nothing_open(run: Run, path: list
             assert len(ended) == 51
             processes[0].kill()  # no effect, and no error
         gc.collect()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before  # fewer: what earlier tests left may have ended meanwhile
 
     run(main())
 
