@@ -7,9 +7,9 @@ import time
 from time import perf_counter_ns
 
 from benchmarks import measure
+from benchmarks.echo import Echo, Stateless
 from benchmarks.peers import PEERS
 from benchmarks.peers.__main__ import connected
-from benchmarks.plugins import Echo, Stateless
 from benchmarks.report import Part, Settings
 from mukernel import Kernel, RestartPolicy
 

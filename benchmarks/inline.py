@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from benchmarks import measure
-from benchmarks.plugins import Echo, Plain, Stateful, Stateless
+from benchmarks.echo import Echo, Stateless
+from benchmarks.plain import Plain, Stateful
 from benchmarks.report import Part, Settings
 from mukernel import Kernel
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from statistics import mean, median
 from time import perf_counter
 
+from benchmarks.echo import Echo, Stateless
 from benchmarks.measure import PAYLOAD, Table
-from benchmarks.plugins import Echo, Stateless
 from benchmarks.report import Part, Settings
 from mukernel import Kernel
 

@@ -7,8 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contract import (
     Contract,
@@ -28,6 +27,9 @@ from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from .handover import Handover
 from .messages import Blueprint, Built
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger("mukernel")
 CLEAN_UP = 1.0  # seconds that calls have to end once they were told to

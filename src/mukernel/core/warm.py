@@ -8,8 +8,11 @@ with the others. What it still writes to is packed (see `packing`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +65,17 @@ async def call(kernel: Conversation, space: Space) -> None:
     port.close()
 
 
+def as_if_forked() -> None:
+    """What the standard library does first in every child; harmless here, where there is one thread. It has no public
+    names: where one has changed, children have a little more memory of their own."""
+    with contextlib.suppress(AttributeError):
+        threading._after_fork()  # type: ignore[attr-defined]
+        logging._lock.acquire()  # type: ignore[attr-defined]  # as before a fork; what comes after one frees it
+        logging._after_at_fork_child_reinit_locks()  # type: ignore[attr-defined]
+
+
 def rehearse(source: Source) -> None:
+    as_if_forked()
     ours, theirs = Link.pair()
     loop = asyncio.new_event_loop()
     try:

@@ -8,7 +8,6 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
@@ -25,6 +24,8 @@ from ..transports.inline import (
 from ..transports.replaceable import lead_elsewhere, replaceable
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from .route import Route
 
 log = logging.getLogger("mukernel")

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import weakref
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from ..kernel.ipc import Made
 from .contract import Received, Wire
 from .kind import Kind
 from .message import Mailbox, Message
 
+if TYPE_CHECKING:
+    import random
+
 LARGEST_BODY = 1 << 30  # bytes
 BOUND = 1024  # calls that may wait in a mailbox
 _channels: weakref.WeakValueDictionary[int, MemoryChannel] = weakref.WeakValueDictionary()  # by inode
 
 
-@dataclass(slots=True)
+@dataclass
 class Weather:
     """What happens to the messages of a world, decided by `seed` alone.
 
@@ -37,14 +40,18 @@ class Weather:
     seed: int = 0
     delay: tuple[float, float] = (0.0, 0.0)
     loss: float = 0.0
-    chance: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.delay[0] <= self.delay[1]:
             raise ValueError(f"delay: got {self.delay!r}, wanted (least, most) in seconds")
         if not 0 <= self.loss <= 1:
             raise ValueError(f"loss: got {self.loss!r}, wanted a share between 0 and 1")
-        self.chance = random.Random(self.seed)
+
+    @cached_property
+    def chance(self) -> random.Random:
+        import random  # here: what it does at every fork would cost each process of plug-ins memory
+
+        return random.Random(self.seed)
 
 
 CALM = Weather()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
 from ..kernel.scheduler import RunQueue, Slots
@@ -23,7 +22,16 @@ from .kind import Kind
 from .running import Running
 from .served import ServedMethod
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
+
+
+def thread_pool(threads: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # here: what it does at every fork costs a process memory
+
+    return ThreadPoolExecutor(threads, "mukernel-method")
 
 
 class Server:
@@ -42,7 +50,7 @@ class Server:
         self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
         self.slots = Slots(concurrency)
         self.limited = concurrency is not None
-        self.pool = ThreadPoolExecutor(threads, "mukernel-method") if threads else None
+        self.pool = thread_pool(threads) if threads else None
         self.threads = threads
         self.in_pool = 0
         self.paused = True
