@@ -41,7 +41,7 @@ static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a
  *   Would spinning have caught the message?  `score`: a producer that rings leaves the time, so a sleeper knows how long it
  *     would have had to spin. A quiet reader's score falls below 0, and it sleeps at once. `near` counts the same for a few
  *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.  */
-enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 16,
+enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 48,
        SCORE_MAX = 8, SCORE_MIN = -4, STEP_MAX = 5 };
 #define CROWD_NS (1ll << 25)            /* 34 ms, doubled STEP_MAX times at most: 1.07 s */
 
