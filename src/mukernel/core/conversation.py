@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
 import select
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Unavailable, decode_fault, encode_fault
-from ..transports.link import Link
+from ..transports.link import Link, close_all
 from . import messages
 from .messages import Envelope, Failed
 
@@ -62,10 +61,14 @@ class Conversation:
             received = self.receive()
             if received is None:
                 raise Unavailable("the kernel is gone")
-            for envelope, fds in received:
+            answer: tuple[Any, list[int]] | None = None
+            for envelope, fds in received:  # all of them: what came behind the answer is not lost
                 if envelope.answer and envelope.number == number:
-                    return self.answer_of(envelope.content), fds
-                self.loop.call_soon(self.handle, envelope, fds)
+                    answer = envelope.content, fds
+                else:
+                    self.loop.call_soon(self.handle, envelope, fds)
+            if answer is not None:
+                return self.answer_of(answer[0]), answer[1]
 
     def send(self, envelope: Envelope, rights: Sequence[int]) -> None:
         if self.closed:
@@ -91,12 +94,24 @@ class Conversation:
         received: list[tuple[Envelope, list[int]]] = []
         try:
             while (found := self.link.receive()) is not None:
-                received.append((messages.decode(found[0]), found[1]))
-        except (ConnectionError, msgspec.MsgspecError):  # gone, or it says what nobody understands
+                received.append(self.understood(*found))
+        except (ConnectionError, MemoryError, msgspec.MsgspecError):  # gone, or it says what nobody understands
             if not received:
                 self.close()
                 return None
         return received
+
+    def understood(self, data: bytes, rights: list[int]) -> tuple[Envelope, list[int]]:
+        """A message, and the rights that it is one to bring; others are given up. Raises MsgspecError."""
+        try:
+            envelope = messages.decode(data)
+        except msgspec.MsgspecError:
+            close_all(rights)
+            raise
+        if rights and not isinstance(envelope.content, messages.BRINGS_RIGHTS):
+            close_all(rights)
+            rights = []
+        return envelope, rights
 
     def arrived(self) -> None:
         for envelope, rights in self.receive() or ():
@@ -110,8 +125,7 @@ class Conversation:
             return
         future = self.questions.get(envelope.number)
         if future is None or future.done():
-            for fd in rights:
-                os.close(fd)
+            close_all(rights)
             return
         try:
             future.set_result((self.answer_of(envelope.content), rights))

@@ -206,6 +206,8 @@ Message = (
     | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
 )  # fmt: skip
 
+BRINGS_RIGHTS = (Connect, Attach, Connected)
+
 
 class Envelope(msgspec.Struct, array_like=True):
     """`number`: of the question, 0 where no answer is wanted; `answer`: this is the answer to question `number`."""

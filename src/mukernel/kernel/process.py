@@ -235,7 +235,9 @@ def _receive(connection: socket.socket, most: int) -> tuple[dict[str, Any], list
     """One packet, and up to `most` descriptors beside it. Raises EOFError when the other side is gone."""
     data, fds = b"", list[int]()
     with contextlib.suppress(ConnectionResetError):
-        data, fds, _, _ = socket.recv_fds(connection, LARGEST_PACKET, most, socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = socket.recv_fds(connection, LARGEST_PACKET, most)
+    for descriptor in fds:
+        os.set_inheritable(descriptor, False)  # recv_fds forgets its flags, so MSG_CMSG_CLOEXEC would do nothing
     if not data:
         raise EOFError
     return json.loads(data), fds

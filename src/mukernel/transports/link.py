@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
+LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
 
 
@@ -61,18 +64,15 @@ class Link:
             except (BlockingIOError, InterruptedError):
                 return
             self.backlog.pop(0)
-            for fd in held:
-                os.close(fd)
+            close_all(held)
 
     def receive(self) -> tuple[bytes, list[int]] | None:
         """One message and the rights that came with it (owned by the caller); None when there is none now.
 
-        Raises ConnectionError when the peer has closed.
+        Raises ConnectionError when the peer has closed, or sent what nobody sends.
         """
         try:
-            data, fds, _, _ = socket.recv_fds(
-                self.socket, LARGEST_CONTROL_MESSAGE + 1, LARGEST_RIGHTS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, fds = receive_rights(self.socket, LARGEST_CONTROL_MESSAGE + 1, LARGEST_RIGHTS)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
@@ -82,7 +82,13 @@ class Link:
         if data[0] == 1 and fds:
             memory = fds.pop()
             try:
-                return os.pread(memory, os.fstat(memory).st_size, 0), fds
+                size = os.fstat(memory).st_size
+                if size > LARGEST_MESSAGE:
+                    raise ConnectionError(f"a control message of {size} bytes; the largest has {LARGEST_MESSAGE}")
+                return os.pread(memory, size, 0), fds
+            except BaseException:
+                close_all(fds)
+                raise
             finally:
                 os.close(memory)
         return data[1:], fds
@@ -90,7 +96,26 @@ class Link:
     def close(self) -> None:
         """Close the link and every right that was not sent."""
         for _, held in self.backlog:
-            for fd in held:
-                os.close(fd)
+            close_all(held)
         self.backlog.clear()
         self.socket.close()
+
+
+def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """One message of at most `size` bytes and the descriptors beside it, at most `most`, which no child inherits.
+
+    Raises OSError. (`socket.recv_fds` forgets its flags, MSG_CMSG_CLOEXEC among them.)
+    """
+    data, ancillary, _, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), socket.MSG_CMSG_CLOEXEC)
+    passed = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            passed.frombytes(content[: len(content) // 4 * 4])
+    return data, list(passed)
+
+
+def close_all(rights: Iterable[int]) -> None:
+    """Give up rights that nobody asked for, or that have been handed on."""
+    for fd in rights:
+        with contextlib.suppress(OSError):
+            os.close(fd)

@@ -8,7 +8,6 @@ A large body travels in a memfd of its own.
 from __future__ import annotations
 
 import array
-import contextlib
 import errno
 import os
 import socket
@@ -17,6 +16,7 @@ from typing import Any
 
 from ..kernel.ipc import Made
 from .frame import SIZE, Garbage, pack, unpack
+from .link import close_all, receive_rights
 from .message import Message
 from .packet_table import CallTable, make_table
 
@@ -24,7 +24,7 @@ INLINE = 16 * 1024  # bytes of body that travel in the packet itself
 LARGEST_BODY = 1 << 30  # bytes
 BOUND = 1024  # calls that may wait; those that the socket has no room for wait on their caller's side
 BLOB = 0x80  # in flags: the body lies in a memfd, and the packet says how long it is
-PASSED = socket.CMSG_SPACE(4 * 4)  # room for descriptors; of more than the one wanted, the rest is closed
+PASSED = 4  # descriptors that there is room for; of more than the one wanted, the rest is closed
 NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.EINTR)
 
 
@@ -125,15 +125,11 @@ def look(where: socket.socket) -> Message | None:
 def receive_packet(where: socket.socket) -> Message | None:
     """The first packet, taken out. Raises ConnectionError, Garbage."""
     try:
-        data, ancillary, _, _ = where.recvmsg(SIZE + INLINE, PASSED, socket.MSG_CMSG_CLOEXEC)
+        data, passed = receive_rights(where, SIZE + INLINE, PASSED)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError as error:
         raise ConnectionError(error.strerror) from None
-    passed = array.array("i")
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            passed.frombytes(content[: len(content) // 4 * 4])
     try:
         message, size = cut(data)
         body = data[SIZE:]
@@ -143,9 +139,7 @@ def receive_packet(where: socket.socket) -> Message | None:
         message.flags &= ~BLOB
         return message
     finally:
-        for fd in passed:
-            with contextlib.suppress(OSError):
-                os.close(fd)
+        close_all(passed)
 
 
 def cut(data: bytes) -> tuple[Message, int]:
