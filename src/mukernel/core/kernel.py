@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
@@ -35,6 +35,7 @@ from .conversation import Conversation
 from .ending import described
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
+from .journal import Happening, Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .loader import check_importable, source_of
@@ -50,20 +51,7 @@ log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
 WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
-REMEMBERED = 1000  # events kept for those who ask
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One thing that happened to a plug-in. `at`: seconds of the kernel's clock; `pause`: seconds, where there was
-    one."""
-
-    at: float
-    what: str
-    plugin: str
-    detail: str = ""
-    pause: float | None = None
 
 
 class Kernel:
@@ -86,9 +74,8 @@ class Kernel:
         self.heartbeat = heartbeat
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
+        self.journal = Journal(self.clock)
         self.supervisor = Supervisor(self)
-        self.events: deque[Happening] = deque(maxlen=REMEMBERED)
-        self.listeners: list[Callable[[Happening], object]] = []  # called with each event, as it happens
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
@@ -569,11 +556,18 @@ class Kernel:
 
     # -- events ---------------------------------------------------------------------------------------------------
 
+    @property
+    def events(self) -> deque[Happening]:
+        """What happened lately, the last at the end."""
+        return self.journal.events
+
+    @property
+    def listeners(self) -> list[Callable[[Happening], object]]:
+        """Functions that are called with each event, as it happens: append yours."""
+        return self.journal.listeners
+
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
-        happening = Happening(self.clock.now(), what, plugin, detail, pause)
-        self.events.append(happening)
-        for listener in self.listeners:
-            listener(happening)
+        self.journal.record(what, plugin, detail, pause)
 
 
 def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
