@@ -6,9 +6,8 @@ import asyncio
 import logging
 import os
 import re
-import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -24,23 +23,21 @@ from ..contract import (
 )
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
-from ..kernel.process import ForkServer, Limits, Process
+from ..kernel.process import Limits
 from ..transports.carriers import NO_BELL, ledger, new_port, preferred
 from ..transports.contract import WHOLE_WIRE
 from ..transports.kind import Kind
-from ..transports.link import Link
 from . import messages
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
-from .conversation import Conversation
-from .ending import described
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .journal import Happening, Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
-from .loader import check_importable, source_of
-from .messages import Blueprint, Counts, Done, Source
-from .place import LocalPlace, Place, RemotePlace
+from .loader import source_of
+from .messages import Blueprint, Counts, Source
+from .place import LocalPlace, RemotePlace
+from .processes import Processes
 from .registry import Entry, Instance, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport, scale
 from .space import Grant, Space
@@ -49,7 +46,6 @@ from .switchboard import Switchboard, account_of
 
 log = logging.getLogger("mukernel")
 T = TypeVar("T", bound=Interface)
-WARM = ("mukernel.core.warm",)
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
@@ -76,12 +72,7 @@ class Kernel:
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
         self.supervisor = Supervisor(self)
-        self.places: dict[str, RemotePlace] = {}
-        self.groups: dict[str, RemotePlace] = {}
-        self.group_lock = asyncio.Lock()
         self.closed: bool | None = None  # None: not opened yet
-        self.fork_server: ForkServer | None = None
-        self.ticker: Any = None
 
     # -- begin and end --------------------------------------------------------------------------------------------
 
@@ -91,8 +82,9 @@ class Kernel:
             log.warning(missing)
         raise_file_limit()
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
-        self.here = LocalPlace(self.space)
-        self.space.on_checkpoint = self.checkpointed
+        self.processes = self.new_processes()
+        self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
+        self.space.on_checkpoint = self.processes.checkpointed
         return self
 
     async def __aexit__(
@@ -109,12 +101,7 @@ class Kernel:
                 await self.unload(entry.name)
             except Exception:
                 log.exception("%s did not stop cleanly", entry.name)
-        if self.ticker is not None:  # until here it finds out what hangs
-            self.ticker.cancel()
-        for place in list(self.places.values()):
-            await place.end()
-        if self.fork_server is not None:
-            await self.fork_server.stop()
+        await self.processes.close()
         self.space.close()
 
     def check_open(self) -> None:
@@ -122,6 +109,14 @@ class Kernel:
         if self.closed is not False:
             state = "has been closed" if self.closed else "is not open yet"
             raise Unavailable(f"this kernel {state}: use it inside `async with Kernel() as kernel:`")
+
+    def new_processes(self) -> Processes:
+        """Where this kernel's instances can be."""
+        return Processes(self.space, self.registry, self.switchboard, self.log_folder, self.heartbeat)
+
+    def new_port(self) -> Port:
+        """A mailbox of this kernel's transport."""
+        return new_port(self.transport)
 
     # -- what users ask -------------------------------------------------------------------------------------------
 
@@ -242,7 +237,7 @@ class Kernel:
         Unavailable, with `reason`."""
         async with self.changing(name) as entry:
             reason = reason or f"plug-in {name!r} was unloaded"
-            for place in self.calling_places(name):
+            for place in self.processes.calling_places(name):
                 await place.close_routes(name, reason)
             for replica in list(entry.replicas):
                 await self.remove_replica(entry, replica, reason)
@@ -283,10 +278,6 @@ class Kernel:
 
     # -- instances ------------------------------------------------------------------------------------------------
 
-    def new_port(self) -> Port:
-        """A mailbox of this kernel's transport."""
-        return new_port(self.transport)
-
     def new_replica(self, entry: Entry) -> Replica:
         replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, self.new_port())
         entry.replicas.append(replica)
@@ -300,7 +291,7 @@ class Kernel:
             key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
             self.strict, {**known, **options.bind},
         )  # fmt: skip
-        place = await self.place_for(options, source, entry.name)
+        place = await self.processes.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))
         instance.life.on(Event.BUILD)
         try:
@@ -312,7 +303,7 @@ class Kernel:
             instance.life.on(Event.BROKEN)
             if isinstance(place, RemotePlace):
                 place.patience.pop(key, None)
-            await self.leave(place)
+            await self.processes.leave(place)
             raise
         instance.life.on(Event.BUILT)
         return instance
@@ -360,7 +351,7 @@ class Kernel:
             await instance.place.stop(instance.blueprint.key, drain, reason)
         except Exception as error:
             log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
-        await self.leave(instance.place)
+        await self.processes.leave(instance.place)
 
     async def remove_replica(
         self, entry: Entry, replica: Replica, reason: str = "", drain: float | None = None
@@ -382,7 +373,7 @@ class Kernel:
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
         """No instance will come: answer every call, close every route."""
-        for place in self.calling_places(entry.name):
+        for place in self.processes.calling_places(entry.name):
             if len(entry.replicas) == 1:
                 await place.close_routes(entry.name, reason)
         self.answer_rest(replica, reason)
@@ -425,13 +416,8 @@ class Kernel:
 
     async def reroute_callers(self, entry: Entry) -> None:
         """Every caller connects anew to the replicas that there are now."""
-        for place in self.calling_places(entry.name):
+        for place in self.processes.calling_places(entry.name):
             await place.reroute(entry.name, None)
-
-    def calling_places(self, plugin: str) -> list[Place]:
-        spaces = self.switchboard.spaces_calling(plugin)
-        places: list[Place] = [self.here] if self.here.space in spaces else []
-        return places + [self.places[space] for space in spaces if space in self.places]
 
     async def counts(self, replica: Replica) -> Counts:
         instance = replica.instance
@@ -450,95 +436,17 @@ class Kernel:
             for replica in entry.replicas
         )
 
-    # -- places ---------------------------------------------------------------------------------------------------
+    # -- where they are -----------------------------------------------------------------------------------------------
 
-    async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
-        if options.placement == "inline":
-            return self.here
-        check_importable(source)
-        _, _, group = options.placement.partition(":")
-        if not group:
-            return await self.spawn(plugin, options)
-        async with self.group_lock:  # two that restart at once share the new process, too
-            if group not in self.groups:
-                self.groups[group] = place = await self.spawn(group, options)
-                place.group = group
-            return self.groups[group]
+    @property
+    def here(self) -> LocalPlace:
+        """This very process, as a place for instances."""
+        return self.processes.here
 
-    def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
-        return RemotePlace(space, process, conversation)
-
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
-        """A new process, and our end of the link to it."""
-        if self.fork_server is None:
-            self.fork_server = ForkServer(WARM, path=sys.path)
-            await self.fork_server.start()
-        if self.ticker is None:
-            self.ticker = self.clock.every(self.heartbeat, self.supervisor.beat)
-        ours, theirs = Link.pair()
-        output = None
-        try:
-            if self.log_folder is not None:
-                path = os.path.join(self.log_folder, f"{name}.log")
-                output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            process = await self.fork_server.spawn(
-                "mukernel.core.host:main", name=name, fds=[theirs.fileno()], limits=options.limits, stdout=output
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            if output is not None:
-                os.close(output)
-        return process, Link(ours)
-
-    async def spawn(self, name: str, options: Options) -> RemotePlace:
-        """A new process with an empty space."""
-        process, link = await self.start_process(name, options)
-        space = f"process {process.pid}"
-
-        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-            return await self.asked(place, message, rights)
-
-        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
-        self.places[space] = place
-        process.on_exit(lambda status: self.supervisor.process_died(place, described(status)))
-        return place
-
-    async def leave(self, place: Place) -> None:
-        """End a process that has nothing in it any more."""
-        if isinstance(place, RemotePlace) and not place.keys and not place.ending:
-            if place.group is not None:
-                self.groups.pop(place.group, None)
-            await place.end()
-
-    async def asked(self, place: RemotePlace, message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-        """A process asks the kernel."""
-        match message:
-            case messages.Connect():
-                try:
-                    grant = self.switchboard.connect(
-                        message.interface, message.plugin, rights[0] if rights else NO_BELL, place.space, message.turn
-                    )
-                finally:
-                    for fd in rights:
-                        os.close(fd)
-                return grant.connected, grant.rights
-            case messages.Disconnect():
-                self.switchboard.disconnect(message.channel)
-            case messages.Step():
-                place.doing[message.key] = message.doing
-            case messages.Checkpoint():
-                self.checkpointed(message.key, message.state, message.state_version)
-            case _:
-                raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
-        return Done(), ()
-
-    def checkpointed(self, key: str, state: bytes, version: int) -> None:
-        found = self.registry.with_instance(key)
-        if found is not None:
-            found[1].checkpoint = state, version
+    @property
+    def places(self) -> dict[str, RemotePlace]:
+        """The other processes, each by the name of its space."""
+        return self.processes.places
 
     # -- the directory of the kernel's own space --------------------------------------------------------------------
 

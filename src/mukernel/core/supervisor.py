@@ -34,10 +34,10 @@ class Supervisor:
         """A process ended. If nobody asked for that, everything in it is restarted."""
         kernel = self.kernel
         kernel.switchboard.space_died(place.space)
-        kernel.places.pop(place.space, None)
+        kernel.processes.places.pop(place.space, None)
         place.conversation.close()
-        if place.group is not None and kernel.groups.get(place.group) is place:
-            del kernel.groups[place.group]
+        if place.group is not None and kernel.processes.groups.get(place.group) is place:
+            del kernel.processes.groups[place.group]
         if place.ending or self.closing:
             return
         for entry in list(kernel.registry.entries.values()):
