@@ -58,6 +58,8 @@ class Processes:
             await self.fork_server.stop()
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
+        """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
+        class that no other process can import, ProcessError where none can be started."""
         if options.placement == "inline":
             return self.here
         check_importable(source)
@@ -71,6 +73,7 @@ class Processes:
             return self.groups[group]
 
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
+        """A process, as the kernel commands it over its link."""
         return RemotePlace(space, process, conversation)
 
     async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
@@ -141,11 +144,13 @@ class Processes:
         return Done(), ()
 
     def checkpointed(self, key: str, state: bytes, version: int) -> None:
+        """Keep the state that an instance has saved, for a restart."""
         found = self.registry.with_instance(key)
         if found is not None:
             found[1].checkpoint = state, version
 
     def calling_places(self, plugin: str) -> list[Place]:
+        """The places from which a plug-in is called."""
         spaces = self.switchboard.spaces_calling(plugin)
         places: list[Place] = [self.here] if self.here.space in spaces else []
         return places + [self.places[space] for space in spaces if space in self.places]

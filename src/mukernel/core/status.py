@@ -88,7 +88,7 @@ class Status:
         """None where the process does not answer."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self.kernel.counts(replica)
+                return await self.kernel.instances.counts(replica)
         except (TimeoutError, MukernelError, KeyError):
             return None
 
