@@ -240,7 +240,8 @@ class Kernel:
 
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
-        return await self.instances.ledger(self.registry.entry(name))
+        entry = self.registry.entry(name)
+        return await self.instances.ledger(entry)
 
     @asynccontextmanager
     async def changing(self, name: str) -> AsyncIterator[Entry]:
