@@ -12,12 +12,11 @@ PACKAGE = ROOT / "src" / "mukernel"
 
 @dataclass(frozen=True)
 class Import:
-    """One import: `module` is absolute; `name` is what is taken from it, if anything. `lazy`: inside a function."""
+    """One import: `module` is absolute; `name` is what is taken from it, if anything."""
 
     module: str
     name: str
     line: int
-    lazy: bool
 
 
 @dataclass(frozen=True)
@@ -44,22 +43,15 @@ class Module:
         return ast.parse(self.path.read_text(), str(self.path))
 
     def imports(self) -> list[Import]:
-        """Every import, but those that are for type checkers only."""
+        """Every import, wherever it stands: in a function and for type checkers only, too."""
         found: list[Import] = []
-        self.collect(self.tree(), False, found)
+        for node in ast.walk(self.tree()):
+            if isinstance(node, ast.Import):
+                found += [Import(alias.name, "", node.lineno) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                module = self.absolute(node)
+                found += [Import(module, alias.name, node.lineno) for alias in node.names]
         return found
-
-    def collect(self, node: ast.AST, lazy: bool, found: list[Import]) -> None:
-        for child in ast.iter_child_nodes(node):
-            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-                continue
-            if isinstance(child, ast.Import):
-                found += [Import(alias.name, "", child.lineno, lazy) for alias in child.names]
-            elif isinstance(child, ast.ImportFrom):
-                module = self.absolute(child)
-                found += [Import(module, alias.name, child.lineno, lazy) for alias in child.names]
-            inner = lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            self.collect(child, inner, found)
 
     def absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:

@@ -12,7 +12,6 @@ LONGEST = 500  # lines
 
 LONGER_FOR_A_REASON = {
     "src/mukernel/kernel/ring.pyx": "one data structure in shared memory, whose two sides must be read together",
-    "src/mukernel/core/kernel.py": "the public face: one method for each thing that a user may ask",
 }
 TIME_READERS = {
     "src/mukernel/kernel/clock.py": "the clock itself",

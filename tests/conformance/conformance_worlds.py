@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mukernel import Kernel
-from mukernel.core.kernel import Happening
+from mukernel.core.journal import Happening
 from mukernel.kernel import ipc
 from mukernel.testing import TestKernel
 from mukernel.transports.carriers import SETTING

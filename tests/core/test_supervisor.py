@@ -247,7 +247,7 @@ async def test_the_fork_server_is_killed(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter", placement="process")
     counter = kernel.get(Counter)
     pid = await counter.where()
-    assert kernel.fork_server is not None
+    assert kernel.processes.fork_server is not None
     forker = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(forker, signal.SIGKILL)
     await until_event(kernel, "counter", "restart")

@@ -16,7 +16,8 @@ from ..contract import Unavailable
 from ..core.application import Application, read_application
 from ..core.application_file import PluginTable
 from ..core.control_server import ControlServer, ControlSocket
-from ..core.kernel import Happening, Kernel
+from ..core.journal import Happening
+from ..core.kernel import Kernel
 from ..core.quantity import duration_text
 from ..core.state_folder import StateFolder, state_folder
 from .terminal import Terminal

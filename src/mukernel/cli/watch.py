@@ -14,7 +14,7 @@ from .terminal import Terminal
 
 if TYPE_CHECKING:
     from ..core.control_server import ControlServer
-    from ..core.kernel import Happening
+    from ..core.journal import Happening
 
 LOOK = 0.3  # seconds between two looks at the files
 Mark = tuple[int, int, int]  # what differs when a file was written: time, size, inode

@@ -44,7 +44,8 @@ from .status import Status, boot_offset, memory_of
 from .stopped import StoppedPlugins
 
 if TYPE_CHECKING:
-    from .kernel import Happening, Kernel
+    from .journal import Happening
+    from .kernel import Kernel
 
 REMEMBERED = 1000  # events
 

@@ -9,20 +9,19 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
+from .instances import Instances
+from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Built, Quiesced, Source
 from .place import Place
 from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
 
 log = logging.getLogger("mukernel")
 
@@ -52,8 +51,11 @@ class SwapReport:
 class Replacement:
     """One replacement under way: the new instances of one plug-in, warm beside the old ones."""
 
-    def __init__(self, kernel: Kernel, entry: Entry, what: str, source: Source, options: Options) -> None:
-        self.kernel, self.entry, self.source, self.options = kernel, entry, source, options
+    def __init__(
+        self, instances: Instances, journal: Journal, entry: Entry, what: str, source: Source, options: Options
+    ) -> None:
+        self.instances, self.journal = instances, journal
+        self.entry, self.source, self.options = entry, source, options
         before = f"{entry.source.name} {entry.options.placement}"
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
         self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
@@ -64,7 +66,7 @@ class Replacement:
         When its caller is cancelled, what is being built is given up; a hand-over runs to its end, since half of one
         would leave two instances for one mailbox, or none. No replica is left on another version than the others.
         """
-        clock, entry = self.kernel.clock, self.entry
+        clock, entry = self.instances.clock, self.entry
         began = clock.now()
         replaced: list[Replica] = []
         try:
@@ -74,17 +76,17 @@ class Replacement:
                 if self.cancelled is not None and len(replaced) < len(entry.replicas):
                     raise self.cancelled
         except asyncio.CancelledError:
-            await to_its_end(self.kernel, self.take_back(replaced))
+            await to_its_end(self.take_back(replaced))
             raise
         except Exception as error:
             self.report.rolled_back, self.report.reason = True, told(error)
             self.report.total = clock.now() - began
             await self.take_back(replaced)
-            self.kernel.record("rolled back", entry.name, self.report.reason)
+            self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
         entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
         self.report.total = clock.now() - began
-        self.kernel.record(
+        self.journal.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
         )
         if self.cancelled is not None:
@@ -92,7 +94,8 @@ class Replacement:
         return self.report
 
     async def take_back(self, replaced: Sequence[Replica]) -> None:
-        back = Replacement(self.kernel, self.entry, "roll back", self.entry.source, self.entry.options)
+        entry = self.entry
+        back = Replacement(self.instances, self.journal, entry, "roll back", entry.source, entry.options)
         for replica in replaced:
             await back.replace(replica)
 
@@ -101,17 +104,17 @@ class Replacement:
         old = replica.instance
         if old is None or old.life.state is not State.SERVING:
             raise SwapFailed(f"{self.entry.name!r} is {self.entry.state.value}; only what is serving can be replaced")
-        new = await self.kernel.build(self.entry, replica, self.source, self.options)
+        new = await self.instances.build(self.entry, replica, self.source, self.options)
         try:
             self.check_callers(replica, new.built)
             replica.successor = new  # from now on every new channel is given to both
-            self.kernel.attach_all(replica, new)
-            self.cancelled = await to_its_end(self.kernel, self.hand_over(replica, old, new)) or self.cancelled
+            self.instances.attach_all(replica, new)
+            self.cancelled = await to_its_end(self.hand_over(replica, old, new)) or self.cancelled
         except BaseException:
             replica.successor = None
-            await self.kernel.discard(new)
+            await self.instances.discard(new)
             raise
-        self.cancelled = await to_its_end(self.kernel, self.kernel.retire(old)) or self.cancelled
+        self.cancelled = await to_its_end(self.instances.retire(old)) or self.cancelled
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -160,7 +163,7 @@ class Replacement:
         new.life.on(Event.ACTIVATE)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
-        self.kernel.supervisor.begun(self.entry, replica)
+        self.instances.on_begun(self.entry, replica)
         await self.lead(places, new)
         report.drained += quiesced.drained
         report.carried_over += account.waiting
@@ -192,7 +195,7 @@ class Replacement:
         """The processes in which the plug-in is called without a channel, before or after: their routes are changed."""
         places: list[Place] = []
         for place in (old.place, new.place):
-            calls = self.entry.name in self.kernel.switchboard.space_plugins.get(place.space, ())
+            calls = self.entry.name in self.instances.switchboard.space_plugins.get(place.space, ())
             if calls and place not in places:
                 places.append(place)
         return places
@@ -201,9 +204,9 @@ class Replacement:
         return instance.blueprint.key if place is instance.place else None
 
 
-async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
+async def to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
     """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
-    task = kernel.loop.create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
+    task = asyncio.get_running_loop().create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
@@ -214,7 +217,7 @@ async def to_its_end(kernel: Kernel, work: Coroutine[Any, Any, None]) -> asyncio
     return cancelled
 
 
-async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
+async def scale(instances: Instances, journal: Journal, entry: Entry, count: int) -> SwapReport:
     """Change the number of replicas. Raises ContractError for a plug-in that runs inline."""
     if count < 1:
         raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
@@ -223,17 +226,17 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
             f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; "
             "move it to a process first"
         )
-    began, before = kernel.clock.now(), len(entry.replicas)
+    began, before = instances.clock.now(), len(entry.replicas)
     report = SwapReport(entry.name, "scale", f"{before} replicas", f"{count} replicas")
     added: list[Replica] = []
     try:
         for _ in range(count - before):
-            replica = kernel.new_replica(entry)
+            replica = instances.new_replica(entry)
             added.append(replica)
-            await kernel.start_replica(entry, replica, entry.source, entry.options)
+            await instances.start_replica(entry, replica, entry.source, entry.options)
     except BaseException as error:
         for replica in added:
-            await kernel.remove_replica(entry, replica)
+            await instances.remove_replica(entry, replica)
         if not isinstance(error, Exception):
             raise
         report.rolled_back, report.reason = True, told(error)
@@ -241,14 +244,14 @@ async def scale(kernel: Kernel, entry: Entry, count: int) -> SwapReport:
     leaving = entry.replicas[count:]
     for replica in leaving:
         replica.leaving = True
-    await kernel.reroute_callers(entry)
+    await instances.reroute_callers(entry)
     for replica in leaving:
-        left = await kernel.drain_replica(entry, replica)
-        await kernel.remove_replica(entry, replica, drain=left)
+        left = await instances.drain_replica(entry, replica)
+        await instances.remove_replica(entry, replica, drain=left)
     entry.options = replace(entry.options, replicas=count)
-    report.total = kernel.clock.now() - began
-    report.ledger = await kernel.ledger(entry.name)
-    kernel.record("scale", entry.name, f"{report.before} → {report.after}")
+    report.total = instances.clock.now() - began
+    report.ledger = await instances.ledger(entry)
+    journal.record("scale", entry.name, f"{report.before} → {report.after}")
     return report
 
 

@@ -17,7 +17,8 @@ from .stopped import StoppedPlugins
 from .switchboard import account_of
 
 if TYPE_CHECKING:
-    from .kernel import Happening, Kernel
+    from .journal import Happening
+    from .kernel import Kernel
 
 PATIENCE = 1.0  # seconds that an instance has for saying how busy it is
 CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "unload")
@@ -87,7 +88,7 @@ class Status:
         """None where the process does not answer."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self.kernel.counts(replica)
+                return await self.kernel.instances.counts(replica)
         except (TimeoutError, MukernelError, KeyError):
             return None
 

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from ..contract import Unavailable
+from .instances import Instances
+from .journal import Journal
 from .lifecycle import Event, State
 from .place import RemotePlace
 from .registry import Entry, Replica
-
-if TYPE_CHECKING:
-    from .kernel import Kernel
 
 log = logging.getLogger("mukernel")
 T = TypeVar("T")
 
 
 class Supervisor:
-    """Watches processes by their exit and by their heartbeat."""
+    """Watches processes by their exit and by their heartbeat. `replace`: restarts a plug-in that serves, given its
+    name."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, instances: Instances, journal: Journal, replace: Callable[[str], Awaitable[object]]) -> None:
+        self.instances, self.journal, self.replace = instances, journal, replace
+        self.processes, self.registry, self.clock = instances.processes, instances.registry, instances.clock
         self.tasks: set[asyncio.Task[Any]] = set()
         self.closing = False
 
@@ -32,15 +33,15 @@ class Supervisor:
 
     def process_died(self, place: RemotePlace, how: str) -> None:
         """A process ended. If nobody asked for that, everything in it is restarted."""
-        kernel = self.kernel
-        kernel.switchboard.space_died(place.space)
-        kernel.places.pop(place.space, None)
+        processes = self.processes
+        processes.switchboard.space_died(place.space)
+        processes.places.pop(place.space, None)
         place.conversation.close()
-        if place.group is not None and kernel.groups.get(place.group) is place:
-            del kernel.groups[place.group]
+        if place.group is not None and processes.groups.get(place.group) is place:
+            del processes.groups[place.group]
         if place.ending or self.closing:
             return
-        for entry in list(kernel.registry.entries.values()):
+        for entry in list(self.registry.entries.values()):
             for replica in entry.replicas:
                 instance = replica.instance
                 if instance is None or instance.place is not place:
@@ -52,7 +53,7 @@ class Supervisor:
         assert replica.instance is not None
         if replica.instance.life.may(Event.CRASH):
             replica.instance.life.on(Event.CRASH)
-            self.kernel.record("crash", entry.name, how)
+            self.journal.record("crash", entry.name, how)
             self.restart_soon(entry, replica)
 
     def begun(self, entry: Entry, replica: Replica) -> None:
@@ -66,7 +67,7 @@ class Supervisor:
 
         Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang.
         """
-        for place in list(self.kernel.places.values()):
+        for place in list(self.processes.places.values()):
             if place.ending:
                 continue
             if place.pinging is None or place.pinging.done():
@@ -75,9 +76,9 @@ class Supervisor:
                 continue
             place.missed += 1
             limit = self.patience(place)
-            if limit and place.missed * self.kernel.heartbeat > limit:
+            if limit and place.missed * self.processes.heartbeat > limit:
                 log.warning("%s gave no sign of life for %g s and is ended", place.space, limit)
-                self.kernel.record("hang", ", ".join(sorted(place.patience)), f"no heartbeat for {limit:g} s")
+                self.journal.record("hang", ", ".join(sorted(place.patience)), f"no heartbeat for {limit:g} s")
                 place.missed = 0
                 place.kill(f"gave no sign of life for {limit:g} s and was ended")
 
@@ -91,7 +92,7 @@ class Supervisor:
 
     def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run `work` in a task that is ended with the supervisor."""
-        task = self.kernel.loop.create_task(work)
+        task = self.processes.loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
@@ -104,9 +105,9 @@ class Supervisor:
 
     async def restart(self, entry: Entry, replica: Replica) -> None:
         """Start a crashed instance again, as its policy says, until it serves or is given up."""
-        kernel, policy = self.kernel, entry.options.restart
+        clock, policy = self.clock, entry.options.restart
         while not self.closing and replica in entry.replicas and died(replica):
-            now = kernel.clock.now()
+            now = clock.now()
             replica.restarts = [when for when in replica.restarts if now - when < policy.period]
             if len(replica.restarts) >= policy.intensity:
                 await self.give_up(
@@ -115,30 +116,30 @@ class Supervisor:
                 return
             if replica.restarts:
                 wait = policy.backoff * 2 ** (len(replica.restarts) - 1)
-                await kernel.clock.sleep(min(wait, policy.longest_backoff))
-            replica.restarts.append(kernel.clock.now())
+                await clock.sleep(min(wait, policy.longest_backoff))
+            replica.restarts.append(clock.now())
             async with entry.lock:
                 if replica not in entry.replicas or not died(replica):
                     return  # somebody replaced or removed it meanwhile
-                began = kernel.clock.now()
+                began = clock.now()
                 try:
-                    await kernel.start_replica(entry, replica, entry.source, entry.options, recover=True)
+                    await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
                 except Exception as error:
                     log.warning("%s could not be restarted: %s", entry.name, error)
-                    kernel.record("restart failed", entry.name, str(error).splitlines()[0])
+                    self.journal.record("restart failed", entry.name, str(error).splitlines()[0])
                     continue
                 entry.restarts += 1
-                kernel.record("restart", entry.name, "serves again", kernel.clock.now() - began)
+                self.journal.record("restart", entry.name, "serves again", clock.now() - began)
             await self.restart_dependants(entry)  # and if it has died again meanwhile, it is our turn once more
 
     async def restart_dependants(self, entry: Entry) -> None:
         """rest-for-one: restart what was loaded after it and is connected to it."""
         if entry.options.restart.strategy != "rest-for-one":
             return
-        for other in sorted(self.kernel.registry.entries.values(), key=lambda e: e.order):
-            if other.order > entry.order and self.kernel.depends(other, entry):
+        for other in sorted(self.registry.entries.values(), key=lambda e: e.order):
+            if other.order > entry.order and self.instances.depends(other, entry):
                 try:
-                    await self.kernel.restart(other.name)
+                    await self.replace(other.name)
                 except Exception as error:  # it serves on as it was; the others have their turn
                     log.warning("%s was not restarted with %s: %s", other.name, entry.name, error)
 
@@ -147,9 +148,9 @@ class Supervisor:
         assert replica.instance is not None
         replica.instance.life.on(Event.GIVE_UP)
         entry.failure = reason
-        self.kernel.record("given up", entry.name, reason)
+        self.journal.record("given up", entry.name, reason)
         log.error("%s is given up: %s", entry.name, reason)
-        await self.kernel.refuse_all(entry, replica, f"{entry.name} is given up: {reason}")
+        await self.instances.refuse_all(entry, replica, f"{entry.name} is given up: {reason}")
 
     async def close(self) -> None:
         self.closing = True

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from mukernel import Clock, Kernel, SwapFailed, SwapReport
-from mukernel.core.kernel import Happening
+from mukernel.core.journal import Happening
 from mukernel.core.place import RemotePlace
 
 from .answers import NEW, OLD, Answers

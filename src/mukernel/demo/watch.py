@@ -33,7 +33,7 @@ class Watch:
                 here = self.kernel.space.instances.get(key)
                 direct = direct or (here is not None and here.direct)
                 try:
-                    calls = (await self.kernel.counts(replica)).calls
+                    calls = (await self.kernel.instances.counts(replica)).calls
                 except (MukernelError, KeyError):  # it went between being found and being asked
                     continue
                 new = max(0, calls - self.seen.get(key, 0))

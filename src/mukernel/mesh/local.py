@@ -22,11 +22,10 @@ from ..transports.inline import (
     one_by_one,
 )
 from ..transports.replaceable import lead_elsewhere, replaceable
+from .way import Way
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
-
-    from .route import Route
 
 log = logging.getLogger("mukernel")
 MOVED = object()  # what a call finds that came to the loop after the plug-in had left
@@ -49,7 +48,7 @@ class LocalTarget(Protocol):
     def pool(self) -> ThreadPoolExecutor | None: ...
 
 
-def async_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
+def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
     """What the methods of an ordinary proxy are bound to."""
     methods = {}
     for name, method in route.contract.methods.items():
@@ -70,14 +69,14 @@ def ends_at_once(method: Method) -> bool:
     return method.blocking and method.model not in (Model.STREAM, Model.CHANNEL)
 
 
-def elsewhere_if_moved(route: Route, target: LocalTarget, name: str) -> Callable[[], Callable[..., Any] | None]:
+def elsewhere_if_moved(route: Way, target: LocalTarget, name: str) -> Callable[[], Callable[..., Any] | None]:
     """For a stream that was asked for and is begun now: the way to where the plug-in went meanwhile, if it did."""
     return lambda: None if route.target is target else functools.partial(stream_elsewhere, route, name)
 
 
-def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..., Any]]:
+def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
     """What the methods of a blocking proxy are bound to: they run on the loop, whatever thread calls."""
-    loop = route.surroundings.loop
+    loop = route.loop
     methods = {}
     for name, method in route.contract.methods.items():
         function = route.bound[name] if route.target is target and name in route.bound else None
@@ -91,7 +90,7 @@ def blocking_methods(route: Route, target: LocalTarget) -> dict[str, Callable[..
     return methods
 
 
-def fed(method: Method, route: Route, function: Callable[..., Any]) -> Callable[..., Any]:
+def fed(method: Method, route: Way, function: Callable[..., Any]) -> Callable[..., Any]:
     """A channel whose input is an ordinary iterable."""
     if method.model is not Model.CHANNEL:
         return function
@@ -105,13 +104,13 @@ def fed(method: Method, route: Route, function: Callable[..., Any]) -> Callable[
     return channel
 
 
-def from_threads(route: Route, target: LocalTarget, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def from_threads(route: Way, target: LocalTarget, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """A method for other threads: it runs on the loop; if the plug-in has moved meanwhile, the route leads on."""
 
     def if_still_here(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs) if route.target is target else MOVED
 
-    on_its_loop = on_loop(route.surroundings.loop, if_still_here)
+    on_its_loop = on_loop(route.loop, if_still_here)
 
     def method(*args: Any, **kwargs: Any) -> Any:
         result = on_its_loop(*args, **kwargs)
@@ -238,7 +237,7 @@ def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> 
     return blocking_call if method.blocking else call
 
 
-def redirect(route: Route, name: str, function: Any) -> None:
+def redirect(route: Way, name: str, function: Any) -> None:
     """A method that a caller may have kept: what it is called for from now on goes through the route."""
     method = route.contract.methods[name]
     elsewhere = functools.partial(ways_elsewhere(method), route, name)
@@ -264,11 +263,11 @@ def ways_elsewhere(method: Method) -> Callable[..., Any]:
     return stream_elsewhere if method.model in (Model.STREAM, Model.CHANNEL) else call_elsewhere
 
 
-async def call_elsewhere(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
+async def call_elsewhere(route: Way, name: str, /, *args: Any, **kwargs: Any) -> Any:
     return await route.elsewhere(name, args, kwargs)
 
 
-async def stream_elsewhere(route: Route, name: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+async def stream_elsewhere(route: Way, name: str, /, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
     items = await route.elsewhere_stream(name, args, kwargs)
     try:
         async for item in items:
@@ -278,5 +277,5 @@ async def stream_elsewhere(route: Route, name: str, /, *args: Any, **kwargs: Any
             await items.aclose()
 
 
-def call_elsewhere_blocking(route: Route, name: str, /, *args: Any, **kwargs: Any) -> Any:
+def call_elsewhere_blocking(route: Way, name: str, /, *args: Any, **kwargs: Any) -> Any:
     return route.elsewhere_blocking(name, args, kwargs)

@@ -8,14 +8,12 @@ and for nothing else.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contract import Interface, Method, Model
 from ..transports.blocking import NotTaken
 from ..transports.remote import RemoteMethod
-
-if TYPE_CHECKING:
-    from .route import Route
+from .way import Way
 
 
 def proxy_class(interface: type[Interface]) -> type[Any]:
@@ -39,7 +37,7 @@ def _represent(proxy: Any) -> str:
     return f"<{type(proxy).__name__} of {proxy.route.plugin!r}, {proxy.route.where()}>"
 
 
-def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
+def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
     """A method that sends a message. It finds the route's present caller at each call, so it may be kept."""
     encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
     encode_unchecked, decode_unchecked = remote.codec.encode_positional, remote.codec.decode_value
@@ -90,7 +88,7 @@ def remote_method(route: Route, method: Method, remote: RemoteMethod) -> Callabl
     return made
 
 
-def blocking_method(route: Route, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
+def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
     """The same for code without an event loop: each thread has a channel of its own."""
     encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
     encode_unchecked, decode_unchecked = remote.codec.encode_positional, remote.codec.decode_value

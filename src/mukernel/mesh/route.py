@@ -45,6 +45,7 @@ class Route:
 
     def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:
         self.plugin, self.interface, self.surroundings = plugin, interface, surroundings
+        self.loop = surroundings.loop
         self.contract = interface.__contract__
         self.remotes = {
             method.name: RemoteMethod(method, MethodCodec(method)) for method in self.contract.methods.values()
@@ -123,7 +124,7 @@ class Route:
         ended by the time that anybody else may act.
         """
         if self.gate is None:
-            self.gate = self.surroundings.loop.create_future()
+            self.gate = self.loop.create_future()
         if self.target is not None:
             at_once = [method.name for method in self.contract.methods.values() if ends_at_once(method)]
             ajar = {name: self.bound.pop(name) for name in at_once}
@@ -182,7 +183,7 @@ class Route:
 
     def elsewhere_blocking(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A blocking call while there is no caller: wait for the route in this thread."""
-        loop = self.surroundings.loop
+        loop = self.loop
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
-from ..core.conversation import Conversation
 from ..core.kernel import Kernel
 from ..core.place import RemotePlace
-from ..core.registry import Options
 from ..kernel.clock import VirtualClock
 from ..kernel.ipc import Port
-from ..kernel.process import Process
-from ..transports.link import Link
 from ..transports.memory import Weather, make_channel
-from .link import MemoryLink
-from .process import MemoryPlace, MemoryProcess
+from .processes import MemoryProcesses
 
 T = TypeVar("T")
-FIRST_PID = 1_000_001  # of simulated processes: above any real one's
 
 
 class TestKernel(Kernel):
@@ -45,7 +38,6 @@ class TestKernel(Kernel):
     ) -> None:  # fmt: skip
         super().__init__(name, clock=clock or VirtualClock(), strict=strict)
         self.transport, self.weather = "memory", weather or Weather()
-        self.pids = itertools.count(FIRST_PID)
 
     def run(self, main: Callable[[TestKernel], Awaitable[T]]) -> T:
         """Run `main(kernel)` in virtual time, with the kernel up. Raises DeadlockError when it can never end."""
@@ -65,12 +57,8 @@ class TestKernel(Kernel):
                     raise ValueError(f"{plugin!r} runs inline: it has no process of its own to be killed")
                 place.kill()
 
+    def new_processes(self) -> MemoryProcesses:
+        return MemoryProcesses(self.space, self.registry, self.switchboard)
+
     def new_port(self) -> Port:
         return Port("memory", partial(make_channel, weather=self.weather))
-
-    def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
-        return MemoryPlace(space, process, conversation)
-
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
-        ours, theirs = MemoryLink.joined()
-        return MemoryProcess(self, name, next(self.pids), theirs), ours

@@ -6,29 +6,25 @@ import asyncio
 import os
 from collections.abc import Callable
 from signal import SIGKILL
-from typing import TYPE_CHECKING
 
 from ..contract import Description
 from ..core.host import Host
 from ..core.place import RemotePlace
-from ..core.space import Grant
+from ..core.space import Grant, Space
 from ..kernel.ipc import Channel
 from ..kernel.process import ExitStatus, Process
 from .link import MemoryLink
-
-if TYPE_CHECKING:
-    from .kernel import TestKernel
 
 
 class MemoryHost(Host):
     """As a real host, but for what blocks: that asks the kernel directly."""
 
-    def __init__(self, kernel: TestKernel, link: MemoryLink, name: str) -> None:
+    def __init__(self, kernel: Space, link: MemoryLink, name: str) -> None:
         super().__init__(link, name, kernel.loop, kernel.clock, "memory")
-        self.kernel = kernel
+        self.directory = kernel.directory
 
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        return self.kernel.connect_now(interface, plugin, bell, space, turn)
+        return self.directory.connect_now(interface, plugin, bell, space, turn)
 
 
 class MemoryPlace(RemotePlace):
@@ -42,9 +38,12 @@ class MemoryPlace(RemotePlace):
 
 
 class MemoryProcess(Process):
-    """What the kernel knows of it. Killed, it answers nothing more; what its methods were doing is cancelled."""
+    """What the kernel knows of it. Killed, it answers nothing more; what its methods were doing is cancelled.
 
-    def __init__(self, kernel: TestKernel, name: str, pid: int, link: MemoryLink) -> None:
+    `kernel`: the space of the kernel, whose loop and clock are this one's, too.
+    """
+
+    def __init__(self, kernel: Space, name: str, pid: int, link: MemoryLink) -> None:
         self.name, self.pid, self.pidfd, self.alive = name, pid, -1, True
         self._ended: asyncio.Future[ExitStatus] = kernel.loop.create_future()
         self.host = MemoryHost(kernel, link, f"process {pid}")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .calling import STREAM_CREDIT
 from .kind import Kind
-
-if TYPE_CHECKING:
-    from .running import Running
 
 
 async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
@@ -21,10 +18,13 @@ async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 class InputStream(AsyncIterator[Any]):
-    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed."""
+    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed, by `give_credit`,
+    which takes a number of items."""
 
-    def __init__(self, call: Running, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]) -> None:
-        self.call, self.loop, self.decode = call, loop, decode
+    def __init__(
+        self, give_credit: Callable[[int], None], loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]
+    ) -> None:
+        self.give_credit, self.loop, self.decode = give_credit, loop, decode
         self.items: list[bytes] = []
         self.taken = 0
         self.ended = False
@@ -48,6 +48,6 @@ class InputStream(AsyncIterator[Any]):
         self.taken += 1
         if self.taken >= STREAM_CREDIT // 2:
             del self.items[: self.taken]
-            self.call.wire.post(Kind.CREDIT, self.call.message.call, b"", 0, 0, 0, 0, self.taken)
+            self.give_credit(self.taken)
             self.taken = 0
         return self.decode(body)

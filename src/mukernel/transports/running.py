@@ -7,6 +7,7 @@ import asyncio
 from .context import CallContext
 from .contract import Received, Wire
 from .inputs import InputStream
+from .kind import Kind
 from .served import ServedMethod
 
 
@@ -26,3 +27,7 @@ class Running:
         self.credit = message.credit
         self.more_credit: asyncio.Future[None] | None = None
         self.cancelled = False
+
+    def give_credit(self, items: int) -> None:
+        """Let the caller of a channel send so many items more."""
+        self.wire.post(Kind.CREDIT, self.message.call, b"", 0, 0, 0, 0, items)

@@ -329,8 +329,8 @@ class Server:
             left = (context.deadline - self.now_ns()) / 1e9
             call.timer = self.loop.call_later(left, self.cancel, call)
         if method.is_channel:
-            call.inputs = InputStream(call, self.loop, method.decode_input)
-            wire.post(Kind.CREDIT, message.call, b"", 0, 0, 0, 0, STREAM_CREDIT)  # its caller waits for this
+            call.inputs = InputStream(call.give_credit, self.loop, method.decode_input)
+            call.give_credit(STREAM_CREDIT)  # its caller waits for this
         work = self.run_stream(call, arguments) if method.streams else self.run(call, arguments)
         call.task = start_task(self.loop, work)
         if call.cancelled:

@@ -1,0 +1,228 @@
+"""Instances: how those of each plug-in come, and how they go."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from ..contract import Unavailable
+from ..kernel.ipc import Port
+from ..transports.carriers import NO_BELL, ledger
+from ..transports.contract import WHOLE_WIRE
+from ..transports.kind import Kind
+from . import messages
+from .ledger import Ledger
+from .lifecycle import Event, State
+from .messages import Blueprint, Counts, Source
+from .place import RemotePlace
+from .processes import Processes
+from .registry import Entry, Instance, Options, Replica
+from .switchboard import account_of
+
+log = logging.getLogger("mukernel")
+NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
+
+
+class Instances:
+    """Builds instances, lets them receive from the ports of their replicas, and ends them.
+
+    `new_port`: makes a mailbox. `strict`: inline values pass through the codec. `on_begun`: called with an entry and
+    its replica whose instance serves from now on.
+    """
+
+    def __init__(self, processes: Processes, new_port: Callable[[], Port], strict: bool) -> None:
+        self.processes, self.space, self.clock = processes, processes.space, processes.clock
+        self.registry, self.switchboard = processes.registry, processes.switchboard
+        self.new_port, self.strict = new_port, strict
+        self.on_begun: Callable[[Entry, Replica], object] = lambda entry, replica: None
+
+    # -- how they come --------------------------------------------------------------------------------------------
+
+    def new_replica(self, entry: Entry) -> Replica:
+        """One more replica, with a mailbox and nobody who reads it."""
+        replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, self.new_port())
+        entry.replicas.append(replica)
+        return replica
+
+    async def build(self, entry: Entry, replica: Replica, source: Source, options: Options) -> Instance:
+        """A warm instance in a place of its own. Raises what went wrong, with nothing left behind."""
+        key = f"{entry.name}#{replica.number}.{next(entry.builds)}"
+        known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
+        blueprint = Blueprint(
+            key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
+            self.strict, {**known, **options.bind},
+        )  # fmt: skip
+        place = await self.processes.place_for(options, source, entry.name)
+        instance = Instance(blueprint, place, messages.Built([], False))
+        instance.life.on(Event.BUILD)
+        try:
+            if isinstance(place, RemotePlace):  # a constructor or a start that never returns counts as hanging, too
+                place.patience[key] = options.restart.hang
+            instance.built = await place.build(blueprint)
+            entry.bindings = instance.built.bindings
+        except BaseException:
+            instance.life.on(Event.BROKEN)
+            if isinstance(place, RemotePlace):
+                place.patience.pop(key, None)
+            await self.processes.leave(place)
+            raise
+        instance.life.on(Event.BUILT)
+        return instance
+
+    async def start_replica(
+        self, entry: Entry, replica: Replica, source: Source, options: Options, recover: bool = False
+    ) -> None:
+        """Build an instance for a port that has none, and let it receive."""
+        instance = await self.build(entry, replica, source, options)
+        try:
+            replica.successor = instance  # from now on every new channel is given to it, too
+            self.attach_all(replica, instance)
+            state, version = replica.checkpoint or (None, 1)
+            await instance.place.activate(instance.blueprint.key, state, version, recover)
+        except BaseException:
+            replica.successor = None
+            await self.discard(instance)
+            raise
+        replica.instance, replica.successor = instance, None
+        instance.life.on(Event.ACTIVATE)
+        entry.interfaces = instance.built.interfaces
+        self.on_begun(entry, replica)
+        if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
+            await instance.place.reroute(entry.name, instance.blueprint.key)
+
+    def attach_all(self, replica: Replica, instance: Instance) -> None:
+        """Give an instance the receiving end of every channel of its port."""
+        for number, channel in replica.port.channels.items():
+            instance.place.attach(instance.blueprint.key, channel, replica.callers[number])
+
+    # -- how they go ----------------------------------------------------------------------------------------------
+
+    async def discard(self, instance: Instance) -> None:
+        """A new instance is not wanted after all."""
+        if instance.life.may(Event.BROKEN):
+            instance.life.on(Event.BROKEN)
+        await self.end(instance)
+
+    async def retire(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
+        """An old instance has been replaced, or is not wanted any more."""
+        if instance.life.may(Event.STOP):
+            instance.life.on(Event.STOP)
+        await self.end(instance, drain, reason)
+
+    async def end(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
+        """Stop an instance, and end its process if it was the last there. `drain`: seconds for what still runs."""
+        try:
+            await instance.place.stop(instance.blueprint.key, drain, reason)
+        except Exception as error:
+            log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
+        await self.processes.leave(instance.place)
+
+    async def remove_replica(
+        self, entry: Entry, replica: Replica, reason: str = "", drain: float | None = None
+    ) -> None:  # fmt: skip
+        """End an instance and its port. What still runs after `drain` seconds (None: as its options say) is cut off,
+        and whatever waits in the mailbox is refused."""
+        instance = replica.instance
+        entry.replicas.remove(replica)
+        reason = reason or f"plug-in {entry.name!r} has fewer replicas now"
+        cut = None
+        if instance is not None and not (
+            isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
+        ):  # fmt: skip
+            cut = f"it was stopped while it ran this call: {reason}"
+            await self.retire(instance, entry.options.drain if drain is None else drain, cut)
+        self.answer_rest(replica, reason, cut)
+        entry.settled = entry.settled.with_(replica.settled)
+        replica.port.close()
+
+    async def drain_replica(self, entry: Entry, replica: Replica) -> float:
+        """Wait until a leaving replica has served all that its callers had sent it; returns the seconds that are
+        left."""
+        limit = self.clock.now() + entry.options.drain
+        while self.clock.now() < limit:
+            account = account_of(replica)
+            if account.waiting == 0 and account.accepted == account.replied + account.refused:
+                break
+            await self.clock.sleep(0.001)
+        return max(0.0, limit - self.clock.now())
+
+    # -- their callers --------------------------------------------------------------------------------------------
+
+    async def reroute_callers(self, entry: Entry) -> None:
+        """Every caller connects anew to the replicas that there are now."""
+        for place in self.processes.calling_places(entry.name):
+            await place.reroute(entry.name, None)
+
+    def depends(self, entry: Entry, on: Entry) -> bool:
+        """Does some instance of `entry` have a route to `on`?"""
+        return any(
+            replica.instance is not None
+            and on.name in self.switchboard.space_plugins.get(replica.instance.place.space, ())
+            for replica in entry.replicas
+        )
+
+    async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
+        """No instance will come: answer every call, close every route."""
+        for place in self.processes.calling_places(entry.name):
+            if len(entry.replicas) == 1:
+                await place.close_routes(entry.name, reason)
+        self.answer_rest(replica, reason)
+
+    def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
+        """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
+        answer, where that is not for a crash."""
+        for number, channel in list(replica.port.channels.items()):
+            rights = [os.dup(fd) for fd in channel.server_rights]
+            wire, bell = self.space.carriers.server(channel.transport, rights)
+            if bell != NO_BELL:
+                os.close(bell)
+            for call, _, _ in wire.interrupted():
+                wire.post(*(Kind.INTERRUPTED, call, b"") if cut is None else (Kind.GONE, call, cut.encode()))
+            while (message := wire.peek()) is not None:
+                try:
+                    message.take()
+                except ConnectionError as broken:
+                    wire.fail(str(broken))
+                    break
+                if message.kind < Kind.ITEM:
+                    if message.kind != Kind.ONEWAY:
+                        wire.post(Kind.GONE, message.call, reason.encode())
+                    message.finished(True)
+            # For what is sent from now on: by a thread that is unaware of this, or again after an interruption.
+            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
+            wire.finish()
+            self.switchboard.drop(replica, number)
+
+    # -- what they did --------------------------------------------------------------------------------------------
+
+    async def ledger(self, entry: Entry) -> Ledger:
+        """The account of the calls that came by channels. What a server did is counted by it at one moment."""
+        account = entry.settled
+        for replica in list(entry.replicas):
+            account = account.with_(await self.account(replica))
+        return account
+
+    async def account(self, replica: Replica) -> Ledger:
+        """The part of one replica in it."""
+        counts = NOBODY
+        for _ in range(10):  # again, if channels came or went meanwhile
+            channels = list(replica.port.channels)
+            counts = await self.counts(replica)
+            if channels == list(replica.port.channels):
+                break
+        if counts is NOBODY:
+            return account_of(replica)
+        accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
+        served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
+        return replica.settled.with_(served)
+
+    async def counts(self, replica: Replica) -> Counts:
+        """How busy the instance of a replica is; NOBODY where none serves. Raises what its process raises."""
+        instance = replica.instance
+        if instance is None or instance.life.state is not State.SERVING:
+            return NOBODY
+        try:
+            return await instance.place.count(instance.blueprint.key)
+        except Unavailable:  # it has just died
+            return NOBODY
