@@ -5,6 +5,7 @@ The hooks are read when the instance is built, not when callers wait for the han
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import typing
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import msgspec
 
 from ..contract import SwapFailed
+
+PATIENCE = 30.0  # seconds that a hook has which others wait for
 
 
 class Handover:
@@ -40,9 +43,7 @@ class Handover:
         """The encoded state; None if there is none. Raises SwapFailed for what can't be encoded."""
         if not self.stateful:
             return None
-        state = self.plugin.save()
-        if inspect.isawaitable(state):
-            state = await state
+        state = await self.in_time("save", self.plugin.save())
         try:
             return msgspec.msgpack.encode(state)
         except (TypeError, OverflowError) as error:
@@ -62,6 +63,17 @@ class Handover:
             value = msgspec.msgpack.decode(state) if other else self.decode(state)
         except msgspec.ValidationError as error:
             raise SwapFailed(f"{self.name}.restore can't read the state: {error}") from None
-        result = self.plugin.restore(value, version) if self.knows_version else self.plugin.restore(value)
-        if inspect.isawaitable(result):
-            await result
+        more = (version,) if self.knows_version else ()
+        await self.in_time("restore", self.plugin.restore(value, *more))
+
+    async def in_time(self, hook: str, result: Any) -> Any:
+        """What a hook returned, or what came of awaiting that. Raises SwapFailed after PATIENCE: callers wait."""
+        if not inspect.isawaitable(result):
+            return result
+        try:
+            async with asyncio.timeout(PATIENCE) as limit:
+                return await result
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise SwapFailed(f"{self.name}.{hook} did not return within {PATIENCE:g} s") from None

@@ -25,7 +25,7 @@ from ..transports.contract import Wire
 from ..transports.inline import InFlight
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
-from .handover import Handover
+from .handover import PATIENCE, Handover
 from .messages import Blueprint, Built
 
 if TYPE_CHECKING:
@@ -145,7 +145,12 @@ class Instance:
             with contextlib.suppress(SwapFailed):  # they clean up before the stop hook takes away what they use
                 await self.drained(CLEAN_UP)
         try:
-            await self.hook("stop")
+            async with asyncio.timeout(PATIENCE) as limit:
+                await self.hook("stop")
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            log.warning("%s: its stop did not return within %g s, and is given up", self.blueprint.key, PATIENCE)
         finally:
             self.server.close()
             self.end_background()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
@@ -14,13 +15,14 @@ from ..transports.kind import Kind
 from . import messages
 from .ledger import Ledger
 from .lifecycle import Event, State
-from .messages import Blueprint, Counts, Source
-from .place import RemotePlace
+from .messages import Blueprint, Built, Counts, Source
+from .place import Place, RemotePlace
 from .processes import Processes
 from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
 
 log = logging.getLogger("mukernel")
+SLACK = 5.0  # seconds: whatever blocks its loop is found by its heartbeat before
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
 
@@ -59,7 +61,7 @@ class Instances:
         try:
             if isinstance(place, RemotePlace):  # a constructor or a start that never returns counts as hanging, too
                 place.patience[key] = options.restart.hang
-            instance.built = await place.build(blueprint)
+            instance.built = await built_in_time(place, blueprint, options.restart.hang)
             entry.bindings = instance.built.bindings
         except BaseException:
             instance.life.on(Event.BROKEN)
@@ -226,3 +228,17 @@ class Instances:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
             return NOBODY
+
+
+async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Built:
+    """Build an instance. Raises Unavailable when that takes longer than `hang` (seconds; 0: it may) and SLACK."""
+    try:
+        async with asyncio.timeout(hang + SLACK if hang else None) as limit:
+            return await place.build(blueprint)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise Unavailable(
+            f"plug-in {blueprint.name!r} was not there after {hang:g} s (`hang` of its restart policy): its start, or "
+            "its health check, does not return"
+        ) from None

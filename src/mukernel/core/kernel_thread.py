@@ -64,7 +64,9 @@ class KernelThread:
         return self
 
     def close(self) -> None:
-        """Stop every plug-in and end the thread; a second time, nothing."""
+        """Stop every plug-in and end the thread; a second time, nothing. Raises RuntimeError on that very thread."""
+        if threading.current_thread() is self.thread:
+            raise RuntimeError("a KernelThread can't wait for its own end: call close() from another thread")
         atexit.unregister(self.close)
         loop = self.loop
         if loop is None or self.process != os.getpid():

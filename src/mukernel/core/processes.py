@@ -11,7 +11,7 @@ from typing import Any
 from ..contract import ContractError
 from ..kernel.process import ForkServer, Process
 from ..transports.carriers import NO_BELL
-from ..transports.link import Link
+from ..transports.link import Link, close_all
 from . import messages
 from .conversation import Conversation
 from .ending import described
@@ -130,16 +130,16 @@ class Processes:
                         message.interface, message.plugin, rights[0] if rights else NO_BELL, place.space, message.turn
                     )
                 finally:
-                    for fd in rights:
-                        os.close(fd)
+                    close_all(rights)
                 return grant.connected, grant.rights
             case messages.Disconnect():
-                self.switchboard.disconnect(message.channel)
+                self.switchboard.disconnect(message.channel, place.space)
             case messages.Step():
                 place.doing[message.key] = message.doing
-            case messages.Checkpoint():
+            case messages.Checkpoint() if message.key in place.keys:
                 self.checkpointed(message.key, message.state, message.state_version)
             case _:
+                close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
         return Done(), ()
 

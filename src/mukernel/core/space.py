@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from ..transports.blocking import BlockingCaller, BlockingWire
 from ..transports.calling import Caller
 from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
+from ..transports.inline import result_of
 from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
 from .ending import refused_exit
@@ -25,6 +27,8 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_class
 from .messages import Blueprint, Connected, Counts, Quiesced
+
+SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
 
 
 @dataclass(slots=True)
@@ -76,16 +80,18 @@ class Space:
     # -- routes -----------------------------------------------------------------------------------------------
 
     async def get(
-        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
-    ) -> Any:
-        """A connected proxy. `wait_for_room`: where a mailbox is full. Raises NotFound or ContractError."""
+        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False,
+        wait_for_room: bool = False, threads: bool = False,
+    ) -> Any:  # fmt: skip
+        """A connected proxy. `wait_for_room`: where a mailbox is full. `threads`: for threads, too. Raises NotFound or
+        ContractError."""
         route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
             grant = await self.directory.connect(interface.__contract__.describe(), plugin, self.bell, self.name)
             route = self.route_for(interface, plugin, wait_for_room, grant)
-        return route.proxy(blocking)
+        return route.proxy(blocking, threads)
 
     def get_now(
         self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
@@ -166,13 +172,18 @@ class Space:
             route.close_gate()
 
     async def settle(self, plugin: str) -> None:
-        """Wait until no call from here to a plug-in is under way."""
-        for route in self.routes_to(plugin):
-            for caller in route.callers:
-                if caller.busy:
-                    idle = asyncio.Event()
-                    caller.when_idle.append(idle.set)
-                    await idle.wait()
+        """Wait until no call from here to a plug-in is under way, so that later ones don't overtake it.
+
+        Not for ever: it may itself wait for one that the gate holds back.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING):
+                for route in self.routes_to(plugin):
+                    for caller in route.callers:
+                        if caller.busy:
+                            idle = asyncio.Event()
+                            caller.when_idle.append(idle.set)
+                            await idle.wait()
 
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
@@ -211,7 +222,7 @@ class Space:
             async def connect() -> Grant:
                 return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
 
-            grant = asyncio.run_coroutine_threadsafe(connect(), self.loop).result()
+            grant = result_of(self.loop, connect())
         return self.thread_caller(route, end, grant)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
@@ -263,7 +274,9 @@ class Space:
         for need in needs:
             name = need.interface.__contract__.name
             try:
-                proxy = await self.get(need.interface, blueprint.bindings.get(name), need.blocking)
+                proxy = await self.get(
+                    need.interface, blueprint.bindings.get(name), need.blocking, threads=blueprint.threads > 0
+                )
             except NotFound as error:
                 if need.required:
                     raise missing(blueprint, kind, need, error) from None
@@ -293,7 +306,7 @@ class Space:
 
     async def prepare_to_block(self, route: Route, threads: int) -> None:
         """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
-        count = threads + int(not route.blocks_here)
+        count = threads + int(not route.blocks_here) - len(route.thread.ahead)
         route.blocks_here = True
         if route.target is None:
             ahead = await self.connect_ahead(route, count)
@@ -424,6 +437,8 @@ class Space:
                 await instance.stop(drain, reason)
         finally:
             self.instances.pop(key, None)
+            for route in instance.blocks_by:
+                del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
             for channel in [number for number, owner in self.channels.items() if owner is instance]:
                 del self.channels[channel]
             if instance.bell >= 0:

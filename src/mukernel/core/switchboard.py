@@ -60,11 +60,12 @@ class Switchboard:
                 instance.place.attach(instance.blueprint.key, channel, caller)
         return channel
 
-    def disconnect(self, number: int) -> None:
-        """The caller has let go of a channel."""
+    def disconnect(self, number: int, space: str | None = None) -> None:
+        """The caller has let go of a channel. `space`: who says so, where that can't be trusted: of its own alone."""
         for entry in self.registry.entries.values():
             for replica in entry.replicas:
-                if number in replica.port.channels:
+                channel = replica.port.channels.get(number)
+                if channel is not None and space in (None, channel.caller):
                     self.drop(replica, number)
                     return
 

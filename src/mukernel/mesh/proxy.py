@@ -23,7 +23,8 @@ def proxy_class(interface: type[Interface]) -> type[Any]:
     if made is None:
         contract = interface.__contract__
         namespace = {
-            "__slots__": (*contract.methods, "route", "blocking"), "__doc__": interface.__doc__, "__repr__": _represent,
+            "__slots__": (*contract.methods, "route", "blocking", "threads"),
+            "__doc__": interface.__doc__, "__repr__": _represent,
             "__module__": interface.__module__, "__cached_contract__": contract,
         }  # fmt: skip
         metaclass: Any = type(interface)

@@ -12,6 +12,7 @@ from weakref import WeakSet
 from ..contract import Interface, MethodCodec, NotFound, Unavailable
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
+from ..transports.inline import result_of
 from ..transports.remote import RemoteMethod
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
@@ -36,7 +37,7 @@ class ThreadCallers(threading.local):
 
 
 class Route:
-    """The way to one interface of one plug-in. Owned by the event loop; proxies may be used from any thread.
+    """The way to one interface of one plug-in. Owned by the event loop; blocking proxies may be used from any thread.
 
     It is in one of four states, and each change rebinds every proxy: *local* (`target` is the instance, in this
     process), *remote* (`caller` sends messages), *gated* (calls wait for `gate`), *closed* (`reason` says why calls
@@ -81,17 +82,19 @@ class Route:
 
     # -- proxies ----------------------------------------------------------------------------------------------
 
-    def proxy(self, blocking: bool = False) -> Any:
-        """A new proxy, bound to where the plug-in is now."""
+    def proxy(self, blocking: bool = False, threads: bool = False) -> Any:
+        """A new proxy, bound to where the plug-in is now. `blocking`: every method blocks, in any thread. `threads`:
+        methods that are declared `def` may be called in other threads than the loop's own."""
         made: Any = object.__new__(proxy_class(self.interface))
-        made.route, made.blocking = self, blocking
+        made.route, made.blocking, made.threads = self, blocking, threads
         self.proxies.add(made)
         self.bind(made)
         return made
 
     def bind(self, proxy: Any) -> None:
         for name, function in (self.bound_blocking if proxy.blocking else self.bound).items():
-            setattr(proxy, name, function)
+            anywhere = proxy.threads and self.contract.methods[name].blocking
+            setattr(proxy, name, self.bound_blocking[name] if anywhere else function)
 
     def rebind(self, bound: dict[str, Callable[..., Any]], blocking: dict[str, Callable[..., Any]]) -> None:
         self.bound, self.bound_blocking = bound, blocking
@@ -197,7 +200,9 @@ class Route:
             if self.reason is not None:
                 raise Unavailable(f"{self.contract.name}: {self.reason}")
         else:
-            asyncio.run_coroutine_threadsafe(self.ready(), loop).result()
+            if self.reason is not None:
+                raise Unavailable(f"{self.contract.name}: {self.reason}")
+            result_of(loop, self.ready())
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
     def caller_of_thread(self) -> BlockingCaller:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError
 from typing import Any
 
 from ..contract import Unavailable
@@ -64,6 +65,9 @@ except ImportError:  # not compiled here: the same, slower
                 return result
             finally:
                 in_flight.leave()
+
+
+LOOK = 0.5  # seconds between two looks of a waiting thread at whether the loop is still there
 
 
 def arguments_of(coroutine: Any, plugin: object) -> tuple[list[Any], dict[str, Any]]:
@@ -202,9 +206,31 @@ def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]
             "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
             "await it, or call from another thread"
         )
-    future = asyncio.run_coroutine_threadsafe(work, loop)
+    return result_of(loop, work)
+
+
+def result_of(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
+    """What `work` returns or raises, run by `loop`, for any other thread. Raises Unavailable where the loop ends first.
+
+    A loop tells nobody that it was closed, and what it was given last it may never run: so this looks.
+    """
+    ended = Unavailable("the event loop of the kernel's process has ended")
     try:
-        return future.result()
+        future = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:
+        work.close()
+        raise ended from None
+    try:
+        while True:
+            try:
+                return future.result(LOOK)
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if loop.is_closed():
+                    raise ended from None
+    except CancelledError:
+        raise ended from None
     except KeyboardInterrupt:
         future.cancel()
         raise
@@ -219,5 +245,6 @@ __all__ = [
     "iterate_on_loop",
     "leave",
     "on_loop",
+    "result_of",
     "wait_on_loop",
 ]

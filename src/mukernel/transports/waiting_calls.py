@@ -36,8 +36,8 @@ class WaitingCalls:
         if task is None or task not in self.ended or task in self.waiting_tasks():  # the outermost call tells
             return None
         self.ended.discard(task)
-        task.uncancel()
-        return Unavailable(self.reason) if isinstance(error, asyncio.CancelledError) else None
+        others = task.uncancel()  # somebody else wants it cancelled, too: then it is
+        return Unavailable(self.reason) if not others and isinstance(error, asyncio.CancelledError) else None
 
     def end(self, reason: str) -> None:
         """End every call, but for one that asks for this itself; its caller gets Unavailable(`reason`)."""
