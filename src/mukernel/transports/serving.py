@@ -13,7 +13,7 @@ from typing import Any, cast
 from ..contract import DeadlineExceeded, encode_fault
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
-from .calling import STREAM_CREDIT
+from .calling import BURST_NS, STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
@@ -22,8 +22,6 @@ from .kind import Kind
 from .method_pool import MethodPool
 from .running import Running
 from .served import ServedMethod
-
-BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
 
 
 class Server:
