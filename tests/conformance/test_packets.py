@@ -8,7 +8,7 @@ import os
 import pytest
 
 from mukernel.transports.kind import Kind
-from mukernel.transports.packet_table import CallTable, make_table
+from mukernel.transports.packet_table import CallTable, make_table, read_counts
 from mukernel.transports.packet_wire import PacketWire
 from mukernel.transports.packets import (
     INLINE,
@@ -68,6 +68,18 @@ def test_an_end_is_counted_once_wherever_it_was_cut_off(table: CallTable, refuse
     table.settle = settle  # type: ignore[method-assign]
     assert table.recover(next_call=None) == []
     assert table.counts() == (3, 1, int(not refused), int(refused))
+
+
+def test_neither_side_can_make_a_table_unreadable() -> None:
+    memory = make_table()
+    with pytest.raises(PermissionError):
+        os.ftruncate(memory, 0)
+    os.pwrite(memory, b"\0" * 16, 0)
+    table = CallTable(memory)
+    table.accept(3)
+    assert read_counts(memory) == table.counts() == (3, 0, 0, 0)
+    table.close()
+    os.close(memory)
 
 
 def test_what_is_no_table_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from conformance_wires import TRANSPORTS, Everything, Peer, pair
 
 from mukernel import Overloaded, PluginCrashed, Unavailable
+from mukernel.transports.calling import Caller
 from mukernel.transports.contract import Wire
 from mukernel.transports.kind import Kind
+from mukernel.transports.message import Message
 
 pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
 BODIES = [0, 1, 63, 64, 65, 4095, 16_384, 16_385, 32_768, 32_769, 1 << 17, 1 << 18, (1 << 18) + 1, 1 << 20]
@@ -169,3 +172,39 @@ async def test_a_method_that_does_not_exist_is_an_error(transport: str, tmp_path
         peer.remotes["add"].index = 999
         with pytest.raises(Exception, match="no method of number 999"):
             await peer.call("add", 1)
+
+
+async def test_who_sends_without_end_leaves_the_loop_its_turns(transport: str, tmp_path: Path) -> None:
+    """What is left is taken at the next turn."""
+    async with pair(transport, tmp_path) as wires:
+        loop, looked, clock = asyncio.get_running_loop(), itertools.count(1), itertools.count(0, 1_000_000)
+        caller = Caller(wires.caller, loop, lambda: next(clock))
+
+        def endless() -> Message | None:
+            count = next(looked)
+            assert count < 100_000, "nothing else had a turn"
+            return Message(Kind.REPLY, 1 << 40, b"") if count < 5000 else None
+
+        wires.caller.peek = endless  # type: ignore[method-assign]
+        caller.drain(wires.caller)
+        assert next(looked) < 2000
+        while next(looked) < 5000:  # noqa: ASYNC110 - it goes on with the loop's turns
+            await asyncio.sleep(0)
+
+
+async def test_what_can_not_be_handled_fails_its_wire_and_not_the_loop(transport: str, tmp_path: Path) -> None:
+    if transport != "ring":
+        return  # asyncio itself sees to the others: they are called by it, one by one
+    loop, said = asyncio.get_running_loop(), list[str]()
+    loop.set_exception_handler(lambda loop, context: said.append(str(context["exception"])))
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        wires.caller.receiver = confused
+        with pytest.raises(PluginCrashed, match="could not be handled: KeyError: 'confused'"):
+            await peer.call("add", 5)
+        assert wires.caller.closed is not None
+    assert said == ["'confused'"]
+
+
+def confused(wire: Wire) -> None:
+    raise KeyError("confused")

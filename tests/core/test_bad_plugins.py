@@ -10,6 +10,7 @@ from typing import Any
 import core_faulty as faulty
 import pytest
 from core_samples import Arithmetic, Counter, Plain, Refused, Sum, Summing, Tally
+from waiting import until_event
 
 from mukernel import (
     ContractError,
@@ -281,6 +282,34 @@ async def test_garbage_in_a_ring_breaks_that_channel_only(kernel: Kernel, neighb
     assert neighbour.plus(2) == 3
     assert await answers_again(counter) >= 4
     assert await answers_again_in_a_chain(summing) >= 4
+
+
+async def test_a_process_that_spoils_its_channels_and_dies_is_restarted(kernel: Kernel, neighbour: Plain) -> None:
+    """What the kernel knows of a channel it does not read from memory that others can write."""
+    await kernel.load(faulty.Scribbler, name="counter", placement="process")
+    await kernel.load(Sum, name="sum", placement="process")
+    counter, summing = kernel.get(Counter), kernel.get(Summing)
+    assert (await counter.add(1), await summing.add_twice(1)) == (1, 3)
+    async with asyncio.timeout(20):
+        with pytest.raises(PluginCrashed):
+            await counter.add(0)
+        await until_event(kernel, "counter", "restart")
+        assert await summing.add_twice(1) >= 2
+        assert await answers_again(counter) >= 2
+        await kernel.unload("counter")
+    happened = [event.what for event in kernel.events if event.plugin == "counter"]
+    assert happened == ["load", "crash", "restart", "unload"]
+
+
+async def test_a_process_that_can_not_be_given_a_channel_leaves_nobody_waiting(
+    kernel: Kernel, neighbour: Plain
+) -> None:
+    """It has no file descriptors left: it ends, and its successor is given the channel."""
+    await kernel.load(faulty.Scribbler, name="counter", placement="process")
+    await kernel.get(Counter).add(-1)
+    async with asyncio.timeout(20):
+        assert await kernel.get(Counter, when_full="wait").add(1) == 1
+    assert [event.what for event in kernel.events if event.plugin == "counter"] == ["load", "crash", "restart"]
 
 
 async def answers_again(counter: Counter) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -86,3 +88,76 @@ def test_a_record_that_does_not_fit_where_it_stands_is_garbage(ends: Ends) -> No
         ends.receiver.peek()
     with pytest.raises(ring.Garbage):
         ring.Mapping(os.memfd_create("other"))
+
+
+def test_where_the_memory_lies_is_told_by_what_no_side_can_write(ends: Ends) -> None:
+    ends.sender.send(0, 1, b"body")
+    os.pwrite(ends.memory, b"\0" * 512, 0)  # all that lies before the counters
+    assert ends.successor().receive().body == b"body"
+    assert ring.ledger(ends.memory) == (1, 1, 0, 0)
+    with pytest.raises(PermissionError):
+        os.ftruncate(ends.memory, os.fstat(ends.memory).st_size + 1)
+
+
+def test_a_place_between_two_lines_is_none(ends: Ends) -> None:
+    """A predecessor's marks are read from memory that both sides write: else one could lead out of the ring."""
+    at = PAGE // 8
+    os.pwrite(ends.memory, (100).to_bytes(8, "little"), at)  # the field `tail`
+    os.pwrite(ends.memory, (100).to_bytes(8, "little"), at + 128)  # the field `head`
+    ends.sender.adopt()
+    assert ends.sender.send(0, 1, b"body")
+    assert int.from_bytes(os.pread(ends.memory, 8, at), "little") == 64 + 128
+    assert ends.successor().receive().body == b"body"
+
+
+def test_a_body_without_memory_for_it_is_taken_all_the_same(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nothing behind it could ever be had."""
+    size = 100_000
+    ends.sender.send(0, 1, b"x" * size)
+    ends.sender.send(0, 2, b"small")
+    full = os.fstat(ends.memory).st_blocks
+    message = ends.receiver.peek()
+    with monkeypatch.context() as poor:
+        poor.setattr(os, "pread", no_memory)
+        for _ in range(2):
+            with pytest.raises(MemoryError, match=f"no memory for a body of {size} bytes"):
+                message.take()
+    message.finished(True)
+    assert os.fstat(ends.memory).st_blocks < full
+    assert ends.receiver.receive().body == b"small"
+    assert ring.ledger(ends.memory) == (2, 2, 0, 1)
+
+
+def no_memory(*arguments: object) -> bytes:
+    raise MemoryError
+
+
+OVER_THE_EDGE = """
+import ctypes, os, struct
+from mukernel.kernel import ring
+
+CAPACITY, SLOTS = 1 << 26, 16
+LENGTH = 4096 + 4096 + 2 * CAPACITY
+system = ctypes.CDLL(None)
+system.mmap.restype = ctypes.c_void_p
+system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+start = system.mmap(None, LENGTH + 4096, 0, 0x22, -1, 0)  # private, anonymous, and nobody may read it
+system.munmap(start, LENGTH)  # here the channel is mapped now, and what lies behind it can't be read
+memory, waiter = ring.create_channel(capacity=CAPACITY, slots=SLOTS), ring.Waiter()
+receiver = ring.Receiver(ring.Mapping(memory), 1, waiter.bell)
+assert any(line.startswith(f"{start:x}-") and "mukernel-channel" in line for line in open("/proc/self/maps"))
+replies = 8192 + CAPACITY
+os.pwrite(memory, struct.pack("<IBBbB", CAPACITY - 128, 0, 0, 0, 2), replies)  # padding up to the last line
+os.pwrite(memory, struct.pack("<IBBbB", 0, 8, 0x80, 0, 1), replies + CAPACITY - 64)  # a large body, in 0 bytes
+os.pwrite(memory, struct.pack("<Q", CAPACITY), 1024)  # the field `tail` of the replies
+try:
+    receiver.peek().take()
+except ring.Garbage:
+    print("garbage")
+"""
+
+
+def test_a_large_body_announced_in_the_last_line_is_not_read_beyond_the_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", OVER_THE_EDGE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "garbage\n", "")

@@ -67,7 +67,7 @@ class Host:
                 instance = await space.build(message.blueprint)
                 return instance.describe(), ()
             case messages.Attach():
-                space.attach(message.key, message.channel, rights, message.caller, message.transport)
+                self.attach(message, rights)
             case messages.Detach():
                 space.detach(message.channel)
             case messages.Quiesce():
@@ -88,6 +88,15 @@ class Host:
             case messages.Ping():
                 pass
         return Done(), ()
+
+    def attach(self, message: messages.Attach, rights: list[int]) -> None:
+        """Receive from a channel. Where that fails, for want of memory or descriptors, its caller would wait for ever:
+        so this process ends, and its successor is given every channel anew."""
+        try:
+            self.space.attach(message.key, message.channel, rights, message.caller, message.transport)
+        except Exception as error:
+            if not self.finished.done():
+                self.finished.set_exception(error)
 
     async def rerouted(self, message: messages.Rerouted) -> None:
         if message.closed is not None:

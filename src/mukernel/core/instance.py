@@ -67,7 +67,7 @@ class Instance:
 
     @property
     def pool(self) -> ThreadPoolExecutor | None:
-        return self.server.pool
+        return self.server.pool.executor
 
     def describe(self) -> Built:
         return Built(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..contract import Unavailable
 from ..kernel.ipc import Port
@@ -183,7 +184,8 @@ class Instances:
                 wire.post(*(Kind.INTERRUPTED, call, b"") if cut is None else (Kind.GONE, call, cut.encode()))
             while (message := wire.peek()) is not None:
                 try:
-                    message.take()
+                    with suppress(MemoryError):  # taken it is, and nobody reads it
+                        message.take()
                 except ConnectionError as broken:
                     wire.fail(str(broken))
                     break

@@ -67,15 +67,14 @@ ctypedef struct mu_slot:                  # of the in-flight table
     uint16_t interface, method
     uint32_t offset                       # of its record
 ctypedef struct mu_channel:
-    uint64_t magic
-    uint32_t capacity, slots
-    uint8_t gap[496]
+    uint8_t gap[512]
     mu_direction direction[2]
 
 cdef enum: LINE = 64, PAGE = 4096, LARGEST_BODY = 1 << 30     # bytes
 cdef enum: CALLS_BELOW = 4, ONEWAY = 1    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
 cdef enum: BLOB_FLAG = 0x80               # in header.flags: the body is {offset, length} of a blob
-cdef uint64_t MAGIC = 0x31474E49524B554D, BLOB_REGION = 1 << 38  # "MUKRING1"; bytes of sparse file for each direction
+cdef uint64_t BLOB_REGION = 1 << 38       # bytes of sparse file for each direction
+cdef int SLOTS_AT = 40                    # the file's size, which no side can change, tells: slots << 40 | 3 regions | capacity
 POLICIES = ("", "sleep", "pause", "yield")  # MUKERNEL_WAITING: all but the first, which adapts, are there to be compared with
 
 
@@ -85,13 +84,17 @@ class Garbage(ConnectionError):
 
 def create_channel(*, uint32_t capacity=1 << 18, uint32_t slots=1024) -> int:
     """Make a channel's memory: a memfd that no side can shrink. `capacity`: bytes of each ring, a power of two, 4096 or more."""
-    cdef mu_channel first
     cdef int fd = os.memfd_create("mukernel-channel", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, 3 * BLOB_REGION)
-    first.magic, first.capacity, first.slots = MAGIC, capacity, slots
-    os.pwrite(fd, (<char*>&first)[:16], 0)
+    os.ftruncate(fd, <uint64_t>slots << SLOTS_AT | 3 * BLOB_REGION | capacity)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
+
+
+def ledger(int fd) -> tuple:
+    """Counts of one channel, each written by the side that does it: (accepted, taken, answered, refused). `fd`: its memfd."""
+    cdef bytes memory = os.pread(fd, sizeof(mu_channel), 0)   # not mapped: what a kernel asks of many, and of the dead
+    cdef mu_direction* d = &(<mu_channel*><char*>memory).direction[0]
+    return d.accepted, d.taken, d.answered, d.refused
 
 
 def now_ns(): return mu_now()             # of the clock that `time.monotonic_ns` reads, too
@@ -110,12 +113,16 @@ cdef class Message:
     cdef readonly int8_t priority
     cdef readonly bytes body
     cdef Receiver receiver
-    cdef uint64_t position
+    cdef uint64_t position, lacking     # bytes of a body that there was no memory for
     cdef int slot
 
     def take(self):
-        """Mark the message as started and return its body. Raises Garbage."""
-        return self.receiver.start(self) if self.body is None else self.body
+        """Mark the message as started and return its body. Raises Garbage; MemoryError where it does not fit: started it is."""
+        if self.body is None and not self.lacking:
+            self.receiver.start(self)
+        if self.lacking:
+            raise MemoryError(f"there is no memory for a body of {self.lacking} bytes")
+        return self.body
 
     @property
     def plain(self):
@@ -123,9 +130,9 @@ cdef class Message:
         return not (self.kind or self.priority or self.deadline or self.trace_high or self.trace_low or self.receiver.full)
 
     def answer(self, Sender sender, uint8_t kind, body):
-        """Count the call as answered, first, and send the reply; False, and nothing done, when there is no room."""
+        """Count the call as answered, first, and send the reply; False, and nothing done, when there is no room in the ring."""
         self.receiver.shared.answered += 1
-        if len(body) <= LARGEST_BODY and sender.send(kind, self.call, body):
+        if <uint64_t>len(body) <= sender.capacity // 8 and sender.send(kind, self.call, body):   # what lies outside may find no memory
             self.receiver.clear(self)
             return True
         self.receiver.shared.answered -= 1
@@ -145,17 +152,14 @@ cdef class Mapping:
     cdef mu_slot* table
     cdef char* data[2]
     cdef uint64_t capacity, length
-    cdef int slots                      # as it was when mapped: the other side can write the memory's own count
+    cdef int slots
     cdef readonly int fd
 
     def __init__(self, int fd):
         """`fd`: a channel's memfd; it is owned from here on. Raises Garbage when it's no channel."""
-        cdef bytes start = os.pread(fd, 16, 0)
-        if len(start) != 16 or (<uint64_t*><char*>start)[0] != MAGIC:
-            raise Garbage("this file descriptor is no channel of mukernel")
-        cdef uint64_t capacity = (<uint32_t*><char*>start)[2], slots = (<uint32_t*><char*>start)[3]
-        if capacity < PAGE or capacity & (capacity - 1) or capacity > (1 << 30) or not 0 < slots <= (1 << 20):
-            raise Garbage(f"a channel of {capacity} bytes and {slots} slots is none of mukernel's")
+        cdef uint64_t size = os.fstat(fd).st_size, slots = size >> SLOTS_AT, capacity = size & (BLOB_REGION - 1)
+        if size >> 38 & 3 != 3 or capacity < PAGE or capacity & (capacity - 1) or capacity > (1 << 30) or not 0 < slots <= (1 << 20):
+            raise Garbage(f"this file descriptor of {size} bytes is no channel of mukernel")
         cdef uint64_t table = (slots * sizeof(mu_slot) + PAGE - 1) // PAGE * PAGE
         self.length = PAGE + table + 2 * capacity
         cdef void* base = mmap(NULL, self.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
@@ -170,11 +174,6 @@ cdef class Mapping:
         if self.channel != NULL:
             munmap(self.channel, self.length)
             close(self.fd)
-
-    def ledger(self):
-        """Counts of one channel, each written by the side that does it: (accepted, taken, answered, refused)."""
-        cdef mu_direction* d = &self.channel.direction[0]
-        return mu_load(&d.accepted), mu_load(&d.taken), mu_load(&d.answered), mu_load(&d.refused)
 
 
 cdef class Right:
@@ -202,8 +201,8 @@ cdef class Sender(Right):
         self.bound = bound
         self.adopt()
 
-    def adopt(self):                      # begin where a predecessor left off
-        self.tail, self.head_seen = mu_load(&self.shared.tail), mu_load(&self.shared.head)
+    def adopt(self):                      # begin where a predecessor left off, at a line whatever the other side wrote there
+        self.tail, self.head_seen = mu_load(&self.shared.tail) & ~<uint64_t>(LINE - 1), mu_load(&self.shared.head)
         self.taken_seen = mu_load(&self.shared.taken)
 
     cpdef bint send(self, uint8_t kind, uint64_t call, body, uint16_t method=0, uint16_t interface=0,
@@ -302,7 +301,8 @@ cdef class Receiver(Right):
     def adopt(self):
         """Begin where a predecessor left off: at the first message that it did not start."""
         cdef int i
-        self.head, self.cursor, self.in_flight = mu_load(&self.shared.head), mu_load(&self.shared.head), 0
+        self.head, self.in_flight = mu_load(&self.shared.head) & ~<uint64_t>(LINE - 1), 0
+        self.cursor = self.head
         for i in range(self.slots):
             self.in_flight += self.memory.table[i].call != 0
         self.full = self.table and self.in_flight == self.slots
@@ -368,14 +368,19 @@ cdef class Receiver(Right):
         cdef mu_header* header = <mu_header*>(self.data + offset)
         cdef uint64_t size = header.size
         cdef uint64_t blob[2]
+        cdef bint large = message.flags & BLOB_FLAG != 0
         cdef int i
-        if offset + LINE + size > self.capacity:
-            raise Garbage("a record changed after it was published")
-        if message.flags & BLOB_FLAG:
+        if offset + LINE + size > self.capacity or large and size != sizeof(blob):
+            raise Garbage("a record changed after it was published, or its size is not that of its kind")
+        if large:                                          # only now: the mapping may end where the record does
             memcpy(blob, <char*>header + LINE, sizeof(blob))
-            message.body = self.read_blob(blob, size)
-        else:
-            message.body = PyBytes_FromStringAndSize(<char*>header + LINE, size)
+            if not 0 < blob[1] <= LARGEST_BODY or blob[0] > BLOB_REGION or blob[0] + blob[1] > BLOB_REGION:
+                raise Garbage("a large body lies outside its region")
+            blob[0] += BLOB_REGION * <uint64_t>(self.direction + 1)
+        try:
+            message.body = os.pread(self.memory.fd, blob[1], blob[0]) if large else PyBytes_FromStringAndSize(<char*>header + LINE, size)
+        except (MemoryError, OSError):                     # taken all the same: else it would bar the way for ever
+            message.lacking = blob[1] if large else size
         if message.kind < CALLS_BELOW:
             if self.table and message.kind != ONEWAY:      # a one-way call has no reply to account for
                 for i in range(self.slots):                # bounded: the other side can write the table
@@ -393,10 +398,9 @@ cdef class Receiver(Right):
             mu_store(&self.shared.taken, self.shared.taken + 1)
         header.waiting = 0
         self.release()
-        if message.flags & BLOB_FLAG:                      # only now: a successor would have read it again
+        if large:                                          # only now: a successor would have read it again
             fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, blob[0], (blob[1] + PAGE - 1) & ~(<uint64_t>PAGE - 1))
             mu_store(&self.shared.blob_freed, self.shared.blob_freed + blob[1])
-        return message.body
 
     cdef void release(self) noexcept:
         """Move `head` over the prefix of records that were taken; wake a producer that waits for room."""
@@ -412,13 +416,6 @@ cdef class Receiver(Right):
         mu_fence()
         if mu_load32(&self.shared.starving) and mu_exchange(&self.shared.starving, 0):
             mu_ring(self.bell)
-
-    cdef bytes read_blob(self, uint64_t* blob, uint64_t size):
-        """The body that lies outside the ring; `blob` becomes where it lies in the file, and its size."""
-        if size != 16 or blob[1] > LARGEST_BODY or blob[0] > BLOB_REGION or blob[0] + blob[1] > BLOB_REGION:
-            raise Garbage("a large body lies outside its region")
-        blob[0] += BLOB_REGION * <uint64_t>(self.direction + 1)
-        return os.pread(self.memory.fd, blob[1], blob[0])
 
     cdef void clear(self, Message message) noexcept:
         """The call is in flight no more."""

@@ -56,9 +56,9 @@ class BlockingCaller:
             if message is not None:
                 if message.call == number:
                     if message.kind == 8:
-                        reply: bytes = message.body
-                        return reply
-                    self.ended(message.kind, number, message.body, method, body, NO_CONTEXT)
+                        reply: bytes | None = message.body
+                        return reply if reply is not None else self.taken(message, method)
+                    self.ended(message.kind, number, self.taken(message, method), method, body, NO_CONTEXT)
                     return self.rest_of_call(number, method, body, None, reruns=1)
                 self.keep(message)
                 return self.rest_of_call(number, method, body, None)
@@ -112,7 +112,7 @@ class BlockingCaller:
                 if message.call != number:
                     self.keep(message)
                     continue
-                content = message.take()
+                content = self.taken(message, method)
                 if message.kind == 8:
                     return content
                 self.ended(message.kind, number, content, method, body, context or NO_CONTEXT, reruns)
@@ -124,6 +124,13 @@ class BlockingCaller:
             raise
         finally:
             self.busy -= 1
+
+    def taken(self, message: Received, method: RemoteMethod) -> bytes:
+        """The body of what a call ended with. Raises Overloaded where this process has no memory for it."""
+        try:
+            return message.take()
+        except MemoryError as error:
+            raise Overloaded(f"{method.name}: its reply could not be received: {error}") from None
 
     def ended(
         self, kind: int, number: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext,
@@ -143,7 +150,10 @@ class BlockingCaller:
 
     def keep(self, message: Received) -> None:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
-        body = message.take()
+        try:
+            body = message.take()
+        except MemoryError:  # a stream says so when it comes to it; of all else nobody wants the body
+            body = b""
         if message.call == WHOLE_WIRE and message.kind == Kind.NOT_STARTED:  # a call before that has its answer
             self.wire.close(body.decode(errors="replace"))
             self.not_taken()
@@ -218,7 +228,7 @@ class BlockingCaller:
                     if consumed >= STREAM_CREDIT // 2:
                         self.wire.send(Kind.CREDIT, number, b"", 0, 0, 0, 0, consumed)
                         consumed = 0
-                    yield method.decode_item(message.take())
+                    yield method.decode_item(self.taken(message, method))
                 elif message.kind == Kind.CREDIT:
                     credit += message.credit
                 elif message.kind == Kind.END:
@@ -228,7 +238,7 @@ class BlockingCaller:
                     ended = True
                     if message.kind == Kind.NOT_STARTED:
                         raise Unavailable(f"{method.name}: it was not started before its server left")
-                    self.ended(message.kind, number, message.take(), _once(method), body, context)
+                    self.ended(message.kind, number, self.taken(message, method), _once(method), body, context)
         except BROKEN as error:
             self.broken(str(error))
         finally:

@@ -22,6 +22,7 @@ from .kind import Kind
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
+BURST_NS = 5_000_000  # how long messages may keep the loop before its other work gets a turn
 RERUNS = 8  # crashes an idempotent call survives before it is given up
 
 
@@ -189,8 +190,9 @@ class Caller:
                 callback()
 
     def drain(self, wire: Wire) -> None:
-        """Take every message that has arrived."""
-        pending, peek = self.pending, wire.peek
+        """Take every message that has arrived, or as many as there is time for: an other side that sends as fast as we
+        take must not keep us from the rest of the loop."""
+        pending, peek, count, ends = self.pending, wire.peek, 0, 0
         while (message := peek()) is not None:
             kind = message.kind
             try:
@@ -198,6 +200,9 @@ class Caller:
             except ConnectionError as broken:
                 wire.fail(str(broken))
                 return
+            except MemoryError as error:
+                self.not_received(message, error)
+                continue
             if kind == 8:
                 call = pending.pop(message.call, None)
                 if call is not None and not call.future.done():
@@ -208,8 +213,25 @@ class Caller:
                     stream.received(kind, body, message.credit)
             else:
                 self.ended(message, body)
+            count += 1
+            if not count & 63:
+                now = self.now_ns()
+                ends = ends or now + BURST_NS
+                if now > ends:
+                    self.loop.call_soon(self.drain, wire)
+                    break
         if self.when_idle:
             self.check_idle()
+
+    def not_received(self, message: Received, error: MemoryError) -> None:
+        """This process has no memory for a message: what waited for it ends, and nothing else."""
+        number = message.call
+        stream = self.streams.get(number)
+        if stream is not None:
+            stream.abandon(Overloaded(f"{stream.method.name}: an item could not be received: {error}"))
+        call = self.pending.pop(number, None)
+        if call is not None and not call.future.done():
+            call.future.set_exception(Overloaded(f"{call.method.name}: its reply could not be received: {error}"))
 
     def ended(self, message: Received, body: bytes) -> None:
         """A call has ended otherwise than by a reply."""

@@ -44,7 +44,7 @@ def new_port(transport: str) -> ipc.Port:
 def ledger(channel: ipc.Channel) -> tuple[int, int, int, int]:
     """The counts of one channel: (accepted, taken, answered, refused)."""
     if channel.transport == "ring":
-        counts: tuple[int, int, int, int] = ipc.ring.Mapping(os.dup(channel.server_rights[0])).ledger()
+        counts: tuple[int, int, int, int] = ipc.ring.ledger(channel.server_rights[0])
         return counts
     if channel.transport == "memory":
         return memory.found(channel.server_rights[0]).ledger()

@@ -11,8 +11,8 @@ class Message:
     """A message where no ring carries it. The same attributes and methods as `ring.Message`."""
 
     __slots__ = (
-        "call", "content", "credit", "deadline", "flags", "interface", "kind", "mailbox", "method", "priority", "span",
-        "trace_high", "trace_low",
+        "call", "content", "credit", "deadline", "flags", "interface", "kind", "lacking", "mailbox", "method",
+        "priority", "span", "trace_high", "trace_low",
     )  # fmt: skip
 
     def __init__(
@@ -23,15 +23,18 @@ class Message:
         self.priority, self.deadline, self.credit, self.flags = priority, deadline, credit, flags
         self.trace_high, self.trace_low, self.span = trace or (0, 0, 0)
         self.mailbox: Mailbox | None = None
+        self.lacking = 0  # bytes of a body that there was no memory for
 
     @property
     def body(self) -> bytes:
         return self.content
 
     def take(self) -> bytes:
-        """Mark the message as started; return its body."""
+        """Mark the message as started; return its body. Raises MemoryError where it does not fit: started it is."""
         if self.mailbox is not None and self.kind < Kind.ITEM:
             self.mailbox.started(self)
+        if self.lacking:
+            raise MemoryError(f"there is no memory for a body of {self.lacking} bytes")
         return self.content
 
     def finished(self, refused: bool = False) -> None:

@@ -18,7 +18,7 @@ from ..kernel.ipc import Made
 from .frame import SIZE, Garbage, pack, unpack
 from .link import close_all, receive_rights
 from .message import Message
-from .packet_table import CallTable, make_table
+from .packet_table import CallTable, make_table, read_counts
 
 INLINE = 16 * 1024  # bytes of body that travel in the packet itself
 LARGEST_BODY = 1 << 30  # bytes
@@ -46,11 +46,7 @@ def packet_pair() -> tuple[int, int]:
 
 def ledger(table: int) -> tuple[int, int, int, int]:
     """The counts of a channel, from the descriptor of its table, which stays the asker's."""
-    opened = CallTable(table)
-    try:
-        return opened.counts()
-    finally:
-        opened.close()
+    return read_counts(table)
 
 
 class PacketEnd:
@@ -135,7 +131,10 @@ def receive_packet(where: socket.socket) -> Message | None:
         body = data[SIZE:]
         if len(body) != size:
             raise Garbage(f"a packet of {len(data)} bytes announced a body of {size}")
-        message.content = blob(passed, body) if message.flags & BLOB else body
+        try:
+            message.content = blob(passed, body) if message.flags & BLOB else body
+        except MemoryError:  # it is out of the socket: whoever takes it is told
+            message.lacking = int.from_bytes(body, "little")
         message.flags &= ~BLOB
         return message
     finally:
@@ -161,13 +160,9 @@ def blob(passed: Sequence[int], announced: bytes) -> bytes:
             raise Garbage(f"a body of {size} bytes was announced, and a smaller one passed")
         with os.fdopen(os.dup(passed[0]), "rb", buffering=0) as file:
             file.seek(0)
-            body = bytearray(size)
-            view, got = memoryview(body), 0
-            while got < size:
-                count = file.readinto(view[got:])
-                if not count:
-                    raise Garbage("a large body could not be read to its end")
-                got += count
+            body = file.read(size)  # whole: a memfd is read as far as it goes, and at most 2 GiB at once
+            if body is None or len(body) != size:
+                raise Garbage("a large body could not be read to its end")
     except OSError as error:
         raise Garbage(f"a large body could not be read: {error.strerror}") from None
-    return bytes(body)
+    return body

@@ -58,7 +58,7 @@ class RingWire(Wire):
         return bool(self.right_to_receive.full)
 
     def ledger(self) -> tuple[int, int, int, int]:
-        counts: tuple[int, int, int, int] = self.mapping.ledger()
+        counts: tuple[int, int, int, int] = ring.ledger(self.mapping.fd)
         return counts
 
     def listen(self) -> None:
@@ -159,7 +159,10 @@ class Poller:
     def flush(self) -> None:
         for wire in list(self.starving):
             self.starving.discard(wire)
-            wire.flush()
+            try:
+                wire.flush()
+            except Exception as error:  # there is no memory for what waits to be sent
+                self.broke(wire, error)
 
     def work(self) -> bool:
         """Hand what has arrived to its owners; False when there was nothing."""
@@ -168,10 +171,18 @@ class Poller:
             return False
         for receiver in ready:
             wire = receiver.owner
-            wire.receiver(wire)
+            try:
+                wire.receiver(wire)
+            except Exception as error:  # what one side sends must not take the loop of the other with it
+                self.broke(wire, error)
         if self.starving:
             self.flush()
         return True
+
+    def broke(self, wire: RingWire, error: Exception) -> None:
+        """What came by a wire could not be handled: that wire is closed, and the loop says why."""
+        self.loop.call_exception_handler({"message": "what came by a channel could not be handled", "exception": error})
+        wire.fail(f"what came by it could not be handled: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         for bell in list(self.bells):

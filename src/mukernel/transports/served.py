@@ -19,8 +19,8 @@ class ServedMethod:
     """
 
     __slots__ = (
-        "asynchronous", "codec", "decode", "decode_input", "decode_unchecked", "encode", "encode_item",
-        "encode_unchecked", "function", "in_pool", "is_channel", "name", "raises", "runs_here", "simple", "streams",
+        "asynchronous", "codec", "decode_input", "decode_unchecked", "encode", "encode_item", "encode_unchecked",
+        "function", "in_pool", "is_channel", "name", "raises", "runs_here", "simple", "streams",
     )  # fmt: skip
 
     def __init__(self, method: Method, codec: MethodCodec, function: Callable[..., Any], threads: int = 0) -> None:
@@ -34,7 +34,6 @@ class ServedMethod:
         self.asynchronous = not plain
         self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0
         self.simple = self.asynchronous and not self.streams  # neither a stream nor for the pool
-        self.decode: Callable[..., Sequence[Any]] = codec.decode_arguments
         self.encode: Callable[[Any], bytes] = codec.encode_result
         # The same without a wrapper that explains what is wrong: whoever uses them asks the codec when they raise.
         self.decode_unchecked: Callable[..., Sequence[Any]] = codec.decode_positional
@@ -63,5 +62,5 @@ def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
     other = object.__new__(ServedMethod)
     for name in ServedMethod.__slots__:
         setattr(other, name, getattr(method, name))
-    other.decode = other.decode_unchecked = decode
+    other.decode_unchecked = decode
     return other

@@ -8,30 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
+from ..contract import DeadlineExceeded, encode_fault
 from ..kernel.scheduler import RunQueue, Slots
-from .calling import STREAM_CREDIT
+from . import refusal
+from .calling import BURST_NS, STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream, one_by_one
 from .kind import Kind
+from .method_pool import MethodPool
 from .running import Running
 from .served import ServedMethod
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
-
-BURST_NS = 5_000_000  # how long calls may keep the loop before its other work gets a turn
-
-
-def thread_pool(threads: int) -> ThreadPoolExecutor:
-    from concurrent.futures import ThreadPoolExecutor  # here: what it does at every fork costs a process memory
-
-    return ThreadPoolExecutor(threads, "mukernel-method")
 
 
 class Server:
@@ -50,9 +40,7 @@ class Server:
         self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
         self.slots = Slots(concurrency)
         self.limited = concurrency is not None
-        self.pool = thread_pool(threads) if threads else None
-        self.threads = threads
-        self.in_pool = 0
+        self.pool = MethodPool(loop, threads, self.left_pool)
         self.paused = True
         self.tables: dict[Wire, Sequence[ServedMethod]] = {}  # the methods by number, for each wire
         self.running: dict[tuple[Wire, int], Running] = {}
@@ -151,14 +139,14 @@ class Server:
         kind = 8
         try:
             body = message.take()
-        except ConnectionError as broken:
-            wire.fail(str(broken))
+        except (ConnectionError, MemoryError) as error:
+            self.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
             arguments = method.decode_unchecked(body)
         except Exception as error:
-            kind, reply = 9, encode_fault(method.codec.arguments_error(error))
+            kind, reply = 9, refusal.unreadable(method, error, body)
         else:
             try:
                 result = await method.function(*arguments)
@@ -187,8 +175,8 @@ class Server:
                 return
             if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
                 wire.post(kind, message.call, body)
-        except ValueError as error:  # larger than any message
-            wire.post(Kind.ERROR, message.call, encode_fault(Overloaded(f"the reply could not be sent: {error}")))
+        except (ValueError, OSError, MemoryError) as error:  # larger than any message, or than the memory that is left
+            wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
         message.finished(refused)
 
     def may_look(self, wire: Wire) -> bool:
@@ -212,8 +200,7 @@ class Server:
             return self.tables[wire][message.method]
         except IndexError:
             self.taken(wire, message)
-            error = ContractError(f"there is no method of number {message.method} in the contract of this channel")
-            self.reply(wire, message, Kind.ERROR, encode_fault(error), refused=True)
+            self.reply(wire, message, Kind.ERROR, refusal.unknown_method(message.method), refused=True)
             return None
 
     def run_queue(self) -> None:
@@ -241,7 +228,7 @@ class Server:
                 continue
             if wire.saturated:
                 return
-            if method.in_pool and self.in_pool >= self.threads:
+            if method.in_pool and self.pool.full:
                 return
             queue.pop()
             self.start(wire, message, method)
@@ -255,18 +242,32 @@ class Server:
         self.continuing = False
         self.run_queue()
 
-    def taken(self, wire: Wire, message: Received) -> bytes:
-        """The body of a message. A record that breaks when it is taken breaks its wire."""
+    def taken(self, wire: Wire, message: Received) -> bytes | None:
+        """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
         try:
             return message.take()
         except ConnectionError as broken:
             wire.fail(str(broken))
             return b""
+        except MemoryError:
+            return None
+
+    def not_taken(self, wire: Wire, message: Received, method: ServedMethod, error: Exception) -> None:
+        """A call could not be started: its record is broken, or its body does not fit into this process."""
+        if isinstance(error, ConnectionError):
+            wire.fail(str(error))
+        else:
+            self.reply(wire, message, Kind.ERROR, refusal.too_large(method, error), refused=True)
 
     def control(self, wire: Wire, message: Received) -> None:
         body = self.taken(wire, message)
         kind = message.kind
         call = self.running.get((wire, message.call))
+        if body is None:  # none but an item is so large
+            if call is not None:
+                wire.post(Kind.ERROR, message.call, refusal.item_too_large(call.method))
+                self.cancel(call)
+            return
         if kind == Kind.CANCEL:
             if call is not None:
                 self.cancel(call)
@@ -299,23 +300,22 @@ class Server:
             trace = (message.trace_high, message.trace_low, message.span)
             context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
             if message.deadline and self.now_ns() > message.deadline:
-                late = DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started")
                 self.taken(wire, message)
-                self.reply(wire, message, Kind.ERROR, encode_fault(late), refused=True)
+                self.reply(wire, message, Kind.ERROR, refusal.too_late(method), refused=True)
                 return
         if method.runs_here:
             self.run_here(wire, message, method, context)
             return
         try:
             body = message.take()
-        except ConnectionError as broken:
-            wire.fail(str(broken))
+        except (ConnectionError, MemoryError) as error:
+            self.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
-            arguments = method.decode(body)
-        except ContractError as error:
-            self.reply(wire, message, Kind.ERROR, encode_fault(error), refused=True)
+            arguments = method.decode_unchecked(body)
+        except Exception as error:
+            self.reply(wire, message, Kind.ERROR, refusal.unreadable(method, error, body), refused=True)
             return
         call = Running(wire, message, method)
         if self.limited:  # what a waiter lends it is written into its context
@@ -324,7 +324,7 @@ class Server:
         call.context = context
         self.running[wire, message.call] = call
         if method.in_pool:
-            self.in_pool += 1
+            self.pool.busy += 1
         if context is not None and context.deadline:
             left = (context.deadline - self.now_ns()) / 1e9
             call.timer = self.loop.call_later(left, self.cancel, call)
@@ -341,14 +341,14 @@ class Server:
         kind = 8
         try:
             body = message.take()
-        except ConnectionError as broken:
-            wire.fail(str(broken))
+        except (ConnectionError, MemoryError) as error:
+            self.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
             arguments = method.decode_unchecked(body)
         except Exception as error:
-            kind, reply = 9, encode_fault(method.codec.arguments_error(error))
+            kind, reply = 9, refusal.unreadable(method, error, body)
         else:
             token = current.set(context) if context is not None else None
             self.in_method = True
@@ -376,7 +376,7 @@ class Server:
             if call.context is not None:
                 current.set(call.context)
             if method.in_pool:
-                result = await self.run_in_pool(call, arguments)
+                result = await self.pool.run(method.function, arguments)
             else:
                 result = await method.function(*arguments)
             reply, kind = method.encode(result), 8
@@ -384,20 +384,7 @@ class Server:
             reply, kind = self.failure(call, error), 9
         self.done(call, kind, reply)
 
-    async def run_in_pool(self, call: Running, arguments: Sequence[Any]) -> Any:
-        context = copy_context()
-        assert self.pool is not None
-        future = self.pool.submit(context.run, call.method.function, *arguments)
-        try:
-            return await asyncio.wrap_future(future, loop=self.loop)
-        finally:
-            if future.cancel() or future.done():
-                self.in_pool -= 1
-            else:  # a thread can't be cancelled: its place is free when it is done
-                future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.left_pool))
-
     def left_pool(self) -> None:
-        self.in_pool -= 1
         self.run_queue()
         if self.when_drained:
             self.check_drained()
@@ -465,7 +452,7 @@ class Server:
         self.check_drained()
 
     def check_drained(self) -> None:
-        if self.paused and not self.running and not self.in_method and not self.in_pool:
+        if self.paused and not self.running and not self.in_method and not self.pool.busy:
             callbacks, self.when_drained = self.when_drained, []
             for callback in callbacks:
                 callback()
@@ -493,8 +480,7 @@ class Server:
         """Stop for good: cancel what still runs."""
         for call in list(self.running.values()):
             self.cancel(call)
-        if self.pool is not None:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool.close()
 
 
 __all__ = ["Server"]
