@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conformance_wires import TRANSPORTS, Everything, Peer, pair
 
-from mukernel import Overloaded, PluginCrashed, Unavailable
+from mukernel import ContractError, Overloaded, PluginCrashed, Unavailable
 from mukernel.transports.contract import Wire
 from mukernel.transports.kind import Kind
 
@@ -149,6 +149,25 @@ async def test_garbage_closes_the_channel_and_nothing_else(transport: str, tmp_p
             await call
         await other.actor.cancelled("x cancelled")
         assert await other.call("add", 5) == 5
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"", b"\x93\x01\xd9\xff\xa0"])
+async def test_an_error_that_is_garbage_ends_its_own_call_alone(transport: str, tmp_path: Path, body: bytes) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        stream, other = peer.stream("hold"), asyncio.ensure_future(peer.call("hold_call", "y"))
+        await anext(stream)
+        call = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        for number in (*peer.caller.streams, max(peer.caller.pending)):
+            wires.server.post(Kind.ERROR, number, body)
+        for ending in (call, anext(stream)):
+            with pytest.raises(ContractError, match=r"Behaviour\.hold\w*: a malformed error arrived"):
+                async with asyncio.timeout(5):
+                    await ending
+        assert await peer.call("add", 5) == 5
+        assert wires.caller.closed is None and not other.done()
+        other.cancel()
 
 
 async def test_two_calls_of_one_number_are_garbage(transport: str, tmp_path: Path) -> None:

@@ -88,11 +88,18 @@ def encode_large(value: Any) -> object:
     if isinstance(value, Buffer):
         return msgspec.msgpack.Ext(BUFFER_CODE, value.view)
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        if isinstance(value, numpy.ndarray):
-            return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
-        if isinstance(value, numpy.generic) and isinstance(plain := value.item(), (bool, int, float, str, bytes)):
-            return plain
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
+    return encode_scalar(value)
+
+
+def encode_scalar(value: Any) -> object:
+    """msgspec's enc_hook where nothing large may travel: numpy's scalars as plain ones. Raises TypeError for the
+    rest."""
+    numpy = sys.modules.get("numpy")
+    plain = value.item() if numpy is not None and isinstance(value, numpy.generic) else None
+    if isinstance(plain, (bool, int, float, str, bytes)):
+        return plain
     raise TypeError(f"a value of type {type(value).__qualname__} cannot be sent")
 
 

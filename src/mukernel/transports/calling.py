@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from ..contract import (
+    ContractError,
     DeadlineExceeded,
     MukernelError,
     Overloaded,
@@ -246,7 +247,10 @@ class Caller:
     def reason(self, kind: int, method: RemoteMethod, body: bytes) -> BaseException:
         """The exception that a message other than a reply stands for."""
         if kind == Kind.ERROR:
-            return decode_fault(body, method.raises)
+            try:
+                return decode_fault(body, method.raises)
+            except ContractError as malformed:  # the end of this call, and of nothing else
+                return ContractError(f"{method.name}: {malformed}")
         if kind == Kind.INTERRUPTED:
             again = (
                 f"it was run {RERUNS + 1} times"
