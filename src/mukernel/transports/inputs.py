@@ -21,7 +21,8 @@ async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
 
 
 class InputStream(AsyncIterator[Any]):
-    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed."""
+    """What a channel's caller sends, as the method reads it; credit goes back as it is consumed. Items beyond it
+    break the wire."""
 
     def __init__(self, call: Running, loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]) -> None:
         self.call, self.loop, self.decode = call, loop, decode
@@ -31,10 +32,14 @@ class InputStream(AsyncIterator[Any]):
         self.waiter: asyncio.Future[None] | None = None
 
     def received(self, kind: int, body: bytes) -> None:
-        if kind == Kind.ITEM:
-            self.items.append(body)
-        else:
+        if kind != Kind.ITEM:
             self.ended = True
+        elif len(self.items) >= STREAM_CREDIT:  # those that were taken, and not credited yet, are among them
+            name = self.call.method.name
+            self.call.wire.fail(f"{name}: more items came than there was credit for: {STREAM_CREDIT}")
+            return
+        else:
+            self.items.append(body)
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
 

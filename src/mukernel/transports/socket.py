@@ -222,6 +222,7 @@ class SocketWire(Wire):
         self.loop.remove_reader(self.socket)
         self.loop.remove_writer(self.socket)
         self.unsent.clear()
+        self.arrived.clear()  # a peer that broke the protocol is not listened to any further
         self.socket.close()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionError(self.closed or "closed"))
