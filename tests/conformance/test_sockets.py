@@ -145,12 +145,17 @@ async def test_a_body_that_is_too_large_is_refused_on_this_side(tmp_path: Path) 
         wire.listen()
 
     listener = await listen(f"unix:{tmp_path}/s", accept, largest=1000)
-    wire = await connect(listener.address)
-    with pytest.raises(ValueError, match="a body of 1001 bytes; at most 1000"):
-        wire.send(0, 1, bytes(1001))
-    assert wire.send(0, 1, bytes(1000))
+    wire = await connect(listener.address, bound=2)
+    blocking = await asyncio.to_thread(connect_blocking, listener.address, bound=2)
+    for sends in (wire, blocking):
+        for body in (bytes(1001), bytearray(1001), memoryview(bytes(8008)).cast("d")):
+            with pytest.raises(ValueError, match=r"a body of \d+ bytes; at most 1000"):
+                sends.send(0, 1, body)
+        # No place in the mailbox went to what was not sent.
+        assert [sends.send(0, number, bytes(1000)) for number in (1, 2, 3)] == [True, True, False]
     listener.close()
     wire.close()
+    blocking.close()
 
 
 @pytest.mark.parametrize("address", ["unix:{}/s", "tcp:127.0.0.1:0"])

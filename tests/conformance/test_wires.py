@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from conformance_wires import TRANSPORTS, Everything, Peer, pair
 
-from mukernel import Overloaded, PluginCrashed, Unavailable
-from mukernel.transports.calling import Caller
+from mukernel import ContractError, Overloaded, PluginCrashed, Unavailable
+from mukernel.transports.calling import STREAM_CREDIT, Caller
 from mukernel.transports.contract import Wire
 from mukernel.transports.kind import Kind
 from mukernel.transports.message import Message
@@ -152,6 +153,77 @@ async def test_garbage_closes_the_channel_and_nothing_else(transport: str, tmp_p
             await call
         await other.actor.cancelled("x cancelled")
         assert await other.call("add", 5) == 5
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"", b"\x93\x01\xd9\xff\xa0"])
+async def test_an_error_that_is_garbage_ends_its_own_call_alone(transport: str, tmp_path: Path, body: bytes) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        stream, other = peer.stream("hold"), asyncio.ensure_future(peer.call("hold_call", "y"))
+        await anext(stream)
+        call = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        for number in (*peer.caller.streams, max(peer.caller.pending)):
+            wires.server.post(Kind.ERROR, number, body)
+        for ending in (call, anext(stream)):
+            with pytest.raises(ContractError, match=r"Behaviour\.hold\w*: a malformed error arrived"):
+                async with asyncio.timeout(5):
+                    await ending
+        assert await peer.call("add", 5) == 5
+        assert wires.caller.closed is None and not other.done()
+        other.cancel()
+
+
+async def test_more_items_than_there_was_credit_for_break_the_wire(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
+        peer = Peer(wires)
+        stream = peer.stream("hold")
+        await anext(stream)
+        (number,) = peer.caller.streams
+        for _ in range(STREAM_CREDIT - 1):
+            wires.server.post(Kind.ITEM, number, b"\x07")
+        assert await peer.call("add", 5) == 5  # its reply came behind them
+        wires.server.post(Kind.ITEM, number, b"\x07")
+        with pytest.raises(PluginCrashed, match="more items came than there was credit for: 64"):
+            await peer.call("hold_call", "x")
+        assert [await anext(stream) for _ in range(STREAM_CREDIT - 1)] == [7] * (STREAM_CREDIT - 1)
+        with pytest.raises(PluginCrashed, match="more items came than there was credit for: 64"):
+            await anext(stream)
+        await peer.actor.cancelled("hold")
+
+
+async def test_more_inputs_than_there_was_credit_for_break_the_wire(transport: str, tmp_path: Path) -> None:
+    async def once() -> AsyncIterator[str]:
+        yield "a"
+        await asyncio.Event().wait()
+
+    async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
+        peer = Peer(wires)
+        stream = peer.stream("upper", inputs=once())
+        assert await anext(stream) == "A"
+        closed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        tell = wires.caller.on_closed
+        wires.caller.on_closed = lambda wire, why: (closed.set_result(why), tell(wire, why))[1]
+        # The method stands still as soon as nobody reads what it yields: it takes fewer than twice its credit.
+        for _ in range(3 * STREAM_CREDIT):
+            wires.caller.post(Kind.ITEM, next(iter(peer.caller.streams)), b"\xa1b")
+        assert "upper: more items came than there was credit for: 64" in await closed
+
+
+async def test_more_credit_than_a_stream_has_breaks_the_wire(transport: str, tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[str]:
+        while True:
+            yield "a"
+            await asyncio.sleep(0)
+
+    async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
+        peer = Peer(wires)
+        stream = peer.stream("upper", inputs=endless())
+        assert await anext(stream) == "A"
+        (number,) = peer.caller.streams
+        wires.server.post(Kind.CREDIT, number, b"", 0, 0, 0, 0, 1 << 31)
+        with pytest.raises(PluginCrashed, match="more credit came than a stream has: 64"):
+            await peer.call("hold_call", "x")
 
 
 async def test_two_calls_of_one_number_are_garbage(transport: str, tmp_path: Path) -> None:

@@ -236,6 +236,6 @@ def test_what_is_called_compatible_can_really_be_read() -> None:
     assert differences(Old.__contract__.describe(), New.__contract__.describe()) == []
     caller = MethodCodec(Old.__contract__.methods["seat"])
     server = MethodCodec(New.__contract__.methods["seat"])
-    sent = caller.encode_arguments_named((Person("Ada", 36), "by the window"), {})
+    sent = caller.encode_value(caller.binding.named((Person("Ada", 36), "by the window"), {}))
     assert server.decode_arguments(sent, named=True) == (Guest("Ada", 36, 0), "by the window", True)
     assert caller.decode_result(server.encode_result(Person("Ada", 36))) == Guest("Ada", 36, 0)

@@ -1,6 +1,9 @@
 """The errors, and how they travel."""
 
+from typing import ClassVar, Self
+
 import msgspec
+import numpy
 import pytest
 
 from mukernel.contract import (
@@ -116,11 +119,39 @@ def test_values_that_cannot_be_sent_go_as_their_text() -> None:
     assert error.args == ("1j", str(2**70), b"x", "'\\udc80'")
 
 
-def test_attributes_may_be_buffers() -> None:
-    failure = NoSuchThing("x")
-    failure.data = Buffer(b"abc")
-    error = decode_fault(encode_fault(failure, (NoSuchThing,)), (NoSuchThing,))
-    assert error.data == b"abc"
+def test_buffers_and_arrays_go_as_their_text() -> None:
+    error = decode_fault(encode_fault(ValueError(Buffer(b"abc"), numpy.zeros(2)), (ValueError,)), (ValueError,))
+    assert error.args == ("<Buffer of 3 bytes>", "array([0., 0.])")
+
+
+def test_the_scalars_of_numpy_go_as_plain_ones() -> None:
+    error = decode_fault(encode_fault(ValueError(numpy.int64(3)), (ValueError,)), (ValueError,))
+    assert [type(argument) for argument in error.args] == [int]
+
+
+def test_attributes_that_a_peer_sends_hide_nothing_that_every_exception_has() -> None:
+    state = {"add_note": 1, "with_traceback": 2, "__notes__": 3, "__traceback__": 4, "name": "tea"}
+    fault = msgspec.msgpack.encode([0, "NoSuchThing", "no tea", "where it was", ["no tea"], state])
+    error = decode_fault(fault, (NoSuchThing,))
+    assert vars(error) == {"name": "tea", "__notes__": ["The other side's traceback:\nwhere it was"]}
+    assert error.with_traceback(None) is error
+
+
+def test_an_exception_that_cannot_be_built_of_what_came_becomes_a_remote_error() -> None:
+    class Numbered(Exception):
+        NAMES: ClassVar = {1: "one"}
+
+        def __new__(cls, number: int) -> Self:
+            made = super().__new__(cls, number)
+            made.text = cls.NAMES[number]
+            return made
+
+    assert type(decode_fault(encode_fault(Numbered(1), (Numbered,)), (Numbered,))) is Numbered
+    odd = Numbered(1)
+    odd.args = (2,)
+    error = decode_fault(encode_fault(odd, (Numbered,)), (Numbered,))
+    assert isinstance(error, RemoteError)
+    assert error.type_name == "Numbered"
 
 
 def test_an_exception_whose_text_fails_still_arrives() -> None:

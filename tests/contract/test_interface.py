@@ -204,6 +204,8 @@ def test_raises_by_method_and_by_interface() -> None:
 def test_raises_takes_exception_classes(wrong: object) -> None:
     with pytest.raises(ContractError, match=r"@raises: got .* wanted exception classes"):
         raises(wrong)
+    with pytest.raises(ContractError, match=r"@raises: got .*StopIteration.* declare one of your own"):
+        raises(StopIteration)
     with pytest.raises(ContractError, match=r"Bad: raises=: got .* wanted exception classes"):
         type("Bad", (Interface,), {}, raises=wrong)
 

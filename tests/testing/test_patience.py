@@ -1,4 +1,4 @@
-"""Hooks of a plug-in that never return are given up, named, and hurt nobody else. On virtual time: 30 s pass at once."""
+"""Hooks of a plug-in that never return are given up, named, and hurt nobody else. Time is virtual."""
 
 from __future__ import annotations
 
@@ -199,8 +199,18 @@ async def test_swaps_of_a_plugin_with_threads_leave_no_channels_behind(process_k
             await kernel.swap("letters", "nowhere:Nothing")
     assert len(port.channels) <= after_load
     await kernel.unload("letters")
-    while len(port.channels) > 2:  # what its threads had is given back by the loop's next turns
+    while len(port.channels) > 2:  # noqa: ASYNC110 - what its threads had is given back by the loop's next turns
         await asyncio.sleep(0)
+
+
+def call_on(way: Any, begun: threading.Barrier, problems: list[BaseException]) -> None:
+    """Until it is told not to."""
+    begun.wait()
+    try:
+        while True:
+            way.on()
+    except BaseException as problem:
+        problems.append(problem)
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -212,15 +222,7 @@ def test_threads_that_call_while_the_kernel_ends_are_told(placement: str) -> Non
             way: Any = kernel.get(Way)
             begun, problems = threading.Barrier(5), list[BaseException]()
 
-            def call(way: Any = way, begun: threading.Barrier = begun, problems: Any = problems) -> None:
-                begun.wait()
-                try:
-                    while True:
-                        way.on()
-                except BaseException as problem:
-                    problems.append(problem)
-
-            threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+            threads = [threading.Thread(target=call_on, args=(way, begun, problems), daemon=True) for _ in range(4)]
             for thread in threads:
                 thread.start()
             begun.wait()

@@ -89,24 +89,13 @@ class MethodCodec:
                 {p.name: v for p, v in zip(self.method.parameters, args, strict=False)}, error
             ) from None
 
-    def encode_arguments_named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """The same by name, for a peer whose contract hash differs. Raises ContractError."""
-        named = self.binding.named(args, kwargs)
-        try:
-            return _encoder.encode(named)
-        except Exception as error:
-            raise self._unsendable(named, error) from None
-
     def decode_arguments(self, data: Message, named: bool = False) -> tuple[Any, ...]:
-        """All arguments in the order of method.parameters, defaults filled in. Raises ContractError."""
+        """All arguments in the order of method.parameters, defaults filled in. `named`: `data` is a map of parameter
+        names, as of a peer whose contract differs. Raises ContractError."""
         try:
             return self._decode_named(data) if named else self.decode_positional(data)
         except Exception as error:
             raise self.arguments_error(error) from None
-
-    def decode_arguments_named(self, data: Message) -> tuple[Any, ...]:
-        """decode_arguments(data, named=True), to be grabbed once."""
-        return self.decode_arguments(data, named=True)
 
     def encode_result(self, value: Any) -> bytes:
         """A CALL's result as bytes. Raises ContractError if it cannot be sent."""

@@ -2,7 +2,8 @@
 
 Framework errors travel by code; exceptions that the method declares by name, with their arguments and
 attributes as plain values; all others become RemoteError. No class is ever looked up by a name that a peer
-sent: a declared exception is found among those of the method.
+sent: a declared exception is found among those of the method. What came can make an error odd, but neither keep it
+from being raised at its caller nor raise anything else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from .contract import plain_name
 from .errors import ERROR_CODES, ContractError, RemoteError, error_code
-from .large import decode_extension, encode_large
+from .large import encode_scalar
 
 DECLARED = 0  # the code that ERROR_CODES leaves free
 
@@ -32,8 +33,9 @@ class Fault(msgspec.Struct, array_like=True):
     differences: list[str] = []
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=encode_large)
-_decoder = msgspec.msgpack.Decoder(Fault, ext_hook=decode_extension)
+# Buffers and arrays go as their text: an error is no way for large values, and needs no code that reads them.
+_encoder = msgspec.msgpack.Encoder(enc_hook=encode_scalar)
+_decoder = msgspec.msgpack.Decoder(Fault)
 
 
 def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ()) -> bytes:
@@ -51,7 +53,7 @@ def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ())
     for ancestor in type(error).__mro__:
         if ancestor in declared:
             args = [_plain(argument) for argument in error.args]
-            state = {name: _plain(value) for name, value in vars(error).items() if not name.startswith("__")}
+            state = {name: _plain(value) for name, value in vars(error).items() if _own(name)}
             return _encoder.encode(Fault(DECLARED, plain_name(ancestor), _message(error), trace, args, state))
     fault = Fault(error_code(error), type(error).__qualname__, _message(error), trace)
     if isinstance(error, ContractError):
@@ -63,15 +65,15 @@ def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ())
 def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] = ()) -> Exception:
     """The exception to raise at the caller. The other side's traceback is in RemoteError, or else a note.
 
-    Raises ContractError if `data` is malformed.
+    Raises ContractError if `data` is malformed, and nothing else.
     """
     try:
         fault = _decoder.decode(bytes(data))
-    except (msgspec.DecodeError, ValueError, RecursionError) as malformed:
+    except Exception as malformed:
         raise ContractError(f"a malformed error arrived: {malformed}") from None
     error = _rebuilt(fault, declared)
     if fault.traceback and not isinstance(error, RemoteError):
-        error.add_note(f"The other side's traceback:\n{fault.traceback.rstrip()}")
+        BaseException.add_note(error, f"The other side's traceback:\n{fault.traceback.rstrip()}")
     return error
 
 
@@ -83,9 +85,9 @@ def _rebuilt(fault: Fault, declared: Sequence[type[Exception]]) -> Exception:
                     # Not through __init__, whose parameters need not be the exception's args.
                     rebuilt = candidate.__new__(candidate, *fault.args)
                     rebuilt.args = tuple(fault.args)
-                    vars(rebuilt).update(fault.state)
+                    vars(rebuilt).update({name: value for name, value in fault.state.items() if _own(name)})
                     return rebuilt
-                except (TypeError, ValueError, AttributeError):
+                except Exception:  # the class's own __new__ was given what a peer chose
                     break
     known = ERROR_CODES.get(fault.code, RemoteError)
     if known is ContractError:
@@ -93,6 +95,11 @@ def _rebuilt(fault: Fault, declared: Sequence[type[Exception]]) -> Exception:
     if known is RemoteError:
         return RemoteError(fault.type_name, fault.message, fault.traceback)
     return known(fault.message)
+
+
+def _own(name: str) -> bool:
+    """Is it an attribute of one exception, and none that every exception has (its notes, add_note)?"""
+    return not name.startswith("__") and not hasattr(BaseException, name)
 
 
 def _message(error: BaseException) -> str:

@@ -7,6 +7,7 @@ imported before an array, or the name of one in an annotation, proves that someb
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 BUFFER_CODE = 1
 ARRAY_CODE = 2
+# The forms of dtype.str that are sent. Nothing else is shown to numpy, whose parser takes whole expressions, loads what
+# they name, and divides by zero for "M8[s/0]".
+_DTYPE = re.compile(
+    r"[|<>]([biu]1|[iu][248]|f(2|4|8|12|16)|c(8|16|24|32))"  # numbers
+    r"|\|[SV][1-9][0-9]{0,8}|[<>]U[1-9][0-9]{0,8}"  # bytes, texts
+    r"|[<>][mM]8(\[([1-9][0-9]{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"  # times
+)
 
 
 class Buffer:
@@ -78,28 +86,30 @@ def is_array_type(annotation: Any) -> bool:
     return numpy is not None and (get_origin(annotation) or annotation) is numpy.ndarray
 
 
-def is_large_type(annotation: Any) -> bool:
-    """Is it one of the types that this file carries?"""
-    return annotation is Buffer or is_array_type(annotation)
-
-
 def encode_large(value: Any) -> object:
     """msgspec's enc_hook: called for whatever msgspec itself cannot encode. Raises TypeError for the rest."""
     if isinstance(value, Buffer):
         return msgspec.msgpack.Ext(BUFFER_CODE, value.view)
     numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        if isinstance(value, numpy.ndarray):
-            return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
-        if isinstance(value, numpy.generic) and isinstance(plain := value.item(), (bool, int, float, str, bytes)):
-            return plain
+    if numpy is not None and isinstance(value, numpy.ndarray):
+        return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
+    return encode_scalar(value)
+
+
+def encode_scalar(value: Any) -> object:
+    """msgspec's enc_hook where nothing large may travel: numpy's scalars as plain ones. Raises TypeError for the
+    rest."""
+    numpy = sys.modules.get("numpy")
+    plain = value.item() if numpy is not None and isinstance(value, numpy.generic) else None
+    if isinstance(plain, (bool, int, float, str, bytes)):
+        return plain
     raise TypeError(f"a value of type {type(value).__qualname__} cannot be sent")
 
 
 def _array_bytes(array: numpy.ndarray[Any, Any], numpy: Any) -> bytes:
     if type(array) not in (numpy.ndarray, numpy.memmap):
         raise TypeError(f"an array of type {type(array).__qualname__} cannot be sent: wanted a plain numpy.ndarray")
-    if array.dtype.hasobject or array.dtype.names is not None or array.dtype.itemsize == 0:
+    if array.dtype.names is not None or not _DTYPE.fullmatch(array.dtype.str):
         raise TypeError(f"an array of dtype {array.dtype} cannot be sent: wanted numbers, texts, bytes or times")
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     laid_out = numpy.ascontiguousarray(array.T if fortran else array)
@@ -125,14 +135,14 @@ def _array_of(data: memoryview) -> object:
     try:
         (length,) = struct.unpack_from("<I", data)
         header = _header_decoder.decode(data[4 : 4 + length])
+        if not _DTYPE.fullmatch(header.dtype) or min(header.shape, default=0) < 0:
+            raise ValueError(f"dtype {header.dtype[:50]!r}, shape {header.shape[:9]}")
         dtype = numpy.dtype(header.dtype)
-        if dtype.hasobject or min(header.shape, default=0) < 0:
-            raise ValueError(f"dtype {header.dtype}, shape {header.shape}")
         body = data[4 + length :].toreadonly()
         # frombuffer refuses an empty buffer, which is what an array with a zero in its shape has.
         flat = numpy.frombuffer(body, numpy.uint8).view(dtype) if body.nbytes else numpy.empty(0, dtype)
         return flat.reshape(header.shape[::-1]).T if header.fortran else flat.reshape(header.shape)
-    except (struct.error, msgspec.DecodeError, ValueError, TypeError, SyntaxError, OverflowError) as error:
+    except (struct.error, msgspec.DecodeError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"a malformed array: {error}") from None
 
 

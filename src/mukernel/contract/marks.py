@@ -44,7 +44,8 @@ def idempotent(method: Function) -> Function:
 def raises(*exceptions: type[Exception]) -> Callable[[Function], Function]:
     """Declare exceptions that reach the caller as themselves; every other one reaches it as a RemoteError.
 
-    Raises ContractError if an argument is not an exception class.
+    Raises ContractError if an argument is not an exception class, or is one that Python takes for the end of a
+    generator.
     """
     declared = checked_exceptions("@raises", exceptions)
 
@@ -61,4 +62,9 @@ def checked_exceptions(where: str, exceptions: object) -> tuple[type[Exception],
     for exception in given:
         if not (isinstance(exception, type) and issubclass(exception, Exception)):
             raise ContractError(f"{where}: got {exception!r}, wanted exception classes (derived from Exception)")
+        if issubclass(exception, (StopIteration, StopAsyncIteration)):  # no coroutine, no future lets these pass
+            raise ContractError(
+                f"{where}: got {exception!r}, which ends whatever iterates over it: wanted exceptions that can be "
+                "raised at a caller; declare one of your own"
+            )
     return given

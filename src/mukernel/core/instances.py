@@ -180,8 +180,10 @@ class Instances:
             wire, bell = self.space.carriers.server(channel.transport, rights)
             if bell != NO_BELL:
                 os.close(bell)
-            for call, _, _ in wire.interrupted():
-                wire.post(*(Kind.INTERRUPTED, call, b"") if cut is None else (Kind.GONE, call, cut.encode()))
+            if cut is None:
+                wire.end_interrupted(Kind.INTERRUPTED)
+            else:
+                wire.end_interrupted(Kind.GONE, cut.encode())
             while (message := wire.peek()) is not None:
                 try:
                     with suppress(MemoryError):  # taken it is, and nobody reads it

@@ -336,8 +336,7 @@ class Space:
     def begin(self, instance: Instance, wire: Wire, recover: bool) -> None:
         """Receive from a wire."""
         if recover:
-            for call, _, _ in wire.interrupted():
-                wire.post(Kind.INTERRUPTED, call, b"")
+            wire.end_interrupted(Kind.INTERRUPTED)
         self.carriers.answer(instance.bell)
         wire.listen()
 

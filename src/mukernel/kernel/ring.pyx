@@ -308,7 +308,7 @@ cdef class Receiver(Right):
         self.full = self.table and self.in_flight == self.slots
 
     def interrupted(self) -> list:
-        """Calls that a predecessor was running when it died, as (call, interface, method); the table is emptied."""
+        """Calls that a predecessor was running when it died, as (call, interface, method); they stay until `forget`."""
         cdef mu_header* header
         cdef mu_slot slot
         cdef int i
@@ -320,10 +320,13 @@ cdef class Receiver(Right):
                 header = <mu_header*>(self.data + (slot.offset & (self.capacity - LINE)))
                 if header.call == slot.call:               # it died before it had marked the message as taken
                     header.waiting = 0
-                self.memory.table[i].call = 0
+        return found
+
+    def forget(self):                     # their callers were told; had we died before, our successor would tell them again
+        for i in range(self.slots):
+            self.memory.table[i].call = 0
         self.in_flight = self.full = 0
         self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
-        return found
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor

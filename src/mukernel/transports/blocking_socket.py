@@ -10,7 +10,7 @@ from typing import Any
 
 from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE
-from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, pack
+from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, checked_size, pack
 from .kind import Kind
 from .message import Message
 from .socket import LARGEST_BODY
@@ -57,6 +57,7 @@ class BlockingSocketWire:
         if self.broken is not None:
             self.closed = self.closed or self.broken
             return False
+        size = checked_size(body, self.largest_sent)
         if kind < Kind.ITEM:
             if self.accepted - self.reader.taken >= self.bound:
                 self.read()
@@ -65,11 +66,9 @@ class BlockingSocketWire:
             self.accepted += 1
         if type(body) is not bytes:
             body = bytes(body)
-        if len(body) > self.largest_sent:
-            raise ValueError(f"a body of {len(body)} bytes; at most {self.largest_sent} travel in one message")
         if deadline:
             deadline = max(1, deadline - self.now_ns())
-        self.write(pack(kind, len(body), call, method, interface, priority, deadline, credit, flags, trace), body)
+        self.write(pack(kind, size, call, method, interface, priority, deadline, credit, flags, trace), body)
         return True
 
     def write(self, header: bytes, body: bytes) -> None:

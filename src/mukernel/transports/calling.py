@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from ..contract import (
+    ContractError,
     DeadlineExceeded,
     MukernelError,
     Overloaded,
@@ -268,7 +269,10 @@ class Caller:
     def reason(self, kind: int, method: RemoteMethod, body: bytes) -> BaseException:
         """The exception that a message other than a reply stands for."""
         if kind == Kind.ERROR:
-            return decode_fault(body, method.raises)
+            try:
+                return decode_fault(body, method.raises)
+            except ContractError as malformed:  # the end of this call, and of nothing else
+                return ContractError(f"{method.name}: {malformed}")
         if kind == Kind.INTERRUPTED:
             again = (
                 f"it was run {RERUNS + 1} times"
@@ -307,7 +311,8 @@ class Caller:
 
 
 class IncomingStream(AsyncIterator[Any]):
-    """The items of one stream as its caller reads them; credit flows back as they are consumed."""
+    """The items of one stream as its caller reads them; credit flows back as they are consumed. More items than that
+    break the wire."""
 
     def __init__(
         self, caller: Caller, method: RemoteMethod, body: bytes, inputs: AsyncIterator[Any] | None, wait: bool
@@ -372,13 +377,18 @@ class IncomingStream(AsyncIterator[Any]):
     def received(self, kind: int, body: bytes, credit: int) -> None:
         if kind == Kind.CREDIT:
             self.input_credit += credit
-            if self.input_waiter is not None and not self.input_waiter.done():
+            if self.input_credit > STREAM_CREDIT:  # what an endless iterator yields would pile up here
+                self.caller.wire.fail(f"{self.method.name}: more credit came than a stream has: {STREAM_CREDIT}")
+            elif self.input_waiter is not None and not self.input_waiter.done():
                 self.input_waiter.set_result(None)
             return
-        if kind == Kind.ITEM:
-            self.items.append(body)
-        else:
+        if kind != Kind.ITEM:
             self.close()
+        elif len(self.items) + self.consumed >= STREAM_CREDIT:
+            self.caller.wire.fail(f"{self.method.name}: more items came than there was credit for: {STREAM_CREDIT}")
+            return
+        else:
+            self.items.append(body)
         self.wake()
 
     def failed(self, error: BaseException) -> None:

@@ -142,8 +142,18 @@ class Wire(ABC):
         """Leave in the mailbox what comes from now on, until `listen` is called again, here or by a successor."""
 
     def interrupted(self) -> list[tuple[int, int, int]]:
-        """Calls that a predecessor was running when it died: (call, interface, method). Their record is emptied."""
+        """Calls that a predecessor was running when it died: (call, interface, method)."""
         return []
+
+    def forget_interrupted(self) -> None:  # noqa: B027 - only a mailbox that outlives its reader has such a record
+        """Empty the record of them."""
+
+    def end_interrupted(self, kind: int, body: bytes = b"") -> None:
+        """Tell the callers of what a predecessor was running. Only then it is forgotten: should we die before, our own
+        successor tells them again, and they listen to the first."""
+        for call, _, _ in self.interrupted():
+            self.post(kind, call, body)
+        self.forget_interrupted()
 
     def ledger(self) -> tuple[int, int, int, int]:
         """Calls that came by this wire: (accepted, taken, answered, refused)."""

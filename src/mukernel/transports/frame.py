@@ -8,6 +8,7 @@ Every frame says that, too, in its last field, so `TAKEN` is sent only where not
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from .kind import Kind
 from .message import Message
@@ -26,6 +27,17 @@ BUFFER = 1 << 17  # bytes read at once
 
 class Garbage(ConnectionError):
     """What came is no frame: whoever sent it is no peer of ours."""
+
+
+def checked_size(body: Any, largest: int) -> int:
+    """The bytes of a body. Raises ValueError when they are more than `largest`.
+
+    Every wire asks this first, before it counts a call: what raises has no place in the mailbox.
+    """
+    size = len(body) if type(body) is bytes else memoryview(body).nbytes
+    if size > largest:
+        raise ValueError(f"a body of {size} bytes; at most {largest} travel in one message")
+    return size
 
 
 def pack(

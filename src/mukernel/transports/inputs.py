@@ -19,7 +19,7 @@ async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
 
 class InputStream(AsyncIterator[Any]):
     """What a channel's caller sends, as the method reads it; credit goes back as it is consumed, by `give_credit`,
-    which takes a number of items."""
+    which takes a number of items. Items beyond it break the wire."""
 
     def __init__(
         self, give_credit: Callable[[int], None], loop: asyncio.AbstractEventLoop, decode: Callable[[bytes], Any]
@@ -30,13 +30,17 @@ class InputStream(AsyncIterator[Any]):
         self.ended = False
         self.waiter: asyncio.Future[None] | None = None
 
-    def received(self, kind: int, body: bytes) -> None:
-        if kind == Kind.ITEM:
-            self.items.append(body)
-        else:
+    def received(self, kind: int, body: bytes) -> bool:
+        """Take an item, or the end; False when there was no credit for it."""
+        if kind != Kind.ITEM:
             self.ended = True
+        elif len(self.items) >= STREAM_CREDIT:  # those that were taken, and not credited yet, are among them
+            return False
+        else:
+            self.items.append(body)
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
+        return True
 
     async def __anext__(self) -> Any:
         while self.taken >= len(self.items):

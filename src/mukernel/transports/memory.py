@@ -221,11 +221,11 @@ class MemoryWire(Wire):
             self.channel.reader = None
 
     def interrupted(self) -> list[tuple[int, int, int]]:
-        channel = self.channel
-        running = [(call, interface, method) for call, (interface, method) in channel.calls.items()]
-        channel.calls.clear()
-        channel.refused += len(running)
-        return running
+        return [(call, interface, method) for call, (interface, method) in self.channel.calls.items()]
+
+    def forget_interrupted(self) -> None:
+        self.channel.refused += len(self.channel.calls)
+        self.channel.calls.clear()
 
     def ledger(self) -> tuple[int, int, int, int]:
         return self.channel.ledger()

@@ -118,7 +118,7 @@ class CallTable:
     def recover(self, next_call: int | None) -> list[tuple[int, int, int]]:
         """Finish what a dead predecessor was doing; return (call, interface, method) of what it was running.
 
-        `next_call`: the number of the call that lies first in the socket. The table is empty afterwards.
+        `next_call`: the number of the call that lies first in the socket. They are in the table until `forget`.
         """
         fields = self.fields
         slot = fields[STEP_SLOT] % SLOTS
@@ -135,9 +135,14 @@ class CallTable:
             if call := self.call_in(slot):
                 what = fields[FIRST_SLOT + 2 * slot + 1]
                 found.append((call, what >> 16 & 0xFFFF, what & 0xFFFF))
-                self.free(slot)
-        fields[REFUSED] += len(found)
         return found
+
+    def forget(self) -> None:
+        """The callers of what `recover` found have been told: it counts as refused, and the table is empty."""
+        for slot in range(SLOTS):
+            if self.call_in(slot):
+                self.free(slot)
+                self.fields[REFUSED] += 1
 
     def close(self) -> None:
         self.fields.release()

@@ -11,10 +11,10 @@ from typing import Any
 
 from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE, Received, Wire
-from .frame import STARVING, TAKEN, Garbage
+from .frame import STARVING, TAKEN, Garbage, checked_size
 from .kind import Kind
 from .message import Mailbox, Message
-from .packets import BOUND, PacketEnd, checked_size, look, receive_packet, send_packet
+from .packets import BOUND, LARGEST_BODY, PacketEnd, look, receive_packet, send_packet
 
 REMEMBERED = 1024  # cancellations of calls that did not come yet
 CLOCK = Clock()
@@ -71,9 +71,9 @@ class PacketWire(Wire):
             return False
         try:
             if kind < Kind.ITEM:
+                checked_size(body, LARGEST_BODY)
                 if self.table.waiting >= self.bound:
                     return False
-                checked_size(body)
                 self.table.accept(1)
                 self.unsent.append((kind, call, body, *rest))
                 if len(self.unsent) == 1:
@@ -232,6 +232,9 @@ class PacketWire(Wire):
         first = look(self.mailbox)
         return self.table.recover(None if first is None else first.call)
 
+    def forget_interrupted(self) -> None:
+        self.table.forget()
+
     def ledger(self) -> tuple[int, int, int, int]:
         return self.table.counts() if self.closed is None else self.last_counts
 
@@ -264,6 +267,7 @@ class BlockingPacketWire:
                 while not send_packet(self.channel.side, kind, call, body, *rest):
                     self.read(-1, select.POLLIN | select.POLLOUT)
                 return True
+            checked_size(body, LARGEST_BODY)
             if self.table.waiting >= self.bound:
                 return False
             self.table.accept(1)
@@ -273,9 +277,6 @@ class BlockingPacketWire:
         except ConnectionError as error:
             self.close(str(error))
             return False
-        except ValueError:
-            self.table.accept(-1)
-            raise
         self.table.accept(-1)
         return False
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..kernel.ipc import Made
-from .frame import SIZE, Garbage, pack, unpack
+from .frame import SIZE, Garbage, checked_size, pack, unpack
 from .link import close_all, receive_rights
 from .message import Message
 from .packet_table import CallTable, make_table, read_counts
@@ -74,7 +74,7 @@ def send_packet(
     deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, /,
 ) -> bool:  # fmt: skip
     """False when there is no room. Raises ValueError for a body that is too large, ConnectionError."""
-    size = checked_size(body)
+    size = checked_size(body, LARGEST_BODY)
     if size <= INLINE:
         header = pack(kind, size, call, method, interface, priority, deadline, credit, flags, trace)
         return sent(where, [header, body], [])
@@ -89,14 +89,6 @@ def send_packet(
         return sent(where, [header, size.to_bytes(8, "little")], rights)
     finally:
         os.close(memory)
-
-
-def checked_size(body: Any) -> int:
-    """The bytes of a body. Raises ValueError when they are too many."""
-    size = len(body) if type(body) is bytes else memoryview(body).nbytes
-    if size > LARGEST_BODY:
-        raise ValueError(f"a body of {size} bytes; at most {LARGEST_BODY} travel in one message")
-    return size
 
 
 def sent(where: socket.socket, parts: list[Any], rights: list[Any]) -> bool:

@@ -52,6 +52,9 @@ class RingWire(Wire):
         calls: list[tuple[int, int, int]] = self.right_to_receive.interrupted()
         return calls
 
+    def forget_interrupted(self) -> None:
+        self.right_to_receive.forget()
+
     @property
     def saturated(self) -> bool:  # type: ignore[override]
         """As many calls are in flight as the channel can account for."""

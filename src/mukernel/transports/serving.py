@@ -283,8 +283,8 @@ class Server:
                 call.credit += message.credit
                 if call.more_credit is not None and not call.more_credit.done():
                     call.more_credit.set_result(None)
-            elif call.inputs is not None:
-                call.inputs.received(kind, body)
+            elif call.inputs is not None and not call.inputs.received(kind, body):
+                call.wire.fail(f"{call.method.name}: more items came than there was credit for: {STREAM_CREDIT}")
 
     def cancel(self, call: Running) -> None:
         call.cancelled = True

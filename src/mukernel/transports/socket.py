@@ -14,7 +14,7 @@ from typing import Any
 
 from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE, Received, Wire
-from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, pack
+from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, checked_size, pack
 from .kind import Kind
 from .message import Mailbox, Message
 
@@ -74,7 +74,10 @@ class SocketWire(Wire):
         self, kind: int, call: int, body: Any, method: int = 0, interface: int = 0, priority: int = 0,
         deadline: int = 0, credit: int = 0, flags: int = 0, trace: tuple[int, int, int] | None = None, /,
     ) -> bool:  # fmt: skip
-        if self.closed is not None or self.unsent_bytes > HIGH_WATER:
+        if self.closed is not None:
+            return False
+        size = checked_size(body, self.largest_sent)
+        if self.unsent_bytes > HIGH_WATER:
             return False
         if kind < Kind.ITEM:
             if self.accepted - self.reader.taken >= self.bound:
@@ -82,12 +85,10 @@ class SocketWire(Wire):
             self.accepted += 1
         if type(body) is not bytes:
             body = bytes(body)
-        if len(body) > self.largest_sent:
-            raise ValueError(f"a body of {len(body)} bytes; at most {self.largest_sent} travel in one message")
         if deadline:
             deadline = max(1, deadline - self.now_ns())
         self.told = taken = self.mailbox.taken
-        header = pack(kind, len(body), call, method, interface, priority, deadline, credit, flags, trace, taken)
+        header = pack(kind, size, call, method, interface, priority, deadline, credit, flags, trace, taken)
         self.write(header, body)
         return True
 
@@ -221,6 +222,7 @@ class SocketWire(Wire):
         self.loop.remove_reader(self.socket)
         self.loop.remove_writer(self.socket)
         self.unsent.clear()
+        self.arrived.clear()  # a peer that broke the protocol is not listened to any further
         self.socket.close()
         if not self.greeted.done():
             self.greeted.set_exception(ConnectionError(self.closed or "closed"))
