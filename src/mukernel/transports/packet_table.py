@@ -13,6 +13,7 @@ twice.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 
@@ -27,9 +28,10 @@ BYTES = 8 * (FIRST_SLOT + 2 * SLOTS)
 
 
 def make_table() -> int:
-    """A memfd with an empty table."""
-    memory = os.memfd_create("mukernel-calls", os.MFD_CLOEXEC)
+    """A memfd with an empty table, sealed: one that a peer cuts short would end every process that has mapped it."""
+    memory = os.memfd_create("mukernel-calls", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, BYTES)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     os.pwrite(memory, MAGIC.to_bytes(8, "little"), 0)
     return memory
 
