@@ -92,6 +92,14 @@ def test_what_is_no_table_is_refused() -> None:
     os.close(memory)
 
 
+def test_a_table_cannot_be_cut_short_under_who_has_mapped_it() -> None:
+    memory = make_table()
+    for size in (0, 1 << 20):
+        with pytest.raises(PermissionError):
+            os.ftruncate(memory, size)
+    os.close(memory)
+
+
 @pytest.mark.parametrize("size", [0, 1, INLINE, INLINE + 1, 5 << 20])
 def test_packets_carry_bodies_and_what_is_looked_at_stays(size: int) -> None:
     server, caller, owned, _ = make_channel(-1, -1)

@@ -55,6 +55,35 @@ def test_it_is_private(runtime: Path) -> None:
     folder.release()
 
 
+@pytest.mark.parametrize("names", [[], ["pid", "logs"], ["pid", "logs", "control"]])
+def test_a_folder_that_is_empty_or_a_kernels_own_becomes_private(runtime: Path, names: list[str]) -> None:
+    folder = StateFolder(runtime / "mine")
+    folder.path.mkdir()
+    for name in names:
+        (folder.path / name).mkdir() if name == "logs" else (folder.path / name).touch()
+    folder.path.chmod(0o755)
+    folder.claim()
+    assert stat.S_IMODE(os.stat(folder.path).st_mode) == 0o700
+    folder.release()
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "logs"])
+def test_a_folder_that_others_may_enter_is_refused_and_left_as_it_is(runtime: Path, name: str) -> None:
+    folder = StateFolder(runtime / "mine")
+    folder.path.mkdir()
+    (folder.path / name).touch()
+    folder.path.chmod(0o755)
+    with pytest.raises(Unavailable, match=rf"{folder.path} exists, .* mode 0755; wanted .* `chmod 700 {folder.path}`"):
+        folder.claim()
+    assert stat.S_IMODE(os.stat(folder.path).st_mode) == 0o755
+    assert os.listdir(folder.path) == [name]
+    folder.path.chmod(0o700)  # as it says
+    (folder.path / name).unlink()
+    (folder.path / "other").touch()
+    folder.claim()
+    folder.release()
+
+
 def test_a_folder_that_is_a_link_is_refused(runtime: Path) -> None:
     os.mkdir(runtime / "elsewhere")
     os.symlink(runtime / "elsewhere", runtime / "mukernel")

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import os
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
-from ..contract import Description, Unavailable
+from ..contract import ContractError, Description, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from . import messages
@@ -19,6 +19,7 @@ from .space import Space
 
 GRACE = 2.0  # seconds that a process has to end by itself
 LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
+Answer = TypeVar("Answer")
 
 
 class Place(ABC):
@@ -144,6 +145,15 @@ class RemotePlace(Place):
             doing = self.doing.get(key, doing)
             raise Unavailable(f"plug-in {plugin!r}: its process {await self.ended()} while it was {doing}") from None
 
+    def expected(self, answer: object, wanted: type[Answer]) -> Answer:
+        """The answer, if it is of the type that the kernel's question wants. Raises ContractError."""
+        if isinstance(answer, wanted):
+            return answer
+        raise ContractError(
+            f"the process of {self.space!r} (pid {self.pid}) answered {repr(answer)[:200]}, wanted {wanted.__name__}: "
+            "it does not keep to the kernel's protocol; unload what runs there, and see what writes to its link"
+        )
+
     async def ended(self) -> str:
         """How the process ended, which it is doing at this moment."""
         try:
@@ -164,8 +174,7 @@ class RemotePlace(Place):
         finally:
             self.doing.pop(blueprint.key, None)
         self.keys.add(blueprint.key)
-        assert isinstance(built, Built)
-        return built
+        return self.expected(built, Built)
 
     def attach(self, key: str, channel: Channel, caller: Description) -> None:
         attach = messages.Attach(key, channel.number, caller, channel.transport)
@@ -178,13 +187,11 @@ class RemotePlace(Place):
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         quiesced = await self.ask(key, messages.Quiesce(key, drain, save), "finishing its calls or saving its state")
-        assert isinstance(quiesced, Quiesced)
-        return quiesced
+        return self.expected(quiesced, Quiesced)
 
     async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
         activated = await self.ask(key, messages.Activate(key, state, version, recover), "taking over")
-        assert isinstance(activated, messages.Activated)
-        return activated.since
+        return self.expected(activated, messages.Activated).since
 
     async def resume(self, key: str) -> None:
         await self.ask(key, messages.Resume(key), "to take over again")
@@ -202,8 +209,7 @@ class RemotePlace(Place):
 
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]
-        assert isinstance(counts, Counts)
-        return counts
+        return self.expected(counts, Counts)
 
     async def gate(self, plugin: str) -> None:
         await self.conversation.ask(messages.Rerouted(plugin, gate=True))

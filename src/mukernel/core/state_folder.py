@@ -10,6 +10,7 @@ from pathlib import Path
 from ..contract import NotFound, Unavailable
 
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (sun_path)
+FILES = frozenset({"control", "logs", "pid"})  # all that a kernel keeps in its state folder
 
 
 class StateFolder:
@@ -81,7 +82,8 @@ def locked(file: int) -> bool:
 
 
 def make_private(path: Path) -> None:
-    """Make a folder that only we may enter. Raises Unavailable where somebody else owns it."""
+    """Make a folder that only we may enter. Raises Unavailable where it can't be made, where somebody else owns what
+    is there, and where others may enter it: a folder that is in use is not closed to them behind its owner's back."""
     try:
         path.mkdir(mode=0o700, parents=True)
     except FileExistsError:
@@ -95,8 +97,21 @@ def make_private(path: Path) -> None:
         raise Unavailable(
             f"the state folder {path} is not a folder of ours (owner {found.st_uid}); choose another with --state"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        os.chmod(path, 0o700)
+    mode = stat.S_IMODE(found.st_mode)
+    if not mode & 0o077:
+        return
+    if not unused_or_ours(path):
+        raise Unavailable(
+            f"the state folder {path} exists, holds other files, and has mode {mode:04o}; wanted one "
+            f"that only you may enter: `chmod 700 {path}`, or choose another with --state"
+        )
+    os.chmod(path, 0o700)
+
+
+def unused_or_ours(path: Path) -> bool:
+    """Is there nothing in a folder but what a kernel left there?"""
+    names = set(os.listdir(path))
+    return not names or ("pid" in names and names <= FILES)
 
 
 def base() -> Path:

@@ -30,7 +30,8 @@ SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def make_table() -> int:
-    """A memfd with an empty table, whose size no side can change: it is what a table is known by."""
+    """A memfd with an empty table, whose size no side can change: it is what a table is known by, and one that a peer
+    cut short would end every process that has mapped it."""
     memory = os.memfd_create("mukernel-calls", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, BYTES)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
