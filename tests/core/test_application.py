@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -283,6 +284,40 @@ async def test_classes_that_can_not_be_used(application: Any) -> None:
         "plugins.h.use = 'none.py:H': there is no file",
     ):
         assert f"app.toml: {expected}" in found
+
+
+async def test_an_import_that_never_returns_is_named_and_ended(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mukernel.core.inspection.LIMIT", 3.0)
+    path = application(
+        plugin("a", "endless:A", "restart.hang = 0.1"),
+        plugin("b", "parts:Nobody"),
+        endless="import os, subprocess\n"
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        "open(__file__ + '.pids', 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "while True: pass\n",
+    )
+    async with asyncio.timeout(20):
+        problems = await problems_of(path)
+    assert problems[0] == (
+        "app.toml: plugins.a.use: importing endless did not return within 3 s; "
+        "one that has to take longer wants a longer restart.hang"
+    )
+    assert "plugins.b.use: parts:Nobody is not there" in problems[1]
+    for pid in Path(path).with_name("endless.py.pids").read_text().split():
+        wait_for_end(int(pid))
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended, and been reaped
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    assert poll.poll(10_000), f"process {pid} still runs"
+    os.close(handle)
 
 
 async def test_a_cycle_of_real_classes(application: Any) -> None:
