@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -106,8 +108,39 @@ def test_call_prints_text_as_it_is_and_the_rest_as_json(shop: Any, mukernel: Any
 
 def test_call_streams_lines(shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mukernel("call", "Greeter.count", "upto=200").good().splitlines() == [str(n) for n in range(200)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
+    for text in ("one\ntwo\n", "one\r\ntwo"):
+        (shop.folder / "words").write_text(text, newline="")
+        with open(shop.folder / "words") as words:
+            monkeypatch.setattr("sys.stdin", words)
+            assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
+
+
+def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any) -> None:
+    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.echo"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--timeout", "300ms"], **pipes, text=True) as late:
+        assert late.wait(30) == 1  # though its standard input stays open
+        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 300ms\n"
+    with subprocess.Popen(command, **pipes, text=True) as interrupted:
+        assert interrupted.stdin is not None and interrupted.stdout is not None
+        interrupted.stdin.write("one\n")
+        interrupted.stdin.flush()
+        assert interrupted.stdout.readline() == "ONE\n"
+        interrupted.send_signal(signal.SIGINT)
+        assert interrupted.wait(30) == 130
+        assert interrupted.communicate() == ("", "")
+
+
+def test_call_says_what_is_wrong_with_standard_input(shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where it was closed
+    ended = mukernel("call", "Greeter.echo")
+    assert ended.status == 2
+    assert "standard input is closed" in ended.err
+    (shop.folder / "words").write_bytes(b"caf\xe9\n")
+    with open(shop.folder / "words") as words:
+        monkeypatch.setattr("sys.stdin", words)
+        ended = mukernel("call", "Greeter.echo")
+    assert (ended.status, ended.err) == (2, "mukernel: standard input: got b'caf\\xe9', wanted text in UTF-8\n")
 
 
 def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) -> None:
