@@ -193,6 +193,29 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
         assert (ended.status, ended.err) == (1, f"mukernel: {problem}\n")
 
 
+def test_options_may_come_before_between_and_after_arguments(shop: Any, mukernel: Any) -> None:
+    for words in (
+        ("Greeter.greet", "--json", "Ada", "times=2"),
+        ("Greeter.greet", "Ada", "--json", "times=2"),
+        ("--json", "Greeter.greet", "name=Ada", "--plugin", "greeter", "times=2"),
+        ("--plugin", "greeter", "Greeter.greet", "name=Ada", "times=2", "--json"),
+    ):
+        assert mukernel("call", *words).good() == '"Hello Ada!!"'
+    assert mukernel("call", "Greeter.greet", "--json", "--", "--Ada").good() == '"Hello --Ada!"'
+    assert mukernel("bench", "Greeter.greet", "--seconds", "20ms", "name=Ada", "--json").status == 0
+    assert "usage: mukernel call" in mukernel("call", "Greeter.greet", "--fly", "Ada").err
+    assert "usage: mukernel call" in mukernel("call").err
+
+
+def test_bench_of_a_method_that_does_not_return_ends(shop: Any, mukernel: Any) -> None:
+    measured = mukernel("bench", "Greeter.hang", "--seconds", "50ms", "--callers", "3", "--json")
+    assert measured.status == 1
+    report = json.loads(measured.out)
+    assert (report["calls"], report["errors"]) == (0, 3)
+    assert report["error"] == "no reply within 5 s of the end: 3 were still running, and were cancelled"
+    assert status(mukernel, "greeter")["running"] == 0
+
+
 def test_bench_counts_and_times_calls(shop: Any, mukernel: Any) -> None:
     measured = json.loads(
         mukernel("bench", "Greeter.greet", "name=Ada", "--callers", "4", "--seconds", "50ms", "--json").good()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from ..contract import MukernelError, RemoteError
@@ -31,6 +31,8 @@ COMMANDS = {  # in the order in which help shows them: name → (module, what it
     "bench": ("bench", "measure how many calls a second a plug-in answers"),
 }
 
+INTERMIXED = ("call", "bench")  # they take any number of NAME=VALUE, before and after options
+
 EXAMPLES = """\
 examples:
   mukernel new hello                      make a first package in ./hello
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name in given[:1]:  # only the one that is meant is imported
             import_module(f".{module}", __package__).configure(command, name)
-    arguments = parser.parse_args(given)
+    arguments = parsed(parser, commands.choices, given)
     if arguments.version:
         from ..core.control_server import installed_version  # only this needs it
 
@@ -81,6 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def parsed(
+    parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
+) -> argparse.Namespace:
+    """What was given. Arguments and options of a command that takes many arguments may come in any order, which
+    argparse does for a parser without commands only. Raises SystemExit."""
+    if given and given[0] in INTERMIXED:
+        return commands[given[0]].parse_intermixed_args(given[1:], argparse.Namespace(version=False, command=given[0]))
+    return parser.parse_args(given)
 
 
 def explained(error: MukernelError, verbose: bool) -> str:
