@@ -258,6 +258,8 @@ def test_move_there_and_back(shop: Any, mukernel: Any) -> None:
     assert mukernel("call", "Greeter.where").good() == str(shop.process.pid)
     assert json.loads(mukernel("ps", "--json").good())[0]["calls"] is None  # called directly: nothing counts
     mukernel("bench", "Greeter.greet", "Ada", "--seconds", "50ms").good()
+    assert "note: greeter runs inline: it logs into the kernel's log" in mukernel("logs", "greeter").err
+    assert mukernel("logs", "kernel").err == mukernel("logs", "catalog").err == ""
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
     mukernel("move", "greeter", "process:talk").good()
     assert mukernel("call", "Greeter.where").good() != str(shop.process.pid)

@@ -90,7 +90,9 @@ async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awai
     if late:
         await asyncio.wait(late, timeout=GRACE)  # one may not heed it
         report.errors += len(late)
-        report.error = f"no reply within {duration_text(GRACE)} of the end: {len(late)} were still running, and were cancelled"
+        report.error = (
+            f"no reply within {duration_text(GRACE)} of the end: {len(late)} were still running, and were cancelled"
+        )
     report.seconds, report.calls = now() - began, len(taken)
     if taken:
         ordered = sorted(taken)
