@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,42 @@ exit status: 0 done, 1 it failed, 2 the command was not understood"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
     read."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    keep_standard_streams()
+    if sys.stdout is None:
+        Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
+        return 1
+    try:
+        return perform(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        forget_output()
+        return 0
+    except OSError as error:  # such as a standard output on a full disk
+        forget_output()
+        Terminal(sys.stderr).complain(f"the system refused: {error}")
+        return 1
+
+
+def keep_standard_streams() -> None:
+    """Where standard input, output or errors are closed, keep their numbers from whatever is opened next."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def forget_output() -> None:
+    """What is still to be written, at the latest at the end, goes nowhere."""
+    with contextlib.suppress(OSError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def perform(given: Sequence[str]) -> int:
+    """Run one command; raises what is no error of ours."""
     parser = argparse.ArgumentParser(
         "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,11 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MukernelError as error:
         terminal.complain(explained(error, verbose))
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def parsed(
