@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import signal
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+
+from mukernel import Interface
+from mukernel.cli.arguments import read_arguments
+from mukernel.cli.terminal import UsageError
+
+
+class Size(enum.Enum):
+    SMALL, LARGE = "small", "large"
+
+
+class Shirts(Interface):
+    async def order(self, size: Size, colour: Literal["red", 7]) -> None: ...
 
 
 def status(mukernel: Any, name: str) -> dict[str, Any]:
@@ -191,6 +204,18 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
     }.items():
         ended = mukernel(*words)
         assert (ended.status, ended.err) == (1, f"mukernel: {problem}\n")
+
+
+def test_a_value_that_an_enumeration_lacks_is_refused_with_those_that_it_has() -> None:
+    description = Shirts.__contract__.describe()
+    method = description.methods[0]
+    assert read_arguments(["large", "7"], description, method) == {"size": "large", "colour": 7}
+    for words, problem in {
+        ("big", "red"): r"parameter 'size': got 'big', wanted Size\('large', 'small'\)",
+        ("small", "8"): r"parameter 'colour': got '8', wanted Literal\['red', 7\]",
+    }.items():
+        with pytest.raises(UsageError, match=problem):
+            read_arguments(words, description, method)
 
 
 def test_options_may_come_before_between_and_after_arguments(shop: Any, mukernel: Any) -> None:
