@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-import io
+import enum
 import json
-from typing import Any
+import signal
+import subprocess
+import sys
+from typing import Any, Literal
 
 import pytest
+
+from mukernel import Interface
+from mukernel.cli.arguments import read_arguments
+from mukernel.cli.terminal import UsageError
+
+
+class Size(enum.Enum):
+    SMALL, LARGE = "small", "large"
+
+
+class Shirts(Interface):
+    async def order(self, size: Size, colour: Literal["red", 7]) -> None: ...
 
 
 def status(mukernel: Any, name: str) -> dict[str, Any]:
@@ -106,8 +121,39 @@ def test_call_prints_text_as_it_is_and_the_rest_as_json(shop: Any, mukernel: Any
 
 def test_call_streams_lines(shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mukernel("call", "Greeter.count", "upto=200").good().splitlines() == [str(n) for n in range(200)]
-    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
-    assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
+    for text in ("one\ntwo\n", "one\r\ntwo"):
+        (shop.folder / "words").write_text(text, newline="")
+        with open(shop.folder / "words") as words:
+            monkeypatch.setattr("sys.stdin", words)
+            assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
+
+
+def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any) -> None:
+    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.echo"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*command, "--timeout", "300ms"], **pipes, text=True) as late:
+        assert late.wait(30) == 1  # though its standard input stays open
+        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 300ms\n"
+    with subprocess.Popen(command, **pipes, text=True) as interrupted:
+        assert interrupted.stdin is not None and interrupted.stdout is not None
+        interrupted.stdin.write("one\n")
+        interrupted.stdin.flush()
+        assert interrupted.stdout.readline() == "ONE\n"
+        interrupted.send_signal(signal.SIGINT)
+        assert interrupted.wait(30) == 130
+        assert interrupted.communicate() == ("", "")
+
+
+def test_call_says_what_is_wrong_with_standard_input(shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it where it was closed
+    ended = mukernel("call", "Greeter.echo")
+    assert ended.status == 2
+    assert "standard input is closed" in ended.err
+    (shop.folder / "words").write_bytes(b"caf\xe9\n")
+    with open(shop.folder / "words") as words:
+        monkeypatch.setattr("sys.stdin", words)
+        ended = mukernel("call", "Greeter.echo")
+    assert (ended.status, ended.err) == (2, "mukernel: standard input: got b'caf\\xe9', wanted text in UTF-8\n")
 
 
 def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) -> None:
@@ -160,6 +206,41 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
         assert (ended.status, ended.err) == (1, f"mukernel: {problem}\n")
 
 
+def test_a_value_that_an_enumeration_lacks_is_refused_with_those_that_it_has() -> None:
+    description = Shirts.__contract__.describe()
+    method = description.methods[0]
+    assert read_arguments(["large", "7"], description, method) == {"size": "large", "colour": 7}
+    for words, problem in {
+        ("big", "red"): r"parameter 'size': got 'big', wanted Size\('large', 'small'\)",
+        ("small", "8"): r"parameter 'colour': got '8', wanted Literal\['red', 7\]",
+    }.items():
+        with pytest.raises(UsageError, match=problem):
+            read_arguments(words, description, method)
+
+
+def test_options_may_come_before_between_and_after_arguments(shop: Any, mukernel: Any) -> None:
+    for words in (
+        ("Greeter.greet", "--json", "Ada", "times=2"),
+        ("Greeter.greet", "Ada", "--json", "times=2"),
+        ("--json", "Greeter.greet", "name=Ada", "--plugin", "greeter", "times=2"),
+        ("--plugin", "greeter", "Greeter.greet", "name=Ada", "times=2", "--json"),
+    ):
+        assert mukernel("call", *words).good() == '"Hello Ada!!"'
+    assert mukernel("call", "Greeter.greet", "--json", "--", "--Ada").good() == '"Hello --Ada!"'
+    assert mukernel("bench", "Greeter.greet", "--seconds", "20ms", "name=Ada", "--json").status == 0
+    assert "usage: mukernel call" in mukernel("call", "Greeter.greet", "--fly", "Ada").err
+    assert "usage: mukernel call" in mukernel("call").err
+
+
+def test_bench_of_a_method_that_does_not_return_ends(shop: Any, mukernel: Any) -> None:
+    measured = mukernel("bench", "Greeter.hang", "--seconds", "50ms", "--callers", "3", "--json")
+    assert measured.status == 1
+    report = json.loads(measured.out)
+    assert (report["calls"], report["errors"]) == (0, 3)
+    assert report["error"] == "no reply within 5 s of the end: 3 were still running, and were cancelled"
+    assert status(mukernel, "greeter")["running"] == 0
+
+
 def test_bench_counts_and_times_calls(shop: Any, mukernel: Any) -> None:
     measured = json.loads(
         mukernel("bench", "Greeter.greet", "name=Ada", "--callers", "4", "--seconds", "50ms", "--json").good()
@@ -202,6 +283,8 @@ def test_move_there_and_back(shop: Any, mukernel: Any) -> None:
     assert mukernel("call", "Greeter.where").good() == str(shop.process.pid)
     assert json.loads(mukernel("ps", "--json").good())[0]["calls"] is None  # called directly: nothing counts
     mukernel("bench", "Greeter.greet", "Ada", "--seconds", "50ms").good()
+    assert "note: greeter runs inline: it logs into the kernel's log" in mukernel("logs", "greeter").err
+    assert mukernel("logs", "kernel").err == mukernel("logs", "catalog").err == ""
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
     mukernel("move", "greeter", "process:talk").good()
     assert mukernel("call", "Greeter.where").good() != str(shop.process.pid)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +43,22 @@ def test_without_an_application_it_says_how_to_start_one(mukernel: Any) -> None:
     ended = mukernel("ps")
     assert (ended.status, ended.out) == (1, "")
     assert ended.err == "mukernel: no application is running; `mukernel run app.toml` starts one\n"
+
+
+@pytest.mark.parametrize("words", [["new"], ["--version"]])
+def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
+    words = [*words, str(tmp_path / "hello")] if words == ["new"] else words
+    command = " ".join([sys.executable, "-m", "mukernel.cli", *words])
+    for redirected, problem in {
+        "> /dev/full": "mukernel: the system refused: [Errno 28] No space left on device\n",
+        ">&-": "mukernel: standard output is closed; give it a file, or /dev/null\n",
+    }.items():
+        shutil.rmtree(tmp_path / "hello", ignore_errors=True)
+        ended = subprocess.run(f"{command} {redirected}", shell=True, capture_output=True, text=True, check=False)
+        assert (ended.returncode, ended.stderr) == (1, problem)
+    shutil.rmtree(tmp_path / "hello", ignore_errors=True)
+    quiet = subprocess.run(f"{command} 2>&- <&-", shell=True, capture_output=True, text=True, check=False)
+    assert quiet.returncode == 0
 
 
 def test_colours_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:

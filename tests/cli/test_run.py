@@ -160,6 +160,17 @@ def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(home: Path, 
     assert mukernel("ps").status == 1
 
 
+def test_a_plugin_that_takes_long_to_start_is_named(home: Path, tmp_path: Path, start: Any, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace("shop:English", "shop:Late"))
+    with open(folder / "shop.py", "a") as file:
+        file.write("class Late(English):\n    async def start(self):\n")
+        file.write("        import asyncio; await asyncio.Event().wait()\n")
+    app = start(folder, until="greeter   is still starting; Ctrl-C ends the wait")
+    states = {each["name"]: each["state"] for each in json.loads(mukernel("ps", "--json").good())}
+    assert states == {"greeter": "starting"}
+    assert app.end(signal.SIGINT) == 0
+
+
 def test_a_crashed_plugin_is_restarted_and_that_is_said(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
     os.kill(int(mukernel("call", "Greeter.where").good()), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +54,9 @@ def checked(plugins: dict[str, Any], **rest: Any) -> list[str]:
     return check_application({"plugins": plugins, **rest}, "app.toml", "/apps/shop")[1]
 
 
+OTHER = "wanted another name: 'kernel' is that of the kernel's own process and log"
+
+
 def table(**keys: Any) -> dict[str, Any]:
     return {"a": {"use": "m:A", "placement": "process", **keys}}
 
@@ -61,15 +65,15 @@ def table(**keys: Any) -> dict[str, Any]:
     ("keys", "problem"),
     [
         ({"use": 3}, "use: got 3, wanted 'module:Class', 'file.py:Class' or the name of an entry point"),
-        ({"replicas": "two"}, "replicas: got 'two', wanted a whole number of at least 1"),
-        ({"replicas": 0}, "replicas: got 0, wanted a whole number of at least 1"),
-        ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1"),
+        ({"replicas": "two"}, "replicas: got 'two', wanted a whole number of at least 1 and at most 1,000"),
+        ({"replicas": 0}, "replicas: got 0, wanted a whole number of at least 1 and at most 1,000"),
+        ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1 and at most 1,000"),
         ({"threads": -1}, "threads: got -1, wanted a whole number of at least 0 and at most 1,000"),
         (
             {"memory": "12X"},
             "memory: got '12X', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",
         ),
-        ({"checkpoint": "0s"}, "checkpoint: got '0s', wanted a time above 0, such as '5s'"),
+        ({"checkpoint": "0s"}, "checkpoint: got '0s', wanted a time of at least 1 ms, such as '5s'"),
         (
             {"drain": "5 parsecs"},
             "drain: got '5 parsecs', wanted a time in seconds such as 5 or 0.5, or '200ms', '5s', '2m', '1h'",
@@ -78,6 +82,19 @@ def table(**keys: Any) -> dict[str, Any]:
         (
             {"placement": "process:../x"},
             "placement: got 'process:../x', wanted 'inline', 'process' or 'process:NAME'",
+        ),
+        ({"placement": "process:kernel"}, f"placement: got 'process:kernel', {OTHER}"),
+        ({"memory": "4K"}, "memory: got '4K', wanted '1M' to '1024T'"),
+        ({"memory": 2**62}, f"memory: got {2**62}, wanted '1M' to '1024T'"),
+        (
+            {"memory": "9" * 400},
+            f"memory: got '{'9' * 400}', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",
+        ),
+        ({"replicas": 1001}, "replicas: got 1001, wanted a whole number of at least 1 and at most 1,000"),
+        ({"checkpoint": "1us"}, "checkpoint: got '1us', wanted a time of at least 1 ms, such as '5s'"),
+        (
+            {"config": {"sizes": [1, {"most": 2**64}]}},
+            f"config.sizes.1.most: got {2**64}, wanted a whole number of at most 64 bits; give a larger one as text",
         ),
         ({"config": 3}, "config: got 3, wanted a table"),
         ({"restart": 3}, "restart: got 3, wanted a table"),
@@ -93,13 +110,20 @@ def test_a_bad_value_is_named_with_its_place(keys: dict[str, Any], problem: str)
     assert checked(table(**keys)) == [f"app.toml: plugins.a.{problem}"]
 
 
+def test_names_that_no_plugin_may_have() -> None:
+    sound = table()["a"]
+    assert checked({"kernel": sound}) == [f"app.toml: plugins.kernel: got 'kernel', {OTHER}"]
+    assert checked({"a" * 63: sound}) == []
+    assert "wanted 1 to 63 letters" in checked({"a" * 64: sound})[0]  # run refuses it, too
+
+
 def test_problems_of_the_file_itself() -> None:
     assert checked({}) == ["app.toml: there is no [plugins.NAME] table, wanted at least one"]
     assert checked({"a": 3}) == ["app.toml: plugins.a: got 3, wanted a table"]
     assert checked({"a": {}})[0].startswith("app.toml: plugins.a.use is missing, wanted 'module:Class'")
-    assert checked(table(), app={"name": "a/b"})[0].startswith("app.toml: app.name: got 'a/b', wanted a name of")
+    assert checked(table(), app={"name": "a/b"})[0].startswith("app.toml: app.name: got 'a/b', wanted 1 to 63 letters")
     assert checked(table(), pluggins={}) == ["app.toml: pluggins is unknown; did you mean 'plugins'?"]
-    assert checked({"a b": {"use": "m:A"}})[0].startswith("app.toml: plugins.a b: got 'a b', wanted a name of")
+    assert checked({"a b": {"use": "m:A"}})[0].startswith("app.toml: plugins.a b: got 'a b', wanted 1 to 63")
     for key, value in {"timeout": "200ms", "retries": 2, "split": {}}.items():
         assert checked(table(), routes={"Files": {key: value}}) == [
             f"app.toml: routes.Files.{key} is not available in this version; leave it out"
@@ -283,6 +307,40 @@ async def test_classes_that_can_not_be_used(application: Any) -> None:
         "plugins.h.use = 'none.py:H': there is no file",
     ):
         assert f"app.toml: {expected}" in found
+
+
+async def test_an_import_that_never_returns_is_named_and_ended(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mukernel.core.inspection.LIMIT", 3.0)
+    path = application(
+        plugin("a", "endless:A", "restart.hang = 0.1"),
+        plugin("b", "parts:Nobody"),
+        endless="import os, subprocess\n"
+        "child = subprocess.Popen(['sleep', '1000'])\n"
+        "open(__file__ + '.pids', 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "while True: pass\n",
+    )
+    async with asyncio.timeout(20):
+        problems = await problems_of(path)
+    assert problems[0] == (
+        "app.toml: plugins.a.use: importing endless did not return within 3 s; "
+        "one that has to take longer wants a longer restart.hang"
+    )
+    assert "plugins.b.use: parts:Nobody is not there" in problems[1]
+    for pid in Path(path).with_name("endless.py.pids").read_text().split():
+        wait_for_end(int(pid))
+
+
+def wait_for_end(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended, and been reaped
+        return
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    assert poll.poll(10_000), f"process {pid} still runs"
+    os.close(handle)
 
 
 async def test_a_cycle_of_real_classes(application: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from mukernel.demo.broken_ranker import UnnormalisedRanker, UpsideDownRanker
 from mukernel.demo.index import LAYOUT, IndexState, SqliteIndex
 from mukernel.demo.indexing import BATCH, fill
-from mukernel.demo.interfaces import Candidate, Hit, IndexSize, NoSuchFile, ParsedFile, Symbol
+from mukernel.demo.interfaces import Candidate, Hit, IndexSize, NoSuchFile, ParsedFile, Symbol, UnreadableFile
 from mukernel.demo.parser import AstParser
 from mukernel.demo.queries import queries
 from mukernel.demo.ranker import Bm25Ranker, SymbolRanker
@@ -111,6 +113,51 @@ async def test_walker_reads_below_its_folder_only(tmp_path: Path) -> None:
     for path in ("gone.py", "", "a.py/b"):
         with pytest.raises(NoSuchFile, match="wanted a file below"):
             await walker.read(path)
+
+
+async def test_walker_serves_regular_files_only(tmp_path: Path) -> None:
+    write(tmp_path, "a.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    walker = FolderWalker(folder=str(tmp_path))
+    assert await walker.paths() == ["a.py"]
+    assert await walker.unreadable() == {}
+    with pytest.raises(NoSuchFile, match="wanted a file below"):
+        await walker.read("pipe.py")  # and does not wait for who writes to it
+    with pytest.raises(NoSuchFile, match="wanted a file below"):
+        await walker.read("a\0.py")
+
+
+async def test_walker_tells_what_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("a.py", "locked/b.py", "listed.py"):
+        write(tmp_path, path)
+    (tmp_path / os.fsdecode(b"caf\xe9.py")).write_text("x = 1\n")
+    (tmp_path / os.fsdecode(b"\xff")).mkdir()
+    (tmp_path / os.fsdecode(b"\xff/in.py")).write_text("x = 1\n")
+    refuse(monkeypatch, "scandir", tmp_path / "locked")
+    refuse(monkeypatch, "stat", tmp_path / "listed.py")
+    refuse(monkeypatch, "open", tmp_path / "a.py")
+    walker = FolderWalker(folder=str(tmp_path))
+    assert await walker.paths() == ["a.py"]
+    assert await walker.unreadable() == {
+        "locked": "can't be read: Permission denied",
+        "listed.py": "can't be read: Permission denied",
+        "caf\\xe9.py": "its name is not UTF-8",
+        "\\xff/in.py": "its name is not UTF-8",
+    }
+    with pytest.raises(UnreadableFile, match=r"a\.py can't be read: Permission denied"):
+        await walker.read("a.py")
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, call: str, refused: Path) -> None:
+    """The system refuses `os.call` for one path, as it does to who is not root."""
+    real = getattr(os, call)
+
+    def guarded(path: Any, *rest: Any, **named: Any) -> Any:
+        if not isinstance(path, int) and os.fspath(path) == str(refused):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(refused))
+        return real(path, *rest, **named)
+
+    monkeypatch.setattr(os, call, guarded)
 
 
 def test_walker_refuses_a_folder_that_is_none(tmp_path: Path) -> None:
@@ -410,16 +457,21 @@ def test_search_refuses_to_choose_from_nothing() -> None:
 # --- all of them ----------------------------------------------------------------------------------
 
 
-async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str) -> None:
+async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "source"
     for number in range(BATCH + 1):
         write(source, f"m{number:02}.py", f"def job_{number}():\n    '''Does a job.'''\n")
     write(source, "broken.py", "def (")
+    write(source, "deep.py", f"def deep(a={'-' * 900}1): ...\n")
+    write(source, "odd.py", 'def odd():\n    "\\ud800"\n')
+    write(source, "locked.py")
+    (source / os.fsdecode(b"caf\xe9.py")).write_text("x = 1\n")
+    refuse(monkeypatch, "open", source / "locked.py")
     index = SqliteIndex(database=database)
     progress: list[tuple[int, int]] = []
     size = await fill(FolderWalker(folder=str(source)), AstParser(), index, lambda *seen: progress.append(seen))
-    total = BATCH + 2
-    assert size == IndexSize(files=total, symbols=BATCH + 1, problems=1)
+    total = BATCH + 5
+    assert size == IndexSize(files=total + 1, symbols=BATCH + 2, problems=4)  # broken, deep, locked; a name
     assert progress == [(0, total), (BATCH, total), (total, total)]
 
     search = CodeSearch(index, SymbolRanker())

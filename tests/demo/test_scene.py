@@ -120,7 +120,7 @@ def test_a_search_that_loses_calls_is_found_out(surroundings: Surroundings, way:
     assert surroundings.left() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Signals) -> None:
     process = surroundings.start(*PULL, "--seconds", "11")
     assert process.stdout is not None
@@ -176,6 +176,13 @@ def test_kept_running_it_answers_the_command_line(surroundings: Surroundings) ->
 def test_a_folder_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert scene.run_command([str(tmp_path / "none")]) == 2
     assert "wanted an existing folder" in capsys.readouterr().err
+
+
+def test_a_folder_whose_name_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    assert scene.run_command([str(folder)]) == 2
+    assert "wanted a path in UTF-8" in capsys.readouterr().err
 
 
 def test_a_folder_without_python(surroundings: Surroundings) -> None:

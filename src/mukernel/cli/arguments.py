@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -57,12 +58,13 @@ def converted(text: str, described: TypeDescription) -> Any:
         return text.encode()
     if kind == "union":
         return one_of(text, described.arguments)
-    if kind in ("Any", "enum", "Literal"):  # the values of these may be text
+    if kind in ("enum", "Literal"):
+        return one_value(text, described.detail)
+    if kind == "Any":
         try:
-            value = msgspec.json.decode(text)
+            return msgspec.json.decode(text)
         except msgspec.DecodeError:
             return text
-        return text if kind != "Any" and repr(text) in described.detail.split(", ") else value
     if kind == "bool" and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
     value = msgspec.json.decode(text)
@@ -70,6 +72,17 @@ def converted(text: str, described: TypeDescription) -> Any:
         return msgspec.convert(value, NUMBERS[kind])
     if kind == "None" and value is not None:
         raise ValueError("not null")
+    return value
+
+
+def one_value(text: str, known: str) -> Any:
+    """The value among those that a description lists: text, else JSON. Raises ValueError, msgspec.DecodeError."""
+    values = ast.literal_eval(f"({known},)")
+    if text in values:
+        return text
+    value = msgspec.json.decode(text)
+    if value not in values:
+        raise ValueError("not one of them")
     return value
 
 

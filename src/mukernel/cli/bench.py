@@ -16,7 +16,8 @@ from .terminal import Terminal, UsageError, as_json
 DESCRIPTION = """\
 Call a method from the kernel's own process, from many tasks at once, and print how many calls a second were
 answered and how long they took. An inline plug-in is called as its neighbours call it; one in a process
-through shared memory. The calls are real: choose a method that may be called many times."""
+through shared memory. The calls are real: choose a method that may be called many times. A call that has not
+returned 5 s after the end is cancelled, and counts as failed."""
 EXAMPLES = """\
 examples:
   mukernel bench Greeter.greet name=Ada

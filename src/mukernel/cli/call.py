@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +11,8 @@ import msgspec
 from ..contract import DeadlineExceeded, Description, MethodDescription, Model
 from ..core.control import Control
 from ..core.described import served_method
-from ..transports.context import CallContext, current
+from ..transports.context import LONGEST, CallContext, current
+from . import standard_input
 from .arguments import converted, read_arguments
 from .client import add_options, clock, patience, split_method, with_control
 from .terminal import Terminal, UsageError, as_json
@@ -56,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         method = served_method(served.interface, name)
         values = read_arguments(arguments.arguments, served.interface, method)
         if limit is not None:  # travels with the call, through every hop
-            current.set(CallContext(clock.now_ns() + int(limit * 1e9)))
+            current.set(CallContext(clock.now_ns() + int(min(limit, LONGEST) * 1e9)))
         try:
             await perform(control, served.plugin, served.interface, method, values, arguments.json)
         except DeadlineExceeded:
@@ -102,9 +101,7 @@ def show(value: Any, json: bool, even_none: bool = False) -> None:
 async def lines_of_input(method: MethodDescription) -> AsyncIterator[Any]:
     """The lines of standard input, each converted to an item of the method's input."""
     assert method.input is not None
-    loop = asyncio.get_running_loop()
-    while line := await loop.run_in_executor(None, sys.stdin.readline):
-        text = line.removesuffix("\n")
+    async for text in standard_input.lines():
         try:
             yield converted(text, method.input)
         except (ValueError, msgspec.DecodeError):

@@ -13,12 +13,14 @@ from ..core.control import Control, LogFile
 from .client import add_options, clock, with_control
 from .terminal import Terminal, UsageError, as_json
 
+KERNEL = "kernel"  # whose log is that of what runs inline; no plug-in has its name
 LOOK = 0.2  # seconds between two looks for more, with --follow
 TAIL = 64 * 1024  # bytes from the end in which the last lines are looked for, doubled until they are found
 
 DESCRIPTION = """\
 Show the last lines that plug-ins have printed and logged. A plug-in with a process of its own has a log of
-its own; those that share a process share its log; those that run inline log into the kernel's."""
+its own; those that share a process share its log. Those that run inline log (`logging`) into the kernel's, and what
+they print is on the terminal of `mukernel run`."""
 EXAMPLES = """\
 examples:
   mukernel logs greeter
@@ -55,6 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         found = [each for each in found if each.plugin == arguments.name]
         if not found:
             raise NotFound(f"there is no log of {arguments.name!r}; there are: {known}")
+        if found[0].plugin != KERNEL and os.path.basename(found[0].path) == f"{KERNEL}.log":
+            Terminal(sys.stderr).say(
+                f"note: {arguments.name} runs inline: it logs into the kernel's log, which follows; what it prints is "
+                "on the terminal of `mukernel run`"
+            )
     paths = list(dict.fromkeys(each.path for each in found))
     if arguments.json:
         for path in paths:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from ..contract import MukernelError, RemoteError
@@ -31,6 +32,8 @@ COMMANDS = {  # in the order in which help shows them: name → (module, what it
     "bench": ("bench", "measure how many calls a second a plug-in answers"),
 }
 
+INTERMIXED = ("call", "bench")  # they take any number of NAME=VALUE, before and after options
+
 EXAMPLES = """\
 examples:
   mukernel new hello                      make a first package in ./hello
@@ -44,7 +47,42 @@ exit status: 0 done, 1 it failed, 2 the command was not understood"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
     read."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    keep_standard_streams()
+    if sys.stdout is None:
+        Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
+        return 1
+    try:
+        return perform(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        forget_output()
+        return 0
+    except OSError as error:  # such as a standard output on a full disk
+        forget_output()
+        Terminal(sys.stderr).complain(f"the system refused: {error}")
+        return 1
+
+
+def keep_standard_streams() -> None:
+    """Where standard input, output or errors are closed, keep their numbers from whatever is opened next."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def forget_output() -> None:
+    """What is still to be written, at the latest at the end, goes nowhere."""
+    with contextlib.suppress(OSError):  # no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def perform(given: Sequence[str]) -> int:
+    """Run one command; raises what is no error of ours."""
     parser = argparse.ArgumentParser(
         "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name in given[:1]:  # only the one that is meant is imported
             import_module(f".{module}", __package__).configure(command, name)
-    arguments = parser.parse_args(given)
+    arguments = parsed(parser, commands.choices, given)
     if arguments.version:
         from ..core.control_server import installed_version  # only this needs it
 
@@ -76,11 +114,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MukernelError as error:
         terminal.complain(explained(error, verbose))
         return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def parsed(
+    parser: argparse.ArgumentParser, commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
+) -> argparse.Namespace:
+    """What was given. Arguments and options of a command that takes many arguments may come in any order, which
+    argparse does for a parser without commands only. Raises SystemExit."""
+    if given and given[0] in INTERMIXED:
+        return commands[given[0]].parse_intermixed_args(given[1:], argparse.Namespace(version=False, command=given[0]))
+    return parser.parse_args(given)
 
 
 def explained(error: MukernelError, verbose: bool) -> str:

@@ -33,6 +33,7 @@ examples:
   mukernel run shop/app.toml --watch  swap plug-ins whose source changes
   mukernel ps                         from another terminal"""
 T = TypeVar("T")
+PATIENCE = 5.0  # seconds after which it is said which plug-in is waited for
 FORCED = 128  # plus the signal's number: the exit status of who did not wait for the end
 
 
@@ -106,8 +107,12 @@ async def run_in(
             terminal.say(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
 
         terminal.say(f"{terminal.paint(file.name, 'bold')}   kernel {os.getpid()}   state in {state.path}")
-        if await unless(ending, finished(application.start(kernel, loaded))) is None:
-            return
+        waiting = asyncio.create_task(tell_who_is_awaited(kernel, application, terminal))
+        try:
+            if await unless(ending, finished(application.start(kernel, loaded))) is None:
+                return
+        finally:
+            waiting.cancel()
         terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
         kernel.listeners.append(lambda happening: tell(happening, kernel, terminal))
         watching = None
@@ -117,6 +122,17 @@ async def run_in(
         terminal.say(f"{file.name} is ending")
     finally:
         socket.close()
+
+
+async def tell_who_is_awaited(kernel: Kernel, application: Application, terminal: Terminal) -> None:
+    """Until cancelled: say it of each plug-in that takes long to start, once."""
+    told = {""}
+    while True:
+        await kernel.clock.sleep(PATIENCE)
+        name = next(reversed(kernel.registry.entries), "")  # they are loaded one after the other
+        if name not in told and kernel.registry.entries[name].lock.locked():
+            told.add(name)
+            terminal.say(f"  {terminal.paint(name, 'bold')}   is still starting; Ctrl-C ends the wait")
 
 
 async def finished(work: Awaitable[None]) -> bool:

@@ -79,7 +79,8 @@ class Watch:
         loaded, self.loaded = self.loaded, {}
         running = self.control.kernel.registry.entries
         uses = {name: (running[name].source, running[name].options.config) for name in loaded if name in running}
-        seen = await inspect_plugins(uses, self.application.file.folder, self.application.file.label)
+        hangs = {name: running[name].options.restart.hang for name in uses}
+        seen = await inspect_plugins(uses, self.application.file.folder, self.application.file.label, hangs)
         for name, each in seen.items():
             if each.files:
                 self.files[name] = set(each.files)

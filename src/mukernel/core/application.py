@@ -73,7 +73,8 @@ async def read_application(path: str) -> Application:
     """
     file = read_application_file(path)
     uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
-    inspected = await inspect_plugins(uses, file.folder, file.label)
+    hangs = {name: table.restart.hang for name, table in file.plugins.items()}
+    inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
     composition = compose(inspected, file.label)
     problems = [problem for each in inspected.values() for problem in each.problems] + composition.problems
     if problems:

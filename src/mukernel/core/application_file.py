@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,13 +12,25 @@ from typing import Any
 import msgspec
 
 from ..contract import ContractError, NotFound
-from .checks import MOST_CALLS, MOST_THREADS, PLACEMENTS, checked_placement
-from .quantity import duration, size
+from .checks import (
+    LEAST_MEMORY,
+    MOST_CALLS,
+    MOST_MEMORY,
+    MOST_REPLICAS,
+    MOST_THREADS,
+    NAME,
+    PLACEMENTS,
+    RESERVED,
+    SHORTEST_CHECKPOINT,
+    WANTED_NAME,
+    WANTED_OTHER,
+    checked_placement,
+    checked_whole,
+)
+from .quantity import duration, duration_text, size
 from .registry import RestartPolicy
 
 Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError with what was wanted
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-WANTED_NAME = "a name of at most 64 letters, digits, '_', '.' and '-', that begins with a letter or a digit"
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +94,8 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         where = f"plugins.{key}"
         if not NAME.fullmatch(key):
             reader.problem(where, key, WANTED_NAME)
+        if key == RESERVED:
+            reader.problem(where, key, WANTED_OTHER)
         values = reader.table(where, table, PLUGIN_KEYS)
         if isinstance(table, dict) and "restart" in table:
             policy = reader.table(f"{where}.restart", table["restart"], RESTART_KEYS)
@@ -101,7 +114,11 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
 
 
 def contradictions(plugin: PluginTable) -> list[str]:
-    """Keys that are sound by themselves and don't fit each other."""
+    """Keys that are sound by themselves and don't fit each other, or numbers of the configuration that can't travel."""
+    try:
+        checked_whole("config", plugin.config)
+    except ContractError as error:
+        return [str(error)]
     if plugin.placement != "inline":
         return []
     lines = []
@@ -172,13 +189,9 @@ def use(given: Any) -> str:
 
 def placement(given: Any) -> str:
     try:
-        checked = checked_placement(given) if isinstance(given, str) else None
+        return checked_placement(given)
     except ContractError:
-        checked = None
-    # The name of a process becomes the name of its log file.
-    if checked is None or (":" in checked and not NAME.fullmatch(checked.partition(":")[2])):
-        raise ValueError(PLACEMENTS)
-    return checked
+        raise ValueError(WANTED_OTHER if given == f"process:{RESERVED}" else PLACEMENTS) from None
 
 
 def whole(least: int, most: int | None = None) -> Reader:
@@ -191,11 +204,21 @@ def whole(least: int, most: int | None = None) -> Reader:
     return read
 
 
-def positive_duration(given: Any) -> float:
-    seconds = duration(given)
-    if seconds <= 0:
-        raise ValueError("a time above 0, such as '5s'")
-    return seconds
+def duration_of(least: float) -> Reader:
+    def read(given: Any) -> float:
+        seconds = duration(given)
+        if seconds < least:
+            raise ValueError(f"a time of at least {duration_text(least)}, such as '5s'")
+        return seconds
+
+    return read
+
+
+def memory(given: Any) -> int:
+    count = size(given)
+    if not LEAST_MEMORY <= count <= MOST_MEMORY:
+        raise ValueError("'1M' to '1024T'")
+    return count
 
 
 def one_of(*known: str) -> Reader:
@@ -216,17 +239,17 @@ def table(given: Any) -> dict[str, Any]:
 WANTED_USE = "'module:Class', 'file.py:Class' or the name of an entry point"
 ROUTE_KEYS = ("timeout", "retries", "split")
 RESTART_KEYS: dict[str, Reader] = {
-    "intensity": whole(0), "period": positive_duration, "backoff": duration, "longest_backoff": duration,
+    "intensity": whole(0), "period": duration_of(SHORTEST_CHECKPOINT), "backoff": duration, "longest_backoff": duration,
     "strategy": one_of("one-for-one", "rest-for-one"), "hang": duration,
 }  # fmt: skip
 PLUGIN_KEYS: dict[str, Reader] = {
     "use": use,
     "placement": placement,
-    "replicas": whole(1),
+    "replicas": whole(1, MOST_REPLICAS),
     "concurrency": whole(1, MOST_CALLS),
     "threads": whole(0, MOST_THREADS),
-    "memory": size,
-    "checkpoint": positive_duration,
+    "memory": memory,
+    "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
     "restart": lambda given: RestartPolicy(),
     "config": table,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..contract import ContractError, Description, MethodCodec, MethodDescription, Model
 from .control import BenchReport
 from .described import DescribedContract, visiting
+from .quantity import duration_text
 from .registry import Entry
 
 if TYPE_CHECKING:
     from .kernel import Kernel
 
 LONGEST = 60.0  # seconds; every call's time is kept
+GRACE = 5.0  # seconds beyond its own that a measurement has for the calls that are under way
 TURN = 64  # calls that one caller may make before the loop's other work gets its turn
 
 
@@ -57,6 +59,7 @@ async def measure(
 
 
 async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awaited: bool, seconds: float) -> None:
+    """Fill the report. A call that has not returned GRACE after the end is cancelled, and counts as an error."""
     now = kernel.clock.now
     taken = array("d")
     began = now()
@@ -78,7 +81,18 @@ async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awai
             if not count % TURN:
                 await asyncio.sleep(0)
 
-    await asyncio.gather(*(caller() for _ in range(report.callers)))
+    callers = [asyncio.create_task(caller()) for _ in range(report.callers)]
+    try:
+        _, late = await asyncio.wait(callers, timeout=seconds + GRACE)
+    finally:
+        for each in callers:
+            each.cancel()
+    if late:
+        await asyncio.wait(late, timeout=GRACE)  # one may not heed it
+        report.errors += len(late)
+        report.error = (
+            f"no reply within {duration_text(GRACE)} of the end: {len(late)} were still running, and were cancelled"
+        )
     report.seconds, report.calls = now() - began, len(taken)
     if taken:
         ordered = sorted(taken)

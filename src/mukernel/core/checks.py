@@ -10,8 +10,17 @@ from dataclasses import replace
 from ..contract import ContractError
 from .registry import Options, RestartPolicy
 
+# Names become those of log files, processes and spaces.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 STRATEGIES = ("one-for-one", "rest-for-one")
+WANTED_NAME = "1 to 63 letters, digits, '.', '_' or '-', a letter or digit first"
+RESERVED = "kernel"  # names the kernel's own process, space and log
+WANTED_OTHER = f"another name: {RESERVED!r} is that of the kernel's own process and log"
+LEAST_MEMORY = 1 << 20  # bytes; with less no interpreter starts
+MOST_MEMORY = 1 << 50
+MOST_REPLICAS = 1_000  # each has a process
+SHORTEST_CHECKPOINT = 0.001  # seconds
+WHOLE = range(-(1 << 63), 1 << 64)  # what a message between processes can carry
 MOST_CALLS = 1_000_000  # that may be meant to run at once
 MOST_THREADS = 1_000  # each has a stack, and a channel to whatever it may call
 PLACEMENTS = "'inline', 'process' or 'process:NAME'"
@@ -24,7 +33,9 @@ def wrong(what: str, came: object, wanted: str) -> ContractError:
 def checked_name(what: str, name: object) -> str:
     """A name that is safe in a path, a process title and a message."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise wrong(what, name, "1 to 63 letters, digits, '.', '_' or '-', a letter or digit first")
+        raise wrong(what, name, WANTED_NAME)
+    if name == RESERVED:
+        raise wrong(what, name, WANTED_OTHER)
     return name
 
 
@@ -49,6 +60,8 @@ def checked_placement(placement: object) -> str:
         kind, colon, name = placement.partition(":")
         if not colon and kind in ("inline", "process"):
             return placement
+        if kind == "process" and name == RESERVED:
+            raise wrong("placement", placement, WANTED_OTHER)
         if kind == "process" and colon and NAME.fullmatch(name):
             return placement
     raise wrong("placement", placement, PLACEMENTS)
@@ -57,22 +70,37 @@ def checked_placement(placement: object) -> str:
 def checked_options(options: Options) -> Options:
     """The options of a plug-in. Raises ContractError for the first that is not as it must be."""
     checked_placement(options.placement)
-    checked_count("replicas", options.replicas, 1)
+    checked_count("replicas", options.replicas, 1, MOST_REPLICAS)
     if options.placement == "inline" and options.replicas != 1:
         raise wrong("replicas", options.replicas, "1 for a plug-in that runs inline")
     if options.concurrency is not None:
         checked_count("concurrency", options.concurrency, 1, MOST_CALLS)
     checked_count("threads", options.threads, 0, MOST_THREADS)
     if options.checkpoint is not None:
-        checked_seconds("checkpoint", options.checkpoint, 0.001)
+        checked_seconds("checkpoint", options.checkpoint, SHORTEST_CHECKPOINT)
     checked_seconds("drain", options.drain)
     if options.limits.memory is not None:
-        checked_count("memory", options.limits.memory, 1 << 20)
+        checked_count("memory", options.limits.memory, LEAST_MEMORY, MOST_MEMORY)
     for what, mapping in (("config", options.config), ("bind", options.bind)):
         if not isinstance(mapping, Mapping) or not all(isinstance(key, str) for key in mapping):
             raise wrong(what, mapping, "a dict whose keys are strings")
+    checked_whole("config", options.config)
     checked_restart(options.restart)
     return replace(options, config=dict(options.config), bind=dict(options.bind))
+
+
+def checked_whole(what: str, value: object) -> None:
+    """Raises ContractError for a whole number, however deep in mappings and sequences, that no message can carry."""
+    # A stack and not recursion, which a list in itself, refused later, would never end: each is looked at once.
+    waiting, seen = [(what, value)], set()
+    while waiting:
+        where, each = waiting.pop()
+        if isinstance(each, int) and each not in WHOLE:
+            raise wrong(where, each, "a whole number of at most 64 bits; give a larger one as text")
+        if id(each) not in seen and isinstance(each, Mapping | list | tuple):
+            seen.add(id(each))
+            items = each.items() if isinstance(each, Mapping) else enumerate(each)
+            waiting += [(f"{where}.{key}", inner) for key, inner in items]
 
 
 def checked_restart(policy: RestartPolicy) -> None:

@@ -1,13 +1,15 @@
 """Inspection: what plug-in classes serve, need and take, found out in a process that is thrown away.
 
 So the kernel's process imports no plug-in that is to run elsewhere, and a class that can't be imported, or
-that ends the process that imports it, harms nobody.
+that ends the process that imports it, or never lets it go on, harms nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
@@ -17,11 +19,15 @@ from typing import Any, BinaryIO
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError
+from ..kernel.process import PR_SET_PDEATHSIG, prctl
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_interfaces
 from .loader import load_class, source_of, uses
 from .messages import Source
+from .quantity import duration_text
 
+LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
+LONGEST_LINE = 1 << 26  # bytes of what one class says of itself
 SHOWN_FRAMES = 3  # of a traceback, in a problem
 
 
@@ -55,10 +61,13 @@ class Subject(msgspec.Struct):
 
 
 async def inspect_plugins(
-    uses: Mapping[str, tuple[str | Source, dict[str, Any]]], folder: str, label: str = "app.toml"
+    uses: Mapping[str, tuple[str | Source, dict[str, Any]]],
+    folder: str,
+    label: str = "app.toml",
+    hangs: Mapping[str, float] | None = None,
 ) -> dict[str, Inspected]:
     """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is
-    wrong with it."""
+    wrong with it. `hangs`: the seconds after which each counts as hanging; LIMIT where that is less."""
     found: dict[str, Inspected] = {}
     subjects = []
     for name, (use, config) in uses.items():
@@ -66,12 +75,13 @@ async def inspect_plugins(
             subjects.append(Subject(name, source_of(use, folder), config, folder))
         except MukernelError as error:
             found[name] = Inspected(name, problems=[str(error)])
-    while subjects:  # once, unless some class takes the process with it
-        seen, how = await _inspect(subjects)
+    limits = {name: max(LIMIT, (hangs or {}).get(name, 0.0)) for name in uses}
+    while subjects:  # once, unless some class takes the process with it, or keeps it
+        seen, how = await _inspect(subjects, limits)
         found.update(seen)
         left = [each for each in subjects if each.name not in seen]
         if left:
-            problem = f"use: importing {left[0].source.module} ended the process that did it ({how})"
+            problem = f"use: importing {left[0].source.module} {how}"
             found[left[0].name] = Inspected(left[0].name, problems=[problem])
         subjects = left[1:]
     for each in found.values():
@@ -81,17 +91,36 @@ async def inspect_plugins(
     return {name: found[name] for name in uses}
 
 
-async def _inspect(subjects: Sequence[Subject]) -> tuple[dict[str, Inspected], str]:
+async def _inspect(subjects: Sequence[Subject], limits: Mapping[str, float]) -> tuple[dict[str, Inspected], str]:
+    """What the classes say, up to the first that says nothing, and what became of that one."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mukernel.core.inspection",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
+        process_group=0,  # Ctrl-C is for us: we end it
         env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
     )  # fmt: skip
-    output, _ = await process.communicate(msgspec.json.encode(subjects))
-    seen = [msgspec.json.decode(line, type=Inspected) for line in output.splitlines()]
-    code = process.returncode or 0
-    how = f"signal {-code}" if code < 0 else f"exit status {code}"
-    return {each.name: each for each in seen}, how
+    assert process.stdin is not None and process.stdout is not None
+    seen: dict[str, Inspected] = {}
+    try:
+        process.stdin.write(msgspec.json.encode(subjects))
+        process.stdin.write_eof()
+        for subject in subjects:
+            async with asyncio.timeout(limits[subject.name]):
+                line = await process.stdout.readline()
+                if not line.endswith(b"\n"):
+                    code = await process.wait()
+                    how = f"signal {-code}" if code < 0 else f"exit status {code}"
+                    return seen, f"ended the process that did it ({how})"
+            seen[subject.name] = msgspec.json.decode(line, type=Inspected)
+    except TimeoutError:
+        limit = duration_text(limits[subject.name])
+        return seen, f"did not return within {limit}; one that has to take longer wants a longer restart.hang"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what the imports started
+            await process.wait()
+    return seen, ""
 
 
 # -- in the process that is thrown away ----------------------------------------------------------------------
@@ -99,6 +128,7 @@ async def _inspect(subjects: Sequence[Subject]) -> tuple[dict[str, Inspected], s
 
 def main() -> None:
     """Read subjects from standard input, write one line of JSON for each."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # an import that never returns does not outlive who asked
     subjects = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Subject])
     with open(os.dup(1), "wb") as output:
         os.dup2(2, 1)  # what plug-ins print as they are imported is no result

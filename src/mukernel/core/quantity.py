@@ -20,7 +20,7 @@ def size(given: object) -> int:
     if isinstance(given, str) and (found := _QUANTITY.fullmatch(given)):
         unit = re.sub(r"(?<=[KMGT])(I?B)$", "", found[2].upper())
         count = float(found[1]) * SIZES.get(unit, 0)
-        if count >= 1:
+        if 1 <= count < math.inf:
             return int(count)
     raise ValueError(WANTED_SIZE)
 
@@ -30,7 +30,9 @@ def duration(given: object) -> float:
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < math.inf:
         return float(given)
     if isinstance(given, str) and (found := _QUANTITY.fullmatch(given)) and found[2] in TIMES:
-        return float(found[1]) * TIMES[found[2]]
+        seconds = float(found[1]) * TIMES[found[2]]
+        if seconds < math.inf:
+            return seconds
     raise ValueError(WANTED_DURATION)
 
 

@@ -57,6 +57,8 @@ class Status:
         counts = await asyncio.gather(*(self.counts(replica) for replica in entry.replicas))
         answered = [each for each in counts if each is not None]
         state = entry.state.value if len(answered) == len(counts) else "not answering"
+        if entry.lock.locked() and entry.failure is None and all(r.instance is None for r in entry.replicas):
+            state = "starting"  # its first instance is not built yet
         pids = sorted({r.instance.place.pid for r in entry.replicas if r.instance is not None and lives(r)})
         calls: int | None = sum(each.calls for each in answered)
         if options.placement == "inline" and self.is_direct(entry):

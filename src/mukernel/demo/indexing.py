@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from .interfaces import Files, Index, IndexSize, NoSuchFile, ParsedFile, Parser
+from .interfaces import Files, Index, IndexSize, NoSuchFile, ParsedFile, Parser, UnreadableFile
 
 BATCH = 32  # files of one transaction: enough to share its cost, few enough for a smooth progress bar
 
@@ -13,7 +13,11 @@ Progress = Callable[[int, int], None]  # files done, files in all
 
 
 async def fill(files: Files, parser: Parser, index: Index, progress: Progress = lambda done, total: None) -> IndexSize:
-    """Indexes every file, and tells `progress` after each batch; a file that vanishes is left out."""
+    """Indexes every file, and tells `progress` after each batch.
+
+    A file that vanishes is left out; one that can't be read is kept with its problem, and so counted.
+    """
+    await index.add([ParsedFile(path, [], problem) for path, problem in (await files.unreadable()).items()])
     paths = await files.paths()
     progress(0, len(paths))
     for start in range(0, len(paths), BATCH):
@@ -35,4 +39,6 @@ async def parsed_file(files: Files, parser: Parser, path: str) -> ParsedFile | N
         source = await files.read(path)
     except NoSuchFile:
         return None
+    except UnreadableFile as error:
+        return ParsedFile(path, [], str(error))
     return await parser.parse(path, source)

@@ -20,6 +20,10 @@ class NoSuchFile(Exception):
     """The path is not one of those that `Files.paths` gave."""
 
 
+class UnreadableFile(Exception):
+    """The file is there, and the system does not let this user read it."""
+
+
 class Symbol(msgspec.Struct, frozen=True):
     """A function, a class or a method that a file defines."""
 
@@ -56,7 +60,7 @@ class Hit(msgspec.Struct, frozen=True):
 
 
 class IndexSize(msgspec.Struct, frozen=True):
-    """How much an index holds; `problems` counts the files that could not be parsed."""
+    """How much an index holds; `problems` counts the files that could not be read or parsed."""
 
     files: int
     symbols: int
@@ -71,9 +75,14 @@ class Files(Interface, version="1.0"):
         """The files' paths, relative to the folder, sorted."""
 
     @idempotent
-    @raises(NoSuchFile)
+    async def unreadable(self) -> dict[str, str]:
+        """What can't be among `paths`, and why: folders that can't be entered, names that are no text."""
+
+    @idempotent
+    @raises(NoSuchFile, UnreadableFile)
     async def read(self, path: str) -> bytes:
-        """The content of one file. Raises NoSuchFile for a path outside the folder, or of no file."""
+        """The content of one file. Raises NoSuchFile for a path outside the folder, or of no regular file;
+        UnreadableFile for one that can't be read."""
 
 
 class Parser(Interface, version="1.0"):

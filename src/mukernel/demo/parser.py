@@ -24,12 +24,11 @@ class AstParser(Plugin, Parser):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the code that is read: "invalid escape sequence"
-                tree = ast.parse(source, filename=path)
+                return ParsedFile(path, list(symbols_of(ast.parse(source, filename=path), path)))
         except SyntaxError as error:
             return ParsedFile(path, [], f"line {error.lineno or 1}: {error.msg}")
         except (ValueError, RecursionError, MemoryError) as error:  # null bytes; too deep for the parser
             return ParsedFile(path, [], f"{type(error).__name__}: {error}")
-        return ParsedFile(path, list(symbols_of(tree, path)))
 
 
 def symbols_of(tree: ast.Module, path: str) -> Iterator[Symbol]:
@@ -66,8 +65,13 @@ def symbol_of(node: Definition, path: str, around: tuple[str, ...], in_class: bo
         path=path,
         line=node.lineno,
         signature=signature[:LONGEST],
-        documentation=first_paragraph(ast.get_docstring(node, clean=False) or "")[:LONGEST],
+        documentation=sendable(first_paragraph(ast.get_docstring(node, clean=False) or ""))[:LONGEST],
     )
+
+
+def sendable(text: str) -> str:
+    """Text that UTF-8 has a form for: an escape such as "\\ud800" makes a character that is none."""
+    return text.encode(errors="replace").decode()
 
 
 def first_paragraph(documentation: str) -> str:

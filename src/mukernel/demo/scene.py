@@ -30,6 +30,7 @@ from .screen import Screen, screen_for
 from .stage import Setting, set_up
 from .story import Story
 from .summary import Summary, calls_of, ledger_of, problems_of, table
+from .walker import is_text
 
 GRACE = 30.0  # seconds beyond its own that the load may take, before the demo itself is given up
 CALLED = ("index", "ranker", "search")  # the plug-ins that the load reaches, and whose ledgers must close
@@ -79,6 +80,9 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.folder and not os.path.isdir(arguments.folder):
         print(f"mukernel demo: FOLDER: got {arguments.folder!r}, wanted an existing folder", file=sys.stderr)
         return USAGE
+    if not is_text(arguments.folder):
+        print(f"mukernel demo: FOLDER: got {arguments.folder!a}, wanted a path in UTF-8", file=sys.stderr)
+        return USAGE
     setting = Setting(folder=arguments.folder, seconds=arguments.seconds)
     return run(setting, json=arguments.json, keep=arguments.keep)
 
@@ -111,22 +115,22 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
 
 
 async def stopped_by_signals(work: Coroutine[None, None, int]) -> int:
-    """SIGTERM ends `work` in order, as Ctrl-C does."""
+    """SIGTERM, and SIGHUP of a terminal that is closed, end `work` in order, as Ctrl-C does."""
     task = asyncio.ensure_future(work)
-    terminated = False
+    ended_by: list[int] = []
 
-    def heard() -> None:
-        nonlocal terminated
-        terminated = True
+    def heard(number: int) -> None:
+        ended_by.append(number)
         task.cancel()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, heard)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, heard, number)
     try:
         return await task
     except asyncio.CancelledError:
-        if not terminated:
+        if not ended_by:
             raise
-        return SIGNALLED + signal.SIGTERM
+        return SIGNALLED + ended_by[0]
 
 
 async def play(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:

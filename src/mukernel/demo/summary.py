@@ -58,7 +58,8 @@ class PluginLedger(msgspec.Struct, frozen=True):
 
 
 class Indexed(msgspec.Struct, frozen=True):
-    """What was indexed. `unreadable`: files that could not be parsed."""
+    """What was indexed. `unreadable`: files that could not be read or parsed, and folders that could not be
+    entered."""
 
     folder: str
     files: int
@@ -140,7 +141,7 @@ def table(summary: Summary) -> list[str]:
     calls, indexed = summary.calls, summary.indexed
     lines = [
         f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder}"
-        f" in {indexed.seconds:.1f} s",
+        f" in {indexed.seconds:.1f} s{f', {indexed.unreadable} unreadable' if indexed.unreadable else ''}",
         f"load      {calls.callers} callers, {summary.seconds:.1f} s, {calls.per_second:,.0f} calls a second;"
         f" p50 {calls.p50_ms:.1f} ms, p99 {calls.p99_ms:.1f} ms, longest {calls.longest_ms:.1f} ms",
         f"calls     {calls.made:,} made = {calls.right:,} right + {calls.wrong} wrong"
