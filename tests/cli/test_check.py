@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from .conftest import APPLICATION, write_shop
 
@@ -31,6 +35,26 @@ def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> N
     assert [problem.partition(" ")[2].partition(" ")[0] for problem in problems] == [
         "plugins.catalog.config.size", "plugins.catalog.config.path", "plugins.greeter.use:",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "status"), [("check", 130), ("run", 0)])
+def test_ctrl_c_while_a_class_is_imported_prints_no_traceback(
+    home: Path, tmp_path: Path, command: str, status: int
+) -> None:
+    folder = write_shop(tmp_path / "shop")
+    with open(folder / "shop.py", "a") as file:
+        file.write("import sys\nprint('importing', file=sys.stderr, flush=True)\nwhile True: pass\n")
+    checking = subprocess.Popen(
+        [sys.executable, "-m", "mukernel.cli", command, str(folder / "app.toml")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
+    )  # fmt: skip
+    with checking:
+        assert checking.stderr is not None
+        assert checking.stderr.readline() == "importing\n"
+        os.killpg(checking.pid, signal.SIGINT)  # as a terminal sends it, to all of the group
+        output, errors = checking.communicate(timeout=20)  # whoever has the pipes has ended, too
+    assert (checking.returncode, errors) == (status, "")
+    assert "Traceback" not in output
 
 
 def test_a_file_that_is_not_there(home: Path, mukernel: Any) -> None:
