@@ -48,7 +48,7 @@ def test_without_an_application_it_says_how_to_start_one(mukernel: Any) -> None:
 @pytest.mark.parametrize("words", [["new"], ["--version"]])
 def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, words: list[str]) -> None:
     words = [*words, str(tmp_path / "hello")] if words == ["new"] else words
-    command = " ".join([sys.executable, "-m", "mukernel.cli", *words])
+    command = " ".join(["unset PYTHONUNBUFFERED;", sys.executable, "-m", "mukernel.cli", *words])
     for redirected, problem in {
         "> /dev/full": "mukernel: the system refused: [Errno 28] No space left on device\n",
         ">&-": "mukernel: standard output is closed; give it a file, or /dev/null\n",

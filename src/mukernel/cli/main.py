@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
         return 1
     try:
-        return perform(list(sys.argv[1:] if argv is None else argv))
+        status = perform(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, where it may fail, and not when Python ends
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -105,9 +107,7 @@ def perform(given: Sequence[str]) -> int:
     terminal = Terminal(sys.stderr)
     verbose = getattr(arguments, "verbose", False)
     try:
-        status = int(arguments.run(arguments))
-        sys.stdout.flush()
-        return status
+        return int(arguments.run(arguments))
     except UsageError as error:
         terminal.complain(str(error))
         return 2
