@@ -16,7 +16,19 @@ import pytest
 from core_samples import Counter, Tally, Tally2
 from waiting import is_running
 
-from mukernel import Kernel, KernelThread, NotFound, SwapFailed, Unavailable
+from mukernel import Interface, Kernel, KernelThread, NotFound, Plugin, SwapFailed, Unavailable
+
+
+class PriceList(Interface, version="1.0"):
+    """A stream for code without an event loop."""
+
+    def all(self, upto: int) -> Iterator[int]: ...
+
+
+class Prices(Plugin, PriceList):
+    def all(self, upto: int) -> Iterator[int]:
+        yield from range(upto)
+
 
 FOREVER = 30  # seconds; nothing here takes as long
 
@@ -48,6 +60,20 @@ def test_everything_blocks_and_returns(kernel: KernelThread, placement: str) -> 
     kernel.unload("counter")
     with pytest.raises(Unavailable, match="unloaded"):
         counter.value()
+
+
+def test_streams_that_block_go_on_wherever_the_plugin_goes(kernel: KernelThread) -> None:
+    kernel.load(Prices, name="prices", placement="process")
+    prices = kernel.get(PriceList)
+    for change in (
+        lambda: None,
+        lambda: kernel.move("prices", "inline"),
+        lambda: kernel.restart("prices"),
+        lambda: kernel.move("prices", "process"),
+        lambda: kernel.move("prices", "inline"),
+    ):
+        change()
+        assert list(prices.all(3)) == [0, 1, 2]
 
 
 def test_errors_are_the_kernels_own(kernel: KernelThread) -> None:

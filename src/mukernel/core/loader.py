@@ -115,7 +115,8 @@ def load_class(source: Source) -> type:
 
 def load_module(source: Source) -> ModuleType:
     old = sys.modules.get(source.module)
-    if old is not None and source.fresh:
+    # Not only at a swap: what moves here, or is started again here, may have been written anew while it was elsewhere.
+    if old is not None and (source.fresh or source.module in changed_modules(source.module.partition(".")[0])):
         return import_anew(source.module)
     try:
         return importlib.import_module(source.module)

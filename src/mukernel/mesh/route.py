@@ -107,7 +107,8 @@ class Route:
         """The plug-in is in this process now."""
         self.retire_target()
         self.target, self.caller, self.reason = target, None, None
-        self.rebind(async_methods(self, target), blocking_methods(self, target))
+        self.bound = async_methods(self, target)  # before the others, which are made of these
+        self.rebind(self.bound, blocking_methods(self, target))
         self.open_gate()
 
     def use_remote(self, callers: Sequence[Caller], ahead: Sequence[BlockingCaller] = ()) -> None:

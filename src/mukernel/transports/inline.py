@@ -219,7 +219,9 @@ def result_of(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -
         future = asyncio.run_coroutine_threadsafe(work, loop)
     except RuntimeError:
         work.close()
-        raise ended from None
+        if loop.is_closed():
+            raise ended from None
+        raise
     try:
         while True:
             try:
