@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mukernel import Blocking, Interface, Kernel, KernelThread, Plugin, SwapFailed, Unavailable
+from mukernel import Blocking, ContractError, Interface, Kernel, KernelThread, Plugin, SwapFailed, Unavailable
 from mukernel.testing import TestKernel
 
 PLACEMENTS = ["inline", "process"]
@@ -29,6 +29,8 @@ class Office(Plugin, Post):
     async def wait_in(self, hook: str) -> None:
         if self.stuck == hook:
             await asyncio.get_running_loop().create_future()
+        if self.stuck == f"cancelled {hook}":
+            raise asyncio.CancelledError
 
     async def start(self) -> None:
         await self.wait_in("start")
@@ -89,6 +91,22 @@ async def test_a_stop_that_never_returns(kernel: TestKernel, placement: str) -> 
     await kernel.unload("office")
     assert 30 <= kernel.clock.now() - began < 40
     assert not kernel.registry.entries
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_hook_that_raises_cancelled_error_cancels_nobody(kernel: TestKernel, placement: str) -> None:
+    """It waited for something that was cancelled: that is its own trouble, told as any other."""
+    with pytest.raises(ContractError, match="'office' raised CancelledError while it was being started"):
+        await kernel.load(Office, placement=placement, config={"stuck": "cancelled start"})
+    await kernel.load(Office, placement=placement)
+    post = kernel.get(Post)
+    for hook in ("start", "restore"):
+        with pytest.raises(SwapFailed, match="raised CancelledError"):
+            await kernel.swap("office", Office, config={"stuck": f"cancelled {hook}"})
+    await kernel.swap("office", Office, config={"stuck": "cancelled save"})
+    with pytest.raises(SwapFailed, match="raised CancelledError while it was saving its state"):
+        await kernel.swap("office", Office)
+    assert await post.send() == 1
 
 
 class Way(Interface, version="1.0"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..contract import ContractError, Unavailable, decode_fault, encode_fault
+from ..contract import Unavailable, decode_fault, encode_fault
 from ..transports.link import Link, close_all
 from . import messages
 from .messages import Envelope, Failed
@@ -142,11 +142,7 @@ class Conversation:
         try:
             content, given = await self.handler(envelope.content, rights)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            problem = "a hook of the plug-in raised CancelledError: it waited for something that was cancelled"
-            content = Failed(encode_fault(ContractError(problem)))
+            raise
         except Exception as error:
             if not envelope.number:
                 self.loop.call_exception_handler({"message": f"{envelope.content!r} failed", "exception": error})

@@ -1,7 +1,8 @@
-"""Endings that nobody asked for: how a process ended, and a plug-in that would end the one it runs in."""
+"""Endings that nobody asked for: how a process ended, and a plug-in that would end the one it runs in, or its task."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from signal import Signals
@@ -19,10 +20,18 @@ def described(status: ExitStatus) -> str:
 
 
 @contextmanager
-def refused_exit(plugin: str, doing: str) -> Iterator[None]:
-    """Raises ContractError where a plug-in calls sys.exit: it may end itself, never the process of others."""
+def contained(plugin: str, doing: str) -> Iterator[None]:
+    """Raises ContractError where a plug-in calls sys.exit: it may end itself, never the process of others. Likewise for
+    a CancelledError that is its own: none is to take it for a cancellation of what the kernel does."""
     try:
         yield
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ContractError(
+            f"plug-in {plugin!r} raised CancelledError while it was {doing}: it waited for something that was cancelled"
+        ) from cancelled
     except SystemExit as left:
         raise ContractError(
             f"plug-in {plugin!r} called sys.exit({left.code!r}) while it was {doing}; wanted an exception that says "
@@ -30,4 +39,4 @@ def refused_exit(plugin: str, doing: str) -> Iterator[None]:
         ) from left
 
 
-__all__ = ["described", "refused_exit"]
+__all__ = ["contained", "described"]

@@ -22,7 +22,7 @@ from ..transports.contract import Wire
 from ..transports.inline import result_of
 from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
-from .ending import refused_exit
+from .ending import contained
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_class
@@ -260,7 +260,7 @@ class Space:
     def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
         """A part of building: the kernel is told first, as the plug-in may take the process with it."""
         self.on_step(blueprint.key, doing)
-        with refused_exit(blueprint.name, doing):
+        with contained(blueprint.name, doing):
             yield
 
     async def build(self, blueprint: Blueprint) -> Instance:
@@ -358,7 +358,7 @@ class Space:
             await instance.drained(drain)
             for route in self.routes_to(instance.blueprint.name):
                 route.shut()
-            with refused_exit(instance.blueprint.name, "saving its state"):
+            with contained(instance.blueprint.name, "saving its state"):
                 state = await instance.handover.save() if save else None
         except BaseException:
             self.receive(instance, False)
@@ -377,7 +377,7 @@ class Space:
         """Take over the state and begin to receive; returns when that was, in ns."""
         instance = self.instances[key]
         if state is not None:
-            with refused_exit(instance.blueprint.name, "restoring its state"):
+            with contained(instance.blueprint.name, "restoring its state"):
                 await instance.handover.restore(state, state_version)
         self.receive(instance, recover)
         since = self.now_ns()
@@ -432,7 +432,7 @@ class Space:
         if ticker is not None:
             ticker.cancel()
         try:
-            with refused_exit(instance.blueprint.name, "being stopped"):
+            with contained(instance.blueprint.name, "being stopped"):
                 await instance.stop(drain, reason)
         finally:
             self.instances.pop(key, None)

@@ -18,6 +18,7 @@ from ..transports.inline import (
     awaitable,
     counted_stream,
     iterate_on_loop,
+    leave,
     on_loop,
     one_by_one,
 )
@@ -75,12 +76,12 @@ def elsewhere_if_moved(route: Way, target: LocalTarget, name: str) -> Callable[[
 
 
 def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
-    """What the methods of a blocking proxy are bound to: they run on the loop, whatever thread calls."""
+    """What the methods of a blocking proxy are bound to, made of `route.bound`: they run on the loop, whatever thread
+    calls."""
     loop = route.loop
     methods = {}
     for name, method in route.contract.methods.items():
-        function = route.bound[name] if route.target is target and name in route.bound else None
-        function = function or async_methods(route, target)[name]
+        function = route.bound[name]
         streams = method.model in (Model.STREAM, Model.CHANNEL)
         if streams:
             methods[name] = function if method.blocking else iterate_on_loop(loop, fed(method, route, function))
@@ -177,10 +178,7 @@ def forgotten(
             log.exception("%s (one-way) raised", method.qualified)
         finally:
             if not target.direct:
-                target.in_flight.running -= 1
-                if not target.in_flight.running and target.in_flight.when_idle is not None:
-                    callback, target.in_flight.when_idle = target.in_flight.when_idle, None
-                    callback()
+                leave(target.in_flight)
 
     async def call(*args: Any, **kwargs: Any) -> None:
         if not target.direct:
