@@ -17,6 +17,7 @@ from ..transports.carriers import NO_BELL
 from ..transports.link import Link
 from . import messages
 from .conversation import Conversation
+from .imported import all_here_is_warm
 from .messages import Connect, Done
 from .space import Grant, Space
 
@@ -78,7 +79,7 @@ class Host:
             case messages.Resume():
                 space.resume(message.key)
             case messages.Release():
-                space.release(message.key)
+                space.release(message.key, message.rejected)
             case messages.Stop():
                 await space.stop(message.key, message.drain, message.reason)
             case messages.Count():
@@ -124,6 +125,7 @@ def configure_logging() -> None:
 def main(rights: list[int]) -> None:
     """Entry point of a process: `rights` holds its end of the link."""
     configure_logging()
+    all_here_is_warm()
     connection = socket.socket(fileno=rights[0])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -20,9 +20,10 @@ import msgspec
 
 from ..contract import ContractError, Description, MukernelError
 from ..kernel.process import PR_SET_PDEATHSIG, prctl
+from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_interfaces
-from .loader import load_class, source_of, uses
+from .loader import load_class, source_of
 from .messages import Source
 from .quantity import duration_text
 
@@ -208,20 +209,14 @@ def explained(error: BaseException, folder: str) -> str:
 
 def sources_of(module: ModuleType | None, folder: str) -> list[str]:
     """The files under `folder` of a module and of all that it uses, directly or not."""
-    near = {
+    if module is None:
+        return []
+    members = {
         name: each for name, each in list(sys.modules.items())
-        if (file := getattr(each, "__file__", None)) and os.path.abspath(file).startswith(folder + os.sep)
-        and f"{os.sep}site-packages{os.sep}" not in file
+        if isinstance(each, ModuleType) and (file := file_of(each)).startswith(folder + os.sep) and is_own(file)
     }  # fmt: skip
-    found: dict[str, ModuleType] = {module.__name__: module} if module is not None else {}
-    waiting = list(found.values())
-    while waiting:
-        user = waiting.pop()
-        for name, other in near.items():
-            if name not in found and uses(user, other):
-                found[name] = other
-                waiting.append(other)
-    return sorted({os.path.abspath(file) for each in found.values() if (file := getattr(each, "__file__", None))})
+    found = made_of(module.__name__, file_of(module), members)
+    return sorted({file_of(members.get(name, module)) for name in found} - {""})
 
 
 if __name__ == "__main__":

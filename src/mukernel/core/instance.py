@@ -26,6 +26,7 @@ from ..transports.inline import InFlight
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from .handover import PATIENCE, Handover
+from .imported import Version
 from .messages import Blueprint, Built
 
 if TYPE_CHECKING:
@@ -38,13 +39,16 @@ CLEAN_UP = 1.0  # seconds that calls have to end once they were told to
 class Instance:
     """A plug-in object with all that serves it. `plugin` is the object itself.
 
-    `direct`: no state to hand over and nothing to stop, so inline calls need not be counted.
+    `direct`: no state to hand over and nothing to stop, so inline calls need not be counted. `begun`: it has received.
     """
 
     def __init__(
-        self, blueprint: Blueprint, kind: type, plugin: Any, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]
-    ) -> None:
-        self.blueprint, self.kind, self.plugin, self.loop = blueprint, kind, plugin, loop
+        self, blueprint: Blueprint, version: Version, plugin: Any, loop: asyncio.AbstractEventLoop,
+        now_ns: Callable[[], int],
+    ) -> None:  # fmt: skip
+        self.blueprint, self.version, self.plugin, self.loop = blueprint, version, plugin, loop
+        self.kind = kind = version.kind
+        self.begun = False
         self.strict = blueprint.strict
         self.interfaces: dict[str, type[Interface]] = {
             each.__contract__.name: each for each in checked_interfaces(kind)

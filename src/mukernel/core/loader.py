@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import inspect
-import itertools
 import os
 import sys
 import traceback
 import warnings
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from ..contract import ContractError, NotFound
+from .imported import MAIN, Version, file_of, import_anew, near, remember, run, stale_modules
 from .messages import Source
 
 ENTRY_POINTS = "mukernel.plugins"
-MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
-imported: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()  # modules, and how old their sources were then
 given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
@@ -86,20 +82,35 @@ def check_importable(source: Source) -> None:
 
 def load_class(source: Source) -> type:
     """Import the class. Raises NotFound, ContractError, or what the module raised when it was imported."""
+    return load_version(source).kind
+
+
+def load_version(source: Source) -> Version:
+    """As `load_class`; the version can be withdrawn."""
     if source.given in given:
-        remember(given[source.given].__module__)
-        return given[source.given]
+        kind = given[source.given]
+        remember(near(kind.__module__, file_of_module(kind.__module__)))
+        return Version(kind)
     for folder in reversed(source.path):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    older = 0 if source.module.partition(".")[0] in sys.modules else len(sys.modules)
+    version = Version(object)
     if source.module in ("__main__", MAIN):
         module = load_main(source.file)
     elif source.file:
-        module = load_file(source)
+        module = load_file(source, version)
     else:
-        module = load_module(source)
-    remember(source.module, older)
+        module = load_module(source, version)
+    try:
+        version.kind = class_in(module, source)
+    except BaseException:
+        version.withdraw()
+        raise
+    remember(near(source.module, file_of_module(source.module)))
+    return version
+
+
+def class_in(module: ModuleType, source: Source) -> type:
     found: Any = module
     for part in source.name.split("."):
         found = getattr(found, part, None)
@@ -113,17 +124,40 @@ def load_class(source: Source) -> type:
     return found
 
 
-def load_module(source: Source) -> ModuleType:
-    old = sys.modules.get(source.module)
-    # Not only at a swap: what moves here, or is started again here, may have been written anew while it was elsewhere.
-    if old is not None and (source.fresh or source.module in changed_modules(source.module.partition(".")[0])):
-        return import_anew(source.module)
+def file_of_module(name: str) -> str:
+    module = sys.modules.get(name)
+    return file_of(module) if module is not None else ""
+
+
+def load_module(source: Source, version: Version) -> ModuleType:
     try:
-        return importlib.import_module(source.module)
+        file = file_of_module(source.module) or found_file(source.module)
+        return as_on_disk(source, file, version, lambda: importlib.import_module(source.module))
     except ModuleNotFoundError as error:
         if error.name and (source.module == error.name or source.module.startswith(error.name + ".")):
             raise NotFound(f"there is no module {error.name!r} (looked for {source.module}:{source.name})") from None
         raise
+
+
+def as_on_disk(source: Source, file: str, version: Version, import_it: Callable[[], ModuleType]) -> ModuleType:
+    """The module of a source. It is imported anew where a fresh one is wanted, and where something that it is made of
+    has changed: what moves here, or is started again here, may have been written anew while it was elsewhere."""
+    here = sys.modules.get(source.module)
+    if here is not None and source.file and file_of(here) != source.file:  # another of that name
+        here = None
+    members = near(source.module, file)
+    if here is not None and not source.fresh and not stale_modules(source.module, file, members):
+        return here
+    if not members:
+        return import_it()
+    version.replaced = import_anew(source.module, file, members, import_it)
+    return sys.modules[source.module]
+
+
+def found_file(name: str) -> str:
+    """The file of a module that is not imported yet. Raises ModuleNotFoundError where its package is not there."""
+    spec = importlib.util.find_spec(name)
+    return (spec.origin or "") if spec is not None and spec.has_location else ""
 
 
 def load_main(file: str) -> ModuleType:
@@ -136,7 +170,7 @@ def load_main(file: str) -> ModuleType:
         return main
     spec = importlib.util.spec_from_file_location(MAIN, file)
     try:
-        module = run(spec, file)
+        module = run(spec, file, {})
     except (Exception, SystemExit) as error:
         with warnings.catch_warnings():  # of the coroutine that asyncio.run was given, and refused
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -150,10 +184,8 @@ def load_main(file: str) -> ModuleType:
     return module
 
 
-def load_file(source: Source) -> ModuleType:
+def load_file(source: Source, version: Version) -> ModuleType:
     old = sys.modules.get(source.module)
-    if old is not None and not source.fresh and os.path.abspath(getattr(old, "__file__", None) or "") == source.file:
-        return old
     if old is None and not source.fresh and "." in source.module:  # of a package, which has to be imported first
         try:
             found = importlib.util.find_spec(source.module)
@@ -161,103 +193,8 @@ def load_file(source: Source) -> ModuleType:
             found = None
         if found is not None and found.origin and os.path.abspath(found.origin) == source.file:
             return importlib.import_module(source.module)
-    if source.fresh:
-        drop_stale_bytecode(os.path.dirname(source.file))
-    return run(importlib.util.spec_from_file_location(source.module, source.file), source.file)
 
+    def run_it() -> ModuleType:
+        return run(importlib.util.spec_from_file_location(source.module, source.file), source.file, {})
 
-def run(spec: ModuleSpec | None, file: str) -> ModuleType:
-    if spec is None or spec.loader is None:
-        raise NotFound(f"{file} can't be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(spec.name)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        if before is None:
-            del sys.modules[spec.name]
-        else:
-            sys.modules[spec.name] = before
-        raise
-    return module
-
-
-def import_anew(name: str) -> ModuleType:
-    """Import a module into a fresh namespace, with every module of its package that has changed since it was imported.
-
-    Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses
-    it.
-    """
-    stale = {name: sys.modules[name]}
-    for other in changed_modules(name.partition(".")[0]):
-        stale[other] = sys.modules[other]
-    for each in stale:
-        del sys.modules[each]
-    importlib.invalidate_caches()
-    drop_stale_bytecode(os.path.dirname(getattr(stale[name], "__file__", None) or ""))
-    try:
-        return importlib.import_module(name)
-    except BaseException:
-        sys.modules.update(stale)
-        raise
-
-
-def changed_modules(package: str) -> list[str]:
-    """The imported modules of a package whose source is newer than what was imported, and those that use one of
-    them."""
-    if package == __name__.partition(".")[0]:  # the framework itself: the kernel runs on its classes
-        return []
-    members = {n: m for n, m in sys.modules.items() if n == package or n.startswith(package + ".")}
-    changed = {n for n, m in members.items() if is_changed(m)}
-    grew = bool(changed)
-    while grew:
-        grew = False
-        for name, module in members.items():
-            if name not in changed and name != package and any(uses(module, members[other]) for other in changed):
-                changed.add(name)
-                grew = True
-    return sorted(changed)
-
-
-def remember(name: str, older: int = 0) -> None:
-    """Note how old the sources of a package are, so that it shows which of them have changed since.
-
-    `older`: how many modules were imported before the first of the package. To look at a module writes to its reference
-    count, so a forked process, which has hundreds of them, would copy hundreds of pages.
-    """
-    package = name.partition(".")[0]
-    for other in list(itertools.islice(reversed(sys.modules), max(0, len(sys.modules) - older))):
-        if other == package or other.startswith(package + "."):
-            module = sys.modules[other]
-            if module not in imported:
-                imported[module] = source_time(module)
-
-
-def source_time(module: ModuleType) -> int:
-    """When a module's source was last written, in ns; 0 where it has none."""
-    try:
-        return os.stat(getattr(module, "__file__", None) or "").st_mtime_ns
-    except OSError:
-        return 0
-
-
-def is_changed(module: ModuleType) -> bool:
-    return module in imported and imported[module] != source_time(module)
-
-
-def drop_stale_bytecode(folder: str) -> None:
-    """Remove bytecode that is older than its source: Python itself only looks at whole seconds and the size."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".py"):
-                cached = importlib.util.cache_from_source(entry.path)
-                with contextlib.suppress(OSError):
-                    if os.stat(cached).st_mtime_ns <= entry.stat().st_mtime_ns:
-                        os.unlink(cached)
-
-
-def uses(module: ModuleType, other: ModuleType) -> bool:
-    return any(
-        value is other or getattr(value, "__module__", None) == other.__name__ for value in list(vars(module).values())
-    )
+    return as_on_disk(source, source.file, version, run_it)

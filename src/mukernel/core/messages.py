@@ -111,9 +111,10 @@ class Resume(msgspec.Struct, tag=True):
 
 
 class Release(msgspec.Struct, tag=True):
-    """Let go of every channel of an instance, which is quiet."""
+    """Let go of every channel of an instance, which is quiet. `rejected`: its version was rolled back."""
 
     key: str
+    rejected: bool = False
 
 
 class Stop(msgspec.Struct, tag=True):

@@ -46,7 +46,7 @@ class Place(ABC):
     @abstractmethod
     async def resume(self, key: str) -> None: ...
     @abstractmethod
-    async def release(self, key: str) -> None: ...
+    async def release(self, key: str, rejected: bool) -> None: ...
     @abstractmethod
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         """End an instance; what still runs after `drain` seconds is cut off, and `reason` is for its callers."""
@@ -92,8 +92,8 @@ class LocalPlace(Place):
     async def resume(self, key: str) -> None:
         self.here.resume(key)
 
-    async def release(self, key: str) -> None:
-        self.here.release(key)
+    async def release(self, key: str, rejected: bool) -> None:
+        self.here.release(key, rejected)
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         self.keys.discard(key)
@@ -196,8 +196,8 @@ class RemotePlace(Place):
     async def resume(self, key: str) -> None:
         await self.ask(key, messages.Resume(key), "to take over again")
 
-    async def release(self, key: str) -> None:
-        await self.conversation.ask(messages.Release(key))
+    async def release(self, key: str, rejected: bool) -> None:
+        await self.conversation.ask(messages.Release(key, rejected))
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         self.patience[key] = self.patience.get(key) or LONGEST_SILENCE  # else it might be waited for for ever

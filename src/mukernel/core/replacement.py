@@ -48,6 +48,16 @@ class SwapReport:
     ledger: Ledger = field(default_factory=Ledger)
 
 
+@dataclass(slots=True)
+class Succession:
+    """One replica of a plug-in that is being replaced: `old` is kept until every replica has been handed over."""
+
+    replica: Replica
+    old: Instance
+    new: Instance
+    handed_over: bool = False
+
+
 class Replacement:
     """One replacement under way: the new instances of one plug-in, warm beside the old ones."""
 
@@ -57,34 +67,38 @@ class Replacement:
         self.instances, self.journal = instances, journal
         self.entry, self.source, self.options = entry, source, options
         before = f"{entry.source.name} {entry.options.placement}"
+        self.successions: list[Succession] = []
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
         self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
 
     async def run(self) -> SwapReport:
-        """Replace every replica, one after the other. Raises SwapFailed, with `report`, when it was rolled back.
+        """Replace every replica. Raises SwapFailed, with `report`, when it was rolled back.
 
         When its caller is cancelled, what is being built is given up; a hand-over runs to its end, since half of one
         would leave two instances for one mailbox, or none. No replica is left on another version than the others.
         """
         clock, entry = self.instances.clock, self.entry
         began = clock.now()
-        replaced: list[Replica] = []
         try:
             for replica in entry.replicas:
-                await self.replace(replica)
-                replaced.append(replica)
-                if self.cancelled is not None and len(replaced) < len(entry.replicas):
+                await self.prepare(replica)
+            for each in self.successions:
+                self.cancelled = await to_its_end(self.hand_over(each.replica, each.old, each.new)) or self.cancelled
+                each.handed_over = True
+                if self.cancelled is not None and each is not self.successions[-1]:
                     raise self.cancelled
         except asyncio.CancelledError:
-            await to_its_end(self.take_back(replaced))
+            await to_its_end(self.take_back())
             raise
         except Exception as error:
             self.report.rolled_back, self.report.reason = True, told(error)
+            await to_its_end(self.take_back())
             self.report.total = clock.now() - began
-            await self.take_back(replaced)
             self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
         entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
+        for each in self.successions:
+            self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled
         self.report.total = clock.now() - began
         self.journal.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
@@ -93,28 +107,35 @@ class Replacement:
             raise self.cancelled
         return self.report
 
-    async def take_back(self, replaced: Sequence[Replica]) -> None:
-        entry = self.entry
-        back = Replacement(self.instances, self.journal, entry, "roll back", entry.source, entry.options)
-        for replica in replaced:
-            await back.replace(replica)
-
-    async def replace(self, replica: Replica) -> None:
-        """Build the successor of one instance, hand over to it, stop the old one."""
+    async def prepare(self, replica: Replica) -> None:
+        """Build the successor of one instance; it is warm, and receives nothing yet."""
         old = replica.instance
         if old is None or old.life.state is not State.SERVING:
             raise SwapFailed(f"{self.entry.name!r} is {self.entry.state.value}; only what is serving can be replaced")
         new = await self.instances.build(self.entry, replica, self.source, self.options)
-        try:
-            self.check_callers(replica, new.built)
-            replica.successor = new  # from now on every new channel is given to both
-            self.instances.attach_all(replica, new)
-            self.cancelled = await to_its_end(self.hand_over(replica, old, new)) or self.cancelled
-        except BaseException:
-            replica.successor = None
-            await self.instances.discard(new)
-            raise
-        self.cancelled = await to_its_end(self.instances.retire(old)) or self.cancelled
+        self.successions.append(Succession(replica, old, new))
+        self.check_callers(replica, new.built)
+        replica.successor = new  # from now on every new channel is given to both
+        self.instances.attach_all(replica, new)
+
+    async def take_back(self) -> None:
+        """Let the old instances serve again: those that had handed over take the state that the new ones have now."""
+        for each in reversed(self.successions):
+            replica = each.replica
+            try:
+                if each.handed_over:
+                    replica.successor = each.old
+                    self.instances.attach_all(replica, each.old)
+                    await self.hand_over(replica, each.new, each.old, rejected=True)
+            except Exception as error:
+                log.error("%s: replica %d could not be taken back: %s", self.entry.name, replica.number, told(error))
+                self.report.reason = f"{self.report.reason}; replica {replica.number} serves on as the new version, "
+                self.report.reason += f"since it could not be taken back: {told(error)}"
+                replica.successor = None
+                await self.instances.retire(each.old)
+            else:
+                replica.successor = None
+                await self.instances.discard(each.new)
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -133,9 +154,9 @@ class Replacement:
             if lines:
                 raise ContractError(f"{now.name}: the new version's contract does not fit the present one", lines)
 
-    async def hand_over(self, replica: Replica, old: Instance, new: Instance) -> None:
+    async def hand_over(self, replica: Replica, old: Instance, new: Instance, rejected: bool = False) -> None:
         """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the
-        pause."""
+        pause. `rejected`: the version of `old` is not wanted after all."""
         report = self.report
         places = self.direct_callers(old, new)
         if not old.life.may(Event.QUIESCE):
@@ -160,7 +181,7 @@ class Replacement:
                 await self.lead(places, old)
             raise
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
-        new.life.on(Event.ACTIVATE)
+        new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
         self.entry.interfaces = new.built.interfaces
         self.instances.on_begun(self.entry, replica)
@@ -169,11 +190,9 @@ class Replacement:
         report.carried_over += account.waiting
         report.ledger = report.ledger.with_(account)
         try:
-            await old.place.release(old.blueprint.key)
+            await old.place.release(old.blueprint.key, rejected)
         except Unavailable:
             log.info("%s died when its work was done", old.place.space)
-        if old.life.may(Event.STOP):
-            old.life.on(Event.STOP)
 
     async def lead(self, places: Sequence[Place], instance: Instance) -> None:
         """Open the gates: routes lead to `instance` now. The routes of a process that has died died with it."""

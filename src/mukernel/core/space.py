@@ -23,9 +23,10 @@ from ..transports.inline import result_of
 from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
 from .ending import contained
+from .imported import Version
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
-from .loader import load_class
+from .loader import load_version
 from .messages import Blueprint, Connected, Counts, Quiesced
 
 SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
@@ -266,7 +267,15 @@ class Space:
     async def build(self, blueprint: Blueprint) -> Instance:
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
         with self.step(blueprint, "being imported"):
-            kind = load_class(blueprint.use)
+            version = load_version(blueprint.use)
+        try:
+            return await self.build_version(blueprint, version)
+        except BaseException:
+            version.withdraw()
+            raise
+
+    async def build_version(self, blueprint: Blueprint, version: Version) -> Instance:
+        kind = version.kind
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
@@ -290,7 +299,7 @@ class Space:
                 await self.prepare_to_block(proxy.route, blueprint.threads)
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
-        instance = Instance(blueprint, kind, plugin, self.loop, self.now_ns)
+        instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)
         instance.bindings, instance.blocks_by = bindings, blocks_by
         self.instances[blueprint.key] = instance
         plugin.checkpoint = lambda: self.checkpoint(instance)
@@ -380,7 +389,7 @@ class Space:
             with contained(instance.blueprint.name, "restoring its state"):
                 await instance.handover.restore(state, state_version)
         self.receive(instance, recover)
-        since = self.now_ns()
+        instance.begun, since = True, self.now_ns()
         every = instance.blueprint.checkpoint
         if every is not None and instance.handover.stateful:
             self.tickers[key] = self.clock.every(every, lambda: self.checkpoint_soon(instance))
@@ -403,9 +412,11 @@ class Space:
         if state is not None:
             self.on_checkpoint(instance.blueprint.key, state, instance.handover.version)
 
-    def release(self, key: str) -> None:
-        """Let go of every channel of a quiet instance."""
+    def release(self, key: str, rejected: bool = False) -> None:
+        """Let go of every channel of a quiet instance. `rejected`: its version is not wanted after all."""
         instance = self.instances[key]
+        if rejected:
+            instance.version.withdraw()
         for channel, wire in list(instance.wires.items()):
             wire.close()
             if self.channels.get(channel) is instance:
@@ -436,6 +447,8 @@ class Space:
                 await instance.stop(drain, reason)
         finally:
             self.instances.pop(key, None)
+            if not instance.begun:
+                instance.version.withdraw()
             for route in instance.blocks_by:
                 del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
             for channel in [number for number, owner in self.channels.items() if owner is instance]:

@@ -1,0 +1,158 @@
+"""What of an application is imported anew for a new version, and what becomes of a version that is not wanted."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from test_loader import Named, write
+
+from mukernel import Kernel, SwapFailed
+from mukernel.core.imported import imports_in, made_of, near
+from mukernel.core.inspection import sources_of
+
+HEAD = """
+    from mukernel import Interface, Plugin
+    class Named(Interface):
+        async def name(self) -> str: ...
+"""
+THING = HEAD + "    class Thing(Plugin, Named):\n        async def name(self) -> str:\n            return {name!r}\n"
+FLAWED = {
+    "start": "    def start(self): raise RuntimeError('flawed')\n",
+    "health": "    def health(self): raise RuntimeError('flawed')\n",
+    "constructor": "    def __init__(self): raise RuntimeError('flawed')\n",
+    "configuration": "    def __init__(self, *, wanted: int): ...\n",
+    "restore": "    def save(self) -> int: return 1\n        def restore(self, state: int): raise RuntimeError('no')\n",
+}
+
+
+@pytest.mark.parametrize("flaw", [*FLAWED, "class"])
+@pytest.mark.parametrize("form", ["module", "file"])
+async def test_a_version_that_was_rolled_back_leaves_the_modules_of_before(
+    kernel: Kernel, tmp_path: Path, flaw: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"back_{flaw}_{form}"
+    use = f"{module}:Thing" if form == "module" else f"{module}.py:Thing"
+    stateful = "        def save(self) -> int: return 1\n        def restore(self, state: int): ...\n"
+    write(tmp_path, f"{module}.py", THING.format(name="old") + stateful)
+    await kernel.load(use, name="thing", folder=str(tmp_path))
+    good = sys.modules[module]
+    text = THING.format(name="rejected").replace("Thing", "Other") if flaw == "class" else THING.format(name="rejected")
+    write(tmp_path, f"{module}.py", text + ("" if flaw == "class" else "    " * 2 + FLAWED[flaw].strip() + "\n"))
+    with pytest.raises(SwapFailed):
+        await kernel.swap("thing", use, folder=str(tmp_path))
+    assert sys.modules[module] is good
+    write(tmp_path, f"{module}.py", THING.format(name="mended"))
+    assert (await kernel.swap("thing", use, folder=str(tmp_path))).rolled_back is False
+    assert await kernel.get(Named).name() == "mended"
+
+
+COUNTER = """
+        def __init__(self, *, folder: str = ''): self.folder, self.calls = folder, 0
+        def save(self) -> int: return self.calls
+        def restore(self, state: int):
+            self.calls = state
+            with open(self.folder + '/restored', 'a') as file:
+                file.write({name!r} + ' ')
+            if open(self.folder + '/restored').read() == 'rejected rejected ':
+                raise RuntimeError('only one of us')
+        async def name(self) -> str:
+            self.calls += 1
+            return {name!r} + str(self.calls)
+"""
+
+
+@pytest.mark.parametrize("placement", ["process:one", "process"])
+async def test_a_version_that_only_one_replica_could_take_is_taken_back_from_it(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    """By the very instances of before: their source is gone."""
+    config = {"folder": str(tmp_path)}
+    module = f"half_{placement.replace(':', '_')}"
+    write(tmp_path, f"{module}.py", HEAD + "    class Thing(Plugin, Named):" + COUNTER.format(name="old"))
+    await kernel.load(
+        f"{module}:Thing", name="thing", placement=placement, replicas=2, folder=str(tmp_path), config=config
+    )
+    thing = kernel.get(Named)
+    assert sorted([await thing.name() for _ in range(4)]) == ["old1", "old1", "old2", "old2"]
+    write(tmp_path, f"{module}.py", HEAD + "    class Thing(Plugin, Named):" + COUNTER.format(name="rejected"))
+    with pytest.raises(SwapFailed, match="only one of us") as raised:
+        await kernel.swap("thing", f"{module}:Thing", folder=str(tmp_path))
+    assert raised.value.report.rolled_back and raised.value.report.ledger.lost == 0
+    assert sorted([await thing.name() for _ in range(4)]) == ["old3", "old3", "old4", "old4"]
+    assert (tmp_path / "restored").read_text() == "rejected rejected old "
+    assert len(kernel.places) == (1 if placement == "process:one" else 2), "a process of the rejected version is left"
+    assert (await kernel.ledger("thing")).lost == 0
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+@pytest.mark.parametrize(
+    ("statement", "changed"),
+    [
+        ("from .words import GREETING", "words"),
+        ("from . import words; GREETING = words.GREETING", "words"),
+        ("import {package}.words; GREETING = {package}.words.GREETING", "words"),
+        ("from {package} import GREETING", "words"),
+        ("from .between import GREETING", "words"),
+        ("from {package}_beside import GREETING", "{package}_beside"),
+    ],
+)
+async def test_what_only_gives_constants_is_imported_anew_too(
+    kernel: Kernel, tmp_path: Path, statement: str, changed: str, placement: str
+) -> None:
+    package = f"shop_{placement}_{len(statement)}"
+    statement, changed = statement.format(package=package), changed.format(package=package)
+    path = f"{changed}.py" if changed.startswith(package) else f"{package}/{changed}.py"
+    write(tmp_path, f"{package}/__init__.py", "from .words import GREETING")
+    write(tmp_path, f"{package}/words.py", "GREETING = 'old'")
+    write(tmp_path, f"{package}/between.py", "from .words import GREETING")
+    write(tmp_path, f"{package}_beside.py", "GREETING = 'old'")
+    write(tmp_path, f"{package}/other.py", "")
+    thing = THING.replace("{name!r}", "GREETING") + f"    {statement}\n    from . import other\n"
+    write(tmp_path, f"{package}/thing.py", thing)
+    await kernel.load(f"{package}.thing:Thing", name="thing", placement=placement, folder=str(tmp_path))
+    assert await kernel.get(Named).name() == "old"
+    other = sys.modules.get(f"{package}.other")
+    write(tmp_path, path, "GREETING = 'new'")
+    await kernel.swap("thing", f"{package}.thing:Thing", folder=str(tmp_path))
+    assert await kernel.get(Named).name() == "new"
+    assert sys.modules.get(f"{package}.other") is other, "what has not changed is not run again"
+    if placement == "inline":
+        assert sys.modules[package].thing is sys.modules[f"{package}.thing"]
+
+
+async def test_a_failed_import_leaves_every_module_as_it_was(kernel: Kernel, tmp_path: Path) -> None:
+    write(tmp_path, "whole/__init__.py", "from .words import GREETING")
+    write(tmp_path, "whole/words.py", "GREETING = 'old'")
+    write(tmp_path, "whole/thing.py", THING.replace("{name!r}", "GREETING") + "    from . import GREETING\n")
+    await kernel.load("whole.thing:Thing", name="thing", folder=str(tmp_path))
+    names = ("whole", "whole.words", "whole.thing")
+    before = {name: sys.modules[name] for name in names}
+    write(tmp_path, "whole/words.py", "GREETING = 'new'")
+    half = "from . import GREETING, words\nassert GREETING == 'new'\nraise RuntimeError('half written')\n"
+    write(tmp_path, "whole/thing.py", half)
+    with pytest.raises(SwapFailed, match="half written"):
+        await kernel.swap("thing", "whole.thing:Thing", folder=str(tmp_path))
+    assert {name: sys.modules[name] for name in names} == before
+    assert before["whole"].words is before["whole.words"]
+    write(tmp_path, "whole/words.py", "GREETING = 'old'")
+    write(tmp_path, "whole/thing.py", THING.replace("{name!r}", "GREETING") + "    from . import GREETING\n")
+    await kernel.restart("thing")
+    assert await kernel.get(Named).name() == "old"
+
+
+def test_imports_are_read_wherever_they_stand(tmp_path: Path) -> None:
+    source = "import a.b as c\ndef f():\n    from .d import e, g\nif c:\n    from .. import h\n"
+    file = write(tmp_path, "imports_it.py", source)
+    assert sorted(imports_in(str(file), 1)) == [(0, "a.b", ()), (1, "d", ("e", "g")), (2, "", ("h",))]
+    assert imports_in(str(write(tmp_path, "no_python.py", "import (")), 1) == ()
+    assert imports_in(str(tmp_path / "missing.py"), 1) == ()
+
+
+def test_neither_the_library_nor_what_is_installed_nor_the_framework_is_near() -> None:
+    file = str(Path(__file__))
+    members = near("test_imported", file)
+    assert "test_loader" in members
+    assert not {name for name in members if name.partition(".")[0] in ("mukernel", "pytest", "json", "__main__")}
+    assert near("json", sys.modules["json"].__file__ or "").keys() <= {n for n in sys.modules if n.startswith("json")}
+    assert made_of("test_imported", file, members) >= {"test_imported", "test_loader", "core_samples"}
+    assert str(Path(file).with_name("test_loader.py")) in sources_of(sys.modules["test_loader"], str(Path(file).parent))
