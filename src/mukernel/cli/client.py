@@ -19,6 +19,7 @@ from ..core.quantity import duration
 from ..core.state_folder import StateFolder, find_running
 from ..kernel.clock import Clock
 from ..mesh.route import Route
+from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller
 from ..transports.listening import connect
 from ..transports.socket import SocketWire
@@ -54,6 +55,9 @@ class Surroundings:
 
     def connect_thread(self, route: Route, turn: int) -> NoReturn:
         raise Unavailable("a command has one thread")
+
+    def taken_by_thread(self, caller: BlockingCaller) -> None:
+        pass
 
 
 @asynccontextmanager

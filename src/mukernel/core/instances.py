@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..contract import Unavailable
+from ..contract import PluginCrashed, Unavailable
 from ..kernel.ipc import Port
 from ..transports.carriers import NO_BELL, ledger
 from ..transports.contract import WHOLE_WIRE
@@ -199,6 +199,21 @@ class Instances:
             wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
             wire.finish()
             self.switchboard.drop(replica, number)
+
+    def check_served(self, channel: int) -> None:
+        """Raises Unavailable, or PluginCrashed, where the last call of a channel is not run, or not any more, until the
+        loop, which stands still for it, has done something."""
+        for entry, replica in self.registry.replicas():
+            if channel in replica.port.channels:
+                accepted, taken, _, _ = ledger(replica.port.channels[channel])
+                instance = replica.instance
+                own = "; this blocking call has the kernel's own thread, which alone could "
+                if instance is None or instance.place.has_ended:
+                    if taken < accepted:
+                        raise Unavailable(f"{entry.name!r} died before it ran this call{own}restart it")
+                    raise PluginCrashed(f"the process of {entry.name!r} died while it ran this call{own}restart it")
+                if instance.life.state is not State.SERVING and taken < accepted:
+                    raise Unavailable(f"{entry.name!r} is being replaced{own}go on with that; it was not run")
 
     # -- what they did --------------------------------------------------------------------------------------------
 

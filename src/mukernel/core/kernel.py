@@ -278,6 +278,10 @@ class Kernel:
     def disconnect(self, channel: int) -> None:
         self.switchboard.disconnect(channel)
 
+    def check_served(self, channel: int) -> None:
+        """The loop's own thread waits for a call of its own: raises Unavailable where only the loop could help."""
+        self.instances.check_served(channel)
+
     # -- events ---------------------------------------------------------------------------------------------------
 
     @property

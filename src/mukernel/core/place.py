@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
@@ -63,6 +64,11 @@ class Place(ABC):
     @property
     def pid(self) -> int:
         return os.getpid()
+
+    @property
+    def has_ended(self) -> bool:
+        """Asks the system: the loop may not have had a turn to hear of it."""
+        return False
 
 
 class LocalPlace(Place):
@@ -132,6 +138,14 @@ class RemotePlace(Place):
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        if self.process.alive:
+            ended = select.poll()
+            ended.register(self.process.pidfd, select.POLLIN)
+            return bool(ended.poll(0))
+        return True
 
     async def ask(self, key: str, message: Any, doing: str) -> Any:
         """What the process answers. Raises what it raised, or Unavailable that says how the process ended and what the

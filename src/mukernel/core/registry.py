@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,10 +147,14 @@ class Registry:
             raise ContractError(f"several plug-ins serve {interface}: {names}; say which one is meant (plugin=...)")
         return found[0]
 
-    def with_instance(self, key: str) -> tuple[Entry, Replica] | None:
+    def replicas(self) -> Iterator[tuple[Entry, Replica]]:
         for entry in self.entries.values():
             for replica in entry.replicas:
-                for instance in (replica.instance, replica.successor):
-                    if instance is not None and instance.blueprint.key == key:
-                        return entry, replica
+                yield entry, replica
+
+    def with_instance(self, key: str) -> tuple[Entry, Replica] | None:
+        for entry, replica in self.replicas():
+            for instance in (replica.instance, replica.successor):
+                if instance is not None and instance.blueprint.key == key:
+                    return entry, replica
         return None

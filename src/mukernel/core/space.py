@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from ..contract import ContractError, Description, Interface, NotFound
+from ..contract import ContractError, Description, Interface, MukernelError, NotFound
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -52,6 +53,9 @@ class Directory(Protocol):
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
     ) -> Grant: ...
     def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
+    def check_served(self, channel: int) -> None:
+        """Raises Unavailable where the call that waits in a channel is not run while this thread waits for it."""
+
     def disconnect(self, channel: int) -> None: ...
 
 
@@ -64,6 +68,7 @@ class Space:
     ) -> None:  # fmt: skip
         self.name, self.directory, self.clock, self.loop = name, directory, clock, loop
         self.now_ns: Callable[[], int] = clock.now_ns
+        self.thread = threading.get_ident()
         self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
         self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
@@ -230,9 +235,22 @@ class Space:
         """A caller that whichever thread takes it owns from then on."""
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
         caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        number = grant.connected.channels[0]
-        weakref.finalize(caller, self.thread_gone, caller.wire, number)
+        caller.number = grant.connected.channels[0]
+        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number)
         return caller
+
+    def taken_by_thread(self, caller: BlockingCaller) -> None:
+        """The loop's own thread looks now and then whether it waits for something that it would have to do itself."""
+        if threading.get_ident() == self.thread:
+            caller.ask_now_and_then(partial(self.check_served, caller.number))
+
+    def check_served(self, channel: int) -> None:
+        """As the directory's; where it raises, the call in the channel is withdrawn."""
+        try:
+            self.directory.check_served(channel)
+        except MukernelError:
+            self.directory.disconnect(channel)
+            raise
 
     async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
         """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of

@@ -21,8 +21,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 from posix.mman cimport mmap, munmap, MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE
 from posix.unistd cimport close           # not `os.close`: the interpreter may be ending, and `os` gone
-import fcntl
-import os
+import fcntl, os
 
 cdef extern from "ring.h":
     ctypedef struct mu_spin:
@@ -447,10 +446,10 @@ cdef class Waiter:
     cdef void** hot
     cdef int hot_count, room
     cdef mu_spin policy
-    cdef int64_t slept_since
+    cdef public int64_t slept_since, patience              # ns; how long `exchange` waits, negative: for ever
 
     def __init__(self):
-        self.bell, self.receivers = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), []
+        self.bell, self.receivers, self.patience = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), [], -1
         self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 1000000
         self.policy.policy = POLICIES.index(os.environ.get("MUKERNEL_WAITING", ""))
 
@@ -565,11 +564,13 @@ cdef class Waiter:
                     return False
 
     cpdef Message exchange(self, Sender sender, Receiver receiver, uint64_t call, body, uint16_t method):
-        """Send a plain call and block until a message comes back, which is taken; None when there was no room for it."""
+        """Send a plain call and block until a message comes back, which is taken; None when there was no room for it, and
+        BlockingIOError when it was sent, and `patience` has ended."""
         if not sender.send(0, call, body, method):
             return None
         while (message := receiver.receive()) is None:
-            self.wait(-1)
+            if not self.wait(self.patience):
+                raise BlockingIOError
         return message
 
     cpdef wait_for_bell(self, int64_t limit=-1):

@@ -25,6 +25,8 @@ class Surroundings(Protocol):
 
     def now_ns(self) -> int: ...
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller: ...
+    def taken_by_thread(self, caller: BlockingCaller) -> None:
+        """The present thread will make blocking calls by `caller`."""
 
 
 class ThreadCallers(threading.local):
@@ -216,6 +218,7 @@ class Route:
             except IndexError:
                 caller = self.surroundings.connect_thread(self, next(self.turns))
             thread.caller = caller
+            self.surroundings.taken_by_thread(caller)
         return caller
 
 

@@ -16,6 +16,7 @@ from .kind import Kind
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
+PATIENCE = 100_000_000  # ns after which a caller asks whether it waits for something that can't come any more
 BROKEN: tuple[type[Exception], ...] = (ConnectionError,) if ring is None else (ConnectionError, ring.Garbage)
 
 
@@ -36,23 +37,61 @@ class BlockingWire(Protocol):
 
 
 class BlockingCaller:
-    """Makes calls over one wire, from one thread."""
+    """Makes calls over one wire, from one thread.
+
+    `stalled`: asked now and then while this waits; raises where that can never end.
+    """
 
     def __init__(self, wire: BlockingWire, now_ns: Callable[[], int]) -> None:
         self.wire, self.now_ns = wire, now_ns
         self.numbers = itertools.count(1)
+        self.number = 0  # of the channel, among all of the kernel's
         self.streams: dict[int, deque[Received]] = {}
         self.busy = 0
         self.send, self.receive, self.wait = wire.send, wire.receive, wire.wait
         self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
         self.when_broken: Callable[[], None] = lambda: None  # the wire can't be used any more
+        self.stalled: Callable[[], None] | None = None
+
+    def ask_now_and_then(self, stalled: Callable[[], None]) -> None:
+        self.stalled = stalled
+        waiter = getattr(self.wire, "waiter", None)
+        if waiter is not None:
+            waiter.patience = PATIENCE
+
+    def message_within(self, limit: int) -> bool:
+        """Block until a message may be there, for at most `limit` ns (negative: for ever); False: time is over."""
+        turn = limit if self.stalled is None else PATIENCE if limit < 0 else min(limit, PATIENCE)
+        if self.wait(turn):
+            return True
+        self.ask()
+        return not 0 <= limit <= turn
+
+    def ask(self) -> None:
+        """Raises what `stalled` raises."""
+        if self.stalled is not None:
+            try:
+                self.stalled()
+            except MukernelError as error:
+                self.give_up(error)
+
+    def give_up(self, error: MukernelError) -> NoReturn:
+        """Let go of the wire, and of the call with it."""
+        self.wire.close(str(error))
+        self.send, self.exchange = refused, None
+        self.when_broken()
+        raise error
 
     def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call and block until its reply, which is returned encoded."""
         number = next(self.numbers)
         context = current.get()
         if context is None and self.exchange is not None:
-            message = self.first_answer(number, body, method)
+            try:
+                message = self.first_answer(number, body, method)
+            except BlockingIOError:  # it was sent, and `patience` has ended
+                self.ask()
+                return self.rest_of_call(number, method, body, None)
             if message is not None:
                 if message.call == number:
                     if message.kind == 8:
@@ -103,7 +142,7 @@ class BlockingCaller:
                     limit = -1
                     if context is not None and context.deadline:
                         limit = max(0, context.deadline - self.now_ns())
-                    if not self.wait(limit):
+                    if not self.message_within(limit):
                         self.wire.send(Kind.CANCEL, number, b"")
                         raise DeadlineExceeded(f"{method.name}: no reply before the deadline")
                     if self.wire.closed is not None:
@@ -175,7 +214,11 @@ class BlockingCaller:
             left = context.deadline - self.now_ns() if context.deadline else -1
             if context.deadline and left <= 0:
                 raise DeadlineExceeded(f"{method.name}: there was no room before the deadline")
-            self.wire.wait_for_room(left)
+            if self.stalled is None:
+                self.wire.wait_for_room(left)
+            else:
+                self.wire.wait_for_room(PATIENCE if left < 0 else min(left, PATIENCE))
+                self.ask()
 
     def attempt(self, *message: Any) -> bool:
         try:
@@ -218,7 +261,7 @@ class BlockingCaller:
                         self.keep(message)
                         continue
                     limit = max(0, context.deadline - self.now_ns()) if context.deadline else -1
-                    if not self.wait(limit):
+                    if not self.message_within(limit):
                         raise DeadlineExceeded(f"{method.name}: the stream did not end before the deadline")
                     if self.wire.closed is not None:
                         self.broken(self.wire.closed)
