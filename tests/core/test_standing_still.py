@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,13 +27,13 @@ class Worker(Plugin, Slow):
         return os.getpid()
 
     def work(self, seconds: float) -> int:
-        time.sleep(seconds)
+        threading.Event().wait(seconds)  # work that takes so long
         self.done += 1
         return self.done
 
     def steps(self, seconds: float) -> Iterator[int]:
         yield 1
-        time.sleep(seconds)
+        threading.Event().wait(seconds)  # work that takes so long
         yield 2
 
     def save(self) -> int:
