@@ -21,6 +21,9 @@ class Liar:
     async def ask(self, message: Any) -> tuple[Any, list[int]]:
         return messages.Step("shop#0.1", "x" * 1000), []
 
+    def tell(self, message: Any) -> None:
+        assert isinstance(message, messages.Stop), "what it did not build as asked is not wanted"
+
 
 @pytest.mark.parametrize(
     ("question", "wanted"),

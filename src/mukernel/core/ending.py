@@ -1,11 +1,13 @@
-"""Endings that nobody asked for: how a process ended, and a plug-in that would end the one it runs in, or its task."""
+"""Endings that nobody asked for: how a process ended, a plug-in that would end the one it runs in, or its task; and
+work that is not ended half-way."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from signal import Signals
+from typing import Any
 
 from ..contract import ContractError
 from ..kernel.process import ExitStatus
@@ -21,8 +23,12 @@ def described(status: ExitStatus) -> str:
 
 @contextmanager
 def contained(plugin: str, doing: str) -> Iterator[None]:
-    """Raises ContractError where a plug-in calls sys.exit: it may end itself, never the process of others. Likewise for
-    a CancelledError that is its own: none is to take it for a cancellation of what the kernel does."""
+    """Raises ContractError where a plug-in raises what is no Exception, so that whoever asked hears of it.
+
+    It may call sys.exit to end itself, never the process of others; nobody is to take a CancelledError that is its own
+    for a cancellation of what the kernel does; and extensions have a BaseException for their panics. Ctrl-C is not the
+    plug-in's.
+    """
     try:
         yield
     except asyncio.CancelledError as cancelled:
@@ -37,6 +43,25 @@ def contained(plugin: str, doing: str) -> Iterator[None]:
             f"plug-in {plugin!r} called sys.exit({left.code!r}) while it was {doing}; wanted an exception that says "
             "what is wrong"
         ) from left
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ContractError(
+            f"plug-in {plugin!r} raised {type(error).__name__}: {error}, which is no Exception, while it was {doing}"
+        ) from error
 
 
-__all__ = ["contained", "described"]
+async def to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
+    """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
+    task = asyncio.get_running_loop().create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    return cancelled
+
+
+__all__ = ["contained", "described", "to_its_end"]

@@ -63,7 +63,6 @@ class Instances:
             if isinstance(place, RemotePlace):  # a constructor or a start that never returns counts as hanging, too
                 place.patience[key] = options.restart.hang
             instance.built = await built_in_time(place, blueprint, options.restart.hang)
-            entry.bindings = instance.built.bindings
         except BaseException:
             instance.life.on(Event.BROKEN)
             if isinstance(place, RemotePlace):
@@ -89,7 +88,7 @@ class Instances:
             raise
         replica.instance, replica.successor = instance, None
         instance.life.on(Event.ACTIVATE)
-        entry.interfaces = instance.built.interfaces
+        entry.served_by(instance)
         self.on_begun(entry, replica)
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await instance.place.reroute(entry.name, instance.blueprint.key)
@@ -139,11 +138,21 @@ class Instances:
         entry.settled = entry.settled.with_(replica.settled)
         replica.port.close()
 
+    async def remove(self, entry: Entry, reason: str) -> None:
+        """End a plug-in for good."""
+        for place in self.processes.calling_places(entry.name):
+            await place.close_routes(entry.name, reason)
+        for replica in list(entry.replicas):
+            await self.remove_replica(entry, replica, reason)
+        self.registry.entries.pop(entry.name, None)
+        for plugins in self.switchboard.space_plugins.values():
+            plugins.discard(entry.name)
+
     async def drain_replica(self, entry: Entry, replica: Replica) -> float:
-        """Wait until a leaving replica has served all that its callers had sent it; returns the seconds that are
-        left."""
+        """Wait until a leaving replica has served all that its callers had sent it, or nobody will; returns the seconds
+        that are left of the plug-in's `drain`."""
         limit = self.clock.now() + entry.options.drain
-        while self.clock.now() < limit:
+        while self.clock.now() < limit and replica in entry.replicas and replica.failure is None:
             account = account_of(replica)
             if account.waiting == 0 and account.accepted == account.replied + account.refused:
                 break
@@ -153,9 +162,10 @@ class Instances:
     # -- their callers --------------------------------------------------------------------------------------------
 
     async def reroute_callers(self, entry: Entry) -> None:
-        """Every caller connects anew to the replicas that there are now."""
+        """Every caller connects anew to the replicas that there are now. One that has died needs no route."""
         for place in self.processes.calling_places(entry.name):
-            await place.reroute(entry.name, None)
+            with suppress(Unavailable):
+                await place.reroute(entry.name, None)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
@@ -166,10 +176,13 @@ class Instances:
         )
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
-        """No instance will come: answer every call, close every route."""
-        for place in self.processes.calling_places(entry.name):
-            if len(entry.replicas) == 1:
-                await place.close_routes(entry.name, reason)
+        """No instance will come for a replica: answer every call. Its callers have the others, or closed routes."""
+        if entry.failure is None:
+            await self.reroute_callers(entry)
+        else:
+            for place in self.processes.calling_places(entry.name):
+                with suppress(Unavailable):
+                    await place.close_routes(entry.name, reason)
         self.answer_rest(replica, reason)
 
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
@@ -232,8 +245,9 @@ class Instances:
             counts = await self.counts(replica)
             if channels == list(replica.port.channels):
                 break
-        if counts is NOBODY:
-            return account_of(replica)
+        if counts is NOBODY:  # what was being run is on record until a successor has ended it
+            account = account_of(replica)
+            return account.with_(Ledger(running=account.lost))
         accepted = sum(ledger(channel)[0] for channel in replica.port.channels.values())
         served = Ledger(accepted, counts.answered, counts.refused, counts.serving, accepted - counts.taken)
         return replica.settled.with_(served)

@@ -7,8 +7,7 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -19,6 +18,7 @@ from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
+from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .instances import Instances
@@ -29,8 +29,9 @@ from .loader import source_of
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
-from .registry import Entry, Options, Registry, RestartPolicy
-from .replacement import Replacement, SwapReport, scale
+from .registry import Options, Registry, RestartPolicy
+from .replacement import Replacement, SwapReport
+from .scaling import scale
 from .space import Grant, Space
 from .supervisor import Supervisor
 from .switchboard import Switchboard
@@ -144,9 +145,7 @@ class Kernel:
                 for _ in range(replicas):
                     await self.instances.start_replica(entry, self.instances.new_replica(entry), source, options)
             except BaseException:
-                for replica in list(entry.replicas):
-                    await self.instances.remove_replica(entry, replica)
-                del self.registry.entries[entry.name]
+                await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
         self.record("load", entry.name, options.placement)
 
@@ -183,7 +182,7 @@ class Kernel:
         except MukernelError as error:
             report = SwapReport(name, "swap", entry.source.name, str(use), rolled_back=True, reason=str(error))
             raise reported(SwapFailed(f"swap of {name!r} was not begun: {error}"), report) from error
-        async with self.changing(name) as entry:
+        async with self.registry.changing(name) as entry:
             options = entry.options
             if config is not None:
                 options = replace(options, config=dict(config))
@@ -194,7 +193,7 @@ class Kernel:
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
         checked_placement(placement)
-        async with self.changing(name) as entry:
+        async with self.registry.changing(name) as entry:
             if placement == "inline" and len(entry.replicas) > 1:
                 raise ContractError(
                     f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
@@ -206,18 +205,17 @@ class Kernel:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
         if not isinstance(replicas, int):
             checked_count("replicas", replicas, 1)
-        async with self.changing(name) as entry:
-            return await scale(self.instances, self.journal, entry, replicas)
+        return await scale(self.instances, self.journal, name, replicas)
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
         up."""
-        async with self.changing(name) as entry:
+        async with self.registry.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
             for replica in revived:
                 replica.restarts.clear()
                 await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
-            entry.failure = None
+                replica.failure = None
             if revived:
                 await self.instances.reroute_callers(entry)
                 self.record("restart", name, "started again")
@@ -226,31 +224,17 @@ class Kernel:
 
     async def unload(self, name: str, reason: str | None = None) -> None:
         """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
-        Unavailable, with `reason`."""
-        async with self.changing(name) as entry:
-            reason = reason or f"plug-in {name!r} was unloaded"
-            for place in self.processes.calling_places(name):
-                await place.close_routes(name, reason)
-            for replica in list(entry.replicas):
-                await self.instances.remove_replica(entry, replica, reason)
-            self.registry.entries.pop(name, None)
-            for plugins in self.switchboard.space_plugins.values():
-                plugins.discard(name)
+        Unavailable, with `reason`. Once begun it runs to its end, though its caller be cancelled."""
+        async with self.registry.changing(name) as entry:
+            cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
         self.record("unload", name)
+        if cancelled is not None:
+            raise cancelled
 
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
         entry = self.registry.entry(name)
         return await self.instances.ledger(entry)
-
-    @asynccontextmanager
-    async def changing(self, name: str) -> AsyncIterator[Entry]:
-        """A plug-in, when it is our turn to change it. Raises NotFound; Unavailable where it was unloaded meanwhile."""
-        entry = self.registry.entry(name)
-        async with entry.lock:
-            if self.registry.entries.get(name) is not entry:
-                raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
-            yield entry
 
     # -- where they are -------------------------------------------------------------------------------------------
 

@@ -183,12 +183,16 @@ class RemotePlace(Place):
             self.process.kill()
 
     async def build(self, blueprint: Blueprint) -> Built:
+        self.keys.add(blueprint.key)  # from now on: while it is built, nobody is to end the process
         try:
-            built = await self.ask(blueprint.key, messages.Build(blueprint), "being built")
+            return self.expected(await self.ask(blueprint.key, messages.Build(blueprint), "being built"), Built)
+        except BaseException:
+            self.keys.discard(blueprint.key)
+            with contextlib.suppress(Unavailable):  # it may be half built, in a process that lives on for others
+                self.conversation.tell(messages.Stop(blueprint.key))
+            raise
         finally:
             self.doing.pop(blueprint.key, None)
-        self.keys.add(blueprint.key)
-        return self.expected(built, Built)
 
     def attach(self, key: str, channel: Channel, caller: Description) -> None:
         attach = messages.Attach(key, channel.number, caller, channel.transport)

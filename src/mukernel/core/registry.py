@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import ContractError, Description, NotFound
+from ..contract import ContractError, Description, NotFound, Unavailable
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from .ledger import Ledger
@@ -80,6 +81,7 @@ class Replica:
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
     leaving: bool = False
+    failure: str | None = None  # why it is given up
     settled: Ledger = Ledger()  # the account of channels that are closed
 
 
@@ -96,9 +98,23 @@ class Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
-    failure: str | None = None  # why it is given up
     restarts: int = 0
     settled: Ledger = Ledger()  # the account of replicas that are gone
+
+    @property
+    def staying(self) -> list[Replica]:
+        """The replicas but for those that only serve what they were sent, and leave."""
+        return [replica for replica in self.replicas if not replica.leaving]
+
+    @property
+    def failure(self) -> str | None:
+        """Why it is given up; None as long as some replica is not."""
+        reasons = [replica.failure for replica in self.staying]
+        return None if None in reasons or not reasons else reasons[0]
+
+    def served_by(self, instance: Instance) -> None:
+        """An instance has begun to serve: what it serves, and whom it calls, is so for the plug-in from now on."""
+        self.interfaces, self.bindings = instance.built.interfaces, instance.built.bindings
 
     @property
     def state(self) -> State:
@@ -128,6 +144,15 @@ class Registry:
         if found is None:
             raise NotFound(f"no plug-in is named {name!r}; there are: {', '.join(self.entries) or 'none'}")
         return found
+
+    @asynccontextmanager
+    async def changing(self, name: str) -> AsyncIterator[Entry]:
+        """A plug-in, when it is our turn to change it. Raises NotFound; Unavailable where it was unloaded meanwhile."""
+        entry = self.entry(name)
+        async with entry.lock:
+            if self.entries.get(name) is not entry:
+                raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
+            yield entry
 
     def serving(self, interface: str, plugin: str | None = None) -> Entry:
         """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was

@@ -1,4 +1,4 @@
-"""Replacement: swap, move and scale, without a caller noticing.
+"""Replacement: swap, move and restart, without a caller noticing.
 
 Each step either succeeds or is undone, and the old instance serves until the very moment at which the new one can.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
+from .ending import to_its_end
 from .instances import Instances
 from .journal import Journal
 from .ledger import Ledger
@@ -79,8 +79,9 @@ class Replacement:
         """
         clock, entry = self.instances.clock, self.entry
         began = clock.now()
+        self.check_serving()
         try:
-            for replica in entry.replicas:
+            for replica in entry.staying:
                 await self.prepare(replica)
             for each in self.successions:
                 self.cancelled = await to_its_end(self.hand_over(each.replica, each.old, each.new)) or self.cancelled
@@ -107,11 +108,22 @@ class Replacement:
             raise self.cancelled
         return self.report
 
+    def check_serving(self) -> None:
+        """Raises SwapFailed where there is nothing that could hand over."""
+        for replica in self.entry.staying:
+            if replica.instance is None or replica.instance.life.state is not State.SERVING:
+                name, what = self.entry.name, self.report.what
+                self.report.rolled_back = True
+                self.report.reason = f"{name!r} is {self.entry.state.value}; only what is serving can be replaced"
+                problem = SwapFailed(f"{what} of {name!r} was not begun: {self.report.reason}")
+                problem.report = self.report
+                raise problem
+
     async def prepare(self, replica: Replica) -> None:
         """Build the successor of one instance; it is warm, and receives nothing yet."""
         old = replica.instance
         if old is None or old.life.state is not State.SERVING:
-            raise SwapFailed(f"{self.entry.name!r} is {self.entry.state.value}; only what is serving can be replaced")
+            raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while a successor was built")
         new = await self.instances.build(self.entry, replica, self.source, self.options)
         self.successions.append(Succession(replica, old, new))
         self.check_callers(replica, new.built)
@@ -183,7 +195,7 @@ class Replacement:
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
-        self.entry.interfaces = new.built.interfaces
+        self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
         await self.lead(places, new)
         report.drained += quiesced.drained
@@ -221,57 +233,6 @@ class Replacement:
 
     def local_key(self, place: Place, instance: Instance) -> str | None:
         return instance.blueprint.key if place is instance.place else None
-
-
-async def to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
-    """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
-    task = asyncio.get_running_loop().create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as error:
-            cancelled = error
-    task.result()
-    return cancelled
-
-
-async def scale(instances: Instances, journal: Journal, entry: Entry, count: int) -> SwapReport:
-    """Change the number of replicas. Raises ContractError for a plug-in that runs inline."""
-    if count < 1:
-        raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
-    if entry.options.placement == "inline" and count > 1:
-        raise ContractError(
-            f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; "
-            "move it to a process first"
-        )
-    began, before = instances.clock.now(), len(entry.replicas)
-    report = SwapReport(entry.name, "scale", f"{before} replicas", f"{count} replicas")
-    added: list[Replica] = []
-    try:
-        for _ in range(count - before):
-            replica = instances.new_replica(entry)
-            added.append(replica)
-            await instances.start_replica(entry, replica, entry.source, entry.options)
-    except BaseException as error:
-        for replica in added:
-            await instances.remove_replica(entry, replica)
-        if not isinstance(error, Exception):
-            raise
-        report.rolled_back, report.reason = True, told(error)
-        raise failed(report, error) from error
-    leaving = entry.replicas[count:]
-    for replica in leaving:
-        replica.leaving = True
-    await instances.reroute_callers(entry)
-    for replica in leaving:
-        left = await instances.drain_replica(entry, replica)
-        await instances.remove_replica(entry, replica, drain=left)
-    entry.options = replace(entry.options, replicas=count)
-    report.total = instances.clock.now() - began
-    report.ledger = await instances.ledger(entry)
-    journal.record("scale", entry.name, f"{report.before} → {report.after}")
-    return report
 
 
 def told(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -30,6 +31,7 @@ from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Connected, Counts, Quiesced
 
+log = logging.getLogger("mukernel")
 SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
 
 
@@ -72,6 +74,7 @@ class Space:
         self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
         self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
+        self.building: dict[str, asyncio.Task[Any] | None] = {}  # by what: to be ended with it
         self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
         self.on_step: Callable[[str, str], None] = lambda key, step: None
@@ -157,9 +160,15 @@ class Space:
         """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
         if caller in route.callers and route.reason is None and not self.loop.is_closed():
             self.directory.disconnect(caller.wire.number)
-            task = self.loop.create_task(self.reroute(route.plugin))
+            task = self.loop.create_task(self.reconnect(route.plugin))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
+
+    async def reconnect(self, plugin: str) -> None:
+        try:
+            await self.reroute(plugin)
+        except MukernelError as error:
+            self.close_routes(plugin, str(error))
 
     def retire(self, caller: Caller) -> None:
         """Close a caller's wire once nothing is under way on it."""
@@ -286,11 +295,14 @@ class Space:
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
         with self.step(blueprint, "being imported"):
             version = load_version(blueprint.use)
+        self.building[blueprint.key] = asyncio.current_task()
         try:
             return await self.build_version(blueprint, version)
         except BaseException:
             version.withdraw()
             raise
+        finally:
+            del self.building[blueprint.key]
 
     async def build_version(self, blueprint: Blueprint, version: Version) -> Instance:
         kind = version.kind
@@ -327,7 +339,10 @@ class Space:
             with self.step(blueprint, "being checked"):
                 await instance.hook("health")
         except BaseException:
-            await self.stop(blueprint.key)
+            try:
+                await self.stop(blueprint.key)
+            except Exception as error:  # what went wrong first is what is told
+                log.warning("%s did not stop cleanly after that: %s", blueprint.key, error)
             raise
         return instance
 
@@ -454,7 +469,10 @@ class Space:
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         """Stop an instance for good. What still runs after `drain` seconds is ended; `reason` is for its callers."""
-        instance = self.instances.get(key)
+        building, instance = self.building.get(key), self.instances.get(key)
+        if building is not None and building is not asyncio.current_task():  # it is not waited for any more
+            building.cancel()
+            return
         if instance is None:
             return
         ticker = self.tickers.pop(key, None)

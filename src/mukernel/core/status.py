@@ -77,7 +77,7 @@ class Status:
             sum(own) if own else None,
             self.since(entry.name),
             [f"{each.name} {each.version}" for each in entry.interfaces],
-            entry.failure,
+            next((replica.failure for replica in entry.replicas if replica.failure), None),
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:

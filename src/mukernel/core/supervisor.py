@@ -144,10 +144,10 @@ class Supervisor:
                     log.warning("%s was not restarted with %s: %s", other.name, entry.name, error)
 
     async def give_up(self, entry: Entry, replica: Replica, reason: str) -> None:
-        """Nobody will serve this mailbox: answer everything that waits in it."""
+        """Nobody will serve this mailbox: answer everything that waits in it. Its callers go to the other replicas."""
         assert replica.instance is not None
         replica.instance.life.on(Event.GIVE_UP)
-        entry.failure = reason
+        replica.failure = reason
         self.journal.record("given up", entry.name, reason)
         log.error("%s is given up: %s", entry.name, reason)
         await self.instances.refuse_all(entry, replica, f"{entry.name} is given up: {reason}")

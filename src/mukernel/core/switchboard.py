@@ -28,7 +28,7 @@ class Switchboard:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
         self.space_plugins.setdefault(space, set()).add(entry.name)
-        replicas = [replica for replica in entry.replicas if not replica.leaving]
+        replicas = [replica for replica in entry.staying if replica.failure is None]
         if turn < 0:
             for replica in replicas:
                 if replica.instance is not None and replica.instance.place.space == space:
