@@ -291,11 +291,11 @@ class Kernel:
 
     @property
     def listeners(self) -> list[Callable[[Happening], object]]:
-        """Functions that are called with each event, as it happens: append yours."""
+        """Functions that are called with each event, as it happens: append yours. What one raises is logged."""
         return self.journal.listeners
 
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
-        """Note an event; `pause` in seconds. Raises what a listener raises."""
+        """Note an event; `pause` in seconds."""
         self.journal.record(what, plugin, detail, pause)
 
 
