@@ -294,6 +294,9 @@ def test_scale_up_and_down(shop: Any, mukernel: Any) -> None:
     mukernel("scale", "catalog", "3").good()
     assert len(status(mukernel, "catalog")["pids"]) == 3
     assert mukernel("scale", "catalog", "0").status == 1
+    absurd = mukernel("scale", "catalog", "1000000")
+    problem = "replicas: got 1000000, wanted a whole number of at least 1 and at most 1,000"
+    assert (absurd.status, absurd.err) == (1, f"mukernel: {problem}\n")
     assert mukernel("scale", "catalog", "many").status == 2
     mukernel("scale", "catalog", "1").good()
     assert len(status(mukernel, "catalog")["pids"]) == 1

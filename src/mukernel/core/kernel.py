@@ -18,7 +18,7 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
-from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
+from .checks import checked_name, checked_options, checked_placement, checked_replicas, checked_seconds
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .instances import Instances
@@ -204,8 +204,7 @@ class Kernel:
 
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
-        if not isinstance(replicas, int):
-            checked_count("replicas", replicas, 1)
+        checked_replicas(replicas)
         async with self.changing(name) as entry:
             return await scale(self.instances, self.journal, entry, replicas)
 

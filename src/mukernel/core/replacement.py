@@ -238,8 +238,6 @@ async def to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError 
 
 async def scale(instances: Instances, journal: Journal, entry: Entry, count: int) -> SwapReport:
     """Change the number of replicas. Raises ContractError for a plug-in that runs inline."""
-    if count < 1:
-        raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
     if entry.options.placement == "inline" and count > 1:
         raise ContractError(
             f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; "
