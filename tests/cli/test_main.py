@@ -61,6 +61,23 @@ def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, words
     assert quiet.returncode == 0
 
 
+def test_what_an_encoding_lacks_is_escaped_as_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import json
+
+    from mukernel.cli.terminal import Terminal, as_json
+    from mukernel.core.standard_streams import accept_any_text
+
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    accept_any_text()
+    Terminal().say("é → \udcff")
+    Terminal().say(as_json("é → \N{GRINNING FACE}"))
+    text, result = written.getvalue().decode("latin-1").splitlines()
+    assert text == r"é \u2192 \udcff"
+    assert json.loads(result) == "é → \N{GRINNING FACE}"
+
+
 def test_colours_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 

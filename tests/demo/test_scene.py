@@ -100,9 +100,12 @@ def test_every_call_is_answered_and_the_summary_says_so(surroundings: Surroundin
     assert surroundings.left() == []
 
 
-def test_without_a_terminal_it_prints_plain_lines(surroundings: Surroundings) -> None:
+@pytest.mark.parametrize(("encoding", "arrow"), [("utf-8", "→"), ("ascii", r"\u2192")])
+def test_without_a_terminal_it_prints_plain_lines(surroundings: Surroundings, encoding: str, arrow: str) -> None:
+    surroundings.environment["PYTHONIOENCODING"] = encoding
     ended = surroundings.run(*PULL, "--seconds", "2")
     assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert f"Bm25Ranker {arrow} SymbolRanker" in ended.stdout
     assert "\x1b" not in ended.stdout + ended.stderr
     assert ended.stdout.rstrip().endswith("every call was answered, and answered rightly")
     assert surroundings.left() == []

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from ..contract import MukernelError, RemoteError
+from ..core.standard_streams import accept_any_text
 from .terminal import Terminal, UsageError
 
 COMMANDS = {  # in the order in which help shows them: name → (module, what it does)
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
     read."""
     keep_standard_streams()
+    accept_any_text()
     if sys.stdout is None:
         Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
         return 1
