@@ -195,8 +195,9 @@ class Ended:
 
 
 @pytest.fixture
-def mukernel(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def mukernel(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
     """Run one command in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # `run` puts the application's folder on it
 
     def run(*words: str) -> Ended:
         capsys.readouterr()
