@@ -128,8 +128,12 @@ def test_call_streams_lines(shop: Any, mukernel: Any, monkeypatch: pytest.Monkey
             assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
 
 
-def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any) -> None:
-    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.echo"]
+SCRIPT = "import sys; from mukernel_command import main; sys.exit(main())"  # as the installed one does
+
+
+@pytest.mark.parametrize("way", [["-m", "mukernel.cli"], ["-c", SCRIPT]])
+def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any, way: list[str]) -> None:
+    command = [sys.executable, *way, "call", "Greeter.echo"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, "--timeout", "300ms"], **pipes, text=True) as late:
         assert late.wait(30) == 1  # though its standard input stays open

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -108,6 +109,7 @@ def perform(given: Sequence[str]) -> int:
         return 0
     terminal = Terminal(sys.stderr)
     verbose = getattr(arguments, "verbose", False)
+    heed_ctrl_c()
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
@@ -116,6 +118,12 @@ def perform(given: Sequence[str]) -> int:
     except MukernelError as error:
         terminal.complain(explained(error, verbose))
         return 1
+
+
+def heed_ctrl_c() -> None:
+    """From now on Ctrl-C raises KeyboardInterrupt, if our script has let it end the process until here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def parsed(
