@@ -136,13 +136,14 @@ def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Si
     assert surroundings.left() == []
 
 
-def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings) -> None:
+@pytest.mark.parametrize("options", [[], ["--keep", "--seconds", "1"]], ids=["at work", "kept running"])
+def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings, options: list[str]) -> None:
     temporary, empty = surroundings.folder / "tmp", surroundings.folder / "empty"
     empty.mkdir()
-    process = surroundings.start(*PULL)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "swap" in line:
+    process = surroundings.start(*PULL, *options)
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stderr if options else process.stdout:
+        if "Ctrl-C" in line or "swap" in line:
             break
     [killed] = temporary.iterdir()
     surroundings.run(sys.executable, "-m", "mukernel.demo", str(empty))
