@@ -38,6 +38,8 @@ class Greeter(Interface, version="1.0"):
     async def note(self, text: str) -> None: ...
     def count(self, upto: int) -> AsyncIterator[int]: ...
     def echo(self, words: AsyncIterator[str]) -> AsyncIterator[str]: ...
+    def double(self, numbers: AsyncIterator[int]) -> AsyncIterator[int]: ...
+    async def measure(self, size: int, data: bytes) -> int: ...
     async def fail(self) -> None: ...
     async def hang(self) -> None: ...
 
@@ -61,6 +63,13 @@ class English(Plugin, Greeter):
         for number in range(upto): yield number
     async def echo(self, words):
         async for word in words: yield word.upper()
+    async def double(self, numbers):
+        total = 0
+        async for number in numbers:
+            total += 1
+            yield 2 * number
+        if total == 1: raise ValueError("wanted two numbers or more")
+    async def measure(self, size: int, data: bytes) -> int: return len(data)
     async def fail(self) -> None: raise ValueError("no such thing")
     async def hang(self) -> None:
         import asyncio
@@ -195,8 +204,9 @@ class Ended:
 
 
 @pytest.fixture
-def mukernel(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+def mukernel(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
     """Run one command in this process."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # `run` puts the application's folder on it
 
     def run(*words: str) -> Ended:
         capsys.readouterr()

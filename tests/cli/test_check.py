@@ -85,11 +85,31 @@ def test_new_refuses_names_that_can_not_be_imported(home: Path, tmp_path: Path, 
         "class": "wanted a name such as",
         "json": "'json' would hide a module of that name",
         "mukernel": "would hide",
+        "msgspec": "'msgspec' would hide",
+        "numpy": "would hide",
+        "iniconfig": "would hide",  # pytest needs it
+        "pluggy": "would hide",
+        "pytest-asyncio": "'pytest_asyncio' would hide",
     }.items():
         ended = mukernel("new", str(tmp_path / name))
         assert ended.status == 2
         assert problem in ended.err
         assert not (tmp_path / name).exists()
+
+
+def test_what_lies_in_the_working_folder_hides_nothing(
+    home: Path, tmp_path: Path, mukernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python looks there where a command is begun by `python -m`, and not where a package is run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    (tmp_path / "web_shop").mkdir()
+    mukernel("new", "web-shop").good()
+    again = mukernel("new", "web-shop")
+    assert (again.status, again.err) == (1, "mukernel: web-shop exists already; choose another name, or remove it\n")
+    (tmp_path / "elsewhere" / "greeting").mkdir(parents=True)
+    monkeypatch.syspath_prepend("elsewhere")
+    assert "'greeting' would hide a module of that name" in mukernel("new", "greeting").err
 
 
 def test_a_new_package_is_sound_to_a_strict_type_checker(home: Path, tmp_path: Path, mukernel: Any) -> None:

@@ -128,12 +128,16 @@ def test_call_streams_lines(shop: Any, mukernel: Any, monkeypatch: pytest.Monkey
             assert mukernel("call", "Greeter.echo").good().splitlines() == ["ONE", "TWO"]
 
 
-def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any) -> None:
-    command = [sys.executable, "-m", "mukernel.cli", "call", "Greeter.echo"]
+SCRIPT = "import sys; from mukernel_command import main; sys.exit(main())"  # as the installed one does
+
+
+@pytest.mark.parametrize("way", [["-m", "mukernel.cli"], ["-c", SCRIPT]])
+def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any, way: list[str]) -> None:
+    command = [sys.executable, *way, "call", "Greeter.echo"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, "--timeout", "300ms"], **pipes, text=True) as late:
         assert late.wait(30) == 1  # though its standard input stays open
-        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 300ms\n"
+        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 300 ms\n"
     with subprocess.Popen(command, **pipes, text=True) as interrupted:
         assert interrupted.stdin is not None and interrupted.stdout is not None
         interrupted.stdin.write("one\n")
@@ -153,7 +157,28 @@ def test_call_says_what_is_wrong_with_standard_input(shop: Any, mukernel: Any, m
     with open(shop.folder / "words") as words:
         monkeypatch.setattr("sys.stdin", words)
         ended = mukernel("call", "Greeter.echo")
-    assert (ended.status, ended.err) == (2, "mukernel: standard input: got b'caf\\xe9', wanted text in UTF-8\n")
+    assert (ended.status, ended.err) == (
+        2, "mukernel: standard input, line 1: got b'caf\\xe9', wanted text in UTF-8\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "answers", "problem"),
+    [
+        ("1\n2\nx\n4\n", ["2", "4"], "line 3: got 'x', wanted an item of parameter 'numbers': int"),
+        ("1\nx", ["2"], "line 2: got 'x', wanted an item of parameter 'numbers': int"),  # the method fails after that
+        (f"1\n2\n{1 << 64}\n", ["2", "4"], f"line 3: got '{1 << 64}', wanted whole numbers of at most 64 bits"),
+    ],
+)
+def test_call_sends_the_lines_before_one_that_is_wrong(
+    shop: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch, text: str, answers: list[str], problem: str
+) -> None:
+    (shop.folder / "numbers").write_text(text)
+    with open(shop.folder / "numbers") as numbers:
+        monkeypatch.setattr("sys.stdin", numbers)
+        ended = mukernel("call", "Greeter.double")
+    assert (ended.status, ended.out.splitlines()) == (2, answers)
+    assert ended.err == f"mukernel: standard input, {problem}\n"
 
 
 def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) -> None:
@@ -170,6 +195,19 @@ def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) ->
         assert (ended.status, ended.out, ended.err) == (2, "", f"mukernel: {problem}\n")
 
 
+def test_call_blames_what_was_typed_for_what_no_message_can_carry(shop: Any, mukernel: Any) -> None:
+    greet, number = "Greeter.greet(name: str, *, times: int = 1) -> str", "wanted whole numbers of at most 64 bits"
+    for words, problem in {
+        ("Greeter.greet", "a\udcffb"): f"{greet}: parameter 'name': got 'a\\udcffb', wanted text in UTF-8",
+        ("Greeter.greet", "Ada", f"times={1 << 64}"): f"{greet}: parameter 'times': got '{1 << 64}', {number}",
+        ("Catalog.add", f"book:=[{-1 << 64}]"): "Catalog.add(book: Book) -> int: parameter 'book': "
+        f"got '[{-1 << 64}]', {number}",
+    }.items():
+        ended = mukernel("call", *words)
+        assert (ended.status, ended.out, ended.err) == (2, "", f"mukernel: {problem}\n")
+    assert mukernel("call", "Greeter.measure", "1", "data=a\udcffb").good() == "3"  # bytes are what was typed
+
+
 def test_a_failed_call_says_why_and_shows_the_traceback_only_if_asked(shop: Any, mukernel: Any) -> None:
     ended = mukernel("call", "Greeter.fail")
     assert (ended.status, ended.out) == (1, "")
@@ -184,7 +222,9 @@ def test_a_failed_call_says_why_and_shows_the_traceback_only_if_asked(shop: Any,
 
 def test_a_call_ends_at_its_timeout(shop: Any, mukernel: Any) -> None:
     ended = mukernel("call", "Greeter.hang", "--timeout", "50ms")
-    assert (ended.status, ended.err) == (1, "mukernel: Greeter.hang: no reply within 50ms\n")
+    assert (ended.status, ended.err) == (1, "mukernel: Greeter.hang: no reply within 50 ms\n")
+    without_unit = mukernel("call", "Greeter.hang", "--timeout", "0.05")
+    assert without_unit.err == "mukernel: Greeter.hang: no reply within 50 ms\n"
     assert mukernel("call", "Greeter.hang", "--timeout", "soon").status == 2
 
 
@@ -193,7 +233,7 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
         (
             "call",
             "Greeter.gret",
-        ): "Greeter has no method 'gret'; it has: greet, where, note, count, echo, fail, hang",
+        ): "Greeter has no method 'gret'; it has: greet, where, note, count, echo, double, measure, fail, hang",
         ("call", "Gr.x"): "no plug-in serves Gr; interfaces that are served: Catalog, Greeter",
         ("call", "greet"): "got 'greet', wanted INTERFACE.METHOD such as Greeter.greet; "
         "`mukernel ps` lists the interfaces",
@@ -294,6 +334,9 @@ def test_scale_up_and_down(shop: Any, mukernel: Any) -> None:
     mukernel("scale", "catalog", "3").good()
     assert len(status(mukernel, "catalog")["pids"]) == 3
     assert mukernel("scale", "catalog", "0").status == 1
+    absurd = mukernel("scale", "catalog", "1000000")
+    problem = "replicas: got 1000000, wanted a whole number of at least 1 and at most 1,000"
+    assert (absurd.status, absurd.err) == (1, f"mukernel: {problem}\n")
     assert mukernel("scale", "catalog", "many").status == 2
     mukernel("scale", "catalog", "1").good()
     assert len(status(mukernel, "catalog")["pids"]) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,47 @@ def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, words
     shutil.rmtree(tmp_path / "hello", ignore_errors=True)
     quiet = subprocess.run(f"{command} 2>&- <&-", shell=True, capture_output=True, text=True, check=False)
     assert quiet.returncode == 0
+
+
+@pytest.mark.parametrize("imported", ["mukernel", "mukernel.core.kernel", "mukernel.cli.run"])
+def test_ctrl_c_while_python_imports_the_command_ends_it_without_a_word(imported: str) -> None:
+    """As the installed script does it, up to an import at which Ctrl-C comes."""
+    script = f"""
+import os, signal, sys
+from importlib.metadata import entry_points
+
+class Interrupting:
+    def find_spec(name, path, target=None):
+        if name == {imported!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting)
+[command] = entry_points(group="console_scripts", name="mukernel")
+sys.exit(command.load()())
+"""
+    command = [sys.executable, "-c", script, "run", "--help"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]  # as `nohup` and a shell's `&` may have it
+    ended = subprocess.run(ignoring, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_what_an_encoding_lacks_is_escaped_as_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    import json
+
+    from mukernel.cli.terminal import Terminal, as_json
+    from mukernel.core.standard_streams import accept_any_text
+
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    accept_any_text()
+    Terminal().say("é → \udcff")
+    Terminal().say(as_json("é → \N{GRINNING FACE}"))
+    text, result = written.getvalue().decode("latin-1").splitlines()
+    assert text == r"é \u2192 \udcff"
+    assert json.loads(result) == "é → \N{GRINNING FACE}"
 
 
 def test_colours_only_on_a_terminal_without_no_color(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,35 @@ def test_ctrl_c_ends_it_with_0(folder: Path, start: Any) -> None:
     assert app.end(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize(
+    "encoding", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}]
+)
+def test_an_output_that_knows_only_ascii_ends_nothing(
+    folder: Path, home: Path, start: Any, monkeypatch: pytest.MonkeyPatch, encoding: dict[str, str]
+) -> None:
+    for name, value in encoding.items():
+        monkeypatch.setenv(name, value)
+
+    def said(*words: str) -> str:
+        command = [sys.executable, "-m", "mukernel.cli", *words]
+        ended = subprocess.run(command, capture_output=True, encoding="ascii", check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return ended.stdout
+
+    app = start(folder)
+    assert r"\u251c\u2500 process talk" in said("tree")
+    assert r"\u251c\u2500 greeter" in said("tree", "--help")
+    assert said("call", "Greeter.greet", r'name:="\u0141\u00f3d\u017a"') == "Hello \\u0141\\u00f3d\\u017a!\n"
+    assert r"English process:talk \u2192 Loud process:talk" in said("swap", "greeter", "shop:Loud")
+    assert r"English process:talk \u2192 Loud process:talk" in app.until("swap")
+    log = (home / "mukernel" / "shop" / "logs" / "kernel.log").read_text(encoding="utf-8")
+    assert "English process:talk → Loud process:talk" in log
+    assert "SINCE" in said("top", "--once", "--every", "20ms")
+    assert "calls/s" in said("bench", "Greeter.greet", "name=Ada", "--seconds", "20ms")
+    app.end()
+    assert not any("Traceback" in line or "Logging error" in line for line in app.lines)
+
+
 def test_stop_all_ends_it(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
     mukernel("stop", "--all").good()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 from collections.abc import AsyncIterator
 from itertools import pairwise
@@ -275,6 +276,36 @@ async def test_configuration_that_does_not_fit_the_constructor(application: Any)
     assert await problems_of(path) == [
         "app.toml: plugins.files.config.path is 3: Expected `str`, got `int`",
         "app.toml: plugins.files.config.dept is unknown to Disk; it takes: path, depth",
+    ]
+
+
+async def test_a_key_that_is_wrong_does_not_hide_what_is_wrong_with_classes(application: Any) -> None:
+    path = application(
+        plugin("files", ""),
+        plugin("index", "parts:Words"),
+        plugin("half", "parts:Half", "placement = 'moon'"),
+        plugin("search", "nowhere:Finder", "replicas = 3"),
+        plugin("disk", "parts:Nobody", "config = 3"),
+        plugin("other", "parts:Nobody", f"config.depth = {1 << 64}"),
+        "[route]",
+    )
+    problems = [problem.removeprefix("app.toml: ").partition(", wanted")[0] for problem in await problems_of(path)]
+    assert [re.split(r" \(|\n", problem)[0] for problem in problems] == [
+        "route is unknown; did you mean 'routes'?",
+        "plugins.files.use: got ''",  # and it may well serve what `index` needs
+        "plugins.half.placement: got 'moon'",
+        "plugins.search.replicas: got 3",
+        "plugins.disk.config: got 3",
+        f"plugins.other.config.depth: got {1 << 64}",
+        "plugins.half.use: Half does not implement Files",
+        "plugins.search.use: there is no module 'nowhere'",
+    ]
+
+
+async def test_what_is_needed_and_not_served_is_told_beside_a_wrong_key(application: Any) -> None:
+    path = application(plugin("index", "parts:Words", "drain = 'soon'"))
+    assert (await problems_of(path))[1:] == [
+        "app.toml: index needs Files (parameter 'files'); no plug-in of app.toml serves it"
     ]
 
 

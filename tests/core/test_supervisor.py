@@ -12,6 +12,7 @@ from core_samples import Arithmetic, Counter, Report, Reporter, Sum, Summing, Ta
 from waiting import until, until_event, until_state
 
 from mukernel import Kernel, PluginCrashed, RestartPolicy, Unavailable
+from mukernel.core.journal import Happening
 from mukernel.core.lifecycle import State
 from mukernel.core.place import RemotePlace
 
@@ -36,6 +37,48 @@ async def test_a_killed_process_is_restarted_and_what_waited_is_served(kernel: K
     assert await counter.where() != pid
     assert (await kernel.ledger("counter")).lost == 0
     assert events(kernel, "counter") == ["load", "crash", "restart"]
+
+
+@pytest.mark.parametrize("raised", [ValueError("a listener's own mistake"), asyncio.CancelledError("of its future")])
+async def test_a_listener_that_raises_is_logged_and_supervision_goes_on(
+    kernel: Kernel, caplog: pytest.LogCaptureFixture, raised: BaseException
+) -> None:
+    heard: list[str] = []
+
+    def raising(happening: Happening) -> None:
+        raise raised
+
+    def once(happening: Happening) -> None:
+        kernel.listeners.remove(once)
+
+    kernel.listeners.extend([raising, once, lambda happening: heard.append(happening.what)])
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    os.kill(await counter.where(), signal.SIGKILL)
+    await until_event(kernel, "counter", "restart")
+    report = await kernel.swap("counter", Tally2)
+    assert not report.rolled_back
+    assert await counter.version() == "two"
+    assert heard == ["load", "crash", "restart", "swap"]
+    logged = [record for record in caplog.records if "raising" in record.getMessage()]
+    assert len(logged) == 4
+    assert {(record.name, record.exc_info[1] if record.exc_info else None) for record in logged} == {
+        ("mukernel", raised)
+    }
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt])
+def test_a_listener_ends_the_program_by_sys_exit_as_all_code_in_asyncio_does(ending: type[BaseException]) -> None:
+    def leave(happening: Happening) -> None:
+        raise ending
+
+    async def program() -> None:
+        async with Kernel() as kernel:
+            kernel.listeners.append(leave)
+            await kernel.load(Tally, name="counter")
+
+    with pytest.raises(ending):
+        asyncio.run(program())
 
 
 async def test_an_idempotent_call_that_a_crash_interrupted_is_run_again(kernel: Kernel, whistle: Any) -> None:

@@ -266,8 +266,12 @@ async def test_what_cannot_be_scaled_says_why(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter")
     with pytest.raises(ContractError, match=r"runs inline.*move it to a process first"):
         await kernel.scale("counter", 2)
-    with pytest.raises(ContractError, match="replicas: got 0, wanted at least 1"):
-        await kernel.scale("counter", 0)
+    for count in (0, 1_001, 1_000_000, True, "2", 2.0):  # how many there may be is asked for and not tried out
+        problem = rf"replicas: got {count!r}, wanted a whole number of at least 1 and at most 1,000"
+        with pytest.raises(ContractError, match=problem):
+            await kernel.scale("counter", count)
+        with pytest.raises(ContractError, match=problem):
+            await kernel.load(Tally, name="other", placement="process", replicas=count)
     with pytest.raises(ContractError, match="replicas: got 2, wanted 1 for a plug-in that runs inline"):
         await kernel.load(Tally, name="other", replicas=2)
     await kernel.move("counter", "process")

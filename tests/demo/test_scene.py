@@ -100,9 +100,12 @@ def test_every_call_is_answered_and_the_summary_says_so(surroundings: Surroundin
     assert surroundings.left() == []
 
 
-def test_without_a_terminal_it_prints_plain_lines(surroundings: Surroundings) -> None:
+@pytest.mark.parametrize(("encoding", "arrow"), [("utf-8", "→"), ("ascii", r"\u2192")])
+def test_without_a_terminal_it_prints_plain_lines(surroundings: Surroundings, encoding: str, arrow: str) -> None:
+    surroundings.environment["PYTHONIOENCODING"] = encoding
     ended = surroundings.run(*PULL, "--seconds", "2")
     assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert f"Bm25Ranker {arrow} SymbolRanker" in ended.stdout
     assert "\x1b" not in ended.stdout + ended.stderr
     assert ended.stdout.rstrip().endswith("every call was answered, and answered rightly")
     assert surroundings.left() == []
@@ -133,13 +136,14 @@ def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Si
     assert surroundings.left() == []
 
 
-def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings) -> None:
+@pytest.mark.parametrize("options", [[], ["--keep", "--seconds", "1"]], ids=["at work", "kept running"])
+def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings, options: list[str]) -> None:
     temporary, empty = surroundings.folder / "tmp", surroundings.folder / "empty"
     empty.mkdir()
-    process = surroundings.start(*PULL)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "swap" in line:
+    process = surroundings.start(*PULL, *options)
+    assert process.stdout is not None and process.stderr is not None
+    for line in process.stderr if options else process.stdout:
+        if "Ctrl-C" in line or "swap" in line:
             break
     [killed] = temporary.iterdir()
     surroundings.run(sys.executable, "-m", "mukernel.demo", str(empty))

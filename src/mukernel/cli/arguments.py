@@ -18,6 +18,10 @@ TEXTS = ("str", "datetime", "date", "time", "timedelta", "UUID", "Decimal")  # t
 NUMBERS: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
+class Unsendable(ValueError):
+    """A value that no message can carry; the text says what was wanted."""
+
+
 def read_arguments(given: Sequence[str], interface: Description, method: MethodDescription) -> dict[str, Any]:
     """By parameter. NAME=VALUE, NAME:=JSON, or VALUE by position. Raises UsageError that shows the
     signature."""
@@ -33,20 +37,30 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
             raise UsageError(f"{where}: {what}; wanted {', '.join(known) or 'no arguments'}")
         if name in values:
             raise UsageError(f"{where}: parameter {name!r} came twice")
+        shown, as_json = (found[3], found[2] == ":=") if found else (text, False)
         try:
-            if found and found[2] == ":=":
-                values[name] = msgspec.json.decode(found[3])
-            else:
-                values[name] = converted(found[3] if found else text, known[name])
-        except (ValueError, msgspec.DecodeError):
-            shown = found[3] if found else text
-            wanted = "JSON" if found and found[2] == ":=" else type_text(known[name])
+            values[name] = sendable(msgspec.json.decode(shown) if as_json else converted(shown, known[name]))
+        except Unsendable as wanted:
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted}") from None
+        except (ValueError, msgspec.DecodeError):
+            wanted_type = "JSON" if as_json else type_text(known[name])
+            raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted_type}") from None
     missing = [each for each in method.parameters if each.required and each.name not in values]
     if missing:
         names = ", ".join(f"{each.name} ({type_text(each.type)})" for each in missing)
         raise UsageError(f"{where}: missing: {names}; give each as NAME=VALUE")
     return values
+
+
+def sendable(value: Any) -> Any:
+    """The value itself. Raises Unsendable: the control interface would be blamed for what was typed."""
+    try:
+        msgspec.msgpack.encode(value)
+    except UnicodeEncodeError:  # bytes of the command line that are no text came as surrogates
+        raise Unsendable("text in UTF-8") from None
+    except OverflowError:
+        raise Unsendable("whole numbers of at most 64 bits") from None
+    return value
 
 
 def converted(text: str, described: TypeDescription) -> Any:
@@ -55,7 +69,7 @@ def converted(text: str, described: TypeDescription) -> Any:
     if kind in TEXTS:
         return text
     if kind in ("bytes", "bytearray", "memoryview", "Buffer"):
-        return text.encode()
+        return text.encode(errors="surrogateescape")  # any byte that was typed, text or not
     if kind == "union":
         return one_of(text, described.arguments)
     if kind in ("enum", "Literal"):

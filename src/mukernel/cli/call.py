@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from ..contract import DeadlineExceeded, Description, MethodDescription, Model
+from ..contract import DeadlineExceeded, Description, MethodDescription, Model, MukernelError, type_text
 from ..core.control import Control
 from ..core.described import served_method
+from ..core.quantity import duration_text
 from ..transports.context import LONGEST, CallContext, current
 from . import standard_input
-from .arguments import converted, read_arguments
+from .arguments import Unsendable, converted, read_arguments, sendable
 from .client import add_options, clock, patience, split_method, with_control
 from .terminal import Terminal, UsageError, as_json
 
@@ -59,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             await perform(control, served.plugin, served.interface, method, values, arguments.json)
         except DeadlineExceeded:
-            raise DeadlineExceeded(f"{arguments.method}: no reply within {arguments.timeout}") from None
+            if limit is None:  # some callee's own
+                raise
+            raise DeadlineExceeded(f"{arguments.method}: no reply within {duration_text(limit)}") from None
         return 0
 
     return with_control(call, arguments)
@@ -79,7 +82,14 @@ async def perform(
     if model is Model.STREAM:
         await show_items(control.stream(*where), json)
     elif model is Model.CHANNEL:
-        await show_items(control.channel(lines_of_input(method), *where), json)
+        given = Items(method)
+        try:
+            await show_items(control.channel(given.read(), *where), json)
+        except MukernelError:  # it may well be the early end of its input that the method did not expect
+            if given.problem is None:
+                raise
+        if given.problem is not None:
+            raise given.problem
     else:
         result = await control.call(*where)
         if model is Model.CALL:
@@ -98,13 +108,42 @@ def show(value: Any, json: bool, even_none: bool = False) -> None:
         Terminal().say(as_json(value))
 
 
-async def lines_of_input(method: MethodDescription) -> AsyncIterator[Any]:
-    """The lines of standard input, each converted to an item of the method's input."""
-    assert method.input is not None
-    async for text in standard_input.lines():
+class Items:
+    """The lines of standard input as items of a method's input. `problem`: which line is none, and why: what came
+    before it is sent, and nothing after it."""
+
+    def __init__(self, method: MethodDescription) -> None:
+        assert method.input is not None
+        self.kind, self.name = method.input, method.input_name
+        self.problem: UsageError | None = None
+
+    async def read(self) -> AsyncIterator[Any]:
+        """Each line, converted, up to the first that can't be. Raises UsageError where there is no standard input."""
+        number = 0
+        async for line in standard_input.lines():
+            number += 1
+            try:
+                item = self.item(line)
+            except ValueError as wanted:
+                self.problem = UsageError(f"standard input, line {number}: got {shown(line)}, wanted {wanted}")
+                return
+            yield item
+
+    def item(self, line: bytes) -> Any:
+        """Raises ValueError with what was wanted."""
         try:
-            yield converted(text, method.input)
+            return sendable(converted(line.decode(), self.kind))
+        except Unsendable:
+            raise
+        except UnicodeDecodeError:
+            raise ValueError("text in UTF-8") from None
         except (ValueError, msgspec.DecodeError):
-            raise UsageError(
-                f"standard input: got {text!r}, wanted an item of parameter {method.input_name!r}"
-            ) from None
+            raise ValueError(f"an item of parameter {self.name!r}: {type_text(self.kind)}") from None
+
+
+def shown(line: bytes) -> str:
+    """A line as a person knows it; what is no text as Python writes bytes."""
+    try:
+        return repr(line.decode())
+    except UnicodeDecodeError:
+        return repr(line)

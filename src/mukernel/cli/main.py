@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 
 from ..contract import MukernelError, RemoteError
+from ..core.standard_streams import accept_any_text
 from .terminal import Terminal, UsageError
 
 COMMANDS = {  # in the order in which help shows them: name → (module, what it does)
@@ -48,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
     read."""
     keep_standard_streams()
+    accept_any_text()
     if sys.stdout is None:
         Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
         return 1
@@ -106,6 +109,7 @@ def perform(given: Sequence[str]) -> int:
         return 0
     terminal = Terminal(sys.stderr)
     verbose = getattr(arguments, "verbose", False)
+    heed_ctrl_c()
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
@@ -114,6 +118,12 @@ def perform(given: Sequence[str]) -> int:
     except MukernelError as error:
         terminal.complain(explained(error, verbose))
         return 1
+
+
+def heed_ctrl_c() -> None:
+    """From now on Ctrl-C raises KeyboardInterrupt, if our script has let it end the process until here."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def parsed(

@@ -20,7 +20,8 @@ examples:
   mukernel new hello
   mukernel run hello/app.toml"""
 WANTED = "a name such as 'hello' or 'web-shop': lower-case letters, digits and '-', that begins with a letter"
-RESERVED = {"mukernel", "tests", "test"}
+# What the package, its tests and its installation need or may be given later, though it may not be installed now.
+RESERVED = {"mukernel", "msgspec", "numpy", "uvloop", "pytest", "setuptools", "pip", "tests", "test"}
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
@@ -52,9 +53,21 @@ def package_of(name: str) -> str:
     package = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 64 or keyword.iskeyword(package):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
-    if package in RESERVED or package in sys.stdlib_module_names:
+    if package in RESERVED or package in sys.stdlib_module_names or is_installed(package):
         raise UsageError(f"NAME: {package!r} would hide a module of that name; choose another")
     return package
+
+
+def is_installed(package: str) -> bool:
+    """Does Python find a module of that name, elsewhere than in the working folder, where only `python -m` looks?"""
+    for (
+        finder
+    ) in sys.meta_path:  # not find_spec of importlib.util: what is loaded already says nothing of what there is
+        found = finder.find_spec(package, None)
+        if found is not None:
+            places = list(found.submodule_search_locations or ()) or [found.origin or ""]
+            return any(Path(place).parent != Path.cwd() for place in places)
+    return False
 
 
 def filled(text: str, name: str, package: str) -> str:

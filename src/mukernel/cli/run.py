@@ -179,7 +179,7 @@ def log_to(path: str) -> None:
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    kept = logging.FileHandler(path)
+    kept = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[shown, kept], force=True)
 

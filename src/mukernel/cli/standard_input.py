@@ -14,9 +14,9 @@ from .terminal import UsageError
 BLOCK = 1 << 16  # bytes of one look
 
 
-async def lines() -> AsyncIterator[str]:
-    """The lines of standard input, without their ends, as they come. Raises UsageError where it is closed, can't be
-    read, or is no text in UTF-8."""
+async def lines() -> AsyncIterator[bytes]:
+    """The lines of standard input, without their ends, as they come. Raises UsageError where it is closed or can't be
+    read."""
     try:
         descriptor = sys.stdin.fileno()
     except (AttributeError, OSError, ValueError):  # AttributeError: None, as it was closed when Python began
@@ -25,9 +25,9 @@ async def lines() -> AsyncIterator[str]:
     while block := await read(descriptor):
         *whole, rest = (rest + block).split(b"\n")
         for line in whole:
-            yield text_of(line)
+            yield line.removesuffix(b"\r")
     if rest:
-        yield text_of(rest)
+        yield rest.removesuffix(b"\r")
 
 
 async def read(descriptor: int) -> bytes:
@@ -58,10 +58,3 @@ async def read(descriptor: int) -> bytes:
     if isinstance(result, OSError):
         raise UsageError(f"standard input can't be read: {result.strerror}")
     return result
-
-
-def text_of(line: bytes) -> str:
-    try:
-        return line.removesuffix(b"\r").decode()
-    except UnicodeDecodeError:
-        raise UsageError(f"standard input: got {line!r}, wanted text in UTF-8") from None

@@ -67,16 +67,17 @@ class Application:
 
 
 async def read_application(path: str) -> Application:
-    """Read and check an application without starting any of it.
+    """Read and check an application without starting any of it. What is wrong in the table of one plug-in does not keep
+    the classes of the others from being looked at.
 
     Raises NotFound, or ContractError whose `differences` are all its problems, one each.
     """
-    file = read_application_file(path)
+    file, problems = read_application_file(path)
     uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
     hangs = {name: table.restart.hang for name, table in file.plugins.items()}
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
-    composition = compose(inspected, file.label)
-    problems = [problem for each in inspected.values() for problem in each.problems] + composition.problems
+    composition = compose(inspected, file.label, complete=not file.unread)
+    problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
     if problems:
         raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
     return Application(file, inspected, composition)

@@ -50,17 +50,18 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApplicationFile(msgspec.Struct, frozen=True):
-    """A checked application file. `label`: how messages name it; `folder`: where imports are looked for
-    first."""
+    """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first;
+    `unread`: the plug-ins that are not among `plugins`, since what they `use`, or their `config`, is not sound."""
 
     label: str
     folder: str
     name: str
     plugins: dict[str, PluginTable]
+    unread: list[str] = []
 
 
-def read_application_file(path: str) -> ApplicationFile:
-    """Read and check a file. Raises NotFound, or ContractError whose `differences` are all its problems."""
+def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
+    """Read and check a file, as `check_application` does. Raises NotFound, or ContractError for what is no TOML."""
     label = os.path.basename(path)
     try:
         with open(path, "rb") as file:
@@ -73,11 +74,7 @@ def read_application_file(path: str) -> ApplicationFile:
         content = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{label} is not TOML: {error}") from None
-    folder = os.path.dirname(os.path.abspath(path))
-    found, problems = check_application(content, label, folder)
-    if problems:
-        raise ContractError(f"{label} has {count_text(len(problems), 'problem')}", problems)
-    return found
+    return check_application(content, label, os.path.dirname(os.path.abspath(path)))
 
 
 def check_application(content: Mapping[str, Any], label: str, folder: str) -> tuple[ApplicationFile, list[str]]:
@@ -87,6 +84,7 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
     reader.unknown("", content, ("app", "plugins", "routes"))
     app = reader.table("app", content.get("app", {}), {"name": name})
     plugins: dict[str, PluginTable] = {}
+    unread: list[str] = []
     tables = reader.mapping("plugins", content.get("plugins", {}))
     if not tables and not reader.problems:
         reader.problems.append(f"{label}: there is no [plugins.NAME] table, wanted at least one")
@@ -102,23 +100,32 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
             values["restart"] = RestartPolicy(**policy)
         if isinstance(table, dict) and "use" not in table:
             reader.problems.append(f"{label}: {where}.use is missing, wanted {WANTED_USE}")
-        if "use" in values:
+        lines = config_problems(values)
+        if "use" in values and not lines and ("config" in values or "config" not in table):
             plugins[key] = made = PluginTable(name=key, **values)
-            reader.problems += [f"{label}: {where}.{line}" for line in contradictions(made)]
+            lines = contradictions(made)
+        else:
+            unread.append(key)
+        reader.problems += [f"{label}: {where}.{line}" for line in lines]
     for key, table in reader.mapping("routes", content.get("routes", {})).items():
         for setting in reader.mapping(f"routes.{key}", table):
             later = "is not available in this version" if setting in ROUTE_KEYS else "is unknown"
             reader.problems.append(f"{label}: routes.{key}.{setting} {later}; leave it out")
     default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
-    return ApplicationFile(label, folder, app.get("name", default), plugins), reader.problems
+    return ApplicationFile(label, folder, app.get("name", default), plugins, unread), reader.problems
+
+
+def config_problems(values: Mapping[str, Any]) -> list[str]:
+    """Numbers of the configuration that can't travel."""
+    try:
+        checked_whole("config", values.get("config", {}))
+    except ContractError as error:
+        return [str(error)]
+    return []
 
 
 def contradictions(plugin: PluginTable) -> list[str]:
-    """Keys that are sound by themselves and don't fit each other, or numbers of the configuration that can't travel."""
-    try:
-        checked_whole("config", plugin.config)
-    except ContractError as error:
-        return [str(error)]
+    """Keys that are sound by themselves and don't fit each other."""
     if plugin.placement != "inline":
         return []
     lines = []

@@ -47,6 +47,11 @@ def checked_count(what: str, value: object, least: int, most: int | None = None)
     return value
 
 
+def checked_replicas(replicas: object) -> int:
+    """How many instances a plug-in is to have: each has a process, so that too many are refused and not begun."""
+    return checked_count("replicas", replicas, 1, MOST_REPLICAS)
+
+
 def checked_seconds(what: str, value: object, least: float = 0.0) -> float:
     """A finite number of seconds, of at least `least`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:
@@ -70,7 +75,7 @@ def checked_placement(placement: object) -> str:
 def checked_options(options: Options) -> Options:
     """The options of a plug-in. Raises ContractError for the first that is not as it must be."""
     checked_placement(options.placement)
-    checked_count("replicas", options.replicas, 1, MOST_REPLICAS)
+    checked_replicas(options.replicas)
     if options.placement == "inline" and options.replicas != 1:
         raise wrong("replicas", options.replicas, "1 for a plug-in that runs inline")
     if options.concurrency is not None:

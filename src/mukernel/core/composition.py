@@ -24,11 +24,12 @@ class Composition(msgspec.Struct):
     problems: list[str]
 
 
-def compose(plugins: Mapping[str, Inspected], label: str = "app.toml") -> Composition:
-    """Join what is needed to what serves it. Each thing that does not fit is a line of `problems`."""
+def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete: bool = True) -> Composition:
+    """Join what is needed to what serves it. Each thing that does not fit is a line of `problems`. `complete`: whether
+    these are all plug-ins, so that what none of them serves is not served at all."""
     found = Composition([], {name: {} for name in plugins}, [])
     optional: dict[str, set[str]] = {name: set() for name in plugins}
-    broken = any(each.problems and not each.interfaces for each in plugins.values())
+    broken = not complete or any(each.problems and not each.interfaces for each in plugins.values())
     for name, plugin in plugins.items():
         for need in plugin.needs:
             wanted = need.interface.name

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..kernel.clock import Clock
 
+log = logging.getLogger("mukernel")
 REMEMBERED = 1000  # events kept for those who ask
 
 
@@ -32,8 +35,12 @@ class Journal:
         self.listeners: list[Callable[[Happening], object]] = []  # called with each event, as it happens
 
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
-        """Note an event; `pause` in seconds. Raises what a listener raises."""
+        """Note an event; `pause` in seconds. What a listener raises is logged: whoever tells of an event, such as the
+        supervisor, goes on. But SystemExit and KeyboardInterrupt end the program, as everywhere in asyncio."""
         happening = Happening(self.clock.now(), what, plugin, detail, pause)
         self.events.append(happening)
-        for listener in self.listeners:
-            listener(happening)
+        for listener in tuple(self.listeners):  # one may take itself off the list
+            try:
+                listener(happening)
+            except (Exception, asyncio.CancelledError):  # of what it waited for: nobody cancelled the work that tells
+                log.exception("the listener %r failed at %r of plug-in %r", listener, what, plugin)

@@ -17,7 +17,7 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
-from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
+from .checks import checked_name, checked_options, checked_placement, checked_replicas, checked_seconds
 from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
@@ -203,8 +203,7 @@ class Kernel:
 
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
-        if not isinstance(replicas, int):
-            checked_count("replicas", replicas, 1)
+        checked_replicas(replicas)
         return await scale(self.instances, self.journal, name, replicas)
 
     async def restart(self, name: str) -> SwapReport:
@@ -275,11 +274,11 @@ class Kernel:
 
     @property
     def listeners(self) -> list[Callable[[Happening], object]]:
-        """Functions that are called with each event, as it happens: append yours."""
+        """Functions that are called with each event, as it happens: append yours. What one raises is logged."""
         return self.journal.listeners
 
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
-        """Note an event; `pause` in seconds. Raises what a listener raises."""
+        """Note an event; `pause` in seconds."""
         self.journal.record(what, plugin, detail, pause)
 
 

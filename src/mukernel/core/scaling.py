@@ -22,7 +22,7 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
     """
     began = instances.clock.now()
     async with instances.registry.changing(name) as entry:
-        check_count(entry, count)
+        check_placement(entry, count)
         report = SwapReport(name, "scale", f"{len(entry.staying)} replicas", f"{count} replicas")
         await grow(instances, entry, count, report)
         leaving = entry.staying[count:]
@@ -39,9 +39,7 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
     return report
 
 
-def check_count(entry: Entry, count: int) -> None:
-    if count < 1:
-        raise ContractError(f"replicas: got {count}, wanted at least 1 (to end a plug-in, stop or unload it)")
+def check_placement(entry: Entry, count: int) -> None:
     if entry.options.placement == "inline" and count > 1:
         raise ContractError(
             f"{entry.name!r} runs inline, in the caller's process: replicas would share one thread; "

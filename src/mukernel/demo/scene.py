@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 import msgspec
 
 from mukernel import Clock, Kernel, MukernelError
+from mukernel.core.standard_streams import accept_any_text
 
 from .answers import known_answers
 from .folder import own_folder
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
     """The demo as a command of its own, by default with the process's arguments. May raise SystemExit."""
+    accept_any_text()
     parser = argparse.ArgumentParser(prog="python -m mukernel.demo", description=__doc__)
     add_arguments(parser)
     return main(parser.parse_args(arguments))
@@ -193,7 +195,8 @@ async def played(story: Story, load: Load, setting: Setting) -> tuple[float, lis
 @contextlib.contextmanager
 def logged(path: str) -> Iterator[None]:
     """What the kernel logs goes to a file, where it does not disturb the picture."""
-    log, handler = logging.getLogger("mukernel"), logging.FileHandler(path)
+    log = logging.getLogger("mukernel")
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     propagate, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:
