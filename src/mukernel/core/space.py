@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from ..contract import ContractError, Description, Interface, MukernelError, NotFound
+from ..contract import ContractError, DeadlineExceeded, Description, Interface, MukernelError, NotFound
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -22,6 +22,7 @@ from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.inline import result_of
 from ..transports.kind import Kind
+from ..transports.link import close_all
 from .builtin import BuiltinClock, Clock
 from .ending import contained
 from .imported import Version
@@ -224,12 +225,26 @@ class Space:
         if here is self.loop:
             grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
         else:
+            granted: list[Grant] = []
 
             async def connect() -> Grant:
-                return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
+                granted.append(self.directory.connect_now(description, route.plugin, end.bell, self.name, turn))
+                return granted[0]
 
-            grant = result_of(self.loop, connect())
+            try:
+                grant = result_of(self.loop, connect(), self.now_ns)
+            except DeadlineExceeded:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and every channel with it
+                    self.loop.call_soon_threadsafe(self.give_back, granted)
+                raise
         return self.thread_caller(route, end, grant)
+
+    def give_back(self, granted: Sequence[Grant]) -> None:
+        """What was granted to a thread that had stopped waiting for it."""
+        for grant in granted:
+            close_all(grant.rights)
+            for channel in grant.connected.channels:
+                self.directory.disconnect(channel)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
         """A caller that whichever thread takes it owns from then on."""

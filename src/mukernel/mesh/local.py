@@ -84,7 +84,9 @@ def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[...,
         function = route.bound[name]
         streams = method.model in (Model.STREAM, Model.CHANNEL)
         if streams:
-            methods[name] = function if method.blocking else iterate_on_loop(loop, fed(method, route, function))
+            methods[name] = (
+                function if method.blocking else iterate_on_loop(loop, fed(method, route, function), route.now_ns)
+            )
         else:
             elsewhere = from_threads(route, target, name, function)
             methods[name] = in_any_thread(loop, function, elsewhere) if method.blocking else elsewhere
@@ -111,7 +113,7 @@ def from_threads(route: Way, target: LocalTarget, name: str, function: Callable[
     def if_still_here(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs) if route.target is target else MOVED
 
-    on_its_loop = on_loop(route.loop, if_still_here)
+    on_its_loop = on_loop(route.loop, if_still_here, route.now_ns)
 
     def method(*args: Any, **kwargs: Any) -> Any:
         result = on_its_loop(*args, **kwargs)

@@ -48,7 +48,7 @@ class Route:
 
     def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:
         self.plugin, self.interface, self.surroundings = plugin, interface, surroundings
-        self.loop = surroundings.loop
+        self.loop, self.now_ns = surroundings.loop, surroundings.now_ns
         self.contract = interface.__contract__
         self.remotes = {
             method.name: RemoteMethod(method, MethodCodec(method)) for method in self.contract.methods.values()
@@ -205,7 +205,7 @@ class Route:
         else:
             if self.reason is not None:
                 raise Unavailable(f"{self.contract.name}: {self.reason}")
-            result_of(loop, self.ready())
+            result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
     def caller_of_thread(self) -> BlockingCaller:
