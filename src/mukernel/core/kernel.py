@@ -19,6 +19,7 @@ from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
 from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
+from .directory import Grant
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .instances import Instances
@@ -31,7 +32,7 @@ from .place import LocalPlace, RemotePlace
 from .processes import Processes
 from .registry import Entry, Options, Registry, RestartPolicy
 from .replacement import Replacement, SwapReport, scale
-from .space import Grant, Space
+from .space import Space
 from .supervisor import Supervisor
 from .switchboard import Switchboard
 

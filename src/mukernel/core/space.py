@@ -9,9 +9,8 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from ..contract import ContractError, DeadlineExceeded, Description, Interface, MukernelError, NotFound
 from ..kernel.clock import Clock as KernelClock
@@ -22,42 +21,16 @@ from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.inline import result_of
 from ..transports.kind import Kind
-from ..transports.link import close_all
 from .builtin import BuiltinClock, Clock
+from .directory import Directory, Grant, give_back
 from .ending import contained
 from .imported import Version
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
-from .messages import Blueprint, Connected, Counts, Quiesced
+from .messages import Blueprint, Counts, Quiesced
 
 SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
-
-
-@dataclass(slots=True)
-class Grant:
-    """What the kernel gives for a connection: send rights, or the key of an instance in the very process that asked."""
-
-    connected: Connected
-    rights: list[int] = field(default_factory=list)  # those of the first channel, then those of the next
-
-    def for_each(self) -> list[list[int]]:
-        """The rights, channel by channel."""
-        width = len(self.rights) // max(1, len(self.connected.channels))
-        return [self.rights[start : start + width] for start in range(0, len(self.rights), width or 1)]
-
-
-class Directory(Protocol):
-    """Where a space asks for connections: the kernel."""
-
-    async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
-    ) -> Grant: ...
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
-    def check_served(self, channel: int) -> None:
-        """Raises Unavailable where the call that waits in a channel is not run while this thread waits for it."""
-
-    def disconnect(self, channel: int) -> None: ...
 
 
 class Space:
@@ -235,16 +208,9 @@ class Space:
                 grant = result_of(self.loop, connect(), self.now_ns)
             except DeadlineExceeded:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and every channel with it
-                    self.loop.call_soon_threadsafe(self.give_back, granted)
+                    self.loop.call_soon_threadsafe(give_back, granted, self.directory)
                 raise
         return self.thread_caller(route, end, grant)
-
-    def give_back(self, granted: Sequence[Grant]) -> None:
-        """What was granted to a thread that had stopped waiting for it."""
-        for grant in granted:
-            close_all(grant.rights)
-            for channel in grant.connected.channels:
-                self.directory.disconnect(channel)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
         """A caller that whichever thread takes it owns from then on."""
