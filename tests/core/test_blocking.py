@@ -114,7 +114,7 @@ async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on
     plain: Any = kernel.get(Plain)
 
     def callers() -> list[Any]:
-        return [plain.route.surroundings.connect_thread(plain.route, turn) for turn in range(2)]
+        return [plain._mukernel_route.surroundings.connect_thread(plain._mukernel_route, turn) for turn in range(2)]
 
     stale = await asyncio.to_thread(callers)
     await kernel.scale("plain", 1)
@@ -122,7 +122,7 @@ async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on
     def call() -> int:
         answers = 0
         for caller in stale:
-            plain.route.thread.caller = caller
+            plain._mukernel_route.thread.caller = caller
             with deadline(10):
                 answers += plain.plus(1)
         return answers

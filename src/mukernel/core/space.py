@@ -292,10 +292,10 @@ class Space:
             arguments[need.parameter] = proxy
             if isinstance(proxy, BuiltinClock):
                 continue
-            bindings[name] = proxy.route.plugin
-            if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
-                blocks_by.append(proxy.route)
-                await self.prepare_to_block(proxy.route, blueprint.threads)
+            bindings[name] = proxy._mukernel_route.plugin
+            if need.blocking or any(method.blocking for method in proxy._mukernel_route.contract.methods.values()):
+                blocks_by.append(proxy._mukernel_route)
+                await self.prepare_to_block(proxy._mukernel_route, blueprint.threads)
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
         instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)

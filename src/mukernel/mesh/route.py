@@ -88,14 +88,14 @@ class Route:
         """A new proxy, bound to where the plug-in is now. `blocking`: every method blocks, in any thread. `threads`:
         methods that are declared `def` may be called in other threads than the loop's own."""
         made: Any = object.__new__(proxy_class(self.interface))
-        made.route, made.blocking, made.threads = self, blocking, threads
+        made._mukernel_route, made._mukernel_blocking, made._mukernel_threads = self, blocking, threads
         self.proxies.add(made)
         self.bind(made)
         return made
 
     def bind(self, proxy: Any) -> None:
-        for name, function in (self.bound_blocking if proxy.blocking else self.bound).items():
-            anywhere = proxy.threads and self.contract.methods[name].blocking
+        for name, function in (self.bound_blocking if proxy._mukernel_blocking else self.bound).items():
+            anywhere = proxy._mukernel_threads and self.contract.methods[name].blocking
             setattr(proxy, name, self.bound_blocking[name] if anywhere else function)
 
     def rebind(self, bound: dict[str, Callable[..., Any]], blocking: dict[str, Callable[..., Any]]) -> None:

@@ -1,0 +1,24 @@
+"""Plug-ins that are written as few are, and input that is as it should not be."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from core_edges import Named, Names
+
+from mukernel import Kernel
+
+PLACEMENTS = ("inline", "process")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_methods_may_have_any_name_that_no_hook_has(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Named, name="named", placement=placement)
+    names, waiting = kernel.get(Names), kernel.get(Names, blocking=True)
+    for _ in range(2):
+        assert await names.route("Rome") == "to Rome" and await names.threads() == ["warp", "weft"]
+        assert await names.blocking() and await names.plugin() == "named"
+        blocked: Any = await asyncio.to_thread(lambda: (waiting.route("Rome"), waiting.threads(), waiting.blocking()))
+        assert blocked == ("to Rome", ["warp", "weft"], True)
+        assert "named" in repr(names)
+        await kernel.move("named", "process" if placement == "inline" else "inline")
