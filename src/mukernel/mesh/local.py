@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
 from ..transports.inline import (
@@ -22,11 +22,9 @@ from ..transports.inline import (
     on_loop,
     one_by_one,
 )
+from ..transports.method_pool import MethodPool
 from ..transports.replaceable import lead_elsewhere, replaceable
 from .way import Way
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger("mukernel")
 MOVED = object()  # what a call finds that came to the loop after the plug-in had left
@@ -46,7 +44,7 @@ class LocalTarget(Protocol):
     background: set[asyncio.Task[Any]]
 
     @property
-    def pool(self) -> ThreadPoolExecutor | None: ...
+    def pool(self) -> MethodPool | None: ...
 
 
 def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
@@ -161,9 +159,11 @@ def refusing(method: Method) -> Callable[..., Any]:
     return call
 
 
-def pooled(function: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[..., Any]:
+def pooled(function: Callable[..., Any], pool: MethodPool) -> Callable[..., Any]:
+    """A `def` method that the interface declares `async def`, in a thread, which a hand-over of the state waits for."""
+
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(function, *args, **kwargs))
+        return await pool.call(functools.partial(function, *args, **kwargs))
 
     return call
 
