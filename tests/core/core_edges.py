@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mukernel import Interface, Plugin
 
 
@@ -26,3 +28,61 @@ class Named(Plugin, Names):
 
     async def plugin(self) -> str:
         return "named"
+
+
+class Setting(Interface):
+    async def value(self) -> int: ...
+
+
+@dataclass
+class Open(Plugin, Setting):
+    number: int = 1
+
+    async def value(self) -> int:
+        return self.number
+
+
+@dataclass(frozen=True)
+class Frozen(Plugin, Setting):
+    number: int = 1
+
+    async def value(self) -> int:
+        return self.number
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSlots(Plugin, Setting):
+    number: int = 1
+
+    async def value(self) -> int:
+        return self.number
+
+    def save(self) -> int:
+        return self.number
+
+
+class Slots(Plugin, Setting):
+    __slots__ = ("number",)
+
+    def __init__(self, number: int = 1) -> None:
+        self.number = number
+
+    async def value(self) -> int:
+        await self.checkpoint()
+        return self.number
+
+    def save(self) -> int:
+        return self.number
+
+
+class Closed(Plugin, Setting):
+    """Lets nobody set an attribute."""
+
+    def __init__(self, number: int = 1) -> None:
+        self.__dict__["number"] = number
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise TypeError(f"{name} can't be set")
+
+    async def value(self) -> int:
+        return int(self.number)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from core_edges import Named, Names
+from core_edges import Closed, Frozen, FrozenSlots, Named, Names, Open, Setting, Slots
 
 from mukernel import Kernel
 
@@ -22,3 +22,13 @@ async def test_methods_may_have_any_name_that_no_hook_has(kernel: Kernel, placem
         assert blocked == ("to Rome", ["warp", "weft"], True)
         assert "named" in repr(names)
         await kernel.move("named", "process" if placement == "inline" else "inline")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("kind", [Open, Frozen, FrozenSlots, Slots, Closed])
+async def test_a_plugin_need_not_let_its_attributes_be_set(kernel: Kernel, kind: type[Setting], placement: str) -> None:
+    await kernel.load(kind, name="setting", placement=placement, config={"number": 7})
+    setting = kernel.get(Setting)
+    assert await setting.value() == 7
+    await kernel.swap("setting", kind)
+    assert await setting.value() == 7

@@ -55,6 +55,7 @@ class Instance:
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
+        self.needs: list[str] = []  # the interfaces that its constructor asks for
         self.blocks_by: list[Route] = []  # routes by which its threads make blocking calls
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
@@ -76,7 +77,7 @@ class Instance:
         return Built(
             [each.__contract__.describe() for each in self.interfaces.values()],
             self.handover.stateful, self.handover.version,
-            inspect.cleandoc(self.kind.__doc__ or ""), self.bindings,
+            inspect.cleandoc(self.kind.__doc__ or ""), self.bindings, self.needs,
         )  # fmt: skip
 
     def contract_for(self, caller: Description) -> Contract:

@@ -18,7 +18,15 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
-from .checks import checked_count, checked_name, checked_options, checked_placement, checked_seconds
+from .checks import (
+    checked_bindings,
+    checked_config,
+    checked_count,
+    checked_name,
+    checked_options,
+    checked_placement,
+    checked_seconds,
+)
 from .directory import Grant
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
@@ -143,7 +151,10 @@ class Kernel:
         async with entry.lock:
             try:
                 for _ in range(replicas):
-                    await self.instances.start_replica(entry, self.instances.new_replica(entry), source, options)
+                    replica = self.instances.new_replica(entry)
+                    await self.instances.start_replica(entry, replica, source, options)
+                    assert replica.instance is not None
+                    checked_bindings(options.bind, replica.instance.built.needs, entry.name)
             except BaseException:
                 for replica in list(entry.replicas):
                     await self.instances.remove_replica(entry, replica)
@@ -187,7 +198,7 @@ class Kernel:
         async with self.changing(name) as entry:
             options = entry.options
             if config is not None:
-                options = replace(options, config=dict(config))
+                options = replace(options, config=checked_config(config))
             if drain is not None:
                 options = replace(options, drain=checked_seconds("drain", drain))
             return await Replacement(self.instances, self.journal, entry, "swap", source, options).run()

@@ -300,8 +300,9 @@ class Space:
             plugin = kind(**arguments)
         instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)
         instance.bindings, instance.blocks_by = bindings, blocks_by
+        instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
-        plugin.checkpoint = lambda: self.checkpoint(instance)
+        object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
         try:
             with self.step(blueprint, "being started"):
                 await instance.hook("start")
