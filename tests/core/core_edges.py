@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from mukernel import Interface, Plugin
@@ -73,6 +74,23 @@ class Slots(Plugin, Setting):
 
     def save(self) -> int:
         return self.number
+
+
+class Early(Plugin, Setting):
+    """Its state is the process in which it was started first, and it says so before it is called."""
+
+    async def start(self) -> None:
+        self.number = os.getpid()
+        await self.checkpoint()
+
+    async def value(self) -> int:
+        return self.number
+
+    def save(self) -> int:
+        return self.number
+
+    def restore(self, number: int) -> None:
+        self.number = number
 
 
 class Closed(Plugin, Setting):

@@ -38,7 +38,7 @@ from .loader import source_of
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
-from .registry import Entry, Options, Registry, RestartPolicy
+from .registry import Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport, scale
 from .space import Space
 from .supervisor import Supervisor
@@ -85,7 +85,7 @@ class Kernel:
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
-        self.instances.on_begun = self.supervisor.begun
+        self.instances.on_begun = self.begun
         return self
 
     async def __aexit__(
@@ -263,6 +263,15 @@ class Kernel:
             if self.registry.entries.get(name) is not entry:
                 raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
             yield entry
+
+    def begun(self, entry: Entry, replica: Replica) -> None:
+        """An instance serves from now on. A checkpoint that it took before counts where there is none: where there is
+        one, that is what it has restored since."""
+        assert replica.instance is not None
+        place = replica.instance.place
+        early = place.early.pop(replica.instance.blueprint.key, None) if isinstance(place, RemotePlace) else None
+        replica.checkpoint = replica.checkpoint or early
+        self.supervisor.begun(entry, replica)
 
     # -- where they are -------------------------------------------------------------------------------------------
 

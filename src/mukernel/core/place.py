@@ -131,6 +131,7 @@ class RemotePlace(Place):
         self.missed = 0  # heartbeats since the last that it answered
         self.patience: dict[str, float] = {}  # seconds, for each instance that is here or is being built
         self.doing: dict[str, str] = {}  # for each instance that is being built, how far that is
+        self.early: dict[str, tuple[bytes, int]] = {}  # checkpoints of instances that are being built
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
         self.verdict: str | None = None  # why the kernel killed it
@@ -185,6 +186,9 @@ class RemotePlace(Place):
     async def build(self, blueprint: Blueprint) -> Built:
         try:
             built = await self.ask(blueprint.key, messages.Build(blueprint), "being built")
+        except BaseException:
+            self.early.pop(blueprint.key, None)
+            raise
         finally:
             self.doing.pop(blueprint.key, None)
         self.keys.add(blueprint.key)
@@ -220,6 +224,7 @@ class RemotePlace(Place):
         finally:
             self.keys.discard(key)
             self.patience.pop(key, None)
+            self.early.pop(key, None)
 
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]
