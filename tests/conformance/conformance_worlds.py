@@ -94,6 +94,11 @@ def isolated(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return over([world for world in WORLDS if world.isolated], test)
 
 
+def threaded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run it in each where threads take part: virtual time stands still for them."""
+    return over([world for world in WORLDS if not world.simulated], test)
+
+
 def over(worlds: list[World], test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(world: World, **arguments: Any) -> None:

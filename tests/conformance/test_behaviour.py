@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance_actor import Actor, Behaviour, Refused, Relay, Relaying
-from conformance_worlds import World, everywhere, isolated
+from conformance_worlds import World, everywhere, isolated, threaded
 
 import mukernel
 from mukernel import ContractError, DeadlineExceeded, Kernel, Overloaded, PluginCrashed, RemoteError, Unavailable
@@ -142,6 +143,59 @@ async def test_a_deadline_ends_the_call_and_the_method(world: World, kernel: Ker
         async with mukernel.deadline(0):
             await actor.add(1)
             await asyncio.Event().wait()
+
+
+@everywhere
+async def test_a_deadline_that_is_set_by_with_means_the_same(world: World, kernel: Kernel) -> None:
+    await kernel.load(Actor, placement=world.placement)
+    actor = kernel.get(Behaviour)
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+        await actor.hold_call("late")
+    await actor.cancelled("late cancelled")
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+        async for _ in actor.hold():
+            pass
+    await actor.cancelled("hold")
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+        await asyncio.gather(actor.hold_call("one"), actor.hold_call("two"))
+    await asyncio.gather(actor.cancelled("one cancelled"), actor.cancelled("two cancelled"))
+    with mukernel.deadline(60):
+        assert await actor.add(1) == 1
+
+
+@everywhere
+async def test_a_deadline_holds_for_what_a_callee_calls(world: World, kernel: Kernel) -> None:
+    await kernel.load(Actor, name="actor", placement=world.placement)
+    await kernel.load(Relaying, placement=world.placement)
+    actor, relay = kernel.get(Behaviour), kernel.get(Relay)
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+        async for _ in relay.hold():
+            pass
+    await actor.cancelled("hold")
+
+
+@threaded
+async def test_a_deadline_ends_a_call_that_blocks_a_thread(world: World, kernel: Kernel) -> None:
+    await kernel.load(Actor, placement=world.placement)
+    actor: Any = kernel.get(Behaviour, blocking=True)
+
+    def work() -> None:
+        with mukernel.deadline(0.02):
+            with pytest.raises(DeadlineExceeded):
+                actor.hold_call("late")
+            with pytest.raises(DeadlineExceeded):
+                actor.add(1)
+        with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+            list(actor.hold())
+        with pytest.raises(DeadlineExceeded), mukernel.deadline(0):
+            actor.add(1)
+        with mukernel.deadline(60):
+            assert list(actor.count(3)) == [0, 1, 2]
+            assert actor.add(1) == 1  # those before were not begun
+
+    await asyncio.to_thread(work)
+    await kernel.get(Behaviour).cancelled("late cancelled")
+    await kernel.get(Behaviour).cancelled("hold")
 
 
 @everywhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
@@ -50,6 +51,41 @@ def test_a_deadline_cuts_off_whatever_is_awaited() -> None:
     clock.run(main())
 
 
+def test_a_deadline_that_is_set_by_with_cuts_off_the_same() -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        began = clock.now()
+        with pytest.raises(DeadlineExceeded, match="3 s"), mukernel.deadline(60), mukernel.deadline(3):
+            await asyncio.sleep(30)
+        assert clock.now() == pytest.approx(began + 3)
+        task = asyncio.current_task()
+        assert task is not None and not task.cancelling() and current.get() is None
+        with mukernel.deadline(3):
+            await asyncio.sleep(1)
+        await asyncio.sleep(30)  # nothing is left of it
+        with pytest.raises(DeadlineExceeded), mukernel.deadline(60):
+            with pytest.raises(DeadlineExceeded), mukernel.deadline(5):
+                await asyncio.sleep(30)
+            with mukernel.deadline(100):
+                await asyncio.sleep(90)
+
+    clock.run(main())
+
+
+def test_a_body_that_ends_all_the_same_is_not_called_late() -> None:
+    async def main() -> None:
+        with mukernel.deadline(3):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(30)
+            result = "saved"
+        task = asyncio.current_task()
+        assert result == "saved" and task is not None and not task.cancelling()
+        await asyncio.sleep(1)
+
+    VirtualClock().run(main())
+
+
 def test_an_infinite_deadline_is_none_of_its_own() -> None:
     async def main() -> None:
         async with mukernel.deadline(math.inf):
@@ -85,15 +121,19 @@ def test_what_the_body_raises_goes_through() -> None:
 
 def test_cancelling_is_not_mistaken_for_a_deadline() -> None:
     async def main() -> None:
-        async def work() -> None:
-            async with mukernel.deadline(60):
-                await asyncio.Event().wait()
+        async def work(clean_up: float) -> None:
+            with mukernel.deadline(60):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(clean_up)
 
-        task = asyncio.ensure_future(work())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        for clean_up in (0, 100):  # which the deadline cuts off
+            task = asyncio.ensure_future(work(clean_up))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
 
     VirtualClock().run(main())
 

@@ -185,6 +185,15 @@ class Refusal(Exception):
     pass
 
 
+@pytest.mark.parametrize("name", ["start", "stop", "save", "restore", "health", "checkpoint", "state_version"])
+def test_no_method_may_be_named_as_what_the_kernel_asks_of_every_plugin(name: str) -> None:
+    async def method(self: object) -> int: ...
+
+    with pytest.raises(ContractError, match=rf"^Engine.{name}: '{name}' is .*plug-in.*; give it another name$"):
+        type("Engine", (Interface,), {name: method})
+    assert type("English", (Plugin, Interface), {name: method})  # as a hook it is right
+
+
 def test_raises_by_method_and_by_interface() -> None:
     class Shop(Interface, raises=Refusal):
         @raises(KeyError, LookupError)

@@ -369,7 +369,7 @@ async def test_a_call_that_breaks_when_it_is_taken(kernel: Kernel, neighbour: Pl
     if victim is Tally:
         await kernel.load(Sum, name="sum", placement="process")
     proxy: Any = kernel.get(Counter if victim is Tally else Plain, plugin="victim")
-    (caller,) = proxy.route.callers
+    (caller,) = proxy._mukernel_route.callers
     assert caller.wire.send(0, 1 << 40, b"\xff" * 16, method, 0, 0, 0, 0, 0x80, None)
     call = proxy.value if victim is Tally else lambda: asyncio.to_thread(proxy.plus, 1)
     while True:

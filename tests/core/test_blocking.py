@@ -10,7 +10,7 @@ import pytest
 from core_samples import Arithmetic, BlockingUser, Counter, Plain, Tally, Tally2, Through
 from waiting import until_state
 
-from mukernel import Kernel, RemoteError, deadline
+from mukernel import DeadlineExceeded, Kernel, RemoteError, deadline
 from mukernel.core.lifecycle import State
 
 PLACEMENTS = ("inline", "process")
@@ -47,6 +47,25 @@ async def test_a_blocking_call_that_could_never_end_is_refused(kernel: Kernel) -
     await kernel.load(Tally, name="counter")
     with pytest.raises(RuntimeError, match=r"on the event loop's own thread.*await it, or call from another thread"):
         kernel.get(Counter, blocking=True).value()  # type: ignore[unused-coroutine]
+
+
+async def test_a_thread_with_a_deadline_does_not_wait_for_a_loop_that_stands_still(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter")
+    counter: Any = kernel.get(Counter, blocking=True)
+    ended = threading.Event()
+
+    def late() -> None:
+        try:
+            with pytest.raises(DeadlineExceeded), deadline(0.02):
+                counter.add(1)
+        finally:
+            ended.set()
+
+    call = asyncio.create_task(asyncio.to_thread(late))
+    await asyncio.sleep(0)
+    assert ended.wait(10)  # the loop has no turn until then
+    await call
+    assert await asyncio.to_thread(counter.value) == 0  # nobody waited for it any more: it was not begun
 
 
 async def test_def_methods_run_one_at_a_time_and_in_a_pool_as_many_as_it_has(kernel: Kernel) -> None:
@@ -95,7 +114,7 @@ async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on
     plain: Any = kernel.get(Plain)
 
     def callers() -> list[Any]:
-        return [plain.route.surroundings.connect_thread(plain.route, turn) for turn in range(2)]
+        return [plain._mukernel_route.surroundings.connect_thread(plain._mukernel_route, turn) for turn in range(2)]
 
     stale = await asyncio.to_thread(callers)
     await kernel.scale("plain", 1)
@@ -103,7 +122,7 @@ async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on
     def call() -> int:
         answers = 0
         for caller in stale:
-            plain.route.thread.caller = caller
+            plain._mukernel_route.thread.caller = caller
             with deadline(10):
                 answers += plain.plus(1)
         return answers

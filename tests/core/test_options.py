@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core_samples import Counter, Tally
+from core_samples import Counter, Sum, Tally
 
-from mukernel import ContractError, Kernel, RestartPolicy, Unavailable
+from mukernel import ContractError, Kernel, RestartPolicy, SwapFailed, Unavailable
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "../escaped"}, "name"),
@@ -32,6 +32,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"config": "x"}, "config"),
     ({"config": {"a": (1, {"b": -(2**63) - 1})}}, r"config\.a\.1\.b"),
     ({"bind": {1: "a"}}, "bind"),
+    ({"bind": {"Counter": 5}}, "bind"),
+    ({"bind": "Counter"}, "bind"),
+    ({"folder": 3}, "folder"),
     ({"restart": "x"}, "restart"),
     ({"restart": RestartPolicy(intensity="many")}, "restart.intensity"),  # type: ignore[arg-type]
     ({"restart": RestartPolicy(strategy="nope")}, "restart.strategy"),
@@ -43,6 +46,31 @@ async def test_a_wrong_option_is_refused_at_load(kernel: Kernel, options: dict[s
     with pytest.raises(ContractError, match=rf"^{named}: got "):
         await kernel.load(Tally, **options)
     assert not kernel.registry.entries
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_binding_that_nobody_asks_for_is_refused(kernel: Kernel, placement: str) -> None:
+    with pytest.raises(ContractError, match=r"^plug-in 'tally': bind\.Nope: .*it asks for: no interface$"):
+        await kernel.load(Tally, placement=placement, bind={"Nope": "x"})
+    await kernel.load(Tally, name="one")
+    await kernel.load(Tally, name="two")
+    with pytest.raises(ContractError, match=r"^plug-in 'sum': bind\.Count: .*it asks for: Counter$"):
+        await kernel.load(Sum, placement=placement, bind={"Counter": "two", "Count": "two"})
+    assert list(kernel.registry.entries) == ["one", "two"]
+
+
+async def test_a_wrong_configuration_is_refused_at_a_swap(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="tally")
+    for config, named in (
+        (5, "config: got 5"),
+        ({1: 2}, "config: got "),
+        ({"start_at": 2**70}, "config.start_at: got"),
+    ):
+        with pytest.raises(ContractError, match=f"^{named}"):
+            await kernel.swap("tally", Tally, config=config)  # type: ignore[arg-type]
+    with pytest.raises(SwapFailed, match="folder: got 3"):
+        await kernel.swap("tally", "tally.py:Tally", folder=3)  # type: ignore[arg-type]
+    assert await kernel.get(Counter).add(1) == 1
 
 
 async def test_what_is_no_plugin_is_refused(kernel: Kernel) -> None:

@@ -23,6 +23,17 @@ _EMPTY_NAMES = {
 _EMPTY_BODY = bytes(sorted(opmap[name] for name in _EMPTY_NAMES if name in opmap))
 _CONSTANTS = bytes(opmap[name] for name in ("LOAD_CONST", "RETURN_CONST") if name in opmap)
 
+# What the kernel asks of every plug-in, or gives it: an interface that declared one would have it called by both.
+HOOKS = {
+    "start": "a hook that the kernel calls when it has built a plug-in",
+    "stop": "a hook that the kernel calls when it ends a plug-in",
+    "save": "a hook that the kernel calls for a plug-in's state",
+    "restore": "a hook that the kernel calls with a plug-in's state",
+    "health": "a hook that the kernel calls to check a plug-in",
+    "checkpoint": "what a plug-in calls to hand the kernel its state",
+    "state_version": "the version of what a plug-in's save returns",
+}
+
 
 class _LazyContract:
     """Computes an interface's contract when first asked for, since annotations may name classes defined
@@ -48,8 +59,9 @@ class Interface:
 
     Class keywords: version, "major.minor", default "1.0"; name, default the class's own; raises, exceptions
     that every method declares. The methods' bodies are `...`, and calling one that no plug-in implements
-    raises ContractError. An interface may extend others. `Greeter.__contract__` is its Contract; asking for
-    it raises ContractError where a declaration cannot be served.
+    raises ContractError; so does a method that is called as a plug-in's hook is. An interface may extend
+    others. `Greeter.__contract__` is its Contract; asking for it raises ContractError where a declaration
+    cannot be served.
     """
 
     __contract__: ClassVar[_LazyContract] = _LazyContract()
@@ -80,6 +92,10 @@ class Interface:
         for attribute, value in list(vars(cls).items()):
             if attribute.startswith("_"):
                 continue
+            if attribute in HOOKS:
+                raise ContractError(
+                    f"{own_name}.{attribute}: {attribute!r} is {HOOKS[attribute]}; give it another name"
+                )
             if isinstance(value, (property, classmethod, staticmethod)):
                 raise ContractError(f"{own_name}.{attribute} is a {type(value).__name__}: wanted methods only")
             if inspect.isfunction(value) and _is_empty(inspect.unwrap(value).__code__):

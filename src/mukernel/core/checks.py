@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any, TypeGuard
 
 from ..contract import ContractError
 from .registry import Options, RestartPolicy
@@ -86,12 +87,32 @@ def checked_options(options: Options) -> Options:
     checked_seconds("drain", options.drain)
     if options.limits.memory is not None:
         checked_count("memory", options.limits.memory, LEAST_MEMORY, MOST_MEMORY)
-    for what, mapping in (("config", options.config), ("bind", options.bind)):
-        if not isinstance(mapping, Mapping) or not all(isinstance(key, str) for key in mapping):
-            raise wrong(what, mapping, "a dict whose keys are strings")
-    checked_whole("config", options.config)
+    config = checked_config(options.config)
+    if not is_dict_of_names(options.bind) or not all(isinstance(plugin, str) for plugin in options.bind.values()):
+        raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")
     checked_restart(options.restart)
-    return replace(options, config=dict(options.config), bind=dict(options.bind))
+    return replace(options, config=config, bind=dict(options.bind))
+
+
+def checked_config(config: object) -> dict[str, Any]:
+    """The configuration of a plug-in, whose constructor checks the rest."""
+    if not is_dict_of_names(config):
+        raise wrong("config", config, "a dict whose keys are strings")
+    checked_whole("config", config)
+    return dict(config)
+
+
+def is_dict_of_names(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Is it a mapping, and every key a string?"""
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def checked_bindings(bind: Mapping[str, str], needs: Sequence[str], plugin: str) -> None:
+    """Raises ContractError for an interface that the plug-in's constructor does not ask for."""
+    for interface in bind:
+        if interface not in needs:
+            asked = ", ".join(needs) or "no interface"
+            raise ContractError(f"plug-in {plugin!r}: bind.{interface}: it does not ask for that; it asks for: {asked}")
 
 
 def checked_whole(what: str, value: object) -> None:

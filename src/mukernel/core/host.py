@@ -17,9 +17,10 @@ from ..transports.carriers import NO_BELL
 from ..transports.link import Link
 from . import messages
 from .conversation import Conversation
+from .directory import Grant
 from .imported import all_here_is_warm
 from .messages import Connect, Done
-from .space import Grant, Space
+from .space import Space
 
 log = logging.getLogger("mukernel")
 

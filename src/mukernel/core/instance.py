@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contract import (
     Contract,
@@ -23,14 +23,12 @@ from ..contract import (
 from ..mesh.route import Route
 from ..transports.contract import Wire
 from ..transports.inline import InFlight
+from ..transports.method_pool import MethodPool
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
 from .handover import PATIENCE, Handover
 from .imported import Version
 from .messages import Blueprint, Built
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger("mukernel")
 CLEAN_UP = 1.0  # seconds that calls have to end once they were told to
@@ -57,6 +55,7 @@ class Instance:
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
+        self.needs: list[str] = []  # the interfaces that its constructor asks for
         self.blocks_by: list[Route] = []  # routes by which its threads make blocking calls
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
@@ -70,14 +69,15 @@ class Instance:
         self.bell = -1
 
     @property
-    def pool(self) -> ThreadPoolExecutor | None:
-        return self.server.pool.executor
+    def pool(self) -> MethodPool | None:
+        """The threads for its `def` methods, if it has any."""
+        return self.server.pool if self.blueprint.threads else None
 
     def describe(self) -> Built:
         return Built(
             [each.__contract__.describe() for each in self.interfaces.values()],
             self.handover.stateful, self.handover.version,
-            inspect.cleandoc(self.kind.__doc__ or ""), self.bindings,
+            inspect.cleandoc(self.kind.__doc__ or ""), self.bindings, self.needs,
         )  # fmt: skip
 
     def contract_for(self, caller: Description) -> Contract:
@@ -113,13 +113,16 @@ class Instance:
                 await result
 
     async def drained(self, limit: float) -> None:
-        """Start nothing more and wait until nothing runs. Raises SwapFailed after `limit` seconds."""
+        """Start nothing more and wait until nothing runs, no thread of a call that was cancelled either. Raises
+        SwapFailed after `limit` seconds."""
         done: asyncio.Future[None] = self.loop.create_future()
 
         def check() -> None:
             if not done.done():
                 if self.in_flight.running:
                     self.in_flight.when_idle = check
+                elif self.server.pool.busy:  # an inline call has left its thread behind
+                    self.server.pause(check)
                 else:
                     done.set_result(None)
 
@@ -131,9 +134,11 @@ class Instance:
                 await done
         except TimeoutError:
             running = sorted({call.method.name for call in self.server.running.values()})
+            count = len(self.server.running) + self.in_flight.running
+            what = f"{count} calls were" if count else f"{self.server.pool.busy} threads were"
             raise SwapFailed(
-                f"after {limit:g} s {len(self.server.running) + self.in_flight.running} calls were still running"
-                f"{': ' + ', '.join(running) if running else ''}; nothing was cut off"
+                f"after {limit:g} s {what} still running{': ' + ', '.join(running) if running else ''}; "
+                "nothing was cut off"
             ) from None
 
     async def stop(self, drain: float, reason: str) -> None:

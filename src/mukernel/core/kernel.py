@@ -17,7 +17,16 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
-from .checks import checked_name, checked_options, checked_placement, checked_replicas, checked_seconds
+from .checks import (
+    checked_bindings,
+    checked_config,
+    checked_name,
+    checked_options,
+    checked_placement,
+    checked_replicas,
+    checked_seconds,
+)
+from .directory import Grant
 from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
@@ -29,10 +38,10 @@ from .loader import source_of
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
-from .registry import Options, Registry, RestartPolicy
+from .registry import Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport
 from .scaling import scale
-from .space import Grant, Space
+from .space import Space
 from .supervisor import Supervisor
 from .switchboard import Switchboard
 
@@ -77,7 +86,7 @@ class Kernel:
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
-        self.instances.on_begun = self.supervisor.begun
+        self.instances.on_begun = self.begun
         return self
 
     async def __aexit__(
@@ -143,7 +152,10 @@ class Kernel:
         async with entry.lock:
             try:
                 for _ in range(replicas):
-                    await self.instances.start_replica(entry, self.instances.new_replica(entry), source, options)
+                    replica = self.instances.new_replica(entry)
+                    await self.instances.start_replica(entry, replica, source, options)
+                    assert replica.instance is not None
+                    checked_bindings(options.bind, replica.instance.built.needs, entry.name)
             except BaseException:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
@@ -185,7 +197,7 @@ class Kernel:
         async with self.registry.changing(name) as entry:
             options = entry.options
             if config is not None:
-                options = replace(options, config=dict(config))
+                options = replace(options, config=checked_config(config))
             if drain is not None:
                 options = replace(options, drain=checked_seconds("drain", drain))
             return await Replacement(self.instances, self.journal, entry, "swap", source, options).run()
@@ -234,6 +246,15 @@ class Kernel:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
         entry = self.registry.entry(name)
         return await self.instances.ledger(entry)
+
+    def begun(self, entry: Entry, replica: Replica) -> None:
+        """An instance serves from now on. A checkpoint that it took before counts where there is none: where there is
+        one, that is what it has restored since."""
+        assert replica.instance is not None
+        place = replica.instance.place
+        early = place.early.pop(replica.instance.blueprint.key, None) if isinstance(place, RemotePlace) else None
+        replica.checkpoint = replica.checkpoint or early
+        self.supervisor.begun(entry, replica)
 
     # -- where they are -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the
     name of an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
     """
+    if not isinstance(folder, str | None):
+        raise ContractError(f"folder: got {folder!r}, wanted a path as a str")
     if isinstance(use, Source):
         return use
     if isinstance(use, type):

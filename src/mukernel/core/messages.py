@@ -59,6 +59,7 @@ class Built(msgspec.Struct, tag=True):
     state_version: int = 1
     documentation: str = ""
     bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
+    needs: list[str] = []  # the interfaces that its constructor asks for
 
 
 class Attach(msgspec.Struct, tag=True):

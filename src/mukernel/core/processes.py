@@ -137,7 +137,10 @@ class Processes:
             case messages.Step():
                 place.doing[message.key] = message.doing
             case messages.Checkpoint() if message.key in place.keys:
-                self.checkpointed(message.key, message.state, message.state_version)
+                if self.registry.with_instance(message.key) is None:  # it is being built, and may come to nothing
+                    place.early[message.key] = message.state, message.state_version
+                else:
+                    self.checkpointed(message.key, message.state, message.state_version)
             case _:
                 close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")

@@ -10,11 +10,10 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from ..contract import ContractError, Description, Interface, MukernelError, NotFound
+from ..contract import ContractError, DeadlineExceeded, Description, Interface, MukernelError, NotFound
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -24,41 +23,16 @@ from ..transports.contract import Wire
 from ..transports.inline import result_of
 from ..transports.kind import Kind
 from .builtin import BuiltinClock, Clock
+from .directory import Directory, Grant, give_back
 from .ending import contained
 from .imported import Version
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
-from .messages import Blueprint, Connected, Counts, Quiesced
+from .messages import Blueprint, Counts, Quiesced
 
 log = logging.getLogger("mukernel")
 SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
-
-
-@dataclass(slots=True)
-class Grant:
-    """What the kernel gives for a connection: send rights, or the key of an instance in the very process that asked."""
-
-    connected: Connected
-    rights: list[int] = field(default_factory=list)  # those of the first channel, then those of the next
-
-    def for_each(self) -> list[list[int]]:
-        """The rights, channel by channel."""
-        width = len(self.rights) // max(1, len(self.connected.channels))
-        return [self.rights[start : start + width] for start in range(0, len(self.rights), width or 1)]
-
-
-class Directory(Protocol):
-    """Where a space asks for connections: the kernel."""
-
-    async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
-    ) -> Grant: ...
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
-    def check_served(self, channel: int) -> None:
-        """Raises Unavailable where the call that waits in a channel is not run while this thread waits for it."""
-
-    def disconnect(self, channel: int) -> None: ...
 
 
 class Space:
@@ -233,11 +207,18 @@ class Space:
         if here is self.loop:
             grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
         else:
+            granted: list[Grant] = []
 
             async def connect() -> Grant:
-                return self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
+                granted.append(self.directory.connect_now(description, route.plugin, end.bell, self.name, turn))
+                return granted[0]
 
-            grant = result_of(self.loop, connect())
+            try:
+                grant = result_of(self.loop, connect(), self.now_ns)
+            except DeadlineExceeded:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and every channel with it
+                    self.loop.call_soon_threadsafe(give_back, granted, self.directory)
+                raise
         return self.thread_caller(route, end, grant)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
@@ -323,16 +304,17 @@ class Space:
             arguments[need.parameter] = proxy
             if isinstance(proxy, BuiltinClock):
                 continue
-            bindings[name] = proxy.route.plugin
-            if need.blocking or any(method.blocking for method in proxy.route.contract.methods.values()):
-                blocks_by.append(proxy.route)
-                await self.prepare_to_block(proxy.route, blueprint.threads)
+            bindings[name] = proxy._mukernel_route.plugin
+            if need.blocking or any(method.blocking for method in proxy._mukernel_route.contract.methods.values()):
+                blocks_by.append(proxy._mukernel_route)
+                await self.prepare_to_block(proxy._mukernel_route, blueprint.threads)
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
         instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)
         instance.bindings, instance.blocks_by = bindings, blocks_by
+        instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
-        plugin.checkpoint = lambda: self.checkpoint(instance)
+        object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
         try:
             with self.step(blueprint, "being started"):
                 await instance.hook("start")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ..contract import ContractError, Description, Unavailable, differences
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger
+from .directory import Grant
 from .ledger import Ledger
 from .messages import Connected
 from .registry import Entry, Registry, Replica
-from .space import Grant
 
 
 class Switchboard:

@@ -8,7 +8,7 @@ import functools
 import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
 from ..transports.inline import (
@@ -22,11 +22,9 @@ from ..transports.inline import (
     on_loop,
     one_by_one,
 )
+from ..transports.method_pool import MethodPool
 from ..transports.replaceable import lead_elsewhere, replaceable
 from .way import Way
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger("mukernel")
 MOVED = object()  # what a call finds that came to the loop after the plug-in had left
@@ -46,7 +44,7 @@ class LocalTarget(Protocol):
     background: set[asyncio.Task[Any]]
 
     @property
-    def pool(self) -> ThreadPoolExecutor | None: ...
+    def pool(self) -> MethodPool | None: ...
 
 
 def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
@@ -84,7 +82,9 @@ def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[...,
         function = route.bound[name]
         streams = method.model in (Model.STREAM, Model.CHANNEL)
         if streams:
-            methods[name] = function if method.blocking else iterate_on_loop(loop, fed(method, route, function))
+            methods[name] = (
+                function if method.blocking else iterate_on_loop(loop, fed(method, route, function), route.now_ns)
+            )
         else:
             elsewhere = from_threads(route, target, name, function)
             methods[name] = in_any_thread(loop, function, elsewhere) if method.blocking else elsewhere
@@ -111,7 +111,7 @@ def from_threads(route: Way, target: LocalTarget, name: str, function: Callable[
     def if_still_here(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs) if route.target is target else MOVED
 
-    on_its_loop = on_loop(route.loop, if_still_here)
+    on_its_loop = on_loop(route.loop, if_still_here, route.now_ns)
 
     def method(*args: Any, **kwargs: Any) -> Any:
         result = on_its_loop(*args, **kwargs)
@@ -159,9 +159,11 @@ def refusing(method: Method) -> Callable[..., Any]:
     return call
 
 
-def pooled(function: Callable[..., Any], pool: ThreadPoolExecutor) -> Callable[..., Any]:
+def pooled(function: Callable[..., Any], pool: MethodPool) -> Callable[..., Any]:
+    """A `def` method that the interface declares `async def`, in a thread, which a hand-over of the state waits for."""
+
     async def call(*args: Any, **kwargs: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(function, *args, **kwargs))
+        return await pool.call(functools.partial(function, *args, **kwargs))
 
     return call
 

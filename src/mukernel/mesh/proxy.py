@@ -15,6 +15,9 @@ from ..transports.blocking import NotTaken
 from ..transports.remote import RemoteMethod
 from .way import Way
 
+# What a route keeps in a proxy. No method of an interface begins with an underscore.
+OWN = ("_mukernel_route", "_mukernel_blocking", "_mukernel_threads")
+
 
 def proxy_class(interface: type[Interface]) -> type[Any]:
     """The class of proxies of `interface`: a subclass with a slot for each method. Made once, and kept by the
@@ -23,7 +26,7 @@ def proxy_class(interface: type[Interface]) -> type[Any]:
     if made is None:
         contract = interface.__contract__
         namespace = {
-            "__slots__": (*contract.methods, "route", "blocking", "threads"),
+            "__slots__": (*contract.methods, *OWN),
             "__doc__": interface.__doc__, "__repr__": _represent,
             "__module__": interface.__module__, "__cached_contract__": contract,
         }  # fmt: skip
@@ -35,7 +38,7 @@ def proxy_class(interface: type[Interface]) -> type[Any]:
 
 
 def _represent(proxy: Any) -> str:
-    return f"<{type(proxy).__name__} of {proxy.route.plugin!r}, {proxy.route.where()}>"
+    return f"<{type(proxy).__name__} of {proxy._mukernel_route.plugin!r}, {proxy._mukernel_route.where()}>"
 
 
 def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[..., Any]:

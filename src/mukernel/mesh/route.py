@@ -48,7 +48,7 @@ class Route:
 
     def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:
         self.plugin, self.interface, self.surroundings = plugin, interface, surroundings
-        self.loop = surroundings.loop
+        self.loop, self.now_ns = surroundings.loop, surroundings.now_ns
         self.contract = interface.__contract__
         self.remotes = {
             method.name: RemoteMethod(method, MethodCodec(method)) for method in self.contract.methods.values()
@@ -88,14 +88,14 @@ class Route:
         """A new proxy, bound to where the plug-in is now. `blocking`: every method blocks, in any thread. `threads`:
         methods that are declared `def` may be called in other threads than the loop's own."""
         made: Any = object.__new__(proxy_class(self.interface))
-        made.route, made.blocking, made.threads = self, blocking, threads
+        made._mukernel_route, made._mukernel_blocking, made._mukernel_threads = self, blocking, threads
         self.proxies.add(made)
         self.bind(made)
         return made
 
     def bind(self, proxy: Any) -> None:
-        for name, function in (self.bound_blocking if proxy.blocking else self.bound).items():
-            anywhere = proxy.threads and self.contract.methods[name].blocking
+        for name, function in (self.bound_blocking if proxy._mukernel_blocking else self.bound).items():
+            anywhere = proxy._mukernel_threads and self.contract.methods[name].blocking
             setattr(proxy, name, self.bound_blocking[name] if anywhere else function)
 
     def rebind(self, bound: dict[str, Callable[..., Any]], blocking: dict[str, Callable[..., Any]]) -> None:
@@ -205,7 +205,7 @@ class Route:
         else:
             if self.reason is not None:
                 raise Unavailable(f"{self.contract.name}: {self.reason}")
-            result_of(loop, self.ready())
+            result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
     def caller_of_thread(self) -> BlockingCaller:

@@ -35,6 +35,7 @@ class Way(Protocol):
     """
 
     loop: asyncio.AbstractEventLoop
+    now_ns: Callable[[], int]  # the clock of deadlines
     wait_for_room: bool
 
     @property

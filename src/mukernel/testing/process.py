@@ -8,9 +8,10 @@ from collections.abc import Callable
 from signal import SIGKILL
 
 from ..contract import Description
+from ..core.directory import Grant
 from ..core.host import Host
 from ..core.place import RemotePlace
-from ..core.space import Grant, Space
+from ..core.space import Space
 from ..kernel.ipc import Channel
 from ..kernel.process import ExitStatus, Process
 from .link import MemoryLink

@@ -1,6 +1,6 @@
 """What travels with a call through every hop: deadline, priority, trace; and how a caller sets it.
 
-async with deadline(0.2):                  # or `with`, in code that blocks
+with deadline(0.2):                        # or `async with`, which is the same
     await greeter.greet("Ada")             # and whatever that calls in turn, in whichever process
 with priority(10):
     await greeter.greet("Ada")
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from types import TracebackType
 
@@ -40,12 +41,13 @@ current: ContextVar[CallContext | None] = ContextVar("mukernel_call", default=No
 class deadline:
     """Everything that is called within must have ended `seconds` from now. Of nested deadlines the earlier holds.
 
-    As `async with` the body itself is cut off, too, and DeadlineExceeded raised, even where it calls what runs inline
-    or nothing at all. As `with`, for code that blocks, the calls that are made within observe it. `math.inf`: none of
-    its own. Raises ValueError for what is no number from 0 to 1e9, nor infinite.
+    In a task, as `with` or as `async with`: whatever is awaited within is cancelled then, wherever it runs, and the
+    block raises DeadlineExceeded. In code that blocks, the calls that are made within raise it. What never gives the
+    loop a turn, such as a `def` method that runs inline, can't be cut off. `math.inf`: no deadline of its own. Raises
+    ValueError for what is no number from 0 to 1e9, nor infinite.
     """
 
-    __slots__ = ("context", "seconds", "timeout", "token")
+    __slots__ = ("cancellations", "passed", "seconds", "task", "timer", "token")
 
     def __init__(self, seconds: float) -> None:
         number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
@@ -55,49 +57,69 @@ class deadline:
             )
         self.seconds = seconds
         self.token: Token[CallContext | None] | None = None
+        self.task: asyncio.Task[object] | None = None  # what is cut off
+        self.timer: asyncio.Handle | None = None
+        self.passed = False  # the task was cancelled by this
 
-    def enter(self, now: float) -> CallContext:
+    def __enter__(self) -> None:
         if self.token is not None:
             raise RuntimeError("this deadline is in use already; make one for each `with`")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.token = current.set(self.within(Clock().now()))
+            return
+        context = self.within(loop.time())
+        self.token = current.set(context)
+        self.task, self.passed = asyncio.current_task(), False
+        if context.deadline and self.task is not None:
+            self.cancellations = self.task.cancelling()
+            self.timer = cut_off_at(loop, context.deadline / 1e9, self.cut_off)
+
+    def within(self, now: float) -> CallContext:
+        """The circumstances of the calls that are made within, from `now` on (seconds)."""
         outer = current.get() or CallContext()
         ends = outer.deadline
         if self.seconds != math.inf:
             mine = max(1, int((now + self.seconds) * 1e9))
             ends = min(mine, ends or mine)
-        context = CallContext(ends, outer.priority, outer.trace)
-        self.token = current.set(context)
-        return context
+        return CallContext(ends, outer.priority, outer.trace)
 
-    def leave(self) -> None:
-        if self.token is not None:
-            current.reset(self.token)
-            self.token = None
-
-    def __enter__(self) -> None:
-        try:
-            now = asyncio.get_running_loop().time()
-        except RuntimeError:
-            now = Clock().now()
-        self.enter(now)
+    def cut_off(self) -> None:
+        """The deadline has passed: cancel what the task waits for. Calls of every kind end so, and cost nothing more
+        where there is no deadline."""
+        assert self.task is not None
+        self.timer, self.passed = None, True
+        self.task.cancel()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.token is not None:
+            current.reset(self.token)
+            self.token = None
+        task, self.task = self.task, None
+        if task is None or not self.passed:
+            return
+        others = task.uncancel() > self.cancellations  # somebody else wants it cancelled, too: then it is
+        if isinstance(error, asyncio.CancelledError) and not others:
+            raise DeadlineExceeded(f"not done within the {self.seconds:g} s of its deadline") from None
 
     async def __aenter__(self) -> None:
-        context = self.enter(asyncio.get_running_loop().time())
-        self.timeout = asyncio.timeout_at(context.deadline / 1e9 if context.deadline else None)
-        await self.timeout.__aenter__()
+        self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
-        try:
-            await self.timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise DeadlineExceeded(f"not done within the {self.seconds:g} s of its deadline") from None
+        self.__exit__(kind, error, trace)
+
+
+def cut_off_at(loop: asyncio.AbstractEventLoop, when: float, callback: Callable[[], None]) -> asyncio.Handle:
+    """Call back at `when`, or in the loop's next turn where that has passed."""
+    return loop.call_soon(callback) if when <= loop.time() else loop.call_at(when, callback)
 
 
 class priority:

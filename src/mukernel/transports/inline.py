@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from ..contract import Unavailable
+from ..contract import DeadlineExceeded, Unavailable
+from .context import current
 from .waiting_calls import WaitingCalls
 
 try:
@@ -67,6 +68,7 @@ except ImportError:  # not compiled here: the same, slower
                 in_flight.leave()
 
 
+ENDED = "the event loop of the kernel's process has ended"
 LOOK = 0.5  # seconds between two looks of a waiting thread at whether the loop is still there
 
 
@@ -148,7 +150,9 @@ def leave(in_flight: InFlight) -> None:
         callback()
 
 
-def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Any]:
+def on_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], now_ns: Callable[[], int]
+) -> Callable[..., Any]:
     """A blocking form of an inline method, for threads other than the loop's own: it runs on the loop."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -156,12 +160,14 @@ def on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Ca
         return await result if inspect.isawaitable(result) else result
 
     def method(*args: Any, **kwargs: Any) -> Any:
-        return wait_on_loop(loop, run(args, kwargs))
+        return wait_on_loop(loop, run(args, kwargs), now_ns)
 
     return method
 
 
-def iterate_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any]) -> Callable[..., Iterator[Any]]:
+def iterate_on_loop(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], now_ns: Callable[[], int]
+) -> Callable[..., Iterator[Any]]:
     """A blocking form of an inline stream: every item is computed on the loop."""
 
     def method(*args: Any, **kwargs: Any) -> Iterator[Any]:
@@ -174,16 +180,18 @@ def iterate_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any
             except StopAsyncIteration:
                 return False, None
 
-        items = wait_on_loop(loop, begin())
+        items = wait_on_loop(loop, begin(), now_ns)
         try:
             while True:
-                more, item = wait_on_loop(loop, step())
+                more, item = wait_on_loop(loop, step(), now_ns)
                 if not more:
                     return
                 yield item
         finally:
             if hasattr(items, "aclose"):
-                wait_on_loop(loop, items.aclose())
+                closed = on_loop_soon(loop, items.aclose())
+                with contextlib.suppress(DeadlineExceeded):  # it cleans up, and nobody waits any more
+                    outcome(loop, closed, ends_of_caller(now_ns), now_ns)
 
     return method
 
@@ -194,8 +202,10 @@ async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
         yield item
 
 
-def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
-    """Block this thread until the loop has run `work`. Raises RuntimeError on the loop's own thread."""
+def wait_on_loop(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
+) -> Any:
+    """As `result_of`. Raises RuntimeError on the loop's own thread."""
     try:
         here = asyncio.get_running_loop()
     except RuntimeError:
@@ -206,36 +216,87 @@ def wait_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]
             "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
             "await it, or call from another thread"
         )
-    return result_of(loop, work)
+    return result_of(loop, work, now_ns)
 
 
-def result_of(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> Any:
-    """What `work` returns or raises, run by `loop`, for any other thread. Raises Unavailable where the loop ends first.
-
-    A loop tells nobody that it was closed, and what it was given last it may never run: so this looks.
-    """
-    ended = Unavailable("the event loop of the kernel's process has ended")
+def result_of(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
+) -> Any:
+    """What `work` returns or raises, run by `loop`, for any other thread, which blocks. With the clock `now_ns` it is
+    not waited for beyond the caller's deadline. Raises Unavailable where the loop ends first, and DeadlineExceeded."""
+    ends = ends_of_caller(now_ns)
+    future = on_loop_soon(loop, work, in_time(work, ends, now_ns) if ends and now_ns is not None else work)
     try:
-        future = asyncio.run_coroutine_threadsafe(work, loop)
-    except RuntimeError:
-        work.close()
-        if loop.is_closed():
-            raise ended from None
-        raise
-    try:
-        while True:
-            try:
-                return future.result(LOOK)
-            except TimeoutError:
-                if future.done():
-                    return future.result()
-                if loop.is_closed():
-                    raise ended from None
-    except CancelledError:
-        raise ended from None
+        return outcome(loop, future, ends, now_ns)
     except KeyboardInterrupt:
         future.cancel()
         raise
+    except DeadlineExceeded:
+        if not future.cancel():  # it has ended, so or otherwise
+            return future.result()
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(close_unbegun, work)
+        raise
+
+
+def ends_of_caller(now_ns: Callable[[], int] | None) -> int:
+    """The deadline of the calls that this thread makes, in ns of the clock `now_ns`; 0: none."""
+    context = current.get()
+    return context.deadline if context is not None and now_ns is not None else 0
+
+
+def on_loop_soon(
+    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], guarded: Coroutine[Any, Any, Any] | None = None
+) -> Future[Any]:
+    """The future of `work`, which `loop` runs, inside `guarded` if given. Raises Unavailable where that has ended."""
+    try:
+        return asyncio.run_coroutine_threadsafe(guarded or work, loop)
+    except RuntimeError:
+        for each in (guarded, work):
+            if each is not None:
+                each.close()
+        if loop.is_closed():
+            raise Unavailable(ENDED) from None
+        raise
+
+
+def close_unbegun(work: Coroutine[Any, Any, Any]) -> None:
+    """It was cancelled before its first step, and will not be run."""
+    if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+        work.close()
+
+
+def outcome(loop: asyncio.AbstractEventLoop, future: Future[Any], ends: int, now_ns: Callable[[], int] | None) -> Any:
+    """Block until `loop` has run what the future is of. Raises what that raises, Unavailable where the loop ends first,
+    and DeadlineExceeded at `ends` (0: never).
+
+    A loop tells nobody that it was closed, and what it was given last it may never run: so this looks.
+    """
+    try:
+        while True:
+            left = (ends - now_ns()) / 1e9 if ends and now_ns is not None else LOOK
+            try:
+                return future.result(max(0.0, min(left, LOOK)))
+            except TimeoutError:
+                if future.done():
+                    return future.result()
+                if left <= 0:
+                    raise DeadlineExceeded("no reply before the deadline") from None
+                if loop.is_closed():
+                    raise Unavailable(ENDED) from None
+    except CancelledError:
+        raise Unavailable(ENDED) from None
+
+
+async def in_time(work: Coroutine[Any, Any, Any], ends: int, now_ns: Callable[[], int]) -> Any:
+    """What comes of `work`, unless the loop comes to it after `ends` (ns): then nobody waits for it, and it is not
+    begun. Raises DeadlineExceeded."""
+    try:
+        if now_ns() >= ends:
+            raise DeadlineExceeded("the deadline had passed before the call was begun")
+        return await work
+    finally:
+        work.close()
 
 
 __all__ = [

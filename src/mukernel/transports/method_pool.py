@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class MethodPool:
     """At most `threads` methods at once; with 0 there is no thread. Owned by one event loop.
 
-    `busy`: places that are taken; whoever starts a method adds one, and `run` gives it back. `left`: called when a
-    thread is free that could not be stopped when its call was cancelled.
+    `busy`: places that are taken, those of inline calls that wait for a thread among them; whoever starts a method adds
+    one, and `run` gives it back. `left`: called when a thread is free whose call has gone before it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, left: Callable[[], None]) -> None:
@@ -34,18 +34,26 @@ class MethodPool:
 
     async def run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
         """The result of a method, in a thread and in a copy of the present context. Raises what it raises."""
-        context = copy_context()
-        assert self.executor is not None
-        future = self.executor.submit(context.run, function, *arguments)
+        work = InThread(copy_context(), function, arguments)
+        future = self.loop.run_in_executor(self.executor, work)
         try:
-            return await asyncio.wrap_future(future, loop=self.loop)
+            return await asyncio.shield(future)
         finally:
-            if future.cancel() or future.done():
+            if future.done() or work.withdrawn():
+                future.cancel()
                 self.busy -= 1
             else:  # a thread can't be cancelled: its place is free when it is done
-                future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.outlived))
+                future.add_done_callback(self.outlived)
 
-    def outlived(self) -> None:
+    async def call(self, function: Callable[..., Any]) -> Any:
+        """As `run`, for a call that no server counts: an inline one."""
+        self.busy += 1
+        try:
+            return await self.run(function, ())
+        finally:
+            self.left()
+
+    def outlived(self, _: asyncio.Future[Any]) -> None:
         self.busy -= 1
         self.left()
 
@@ -53,3 +61,22 @@ class MethodPool:
         """What was not begun is not begun any more; nobody waits for what runs."""
         if self.executor is not None:
             self.executor.shutdown(wait=False, cancel_futures=True)
+
+
+class InThread:
+    """One method that a thread is to run. Until that has begun, it may be withdrawn."""
+
+    __slots__ = ("arguments", "begun", "context", "function", "unwanted")
+
+    def __init__(self, context: Context, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
+        self.context, self.function, self.arguments = context, function, arguments
+        self.begun = self.unwanted = False
+
+    def __call__(self) -> Any:
+        self.begun = True  # before it looks: whoever withdraws it looks in the other order, so one of the two sees it
+        return None if self.unwanted else self.context.run(self.function, *self.arguments)
+
+    def withdrawn(self) -> bool:
+        """It is not wanted any more. True if it will not be run; else a thread is at it."""
+        self.unwanted = True
+        return not self.begun
