@@ -3,267 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import threading
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-from ..contract import ContractError, DeadlineExceeded, Description, Interface, MukernelError, NotFound
+from ..contract import ContractError, Description, NotFound
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
-from ..transports.blocking import BlockingCaller, BlockingWire
-from ..transports.calling import Caller
-from ..transports.carriers import NO_BELL, Carriers, ThreadEnd
+from ..transports.carriers import NO_BELL
 from ..transports.contract import Wire
-from ..transports.inline import result_of
 from ..transports.kind import Kind
-from .builtin import BuiltinClock, Clock
-from .directory import Directory, Grant, give_back
+from .builtin import BuiltinClock
+from .directory import Directory
 from .ending import contained
 from .imported import Version
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
+from .routes import Routes
 
 log = logging.getLogger("mukernel")
-SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
 
 
-class Space:
-    """The instances of one process and its routes to others. Owned by one event loop."""
+class Space(Routes):
+    """The instances of one process, and its routes to others. Owned by one event loop."""
 
     def __init__(
         self, name: str, directory: Directory, clock: KernelClock, loop: asyncio.AbstractEventLoop,
         transport: str | None = None,
     ) -> None:  # fmt: skip
-        self.name, self.directory, self.clock, self.loop = name, directory, clock, loop
-        self.now_ns: Callable[[], int] = clock.now_ns
-        self.thread = threading.get_ident()
-        self.carriers = Carriers(loop, transport)
-        self.instances: dict[str, Instance] = {}
-        self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
+        super().__init__(name, directory, clock, loop, transport)
         self.building: dict[str, asyncio.Task[Any] | None] = {}  # by what: to be ended with it
         self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
         self.on_step: Callable[[str, str], None] = lambda key, step: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
-        self.background: set[asyncio.Task[None]] = set()
-
-    @property
-    def bell(self) -> int:
-        """What the other ends of this process's channels ring."""
-        return self.carriers.bell
-
-    # -- routes -----------------------------------------------------------------------------------------------
-
-    async def get(
-        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False,
-        wait_for_room: bool = False, threads: bool = False,
-    ) -> Any:  # fmt: skip
-        """A connected proxy. `wait_for_room`: where a mailbox is full. `threads`: for threads, too. Raises NotFound or
-        ContractError."""
-        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
-        if route is None or route.reason is not None:
-            if interface.__contract__.name == Clock.__contract__.name:
-                return BuiltinClock(self.clock)
-            grant = await self.directory.connect(interface.__contract__.describe(), plugin, self.bell, self.name)
-            route = self.route_for(interface, plugin, wait_for_room, grant)
-        return route.proxy(blocking, threads)
-
-    def get_now(
-        self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
-    ) -> Any:
-        """As `get`, without waiting."""
-        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
-        if route is None or route.reason is not None:
-            if interface.__contract__.name == Clock.__contract__.name:
-                return BuiltinClock(self.clock)
-            description = interface.__contract__.describe()
-            grant = self.directory.connect_now(description, plugin, self.bell, self.name, -1)
-            route = self.route_for(interface, plugin, wait_for_room, grant)
-        return route.proxy(blocking)
-
-    def route_for(self, interface: type[Interface], asked: str | None, wait_for_room: bool, grant: Grant) -> Route:
-        name = grant.connected.plugin
-        key = name, interface.__contract__.name, wait_for_room
-        route = self.routes.get(key)
-        if route is None:
-            route = self.routes[key] = Route(name, interface, self)
-            route.wait_for_room = wait_for_room
-            self.lead(route, grant)
-        elif route.reason is not None:  # the plug-in was gone, and is there again
-            self.lead(route, grant)
-        else:  # two asked at once; the first has connected it
-            for fd in grant.rights:
-                os.close(fd)
-        self.routes[asked or "", interface.__contract__.name, wait_for_room] = route
-        return route
-
-    def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
-        """Let a route lead to where the grant says; `ahead` are callers for its threads."""
-        if grant.connected.local is not None:
-            route.use_local(self.instances[grant.connected.local])
-        else:
-            old = route.callers
-            callers = [Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)]
-            for caller in callers:
-                caller.when_broken = partial(self.broken, route, caller)
-            route.use_remote(callers, ahead)
-            if route.blocks_here:
-                route.caller_of_thread()
-            for caller in old:
-                self.retire(caller)
-
-    def wires(self, grant: Grant) -> list[Wire]:
-        """The callers' ends of the channels that were granted."""
-        made, transport = [], grant.connected.transport
-        for number, rights in zip(grant.connected.channels, grant.for_each(), strict=True):
-            wire = self.carriers.caller(transport, rights)
-            wire.number = number
-            wire.listen()
-            made.append(wire)
-        return made
-
-    def broken(self, route: Route, caller: Caller) -> None:
-        """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
-        if caller in route.callers and route.reason is None and not self.loop.is_closed():
-            self.directory.disconnect(caller.wire.number)
-            task = self.loop.create_task(self.reconnect(route.plugin))
-            self.background.add(task)
-            task.add_done_callback(self.background.discard)
-
-    async def reconnect(self, plugin: str) -> None:
-        try:
-            await self.reroute(plugin)
-        except MukernelError as error:
-            self.close_routes(plugin, str(error))
-
-    def retire(self, caller: Caller) -> None:
-        """Close a caller's wire once nothing is under way on it."""
-        if caller.busy:
-            caller.when_idle.append(lambda: self.retire(caller))
-        elif caller.wire.closed is None:
-            caller.wire.close()
-            self.directory.disconnect(caller.wire.number)
-
-    def routes_to(self, plugin: str) -> list[Route]:
-        return list({id(r): r for r in self.routes.values() if r.plugin == plugin}.values())
-
-    def gate(self, plugin: str) -> None:
-        """Let calls from here to a plug-in wait."""
-        for route in self.routes_to(plugin):
-            route.close_gate()
-
-    async def settle(self, plugin: str) -> None:
-        """Wait until no call from here to a plug-in is under way, so that later ones don't overtake it.
-
-        Not for ever: it may itself wait for one that the gate holds back.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLING):
-                for route in self.routes_to(plugin):
-                    for caller in route.callers:
-                        if caller.busy:
-                            idle = asyncio.Event()
-                            caller.when_idle.append(idle.set)
-                            await idle.wait()
-
-    async def reroute(self, plugin: str) -> None:
-        """A plug-in is somewhere else now: ask where, and lead its routes there."""
-        for route in self.routes_to(plugin):
-            grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
-            threads = self.threads_of(route) if grant.connected.local is None else 0
-            self.lead(route, grant, await self.connect_ahead(route, threads))
-
-    def reroute_local(self, plugin: str, key: str) -> None:
-        """A plug-in is in this process now."""
-        for route in self.routes_to(plugin):
-            old, route.callers = route.callers, []
-            route.use_local(self.instances[key])
-            for caller in old:
-                self.retire(caller)
-
-    def close_routes(self, plugin: str, reason: str) -> None:
-        for route in self.routes_to(plugin):
-            route.close(reason)
-            for caller in route.callers:
-                self.retire(caller)
-            route.callers = []  # the route stays: should the plug-in come back, `reroute` opens it again
-
-    def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
-        """A caller for the present thread, with a waiter of its own."""
-        end = ThreadEnd(self.carriers.transport)
-        description = route.contract.describe()
-        try:
-            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is self.loop:
-            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
-        else:
-            granted: list[Grant] = []
-
-            async def connect() -> Grant:
-                granted.append(self.directory.connect_now(description, route.plugin, end.bell, self.name, turn))
-                return granted[0]
-
-            try:
-                grant = result_of(self.loop, connect(), self.now_ns)
-            except DeadlineExceeded:
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and every channel with it
-                    self.loop.call_soon_threadsafe(give_back, granted, self.directory)
-                raise
-        return self.thread_caller(route, end, grant)
-
-    def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
-        """A caller that whichever thread takes it owns from then on."""
-        caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
-        caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        caller.number = grant.connected.channels[0]
-        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number)
-        return caller
-
-    def taken_by_thread(self, caller: BlockingCaller) -> None:
-        """The loop's own thread looks now and then whether it waits for something that it would have to do itself."""
-        if threading.get_ident() == self.thread:
-            caller.ask_now_and_then(partial(self.check_served, caller.number))
-
-    def check_served(self, channel: int) -> None:
-        """As the directory's; where it raises, the call in the channel is withdrawn."""
-        try:
-            self.directory.check_served(channel)
-        except MukernelError:
-            self.directory.disconnect(channel)
-            raise
-
-    async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
-        """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of
-        ours itself, and could connect nobody."""
-        made: list[BlockingCaller] = []
-        for _ in range(count):
-            end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
-            grant = await self.directory.connect(route.contract.describe(), route.plugin, end.bell, self.name, turn)
-            made.append(self.thread_caller(route, end, grant))
-        return made
-
-    def threads_of(self, route: Route) -> int:
-        """How many threads of plug-ins that are here may make blocking calls by a route, the loop's own included."""
-        pools = [each.blueprint.threads for each in self.instances.values() if route in each.blocks_by]
-        return int(route.blocks_here) + sum(pools)
-
-    def thread_gone(self, wire: BlockingWire, number: int) -> None:
-        """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
-        wire.close()
-        if not self.loop.is_closed():
-            self.loop.call_soon_threadsafe(self.directory.disconnect, number)
-
-    # -- instances --------------------------------------------------------------------------------------------
 
     @contextmanager
     def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
@@ -327,16 +104,6 @@ class Space:
                 log.warning("%s did not stop cleanly after that: %s", blueprint.key, error)
             raise
         return instance
-
-    async def prepare_to_block(self, route: Route, threads: int) -> None:
-        """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
-        count = threads + int(not route.blocks_here) - len(route.thread.ahead)
-        route.blocks_here = True
-        if route.target is None:
-            ahead = await self.connect_ahead(route, count)
-            if route.target is None:
-                route.thread.ahead += ahead
-                route.caller_of_thread()
 
     def attach(
         self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring"
@@ -474,17 +241,6 @@ class Space:
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)
-
-    def close(self) -> None:
-        """Give back what the space holds; its instances are stopped by then."""
-        for task in self.background:
-            task.cancel()
-        for route in {id(r): r for r in self.routes.values()}.values():
-            route.close("the kernel has stopped")
-            for caller in route.callers:
-                caller.wire.close("the kernel has stopped")
-        self.routes.clear()
-        self.carriers.close()
 
 
 def missing(blueprint: Blueprint, kind: type, need: Need, error: NotFound) -> NotFound:
