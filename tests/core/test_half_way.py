@@ -200,7 +200,8 @@ async def test_replicas_that_die_during_a_scale_are_restarted_and_serve_what_wai
     )  # fmt: skip
     gate, entry = kernel.get(Gate), kernel.registry.entry("gate")
     calls = [asyncio.ensure_future(gate.opened()) for _ in range(8)]
-    await until_waiting(kernel, "gate", 3)
+    while (await kernel.ledger("gate")).running != 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
     stays, leaves = entry.replicas
     scale = asyncio.create_task(kernel.scale("gate", 1))
     await until(lambda: leaves.leaving)
