@@ -24,6 +24,10 @@ class NotTaken(Unavailable):
     """The mailbox was closed for good before the call was taken from it: it may be sent elsewhere."""
 
 
+def nothing() -> None:
+    """The `receive` of a wire that is broken: whatever still lies in it is not looked at."""
+
+
 class BlockingWire(Protocol):
     """A wire of one thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
 
@@ -36,6 +40,30 @@ class BlockingWire(Protocol):
     def close(self, why: str = "closed") -> None: ...
 
 
+class OpenStream:
+    """What has come of one stream and was not read yet. `consumed`: items that were read, and for which no new credit
+    was given; `credit`: items of its input that may be sent."""
+
+    def __init__(self, method: RemoteMethod) -> None:
+        self.method = method
+        self.waiting: deque[Received] = deque()
+        self.consumed = self.credit = 0
+        self.ended = False
+
+    def received(self, message: Received) -> str | None:
+        """Keep a message. Returns why the wire has to break, where more came than there was credit for."""
+        if message.kind == Kind.CREDIT:
+            self.credit += message.credit
+            if self.credit > STREAM_CREDIT:
+                return f"{self.method.name}: more credit came than a stream has: {STREAM_CREDIT}"
+        elif message.kind == Kind.ITEM and len(self.waiting) + self.consumed >= STREAM_CREDIT:
+            return f"{self.method.name}: more items came than there was credit for: {STREAM_CREDIT}"
+        elif not self.ended:
+            self.ended = message.kind != Kind.ITEM
+            self.waiting.append(message)
+        return None
+
+
 class BlockingCaller:
     """Makes calls over one wire, from one thread.
 
@@ -46,9 +74,10 @@ class BlockingCaller:
         self.wire, self.now_ns = wire, now_ns
         self.numbers = itertools.count(1)
         self.number = 0  # of the channel, among all of the kernel's
-        self.streams: dict[int, deque[Received]] = {}
+        self.streams: dict[int, OpenStream] = {}
         self.busy = 0
-        self.send, self.receive, self.wait = wire.send, wire.receive, wire.wait
+        self.send, self.wait = wire.send, wire.wait
+        self.receive: Callable[[], Received | None] = wire.receive
         self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
         self.when_broken: Callable[[], None] = lambda: None  # the wire can't be used any more
         self.stalled: Callable[[], None] | None = None
@@ -121,7 +150,7 @@ class BlockingCaller:
     def broken(self, why: str) -> NoReturn:
         """The wire can't be used any more. Raises PluginCrashed."""
         self.wire.close(why)
-        self.send, self.exchange = refused, None
+        self.send, self.receive, self.exchange = refused, nothing, None
         self.when_broken()
         raise PluginCrashed(f"the connection broke: {self.wire.closed}")
 
@@ -198,8 +227,10 @@ class BlockingCaller:
             self.not_taken()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
             self.broken(body.decode(errors="replace"))
-        elif message.call in self.streams:
-            self.streams[message.call].append(message)
+        elif (stream := self.streams.get(message.call)) is not None:
+            too_much = stream.received(message)
+            if too_much is not None:
+                self.broken(too_much)
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
@@ -236,44 +267,44 @@ class BlockingCaller:
         """The items of a stream, as they come. What `inputs` yields is sent as far as credit allows, between them."""
         context = current.get() or NO_CONTEXT
         number = next(self.numbers)
-        waiting = self.streams[number] = deque()
-        credit, consumed, ended = 0, 0, False
+        stream = self.streams[number] = OpenStream(method)
+        waiting, ended = stream.waiting, False
         feed = iter(inputs) if inputs is not None else None
         self.send_when_room(
             Kind.STREAM if feed is None else Kind.CHANNEL, number, body, method, context, wait
         )  # fmt: skip
         try:
             while True:
-                while feed is not None and credit > 0 and not waiting:
+                while feed is not None and stream.credit > 0 and not waiting:
                     try:
                         item = next(feed)
                     except StopIteration:
                         feed = None
                         self.send_when_room(Kind.END, number, b"", method, context, True)
                         break
-                    credit -= 1
+                    stream.credit -= 1
                     self.send_when_room(Kind.ITEM, number, method.encode_input(item), method, context, True)
                     if (early := self.receive()) is not None:
                         self.keep(early)
-                while not waiting:
+                while not waiting and (feed is None or stream.credit <= 0):
                     message = self.receive()
                     if message is not None:
                         self.keep(message)
                         continue
+                    if self.wire.closed is not None:
+                        self.broken(self.wire.closed)
                     limit = max(0, context.deadline - self.now_ns()) if context.deadline else -1
                     if not self.message_within(limit):
                         raise DeadlineExceeded(f"{method.name}: the stream did not end before the deadline")
-                    if self.wire.closed is not None:
-                        self.broken(self.wire.closed)
+                if not waiting:
+                    continue
                 message = waiting.popleft()
                 if message.kind == Kind.ITEM:
-                    consumed += 1
-                    if consumed >= STREAM_CREDIT // 2:
-                        self.wire.send(Kind.CREDIT, number, b"", 0, 0, 0, 0, consumed)
-                        consumed = 0
+                    stream.consumed += 1
+                    if stream.consumed >= STREAM_CREDIT // 2:
+                        self.send(Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
+                        stream.consumed = 0
                     yield method.decode_item(self.taken(message, method))
-                elif message.kind == Kind.CREDIT:
-                    credit += message.credit
                 elif message.kind == Kind.END:
                     ended = True
                     return

@@ -281,8 +281,10 @@ class BlockingPacketWire:
         return False
 
     def receive(self) -> Message | None:
-        if self.kept:
-            return self.kept.pop(0)
+        return self.kept.pop(0) if self.kept else self.arrived()
+
+    def arrived(self) -> Message | None:
+        """The next that is not kept yet."""
         try:
             while self.closed is None and (message := receive_packet(self.channel.side)) is not None:
                 if message.kind == TAKEN:
@@ -300,7 +302,7 @@ class BlockingPacketWire:
         self.poll.modify(self.channel.side, events)
         if not self.poll.poll(None if limit < 0 else limit / 1e6):
             return False
-        message = self.receive()
+        message = self.arrived()
         if message is not None:
             self.kept.append(message)
         return True
