@@ -2,13 +2,14 @@
 
 import dataclasses
 import enum
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
 import pytest
 
-from mukernel.contract import Contract, Description, Interface, idempotent, oneway, raises
+from mukernel.contract import Contract, ContractError, Description, Interface, idempotent, oneway, raises
 
 
 def contract(version: str = "1.0", **functions: Callable[..., Any]) -> Contract:
@@ -196,3 +197,66 @@ def test_a_description_crosses_processes() -> None:
     ]
     assert grow.raises == ("KeyError",)
     assert description.method("fell") is None
+
+
+class Port(enum.IntEnum):
+    HTTP = 80
+
+
+@dataclasses.dataclass
+class Settings:
+    ports: dict[int, str] = dataclasses.field(default_factory=lambda: {2: "b", 1: "a"})
+    key: bytes = b"q"
+    mixed: frozenset[int | str] = frozenset({1, "a"})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "text"),
+    [
+        (dict[int, str], {2: "b", 1: "a"}, '{1:"a",2:"b"}'),
+        (dict[bool, int], {True: 1}, "{true:1}"),
+        (dict[uuid.UUID, int], {uuid.UUID(int=1): 1}, '{"00000000-0000-0000-0000-000000000001":1}'),
+        (dict[Port, str], {Port.HTTP: "a"}, '{80:"a"}'),
+        (dict[tuple[int, int], int], {(1, 2): 3}, "{[1,2]:3}"),
+        (dict[int | str, int], {"a": 2, 1: 1}, '{"a":2,1:1}'),
+        (Any, {1: {b"k": 2}}, "{1:{b'k':2}}"),
+        (set[int | str], {"b", 1, "a"}, '["a","b",1]'),
+        (bytes, b"abc", "b'abc'"),
+        (float, float("inf"), "inf"),
+        (float, float("-inf"), "-inf"),
+        (Settings, Settings(), """{"key":b'q',"mixed":["a",1],"ports":{1:"a",2:"b"}}"""),
+        (list[Settings], [Settings({})], """[{"key":b'q',"mixed":["a",1],"ports":{}}]"""),
+    ],
+)
+def test_any_default_is_described_the_same_each_time(annotation: Any, default: Any, text: str) -> None:
+    def put(self: object, value: Any = default) -> None: ...
+
+    put.__annotations__["value"] = annotation
+    assert contract(put=put).describe().methods[0].parameters[0].default == text
+
+
+def test_defaults_that_json_does_not_tell_apart_do_count() -> None:
+    class Left(msgspec.Struct, tag=True):
+        x: int = 1
+
+    class Right(msgspec.Struct, tag=True):
+        x: int = 1
+
+    defaults: list[Any] = [None, float("inf"), float("-inf"), "YWJj", b"abc", {1: 2}, {"1": 2}, Left(), Right()]
+    hashes = set()
+    for default in defaults:
+
+        def put(self: object, value: Any = default) -> None: ...
+
+        hashes.add(contract(put=put).hash)
+    assert len(hashes) == len(defaults)
+
+
+def test_a_default_that_has_no_end_is_refused_by_name() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+
+    def put(self: object, value: Any = endless) -> None: ...
+
+    with pytest.raises(ContractError, match="put: parameter 'value': the default"):
+        contract(put=put)

@@ -340,6 +340,31 @@ async def test_classes_that_can_not_be_used(application: Any) -> None:
         assert f"app.toml: {expected}" in found
 
 
+async def test_a_declaration_that_nobody_foresaw_is_a_problem_of_its_plugin(application: Any) -> None:
+    path = application(
+        plugin("a", "odd:A"),
+        plugin("files", "odd:Disk"),
+        plugin("c", "odd:C"),
+        odd="""
+from mukernel import Interface, Plugin
+from parts import Disk
+class Odd:
+    def __repr__(self): raise OSError("it can't be shown")
+class Shown(Interface):
+    async def show(self, thing: int = Odd()) -> None: ...
+class A(Plugin, Shown):
+    async def show(self, thing: int = Odd()) -> None: ...
+class C(Plugin):
+    def __init__(self, *, kind: Odd = None, thing: "[" = 1) -> None: ...
+""",
+    )
+    problems = await problems_of(path)
+    found = "\n".join(problems)
+    assert "app.toml: plugins.a.use: reading its interfaces raised OSError: it can't be shown" in found
+    assert "app.toml: plugins.c.use: reading its constructor raised SyntaxError" in found
+    assert "plugins.files" not in found
+
+
 async def test_an_import_that_never_returns_is_named_and_ended(
     application: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from .description import (
     ObjectDescription,
     ParameterDescription,
     TypeDescription,
+    digest,
     type_text,
 )
 from .errors import (
@@ -34,7 +35,7 @@ from .errors import (
 from .faults import decode_fault, encode_fault
 from .implementation import check_implements
 from .interface import Interface, Plugin, interfaces_of
-from .large import Buffer
+from .large import Buffer, encode_large
 from .marks import idempotent, oneway, raises
 from .method import Method, Model, Parameter
 
@@ -72,7 +73,9 @@ __all__ = [
     "declared_parameters",
     "decode_fault",
     "differences",
+    "digest",
     "encode_fault",
+    "encode_large",
     "error_code",
     "idempotent",
     "interfaces_of",

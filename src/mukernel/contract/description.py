@@ -44,7 +44,8 @@ class ObjectDescription(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ParameterDescription(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A parameter; default is its JSON text, "" when the parameter is required."""
+    """A parameter; default is a text that shows it, "" when the parameter is required. It is JSON, or as Python writes
+    it where JSON has no word for it, so nobody reads the value from it: whoever serves the method knows that."""
 
     name: str
     type: TypeDescription

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from types import NoneType
 from typing import Any, get_args, get_origin
 
 import msgspec
-from msgspec import inspect
+from msgspec import inspect, structs
 
 from .description import FieldDescription, ObjectDescription, TypeDescription
 from .errors import ContractError
@@ -42,6 +44,7 @@ _BUILTIN = {
         (NoneType, "None"), (bool, "bool"), (int, "int"), (float, "float"), (str, "str"), (bytes, "bytes"),
     )
 }  # fmt: skip
+_BINARY = (bytes, bytearray, memoryview)  # to be left as they are
 _CONSTRAINTS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "pattern", "tz")
 
 
@@ -150,10 +153,44 @@ def _constraints(node: inspect.Type) -> str:
 
 
 def default_text(default: object, annotation: Any, where: str) -> str:
-    """A parameter's default as JSON text. Raises ContractError if it is not of the parameter's own type."""
+    """A parameter's default as text. Raises ContractError if it is not of the parameter's own type."""
     try:
         sent = msgspec.msgpack.encode(default, enc_hook=encode_large)
         msgspec.msgpack.decode(sent, type=annotation, dec_hook=decode_large, ext_hook=decode_extension)
     except Exception as error:
         raise ContractError(f"{where}: the default {default!r} is not of the declared type: {error}") from None
-    return msgspec.json.encode(default, enc_hook=repr, order="deterministic").decode()
+    try:
+        return _value_text(default)
+    except Exception as error:  # such as RecursionError
+        raise ContractError(f"{where}: the default {default!r} can't be described: {error}") from None
+
+
+def _value_text(value: Any) -> str:
+    """A value as JSON, the same in every process; as Python writes it, where JSON has no word: bytes, infinity, keys
+    that are no text."""
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(f"{_value_text(key)}:{_value_text(each)}" for key, each in value.items())) + "}"
+    if isinstance(value, (set, frozenset)):
+        return "[" + ",".join(sorted(map(_value_text, value))) + "]"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_value_text, value)) + "]"
+    if isinstance(value, _BINARY):
+        return repr(bytes(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(float(value))
+    if isinstance(value, msgspec.Struct):
+        config = value.__struct_config__
+        tag = {} if config.tag is None else {config.tag_field: config.tag}
+        return _value_text(tag | {each.encode_name: getattr(value, each.name) for each in structs.fields(value)})
+    if dataclasses.is_dataclass(value):
+        return _value_text({each.name: getattr(value, each.name) for each in dataclasses.fields(value)})
+    plain = msgspec.to_builtins(value, builtin_types=_BINARY, enc_hook=_large_bytes)
+    if plain is None or isinstance(plain, (bool, int, float, str)):
+        return msgspec.json.encode(plain).decode()
+    return _value_text(plain)
+
+
+def _large_bytes(value: Any) -> object:
+    """What stands for a value that msgspec does not know. Raises TypeError."""
+    encoded = encode_large(value)
+    return bytes(encoded.data) if isinstance(encoded, msgspec.msgpack.Ext) else encoded

@@ -160,11 +160,16 @@ def look_at(subject: Subject) -> Inspected:
         seen.interfaces = [each.__contract__.describe() for each in checked_interfaces(kind)]
     except ContractError as error:
         seen.problems.append(f"use: {error}")
+    except Exception as error:  # of a declaration that nobody foresaw: it is this plug-in's problem, and no other's
+        seen.problems.append(f"use: reading its interfaces raised {explained(error, subject.folder)}")
     try:
         needs, settings = read_constructor(kind)
         seen.needs = [Needed(n.parameter, n.interface.__contract__.describe(), n.required) for n in needs]
     except ContractError as error:
         seen.problems.append(f"use: {error}")
+        return seen
+    except Exception as error:
+        seen.problems.append(f"use: reading its constructor raised {explained(error, subject.folder)}")
         return seen
     seen.settings = [setting_text(each) for each in settings]
     seen.problems += misfits(kind, subject, settings)
@@ -181,6 +186,8 @@ def misfits(kind: type, subject: Subject, settings: list[Setting]) -> list[str]:
             checked_configuration(kind, subject.name, known.get(key, settings if given else []), given)
         except ContractError as error:
             lines.append(str(error).removeprefix(f"plug-in {subject.name!r}: "))
+        except Exception as error:  # such as of a type that nothing can be converted to
+            lines.append(f"config.{key}: checking it raised {explained(error, subject.folder)}")
     return lines
 
 
