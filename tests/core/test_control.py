@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,6 +75,45 @@ class Liar(English):
         yield "one"  # type: ignore[misc]
 
 
+@dataclasses.dataclass
+class Limits:
+    key: bytes = b"q"
+    ports: dict[int, str] = dataclasses.field(default_factory=lambda: {1: "a"})
+
+
+class Store(Interface):
+    async def put(self, data: bytes = b"abc", n: int = 0) -> str: ...  # type: ignore[empty-body]
+    async def wait(self, limit: float = math.inf, n: int = 0, *, more: int = 1) -> str: ...  # type: ignore[empty-body]
+    async def any(self, o: Any = b"abc", *, n: int) -> str: ...  # type: ignore[empty-body]
+    def limit(self, limits: Limits = Limits(), n: int = 0) -> str: ...  # type: ignore[empty-body] # noqa: B008
+    def count(self, data: bytes = b"abc", n: int = 0) -> AsyncIterator[bytes]: ...
+    def join(self, items: AsyncIterator[str], data: bytes = b"abc", n: int = 0) -> AsyncIterator[str]: ...
+
+
+class Shown(Plugin, Store):
+    """Says what has arrived."""
+
+    async def put(self, data: bytes = b"abc", n: int = 0) -> str:
+        return f"{data!r} {n}"
+
+    async def wait(self, limit: float = math.inf, n: int = 0, *, more: int = 1) -> str:
+        return f"{limit} {n} {more}"
+
+    async def any(self, o: Any = b"abc", *, n: int) -> str:
+        return f"{o!r} {n}"
+
+    def limit(self, limits: Limits = Limits(), n: int = 0) -> str:  # noqa: B008
+        return f"{limits.key!r} {limits.ports} {n}"
+
+    async def count(self, data: bytes = b"abc", n: int = 0) -> AsyncIterator[bytes]:
+        for _ in range(n):
+            yield data
+
+    async def join(self, items: AsyncIterator[str], data: bytes = b"abc", n: int = 0) -> AsyncIterator[str]:
+        async for item in items:
+            yield f"{item} {data!r} {n}"
+
+
 class Surroundings:
     def __init__(self) -> None:
         self.loop, self.now_ns = asyncio.get_running_loop(), Clock().now_ns
@@ -110,6 +151,27 @@ async def control(kernel: Kernel, tmp_path: Path) -> AsyncIterator[Control]:
     async with client(socket.path) as proxy:
         yield proxy
     socket.close()
+
+
+async def test_a_parameter_that_is_left_out_is_what_the_plugin_says(kernel: Kernel, control: Control) -> None:
+    await kernel.load(Shown, name="shown", placement=kernel.registry.entry("greeter").options.placement)
+    assert await control.call("Store", "put", {"n": 3}) == "b'abc' 3"
+    assert await control.call("Store", "put", {"data": b"x"}) == "b'x' 0"
+    assert await control.call("Store", "put", {}) == "b'abc' 0"
+    assert await control.call("Store", "wait", {"n": 3}) == "inf 3 1"
+    assert await control.call("Store", "wait", {"more": 3}) == "inf 0 3"
+    assert await control.call("Store", "any", {"n": 3}) == "b'abc' 3"
+    assert await control.call("Store", "limit", {"n": 3}) == "b'q' {1: 'a'} 3"
+    assert [item async for item in control.stream("Store", "count", {"n": 2})] == [b"abc", b"abc"]
+
+    async def items() -> AsyncIterator[str]:
+        yield "one"
+
+    assert [item async for item in control.channel(items(), "Store", "join", {"n": 2})] == ["one b'abc' 2"]
+    for method in ("put", "wait", "any", "limit"):
+        report = await control.bench("Store", method, {"n": 3}, callers=1, seconds=0.01)
+        assert (report.errors, report.error) == (0, "")
+        assert report.calls > 0
 
 
 async def test_methods_are_called_by_name(control: Control) -> None:

@@ -7,9 +7,11 @@ from array import array
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..contract import ContractError, Description, MethodCodec, MethodDescription, Model
+import msgspec
+
+from ..contract import ContractError, Description, MethodCodec, MethodDescription, Model, encode_large
 from .control import BenchReport
-from .described import DescribedContract, visiting
+from .described import visiting, without_gaps
 from .quantity import duration_text
 from .registry import Entry
 
@@ -47,12 +49,12 @@ async def measure(
         local = kernel.space.instances[instance.blueprint.key]
         interface = local.interfaces[description.name]
         real = interface.__contract__.methods[method.name]
-        codec, untyped = MethodCodec(real), MethodCodec(DescribedContract(description).methods[method.name])
-        values = codec.decode_arguments(untyped.encode_arguments((), dict(arguments)))
+        codec = MethodCodec(real)
+        values = codec.decode_arguments(msgspec.msgpack.encode(arguments, enc_hook=encode_large), named=True)
         bound = getattr(kernel.get(interface, plugin=entry.name), method.name)
         await run(kernel, report, lambda: codec.binding.call(bound, values), not real.blocking, seconds)
     else:
-        async with visiting(kernel, entry, description) as methods:
+        async with visiting(kernel, entry, without_gaps(description, method, arguments)) as methods:
             bound, given = methods[method.name], dict(arguments)
             await run(kernel, report, lambda: bound(**given), True, seconds)
     return report

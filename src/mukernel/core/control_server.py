@@ -37,7 +37,7 @@ from .control import (
     Served,
     TreeProcess,
 )
-from .described import check_arguments, served_interface, served_method, visiting
+from .described import check_arguments, served_interface, served_method, visiting, without_gaps
 from .registry import Entry
 from .replacement import SwapReport
 from .status import Status, boot_offset, memory_of
@@ -182,7 +182,7 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) not in (Model.CALL, Model.ONEWAY):
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one with one reply")
-        async with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
             return await methods[method](**arguments)
 
     async def stream(
@@ -191,7 +191,7 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.STREAM:
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
-        async with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
             async for item in methods[method](**arguments):
                 yield item
 
@@ -208,7 +208,7 @@ class ControlServer(Control):
             raise ContractError(
                 f"{interface}.{method} is a {described.model} method, wanted one that streams both ways"
             )
-        async with visiting(self.kernel, entry, description) as methods:
+        async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
             async for item in methods[method](**arguments, **{described.input_name: items}):
                 yield item
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from types import NoneType
 from typing import TYPE_CHECKING, Any, cast
@@ -20,6 +20,7 @@ from ..contract import (
     NotFound,
     Parameter,
     Unavailable,
+    digest,
     type_text,
 )
 from ..mesh.route import Route
@@ -61,15 +62,14 @@ class DescribedInterface:
 
 def described_method(interface: str, number: int, described: MethodDescription, types: DescribedTypes) -> Method:
     """The method as a caller needs it. Never blocking: whoever calls by description is on the kernel's own
-    loop."""
+    loop. It knows no defaults: see `without_gaps`."""
     model = Model(described.model)
     parameters = tuple(
         Parameter(
             each.name,
             Any,
             each.required,
-            None if each.required else msgspec.json.decode(each.default),
-            each.keyword_only,
+            keyword_only=each.keyword_only,
         )
         for each in described.parameters
     )
@@ -80,6 +80,22 @@ def described_method(interface: str, number: int, described: MethodDescription, 
         input_item=Any if described.input is not None else None, input_name=described.input_name or None,
         documentation=described.documentation,
     )  # fmt: skip
+
+
+def without_gaps(description: Description, method: MethodDescription, given: Collection[str]) -> Description:
+    """The contract of a caller that gives `given` to `method`, and knows no optional parameter before them that it
+    leaves out: only whoever serves the method knows what that stands for, so it must not travel."""
+    names = [each.name for each in method.parameters]
+    last = max((names.index(name) for name in given if name in names), default=-1)
+    known = tuple(each for number, each in enumerate(method.parameters) if each.name in given or number > last)
+    if len(known) == len(names):
+        return description
+    methods = tuple(
+        msgspec.structs.replace(each, parameters=known) if each.name == method.name else each
+        for each in description.methods
+    )
+    narrowed = msgspec.structs.replace(description, methods=methods, hash="")
+    return msgspec.structs.replace(narrowed, hash=digest(narrowed))
 
 
 def served_interface(entry: Entry, interface: str) -> Description:
