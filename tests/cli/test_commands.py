@@ -9,6 +9,7 @@ import subprocess
 import sys
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from mukernel import Interface
@@ -22,6 +23,19 @@ class Size(enum.Enum):
 
 class Shirts(Interface):
     async def order(self, size: Size, colour: Literal["red", 7]) -> None: ...
+
+
+class Site(msgspec.Struct):
+    names: dict[float, dict[bool, str]]
+    ports: list[dict[int, int]] = []
+
+
+class Ports(Interface):
+    async def open(
+        self, ports: dict[int, str], site: Site | None = None, mixed: dict[int | str, int] | None = None,
+        pairs: dict[tuple[int, int], int] | None = None, text: dict[str, Any] | None = None,
+        maybe: dict[int, int] | None = None,
+    ) -> None: ...  # fmt: skip
 
 
 def status(mukernel: Any, name: str) -> dict[str, Any]:
@@ -256,6 +270,28 @@ def test_a_value_that_an_enumeration_lacks_is_refused_with_those_that_it_has() -
     }.items():
         with pytest.raises(UsageError, match=problem):
             read_arguments(words, description, method)
+
+
+def test_keys_that_are_no_text_are_converted_as_json_has_only_text() -> None:
+    description = Ports.__contract__.describe()
+    method = description.methods[0]
+
+    def read(*words: str) -> dict[str, Any]:
+        return read_arguments(words, description, method)
+
+    assert read('{"80": "http"}') == {"ports": {80: "http"}}
+    assert read('ports:={"80": "http"}') == {"ports": {80: "http"}}
+    assert read("{}", 'site={"names": {"1.5": {"true": "7"}}, "ports": [{"80": 1}]}') == {
+        "ports": {},
+        "site": {"names": {1.5: {True: "7"}}, "ports": [{80: 1}]},
+    }
+    assert read("{}", 'mixed={"80": 1, "http": 2}', 'pairs={"[1,2]": 3}', 'text={"80": {"7": 1}}') == {
+        "ports": {}, "mixed": {80: 1, "http": 2}, "pairs": {(1, 2): 3}, "text": {"80": {"7": 1}},
+    }  # fmt: skip
+    assert read("{}", "maybe=null") == {"ports": {}, "maybe": None}
+    assert read("{}", 'maybe={"80": 1}') == {"ports": {}, "maybe": {80: 1}}
+    with pytest.raises(UsageError, match=r"parameter 'ports': got '.*', wanted dict\[int, str\]"):
+        read('{"http": "80"}')
 
 
 def test_options_may_come_before_between_and_after_arguments(shop: Any, mukernel: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from typing import Any
 
 import msgspec
@@ -51,6 +52,20 @@ def test_configuration_is_converted_and_checked() -> None:
     for given, message in wrong:
         with pytest.raises(ContractError, match=message):
             checked_configuration(Wide, "wide", settings, given)
+
+
+def test_keys_of_configuration_are_converted_as_toml_has_only_text() -> None:
+    class Ports(Plugin):
+        def __init__(self, *, ports: dict[int, str], sites: dict[uuid.UUID, dict[float, int]]) -> None: ...
+
+    _, settings = read_constructor(Ports)
+    site = uuid.UUID(int=1)
+    for given in ({"ports": {"80": "http"}, "sites": {str(site): {"1.5": 1}}}, {"ports": {80: "http"}, "sites": {}}):
+        made = checked_configuration(Ports, "ports", settings, given)
+        assert made["ports"] == {80: "http"}
+        assert made["sites"] in ({}, {site: {1.5: 1}})
+    with pytest.raises(ContractError, match="config.ports is .*Expected `int`, got `str` - at `key`"):
+        checked_configuration(Ports, "ports", settings, {"ports": {"http": "80"}, "sites": {}})
 
 
 def test_an_annotation_that_does_not_resolve_is_named() -> None:

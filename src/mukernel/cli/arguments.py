@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from ..contract import Description, MethodDescription, TypeDescription, type_text
+from ..contract import Description, MethodDescription, ObjectDescription, TypeDescription, type_text
 from .describe import signature
 from .terminal import UsageError
 
@@ -39,7 +40,8 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
             raise UsageError(f"{where}: parameter {name!r} came twice")
         shown, as_json = (found[3], found[2] == ":=") if found else (text, False)
         try:
-            values[name] = sendable(msgspec.json.decode(shown) if as_json else converted(shown, known[name]))
+            value = msgspec.json.decode(shown) if as_json else converted(shown, known[name])
+            values[name] = sendable(with_keys(value, known[name], interface.types))
         except Unsendable as wanted:
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted}") from None
         except (ValueError, msgspec.DecodeError):
@@ -87,6 +89,41 @@ def converted(text: str, described: TypeDescription) -> Any:
     if kind == "None" and value is not None:
         raise ValueError("not null")
     return value
+
+
+def with_keys(value: Any, described: TypeDescription, objects: Mapping[str, ObjectDescription]) -> Any:
+    """A value that came as JSON, where keys are text, with keys of the types that the description says. Raises
+    ValueError or msgspec.DecodeError."""
+    kind, inner = described.kind, described.arguments
+    if kind == "union":
+        for member in inner:
+            with contextlib.suppress(ValueError, msgspec.DecodeError):
+                found = with_keys(value, member, objects)
+                if found != value:
+                    return found
+        return value
+    if isinstance(value, dict):
+        if kind == "dict":
+            return {converted_key(key, inner[0]): with_keys(each, inner[1], objects) for key, each in value.items()}
+        if described.reference:
+            fields = {each.name: each.type for each in objects[described.reference].fields}
+            return {
+                key: with_keys(each, fields[key], objects) if key in fields else each for key, each in value.items()
+            }
+    if isinstance(value, list):
+        if described.reference:
+            inner = tuple(each.type for each in objects[described.reference].fields)
+        elif kind != "tuple":
+            inner = inner * len(value)
+        if len(inner) == len(value):
+            return [with_keys(each, member, objects) for each, member in zip(value, inner, strict=True)]
+    return value
+
+
+def converted_key(key: str, described: TypeDescription) -> Any:
+    """Raises ValueError or msgspec.DecodeError."""
+    found = converted(key, described)
+    return tuple(found) if isinstance(found, list) else found
 
 
 def one_value(text: str, known: str) -> Any:

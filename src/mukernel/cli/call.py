@@ -14,7 +14,7 @@ from ..core.described import served_method
 from ..core.quantity import duration_text
 from ..transports.context import LONGEST, CallContext, current
 from . import standard_input
-from .arguments import Unsendable, converted, read_arguments, sendable
+from .arguments import Unsendable, converted, read_arguments, sendable, with_keys
 from .client import add_options, clock, patience, split_method, with_control
 from .terminal import Terminal, UsageError, as_json
 
@@ -82,7 +82,7 @@ async def perform(
     if model is Model.STREAM:
         await show_items(control.stream(*where), json)
     elif model is Model.CHANNEL:
-        given = Items(method)
+        given = Items(method, interface)
         try:
             await show_items(control.channel(given.read(), *where), json)
         except MukernelError:  # it may well be the early end of its input that the method did not expect
@@ -112,9 +112,9 @@ class Items:
     """The lines of standard input as items of a method's input. `problem`: which line is none, and why: what came
     before it is sent, and nothing after it."""
 
-    def __init__(self, method: MethodDescription) -> None:
+    def __init__(self, method: MethodDescription, interface: Description) -> None:
         assert method.input is not None
-        self.kind, self.name = method.input, method.input_name
+        self.kind, self.name, self.types = method.input, method.input_name, interface.types
         self.problem: UsageError | None = None
 
     async def read(self) -> AsyncIterator[Any]:
@@ -132,7 +132,7 @@ class Items:
     def item(self, line: bytes) -> Any:
         """Raises ValueError with what was wanted."""
         try:
-            return sendable(converted(line.decode(), self.kind))
+            return sendable(with_keys(converted(line.decode(), self.kind), self.kind, self.types))
         except Unsendable:
             raise
         except UnicodeDecodeError:

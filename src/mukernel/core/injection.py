@@ -95,7 +95,10 @@ def checked_configuration(plugin: type, name: str, settings: list[Setting], give
                 )
             continue
         try:
-            converted[setting.name] = msgspec.convert(given[setting.name], setting.annotation)
+            converted[setting.name] = msgspec.convert(
+                given[setting.name], setting.annotation,
+                str_keys=True,  # the keys of TOML and JSON are text
+            )  # fmt: skip
         except msgspec.ValidationError as error:
             raise ContractError(
                 f"plug-in {name!r}: config.{setting.name} is {given[setting.name]!r}: {error}"
