@@ -40,6 +40,33 @@ def test_what_is_not_understood_exits_with_2(mukernel: Any) -> None:
     assert mukernel("stop").status == 2
 
 
+@pytest.mark.parametrize(
+    "words", [("new", "a", "b"), ("run", "app.toml", "extra"), ("ps", "--fly"), ("stop", "a", "--all")], ids=" ".join
+)
+def test_the_usage_that_is_shown_is_that_of_the_command(mukernel: Any, words: tuple[str, ...]) -> None:
+    ended = mukernel(*words)
+    assert ended.status == 2
+    assert ended.err.startswith(f"usage: mukernel {words[0]} ")
+    assert f"mukernel {words[0]}: error: " in ended.err
+
+
+def test_new_says_which_names_it_takes(mukernel: Any, home: Path, tmp_path: Path) -> None:
+    refused = mukernel("new", "Web")
+    assert refused.status == 2
+    assert "lower-case letters and digits, and '-' or '_' between them, that begins with a letter" in refused.err
+    assert mukernel("new", str(tmp_path / "a_b")).status == 0
+    for name in ("conftest", "sitecustomize", "usercustomize"):
+        refused = mukernel("new", str(tmp_path / name))
+        assert (refused.status, (tmp_path / name).exists()) == (2, False)
+        assert f"imports a module '{name}' by itself; choose another" in refused.err
+
+
+def test_what_is_no_method_is_told_with_who_lists_them(mukernel: Any) -> None:
+    refused = mukernel("call", "Greeter")
+    assert refused.status == 1
+    assert "`mukernel tree` lists the interfaces, `mukernel describe NAME` the methods of a plug-in" in refused.err
+
+
 def test_without_an_application_it_says_how_to_start_one(mukernel: Any) -> None:
     ended = mukernel("ps")
     assert (ended.status, ended.out) == (1, "")

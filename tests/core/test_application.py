@@ -149,6 +149,13 @@ def test_values_are_converted() -> None:
     assert file.name == "shop"  # its folder's
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "app.toml"
+    path.write_text('[app]\nname = "shop"\n[plugins.a]\nuse = "parts:Disk"\n', encoding="utf-8-sig")
+    file, problems = read_application_file(str(path))
+    assert (file.name, problems) == ("shop", [])
+
+
 def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
     (tmp_path / "app.toml").write_text("[plugins\n")
     with pytest.raises(ContractError, match=r"app.toml is not TOML: Expected '\]'.*at line 1, column 9"):

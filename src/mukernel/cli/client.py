@@ -132,9 +132,9 @@ def with_control(work: Callable[[Control], Awaitable[int]], arguments: argparse.
 def name_here() -> str | None:
     """The name of the application whose app.toml lies in the working directory."""
     try:
-        with open("app.toml", "rb") as file:
-            name = tomllib.load(file).get("app", {}).get("name", os.path.basename(os.getcwd()))
-    except (OSError, tomllib.TOMLDecodeError, AttributeError):
+        with open("app.toml", encoding="utf-8-sig") as file:
+            name = tomllib.loads(file.read()).get("app", {}).get("name", os.path.basename(os.getcwd()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
         return None
     return name if isinstance(name, str) else None
 
@@ -144,6 +144,7 @@ def split_method(text: str) -> tuple[str, str]:
     interface, dot, method = text.rpartition(".")
     if not dot or not interface or not method:
         raise NotFound(
-            f"got {text!r}, wanted INTERFACE.METHOD such as Greeter.greet; `mukernel ps` lists the interfaces"
+            f"got {text!r}, wanted INTERFACE.METHOD such as Greeter.greet; `mukernel tree` lists the interfaces, "
+            "`mukernel describe NAME` the methods of a plug-in"
         )
     return interface, method

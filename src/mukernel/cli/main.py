@@ -133,7 +133,10 @@ def parsed(
     argparse does for a parser without commands only. Raises SystemExit."""
     if given and given[0] in INTERMIXED:
         return commands[given[0]].parse_intermixed_args(given[1:], argparse.Namespace(version=False, command=given[0]))
-    return parser.parse_args(given)
+    arguments, surplus = parser.parse_known_args(given)
+    if surplus:  # said by the parser of the command, which shows its own usage
+        commands.get(arguments.command, parser).error(f"unrecognized arguments: {' '.join(surplus)}")
+    return arguments
 
 
 def explained(error: MukernelError, verbose: bool) -> str:

@@ -19,9 +19,13 @@ EXAMPLES = """\
 examples:
   mukernel new hello
   mukernel run hello/app.toml"""
-WANTED = "a name such as 'hello' or 'web-shop': lower-case letters, digits and '-', that begins with a letter"
+WANTED = (
+    "a name such as 'hello' or 'web-shop': lower-case letters and digits, and '-' or '_' between them, that begins with "
+    "a letter"
+)
 # What the package, its tests and its installation need or may be given later, though it may not be installed now.
 RESERVED = {"mukernel", "msgspec", "numpy", "uvloop", "pytest", "setuptools", "pip", "tests", "test"}
+IMPORTED = {"conftest", "sitecustomize", "usercustomize"}  # by pytest, and by Python as it starts
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
@@ -53,6 +57,8 @@ def package_of(name: str) -> str:
     package = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 64 or keyword.iskeyword(package):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
+    if package in IMPORTED:
+        raise UsageError(f"NAME: Python or pytest imports a module {package!r} by itself; choose another")
     if package in RESERVED or package in sys.stdlib_module_names or is_installed(package):
         raise UsageError(f"NAME: {package!r} would hide a module of that name; choose another")
     return package

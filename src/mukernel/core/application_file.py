@@ -71,7 +71,7 @@ def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
     except OSError as error:
         raise NotFound(f"{path} can't be read: {error.strerror}") from None
     try:
-        content = tomllib.loads(raw.decode())
+        content = tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{label} is not TOML: {error}") from None
     return check_application(content, label, os.path.dirname(os.path.abspath(path)))
