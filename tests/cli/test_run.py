@@ -255,6 +255,30 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     assert "Greets everybody." in mukernel("describe", "greeter").good()
 
 
+@pytest.mark.parametrize("words", ["top --every 50ms", "bench Greeter.greet name=Ada --seconds 60", "logs --follow"])
+def test_a_command_that_goes_on_says_that_the_application_has_gone(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any, words: str
+) -> None:
+    app = start(write_shop(tmp_path / "shop"))
+    command = subprocess.Popen(
+        [sys.executable, "-m", "mukernel.cli", *words.split()],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        assert command.stdout is not None
+        if words.startswith("bench"):
+            while not json.loads(mukernel("ps", "--json").good())[0]["calls"]:
+                assert command.poll() is None
+        else:
+            assert command.stdout.readline()
+        app.end(signal.SIGKILL)
+        err = command.communicate(timeout=60)[1]
+    finally:
+        command.kill()
+    assert err == "mukernel: the application shop has gone: its kernel has ended, or was killed\n"
+    assert command.returncode == 1
+
+
 def answer_of(word: str) -> str:
     """The source of a plug-in that greets with `word`."""
     return (

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
-from ..contract import NotFound, Unavailable
+from ..contract import MukernelError, NotFound, Unavailable
 from ..core.control import Control
 from ..core.quantity import duration
 from ..core.state_folder import StateFolder, find_running
@@ -79,7 +79,16 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
             raise Unavailable(silence(folder, seconds)) from None
         watching = asyncio.create_task(report_silence(control, folder, seconds, clock, Terminal(sys.stderr)))
         stack.callback(watching.cancel)
-        yield control
+        try:
+            yield control
+        except MukernelError:
+            if wire.closed is None:
+                raise
+            raise Unavailable(gone(folder)) from None
+
+
+def gone(folder: StateFolder) -> str:
+    return f"the application {folder.path.name} has gone: its kernel has ended, or was killed"
 
 
 async def greeted(folder: StateFolder, seconds: float) -> SocketWire:

@@ -45,44 +45,44 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json and arguments.follow:
         raise UsageError("--json and --follow don't go together: a script reads the file that --json names")
 
-    found: list[LogFile] = []
-
     async def logs_of(control: Control) -> int:
-        found.extend(await control.logs())
+        ends = show(chosen(await control.logs(), arguments.name), arguments)
+        if arguments.follow:
+            await follow(ends, control)
         return 0
 
-    with_control(logs_of, arguments)
-    if arguments.name is not None:
+    return with_control(logs_of, arguments)
+
+
+def chosen(found: list[LogFile], name: str | None) -> list[str]:
+    """The paths of the logs that are meant. Raises NotFound."""
+    if name is not None:
         known = ", ".join(each.plugin for each in found) or "none: this kernel keeps no logs"
-        found = [each for each in found if each.plugin == arguments.name]
+        found = [each for each in found if each.plugin == name]
         if not found:
-            raise NotFound(f"there is no log of {arguments.name!r}; there are: {known}")
+            raise NotFound(f"there is no log of {name!r}; there are: {known}")
         if found[0].plugin != KERNEL and os.path.basename(found[0].path) == f"{KERNEL}.log":
             Terminal(sys.stderr).say(
-                f"note: {arguments.name} runs inline: it logs into the kernel's log, which follows; what it prints is "
+                f"note: {name} runs inline: it logs into the kernel's log, which follows; what it prints is "
                 "on the terminal of `mukernel run`"
             )
-    paths = list(dict.fromkeys(each.path for each in found))
-    if arguments.json:
-        for path in paths:
-            Terminal().say(as_json({"path": path, "lines": last_lines(path, arguments.lines)[0]}))
-        return 0
-    show(paths, arguments.lines, arguments.follow)
-    return 0
+    return list(dict.fromkeys(each.path for each in found))
 
 
-def show(paths: Sequence[str], lines: int, follow: bool) -> None:
-    """The last lines of each file; then, if asked, what is added to them."""
+def show(paths: Sequence[str], arguments: argparse.Namespace) -> dict[str, int]:
+    """Print the last lines of each file; return how far each was read."""
     terminal = Terminal()
     ends = {}
     for path in paths:
-        found, ends[path] = last_lines(path, lines)
-        if len(paths) > 1 and (found or follow):
+        found, ends[path] = last_lines(path, arguments.lines)
+        if arguments.json:
+            terminal.say(as_json({"path": path, "lines": found}))
+            continue
+        if len(paths) > 1 and (found or arguments.follow):
             terminal.say(terminal.paint(f"==> {path} <==", "bold"))
         for line in found:
             terminal.say(line)
-    if follow:
-        asyncio.run(follow_files(ends))
+    return ends
 
 
 def last_lines(path: str, count: int) -> tuple[list[str], int]:
@@ -104,14 +104,32 @@ def last_lines(path: str, count: int) -> tuple[list[str], int]:
         return [], 0
 
 
-async def follow_files(ends: dict[str, int]) -> None:
-    """Print what is added to each file. `ends`: how far each was read."""
+async def follow(ends: dict[str, int], control: Control) -> None:
+    """Print what is added to each file, until the kernel has gone. Raises Unavailable then. `ends`: how far each was
+    read."""
+    until_gone = asyncio.create_task(still_there(control))
+    try:
+        while not until_gone.done():
+            show_added(ends)
+            await asyncio.wait((until_gone,), timeout=LOOK)
+        show_added(ends)  # its last words
+        until_gone.result()
+    finally:
+        until_gone.cancel()
+
+
+async def still_there(control: Control) -> None:
+    """Raises Unavailable when the kernel has gone."""
     while True:
-        for path, end in ends.items():
-            added, ends[path] = added_since(path, end)
-            sys.stdout.write(added)
-        sys.stdout.flush()
+        await control.about()
         await clock.sleep(LOOK)
+
+
+def show_added(ends: dict[str, int]) -> None:
+    for path, end in ends.items():
+        added, ends[path] = added_since(path, end)
+        sys.stdout.write(added)
+    sys.stdout.flush()
 
 
 def added_since(path: str, end: int) -> tuple[str, int]:

@@ -20,8 +20,8 @@ examples:
   mukernel new hello
   mukernel run hello/app.toml"""
 WANTED = (
-    "a name such as 'hello' or 'web-shop': lower-case letters and digits, and '-' or '_' between them, that begins with "
-    "a letter"
+    "a name such as 'hello' or 'web-shop': lower-case letters and digits, and '-' or '_' between them, that begins "
+    "with a letter"
 )
 # What the package, its tests and its installation need or may be given later, though it may not be installed now.
 RESERVED = {"mukernel", "msgspec", "numpy", "uvloop", "pytest", "setuptools", "pip", "tests", "test"}
