@@ -243,12 +243,22 @@ def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
     app.until("greeter   swap")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
     rewrite(plugin, lambda text: text.replace("class English", "clas English"))
-    assert "invalid syntax (plugin.py, line 10)" in app.until("the swap was rolled back, the old version serves on")
+    said = app.until("greeter: not swapped, the old version serves on:")
+    assert said.endswith(f'serves on: File "{plugin}", line 10')
+    told = [app.until("clas English"), app.until("SyntaxError")]
+    assert told[0].strip() == "clas English(Plugin, Greeter):"
+    assert told[1] == "SyntaxError: invalid syntax"
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
     rewrite(plugin, lambda text: text.replace("clas English", "class English").replace('"Howdy"', '"Salut"'))
     app.until("greeter   swap")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Salut, Ada!"
     assert mukernel("call", "Greeter.greeted").good() == "4"  # its state went along
+    rewrite(plugin, lambda text: text + "\n\ndef count(to):\n    return to / 0\n\n\ncount(1)\n")
+    app.until("greeter: not swapped, the old version serves on: ZeroDivisionError: division by zero")
+    assert app.until("hello/plugin.py:").strip().endswith(": count(1)")
+    assert app.until("hello/plugin.py:").strip().endswith(": return to / 0")
+    rewrite(plugin, lambda text: text.partition("\n\ndef count")[0] + "\n")
+    app.until("greeter   swap")
     # What only the interface's module says is the plug-in's, too.
     rewrite(folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody."))
     app.until("greeter   swap")

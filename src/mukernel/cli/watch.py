@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..contract import MukernelError
+from ..contract import MukernelError, RemoteError, SwapFailed
 from ..core.application import Application
-from ..core.inspection import inspect_plugins
+from ..core.inspection import explained, inspect_plugins
 from ..kernel.clock import Clock
-from .replace import report_text
 from .terminal import Terminal
 
 if TYPE_CHECKING:
@@ -67,12 +66,10 @@ class Watch:
         self.passed_over |= affected - running.keys()  # one that is inline would be started from what was imported
         for name in sorted(affected & running.keys(), key=lambda name: running[name].order):
             try:
-                report = await self.control.swap(name)
+                await self.control.swapped(name)
             except MukernelError as error:
-                self.terminal.say(f"{name}: not swapped, the old version serves on: {error}")
-                continue
-            if report.rolled_back:
-                self.terminal.say(report_text(report, verbose=True))
+                reason = explained_problem(error, self.application.file.folder)
+                self.terminal.say(f"{name}: not swapped, the old version serves on: {reason}")
 
     async def look_at_classes(self) -> None:
         """Find out the files of what was loaded: another class may be of others, and a new version import more."""
@@ -91,6 +88,14 @@ class Watch:
                         self.marks.setdefault(path, mark)
         watched = set().union(*self.files.values())
         self.marks = {path: mark for path, mark in self.marks.items() if path in watched}
+
+
+def explained_problem(error: MukernelError, folder: str) -> str:
+    """What went wrong, and where in the plug-in's source, in the same words wherever it runs."""
+    cause = error.__cause__ if isinstance(error, SwapFailed) else None
+    if cause is None or (isinstance(cause, MukernelError) and not isinstance(cause, RemoteError)):
+        return str(cause or error)
+    return explained(cause, folder)
 
 
 def mark_of(path: str) -> Mark | None:

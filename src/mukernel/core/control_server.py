@@ -233,12 +233,22 @@ class ControlServer(Control):
         config: dict[str, Any] | None = None,
         drain: float | None = None,
     ) -> SwapReport:
-        entry = self.running(name)
-        wanted = use or self.uses.get(name) or entry.source
         try:
-            report = await self.kernel.swap(name, wanted, config=config, drain=drain, folder=self.folder)
+            return await self.swapped(name, use, config, drain)
         except SwapFailed as error:
             return report_of(error)
+
+    async def swapped(
+        self,
+        name: str,
+        use: str | None = None,
+        config: dict[str, Any] | None = None,
+        drain: float | None = None,
+    ) -> SwapReport:
+        """As `swap`. Raises SwapFailed, whose cause says what went wrong."""
+        entry = self.running(name)
+        wanted = use or self.uses.get(name) or entry.source
+        report = await self.kernel.swap(name, wanted, config=config, drain=drain, folder=self.folder)
         if use is not None:
             self.uses[name] = use
         return report

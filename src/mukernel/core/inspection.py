@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import traceback as tracebacks
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from ..contract import ContractError, Description, MukernelError
+from ..contract import ContractError, Description, MukernelError, RemoteError
 from ..kernel.process import PR_SET_PDEATHSIG, prctl
 from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
@@ -30,6 +31,7 @@ from .quantity import duration_text
 LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
 LONGEST_LINE = 1 << 26  # bytes of what one class says of itself
 SHOWN_FRAMES = 3  # of a traceback, in a problem
+FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in .*\n(?P<code>(?:    .*\n)*)', re.MULTILINE)
 
 
 class Needed(msgspec.Struct, frozen=True):
@@ -200,18 +202,31 @@ def setting_text(setting: Setting) -> str:
 def explained(error: BaseException, folder: str) -> str:
     """An exception with the end of its traceback, without the frames of Python's import machinery and our
     own."""
+    if isinstance(error, RemoteError) and error.traceback:
+        return explained_text(error.traceback, folder)
+    frames = [(each.filename, each.lineno, each.line) for each in tracebacks.extract_tb(error.__traceback__)]
+    return "\n".join(["".join(tracebacks.format_exception_only(error)).strip(), *shown_frames(frames, folder)])
+
+
+def explained_text(trace: str, folder: str) -> str:
+    """The same for an exception of another process, of which there is the text of a traceback."""
+    text = trace.rpartition("Traceback (most recent call last):\n")[2].rstrip()
+    frames, end = [], 0
+    for found in FRAME.finditer(text):
+        frames.append((found["file"], int(found["line"]), found["code"].partition("\n")[0].strip()))
+        end = found.end()
+    return "\n".join([text[end:].strip(), *shown_frames(frames, folder)])
+
+
+def shown_frames(frames: Sequence[tuple[str, int | None, str | None]], folder: str) -> list[str]:
+    """A line for each of the last that are the plug-in's, of (file, line, source)."""
     own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frames = [
-        frame
-        for frame in tracebacks.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen", own)) and os.sep + "importlib" + os.sep not in frame.filename
-    ]
-    lines = ["".join(tracebacks.format_exception_only(error)).strip()]
-    for frame in frames[-SHOWN_FRAMES:]:
-        inside = frame.filename.startswith(folder + os.sep)
-        shown = os.path.relpath(frame.filename, folder) if inside else frame.filename
-        lines.append(f"  {shown}:{frame.lineno}: {frame.line}")
-    return "\n".join(lines)
+    lines = []
+    for file, line, source in frames:
+        if not file.startswith(("<frozen", own + os.sep)) and os.sep + "importlib" + os.sep not in file:
+            shown = os.path.relpath(file, folder) if file.startswith(folder + os.sep) else file
+            lines.append(f"  {shown}:{line}: {source}")
+    return lines[-SHOWN_FRAMES:]
 
 
 def sources_of(module: ModuleType | None, folder: str) -> list[str]:
