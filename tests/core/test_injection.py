@@ -64,7 +64,7 @@ def test_keys_of_configuration_are_converted_as_toml_has_only_text() -> None:
         made = checked_configuration(Ports, "ports", settings, given)
         assert made["ports"] == {80: "http"}
         assert made["sites"] in ({}, {site: {1.5: 1}})
-    with pytest.raises(ContractError, match="config.ports is .*Expected `int`, got `str` - at `key`"):
+    with pytest.raises(ContractError, match=r"config\.ports is .*Expected `int`, got `str` - at `key`"):
         checked_configuration(Ports, "ports", settings, {"ports": {"http": "80"}, "sites": {}})
 
 

@@ -58,6 +58,107 @@ class TestInAClass:
 async def test_that_fails(kernel):
     assert False
 """
+FIXTURES = (
+    SUITE.partition("@pytest.fixture")[0]
+    + """
+ends = []
+
+@pytest.fixture
+async def greeter(kernel):
+    await kernel.load(English, name="greeter")
+    return kernel.get(Greeter)
+
+@pytest.fixture
+async def slept(greeter, request):
+    greeting = await greeter.greet(request.node.name)
+    yield greeting
+    ends.append(await greeter.greet("end"))
+
+@pytest.fixture
+async def last(slept):
+    yield slept
+    assert ends == []
+    ends.append("last")
+
+@pytest.fixture
+async def processes(process_kernel):
+    await process_kernel.load(Quick, placement="process")
+    yield process_kernel.get(Greeter)
+
+async def test_one(greeter, slept, last, kernel):
+    assert (slept, last) == ("Hello test_one", slept)
+    assert kernel.get(Greeter, plugin="greeter") is not None
+    assert await greeter.greet("Ada") == "Hello Ada"
+    assert kernel.clock.now() >= 7200
+
+def test_its_end():
+    assert ends == ["last", "Hello end"]
+    ends.clear()
+
+@pytest.mark.usefixtures("slept")
+async def test_not_named(kernel):
+    assert ends == []
+    assert kernel.clock.now() >= 3600
+
+def test_end_of_what_is_not_named():
+    assert ends == ["Hello end"]
+
+async def test_processes(processes):
+    assert await processes.greet("Ada") == "Hello Ada"
+
+class TestInAClass:
+    word = None
+
+    @pytest.fixture
+    async def loaded(self, kernel):
+        self.word = "set"
+        await kernel.load(Quick)
+
+    async def test_method(self, kernel, loaded):
+        assert self.word == "set"
+        assert await kernel.get(Greeter).greet("Eve") == "Hello Eve"
+
+@pytest.fixture
+async def failing(kernel):
+    raise LookupError("no")
+
+@pytest.mark.xfail(strict=True, raises=LookupError)
+async def test_that_fails(failing):
+    pass
+"""
+)
+BLOCKED = (
+    FIXTURES
+    + """
+@pytest.fixture
+def blocked(slept):
+    return slept
+
+async def test_blocked(blocked, kernel):
+    pass
+"""
+)
+ASYNCIO = """
+import asyncio
+import pytest
+import pytest_asyncio
+
+@pytest_asyncio.fixture
+async def loop_of_others():
+    yield asyncio.get_running_loop()
+
+@pytest_asyncio.fixture
+async def both(kernel, loop_of_others):
+    return asyncio.get_running_loop(), loop_of_others
+
+@pytest.mark.asyncio
+async def test_without_a_kernel(loop_of_others):
+    assert asyncio.get_running_loop() is loop_of_others
+
+async def test_with_a_kernel(both, kernel):
+    assert both[0] is asyncio.get_running_loop()
+    assert both[1] is not both[0]  # one that uses no kernel is theirs
+"""
 OWN = """
 import pytest
 
@@ -89,3 +190,24 @@ def test_async_tests_need_nothing_else_and_are_left_alone(tmp_path: Path, option
 def test_a_fixture_of_the_same_name_goes_before(tmp_path: Path) -> None:
     output = run(tmp_path, OWN)
     assert "1 passed" in output, output
+
+
+@pytest.mark.parametrize(
+    "options", [("-p", "no:asyncio"), ("-o", "asyncio_mode=auto"), ("-o", "asyncio_mode=strict")], ids=" ".join
+)
+def test_async_fixtures_that_use_a_kernel_run_on_its_loop(tmp_path: Path, options: tuple[str, ...]) -> None:
+    output = run(tmp_path, FIXTURES, *options)
+    assert "6 passed, 1 xfailed in" in output, output  # and no warning
+
+
+def test_a_fixture_that_can_not_wait_for_one_on_the_loop_is_told(tmp_path: Path) -> None:
+    output = run(tmp_path, BLOCKED, "-k", "blocked")
+    assert (
+        "fixture 'blocked' is a 'def' and uses 'slept', which runs on the kernel's loop: wanted 'async def'" in output
+    )
+
+
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+def test_async_fixtures_of_others_stay_theirs(tmp_path: Path, mode: str) -> None:
+    output = run(tmp_path, ASYNCIO, "-o", f"asyncio_mode={mode}")
+    assert "2 passed" in output, output
