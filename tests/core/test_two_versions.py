@@ -131,3 +131,68 @@ async def test_a_file_in_a_subfolder_takes_what_changed_in_the_applications_fold
     write(tmp_path, "sub_common/more.py", "MORE = 'newer'")
     await kernel.swap("one", "plugs/sub_one.py:Caller", folder=str(tmp_path))
     assert await asks.ask() == "newnewer"
+
+
+DECLARED = """
+    import enum
+    from collections.abc import AsyncIterator
+    from dataclasses import dataclass
+    from mukernel import Interface, Plugin, raises
+    class SoldOut(Exception): ...
+    class Size(enum.Enum):
+        SMALL = "s"
+    @dataclass
+    class Tea:
+        name: str
+        size: Size = Size.SMALL
+    class Shop(Interface, name="TeaShop"):
+        @raises(SoldOut)
+        async def buy(self, tea: Tea) -> Tea: ...
+        @raises(SoldOut)
+        def list(self, first: Tea) -> AsyncIterator[Tea]: ...
+        @raises(SoldOut)
+        def at_once(self, tea: Tea) -> Tea: ...
+        async def plain(self, number: int) -> int: ...
+    def checked(tea):
+        assert type(tea) is Tea and type(tea.size) is Size, type(tea)
+        if tea.name == "green":
+            raise SoldOut(tea.name)
+        return tea
+    class Server(Plugin, Shop):
+        async def buy(self, tea: Tea) -> Tea:
+            return checked(tea)
+        async def list(self, first: Tea) -> AsyncIterator[Tea]:
+            yield checked(first)
+            yield checked(Tea("green"))
+        def at_once(self, tea: Tea) -> Tea:
+            return checked(tea)
+        async def plain(self, number: int) -> int:
+            return number
+"""
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_caller_of_an_older_class_is_given_its_own_types_and_exceptions(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    module = f"tea_{placement}"
+    write(tmp_path, f"{module}.py", DECLARED)
+    await kernel.load(f"{module}:Server", name="shop", folder=str(tmp_path))
+    mine = sys.modules[module]
+    await kernel.move("shop", placement)
+    shop = kernel.get(mine.Shop)
+    for _ in range(2):
+        black = mine.Tea("black")
+        for tea in (await shop.buy(black), shop.at_once(black)):
+            assert type(tea) is mine.Tea and tea == black and tea.size is mine.Size.SMALL
+        with pytest.raises(mine.SoldOut, match="green"):
+            await shop.buy(mine.Tea("green"))
+        with pytest.raises(mine.SoldOut, match="green"):
+            shop.at_once(mine.Tea("green"))
+        seen = []
+        with pytest.raises(mine.SoldOut, match="green"):
+            async for tea in shop.list(black):
+                seen.append(tea)
+        assert seen == [black] and await shop.plain(3) == 3
+        write(tmp_path, f"{module}.py", DECLARED + "    # edited\n")
+        await kernel.swap("shop", f"{module}:Server", folder=str(tmp_path))
