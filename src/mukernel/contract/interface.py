@@ -112,8 +112,7 @@ class Plugin:
     - start(self) -> None: after construction, before the first call; an exception fails the load or the swap.
     - stop(self) -> None: after the last call.
     - save(self) -> S: the state to hand over, of any type that an interface could send.
-    - restore(self, state: S) -> None: takes over what save() returned: after start(), when the predecessor is quiet, and
-      before the first call.
+    - restore(self, state: S) -> None: takes over what save() returned, after start() and before the first call.
     - health(self) -> None: raises if the instance cannot serve.
 
     Once it is built, `await self.checkpoint()` hands the kernel what save() returns, to restart from.

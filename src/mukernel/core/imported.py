@@ -59,14 +59,11 @@ def all_here_is_warm() -> None:
 
 def near(name: str, file: str) -> dict[str, ModuleType]:
     """The imported modules that may belong together with module `name`, which is in `file`: those of its package, and
-    if that is not an installed one, all that lie in the same folder."""
+    if that is not an installed one, all that lie in the folder that it is imported from."""
     package = name.partition(".")[0]
     if package == FRAMEWORK:
         return {}
-    folder = os.path.abspath(file)
-    for _ in range(name.count(".") + 1 + (os.path.basename(file) == "__init__.py")):
-        folder = os.path.dirname(folder)
-    own = folder.rstrip(os.sep) + os.sep if file and is_own(folder + os.sep) else None
+    own = folder_of(name, file) if file else None
     return {
         other: module
         for other, module in newer_than_warm()
@@ -74,6 +71,18 @@ def near(name: str, file: str) -> dict[str, ModuleType]:
         or (own and is_own(there := file_of(module)) and there.startswith(own) and other not in SCRIPTS
             and other.partition(".")[0] != FRAMEWORK)
     }  # fmt: skip
+
+
+def folder_of(name: str, file: str) -> str | None:
+    """The folder that a module is imported from: the outermost on the path that its file lies in. None: installed."""
+    folder = file = os.path.abspath(file)
+    for _ in range(name.count(".") + 1 + (os.path.basename(file) == "__init__.py")):
+        folder = os.path.dirname(folder)
+    folders = [folder, *(os.path.abspath(each) for each in sys.path)]
+    around = min(
+        (each.rstrip(os.sep) + os.sep for each in folders if file.startswith(each.rstrip(os.sep) + os.sep)), key=len
+    )
+    return around if is_own(around) and around != os.sep else None
 
 
 def newer_than_warm() -> Iterator[tuple[str, ModuleType]]:

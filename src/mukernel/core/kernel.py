@@ -95,7 +95,13 @@ class Kernel:
         await self.close()
 
     async def close(self) -> None:
-        """Stop every plug-in, the last loaded first, and end every process."""
+        """Stop every plug-in, the last loaded first, and end every process. Once begun it runs to its end, though its
+        caller be cancelled."""
+        cancelled = await to_its_end(self.end())
+        if cancelled is not None:
+            raise cancelled
+
+    async def end(self) -> None:
         self.closed = True
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):

@@ -41,7 +41,9 @@ class Routes:
         self.thread = threading.get_ident()
         self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
-        self.routes: dict[tuple[str, str, bool], Route] = {}  # by plug-in, interface, whether it waits for room
+        # By plug-in, interface, whether it waits for room. By the class, not its name: what comes is decoded to the
+        # types of that very class, and it has those methods, whatever another version of it has.
+        self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
         self.background: set[asyncio.Task[None]] = set()
 
     @property
@@ -57,7 +59,7 @@ class Routes:
     ) -> Any:  # fmt: skip
         """A connected proxy. `wait_for_room`: where a mailbox is full. `threads`: for threads, too. Raises NotFound or
         ContractError."""
-        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
+        route = self.routes.get((plugin or "", interface, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
@@ -69,7 +71,7 @@ class Routes:
         self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
     ) -> Any:
         """As `get`, without waiting."""
-        route = self.routes.get((plugin or "", interface.__contract__.name, wait_for_room))
+        route = self.routes.get((plugin or "", interface, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
                 return BuiltinClock(self.clock)
@@ -80,7 +82,7 @@ class Routes:
 
     def route_for(self, interface: type[Interface], asked: str | None, wait_for_room: bool, grant: Grant) -> Route:
         name = grant.connected.plugin
-        key = name, interface.__contract__.name, wait_for_room
+        key = name, interface, wait_for_room
         route = self.routes.get(key)
         if route is None:
             route = self.routes[key] = Route(name, interface, self)
@@ -91,7 +93,7 @@ class Routes:
         else:  # two asked at once; the first has connected it
             for fd in grant.rights:
                 os.close(fd)
-        self.routes[asked or "", interface.__contract__.name, wait_for_room] = route
+        self.routes[asked or "", interface, wait_for_room] = route
         return route
 
     def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
@@ -123,15 +125,9 @@ class Routes:
         """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
         if caller in route.callers and route.reason is None and not self.loop.is_closed():
             self.directory.disconnect(caller.wire.number)
-            task = self.loop.create_task(self.reconnect(route.plugin))
+            task = self.loop.create_task(self.reroute(route.plugin))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
-
-    async def reconnect(self, plugin: str) -> None:
-        try:
-            await self.reroute(plugin)
-        except MukernelError as error:
-            self.close_routes(plugin, str(error))
 
     def retire(self, caller: Caller) -> None:
         """Close a caller's wire once nothing is under way on it."""
@@ -166,9 +162,12 @@ class Routes:
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
-            grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
-            threads = self.threads_of(route) if grant.connected.local is None else 0
-            self.lead(route, grant, await self.connect_ahead(route, threads))
+            try:
+                grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
+                threads = self.threads_of(route) if grant.connected.local is None else 0
+                self.lead(route, grant, await self.connect_ahead(route, threads))
+            except MukernelError as error:  # of this one alone: another may know another version of the interface
+                self.close_route(route, str(error))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
@@ -180,10 +179,14 @@ class Routes:
 
     def close_routes(self, plugin: str, reason: str) -> None:
         for route in self.routes_to(plugin):
-            route.close(reason)
-            for caller in route.callers:
-                self.retire(caller)
-            route.callers = []  # the route stays: should the plug-in come back, `reroute` opens it again
+            self.close_route(route, reason)
+
+    def close_route(self, route: Route, reason: str) -> None:
+        """The route stays: should the plug-in come back, `reroute` opens it again."""
+        route.close(reason)
+        for caller in route.callers:
+            self.retire(caller)
+        route.callers = []
 
     # -- for threads that block -------------------------------------------------------------------------------
 

@@ -37,7 +37,6 @@ class Space(Routes):
     ) -> None:  # fmt: skip
         super().__init__(name, directory, clock, loop, transport)
         self.building: dict[str, asyncio.Task[Any] | None] = {}  # by what: to be ended with it
-        self.channels: dict[int, Instance] = {}
         self.tickers: dict[str, Any] = {}
         self.on_step: Callable[[str, str], None] = lambda key, step: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
@@ -120,7 +119,6 @@ class Space(Routes):
         except ContractError:
             wire.close()
             raise
-        self.channels[channel] = instance
         if not instance.server.paused:
             self.begin(instance, wire, False)
 
@@ -132,9 +130,8 @@ class Space(Routes):
         wire.listen()
 
     def detach(self, channel: int) -> None:
-        """The caller of a channel is gone."""
-        instance = self.channels.pop(channel, None)
-        if instance is not None:
+        """The caller of a channel is gone. While a plug-in is replaced here, two instances have it."""
+        for instance in self.instances.values():
             wire = instance.wires.pop(channel, None)
             if wire is not None:
                 if wire.closed is None and not instance.server.paused:
@@ -199,10 +196,8 @@ class Space(Routes):
         instance = self.instances[key]
         if rejected:
             instance.version.withdraw()
-        for channel, wire in list(instance.wires.items()):
+        for wire in instance.wires.values():
             wire.close()
-            if self.channels.get(channel) is instance:
-                del self.channels[channel]
         instance.wires.clear()
 
     def count(self, key: str) -> Counts:
@@ -236,8 +231,6 @@ class Space(Routes):
                 instance.version.withdraw()
             for route in instance.blocks_by:
                 del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
-            for channel in [number for number, owner in self.channels.items() if owner is instance]:
-                del self.channels[channel]
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)

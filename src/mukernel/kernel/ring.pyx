@@ -520,7 +520,7 @@ cdef class Waiter:
         return True
 
     cpdef disarm(self, bint rung):
-        """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too."""
+        """Awake again. `rung`: a bell was heard, so the cold rings are looked at, too; one that rang will not ring again."""
         cdef int i = 0
         cdef int64_t rung_at = 0
         cdef Receiver receiver
@@ -533,7 +533,7 @@ cdef class Waiter:
             self.slept_since, i = 0, 0
         if rung:
             for receiver in self.receivers:
-                if receiver.armed and receiver.has_message():
+                if receiver.armed and (receiver.has_message() or not mu_load32(&receiver.shared.sleeping)):
                     self.heat(receiver)
         while i < self.hot_count:
             receiver = <Receiver>self.hot[i]

@@ -7,10 +7,10 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any, Protocol
 
-from ..contract import Method, MethodCodec, Model, decode_fault, encode_fault
+from ..contract import Interface, Method, MethodCodec, Model, decode_fault, encode_fault
 from ..transports.inline import (
     InFlight,
     InlineMethod,
@@ -24,6 +24,7 @@ from ..transports.inline import (
 )
 from ..transports.method_pool import MethodPool
 from ..transports.replaceable import lead_elsewhere, replaceable
+from ..transports.served import by_name
 from .way import Way
 
 log = logging.getLogger("mukernel")
@@ -44,6 +45,10 @@ class LocalTarget(Protocol):
     background: set[asyncio.Task[Any]]
 
     @property
+    def interfaces(self) -> Mapping[str, type[Interface]]:
+        """Those that it serves, by name."""
+
+    @property
     def pool(self) -> MethodPool | None: ...
 
 
@@ -52,8 +57,9 @@ def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., An
     methods = {}
     for name, method in route.contract.methods.items():
         function = adapted(method, getattr(target.plugin, name), target)
-        if target.strict:
-            function = strict(method, route.remotes[name].codec, function)
+        theirs = target.interfaces[route.contract.name].__contract__
+        if target.strict or not alike(method, theirs.methods[name]):
+            function = through_codec(route.remotes[name].codec, MethodCodec(theirs.methods[name]), function)
         if target.direct or method.blocking:  # nothing to count: what blocks has ended before a swap can begin
             methods[name] = replaceable(function) or InlineMethod(function, target.in_flight, name)
         elif method.model in (Model.STREAM, Model.CHANNEL):
@@ -192,45 +198,65 @@ def forgotten(
     return call
 
 
-def strict(method: Method, codec: MethodCodec, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Every value through the codec, so that what would break between processes breaks here."""
+def alike(ours: Method, theirs: Method) -> bool:
+    """Whether values can pass as they are. Not where the caller knows another version of the interface: its types are
+    other classes, though they have the same names, when a swap has imported them anew."""
+    if ours is theirs:
+        return True
+    count = len(ours.parameters)
+    mine, same = ([(p.name, p.annotation, p.keyword_only) for p in m.parameters[:count]] for m in (ours, theirs))
+    return mine == same and all(
+        getattr(ours, each) == getattr(theirs, each)
+        for each in ("model", "returns", "item", "input_item", "input_name", "input_position", "raises")
+    )
+
+
+def through_codec(ours: MethodCodec, theirs: MethodCodec, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Every value through the codec, as between processes: ours is the caller's, theirs the instance's."""
+    method, served = ours.method, theirs.method
+    names = [each.name for each in method.parameters]
+    equal = names == [each.name for each in served.parameters]
+    decode_arguments = theirs.decode_arguments if equal else by_name(theirs, names)
 
     def through(args: tuple[Any, ...], kwargs: dict[str, Any], inputs: Any = None) -> Any:
-        return codec.binding.call(function, codec.decode_arguments(codec.encode_arguments(args, kwargs)), inputs)
+        return theirs.binding.call(function, decode_arguments(ours.encode_arguments(args, kwargs)), inputs)
+
+    def translated(error: Exception) -> Exception:
+        return decode_fault(encode_fault(error, served.raises), method.raises)
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            result = codec.encode_result(await through(args, kwargs))
+            result = theirs.encode_result(await through(args, kwargs))
         except Exception as error:
-            raise decode_fault(encode_fault(error, method.raises), method.raises) from error
-        return codec.decode_result(result)
+            raise translated(error) from error
+        return ours.decode_result(result)
 
     def blocking_call(*args: Any, **kwargs: Any) -> Any:
         try:
-            result = codec.encode_result(through(args, kwargs))
+            result = theirs.encode_result(through(args, kwargs))
         except Exception as error:
-            raise decode_fault(encode_fault(error, method.raises), method.raises) from error
-        return codec.decode_result(result)
+            raise translated(error) from error
+        return ours.decode_result(result)
 
     async def stream(*args: Any, **kwargs: Any) -> Any:
         inputs = None
         if method.model is Model.CHANNEL:
-            given, args, kwargs = codec.binding.take_input(args, kwargs)
-            inputs = (codec.decode_input(codec.encode_input(item)) async for item in given)
+            given, args, kwargs = ours.binding.take_input(args, kwargs)
+            inputs = (theirs.decode_input(ours.encode_input(item)) async for item in given)
         items = through(args, kwargs, inputs)
         async with contextlib.aclosing(items):
             while True:
                 try:
-                    item = codec.encode_item(await anext(items))
+                    item = theirs.encode_item(await anext(items))
                 except StopAsyncIteration:
                     return
                 except Exception as error:
-                    raise decode_fault(encode_fault(error, method.raises), method.raises) from error
-                yield codec.decode_item(item)
+                    raise translated(error) from error
+                yield ours.decode_item(item)
 
     def blocking_stream(*args: Any, **kwargs: Any) -> Any:
         for item in through(args, kwargs):
-            yield codec.decode_item(codec.encode_item(item))
+            yield ours.decode_item(theirs.encode_item(item))
 
     if method.model in (Model.STREAM, Model.CHANNEL):
         return blocking_stream if method.blocking else stream

@@ -211,8 +211,8 @@ class MemoryWire(Wire):
     def listen(self) -> None:
         if not self.listening and self.closed is None:
             self.listening = True
-            if self.serves:
-                self.channel.reader = self
+            if self.serves:  # what was looked at before, and not started, is there to be looked at again
+                self.channel.reader, self.cursor = self, min(self.channel.requests, default=self.channel.next)
             self.wake()
 
     def stop_listening(self) -> None:

@@ -120,6 +120,7 @@ class PacketWire(Wire):
             self.listening = True
             self.loop.add_reader(self.side, self.readable)
             if self.serves:
+                self.first = None  # one that was looked at before, and not begun, is there to be looked at again
                 self.post(TAKEN, WHOLE_WIRE, b"")  # a predecessor may have been asked for room
                 self.read_mailbox()
 

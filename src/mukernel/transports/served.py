@@ -53,14 +53,18 @@ def methods_for(caller: Description, contract: Contract, served: dict[str, Serve
 
 
 def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
-    codec = method.codec
+    other = object.__new__(ServedMethod)
+    for name in ServedMethod.__slots__:
+        setattr(other, name, getattr(method, name))
+    other.decode_unchecked = by_name(method.codec, names)
+    return other
+
+
+def by_name(codec: MethodCodec, names: list[str]) -> Callable[[bytes], Sequence[Any]]:
+    """Reads arguments that lie in the order of a caller's own parameters, `names`."""
 
     def decode(body: bytes) -> Sequence[Any]:
         values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(body)
         return codec.decode_arguments(msgspec.msgpack.encode(dict(zip(names, values, strict=False))), named=True)
 
-    other = object.__new__(ServedMethod)
-    for name in ServedMethod.__slots__:
-        setattr(other, name, getattr(method, name))
-    other.decode_unchecked = decode
-    return other
+    return decode
