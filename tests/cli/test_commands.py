@@ -250,7 +250,7 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
         ): "Greeter has no method 'gret'; it has: greet, where, note, count, echo, double, measure, fail, hang",
         ("call", "Gr.x"): "no plug-in serves Gr; interfaces that are served: Catalog, Greeter",
         ("call", "greet"): "got 'greet', wanted INTERFACE.METHOD such as Greeter.greet; "
-        "`mukernel ps` lists the interfaces",
+        "`mukernel tree` lists the interfaces, `mukernel describe NAME` the methods of a plug-in",
         ("move", "gretter", "inline"): "no plug-in is named 'gretter'; there are: greeter, catalog",
         ("move", "greeter", "moon"): "placement: got 'moon', wanted 'inline', 'process' or 'process:NAME'",
         ("ps", "--app", "other"): "no application named 'other' is running; running: shop",

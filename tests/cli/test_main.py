@@ -61,12 +61,6 @@ def test_new_says_which_names_it_takes(mukernel: Any, home: Path, tmp_path: Path
         assert f"imports a module '{name}' by itself; choose another" in refused.err
 
 
-def test_what_is_no_method_is_told_with_who_lists_them(mukernel: Any) -> None:
-    refused = mukernel("call", "Greeter")
-    assert refused.status == 1
-    assert "`mukernel tree` lists the interfaces, `mukernel describe NAME` the methods of a plug-in" in refused.err
-
-
 def test_without_an_application_it_says_how_to_start_one(mukernel: Any) -> None:
     ended = mukernel("ps")
     assert (ended.status, ended.out) == (1, "")
