@@ -37,14 +37,14 @@ def run(settings: Settings) -> Part:
         rows.append((count, cold, warm, 1000 * warm / count, mean(memory), max(memory)))
         if count == 100:
             part.at_most("100 process plug-ins started, fork server and all", cold, 1, " s")
-            part.at_most("private memory of each of them, the largest", max(memory), 4, " MB")
-    columns = ("plug-ins", "s with the fork server", "s without", "ms each", "mean private MB", "largest")
+            part.at_most("private memory of each of them, the largest", max(memory), 4, " MiB")
+    columns = ("plug-ins", "s with the fork server", "s without", "ms each", "mean private MiB", "largest")
     part.tables = [Table("Start-up of process plug-ins, all asked for at once", columns, rows)]
     return part
 
 
 async def start(count: int) -> tuple[float, float, list[float]]:
-    """Time until `count` plug-ins serve, without the fork server's start, too; MB of each after a call."""
+    """Time until `count` plug-ins serve, without the fork server's start, too; MiB of each after a call."""
     async with Kernel() as kernel:
         began = perf_counter()
         await kernel.load(Stateless, name="first", placement="process")
@@ -76,7 +76,7 @@ def process_ids(kernel: Kernel) -> Sequence[int]:
 
 
 def private_megabytes(pid: int) -> float:
-    """Memory that the process shares with no other, in MB (1e6 bytes)."""
+    """Memory that the process shares with no other, in MiB (2^20 bytes: the M of `mukernel ps`, and of `memory`)."""
     with open(f"/proc/{pid}/smaps_rollup") as file:
         kilobytes = [int(line.split()[1]) for line in file if line.startswith("Private_")]
-    return sum(kilobytes) * 1024 / 1e6
+    return sum(kilobytes) / 1024
