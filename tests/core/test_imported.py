@@ -156,3 +156,45 @@ def test_neither_the_library_nor_what_is_installed_nor_the_framework_is_near() -
     assert near("json", sys.modules["json"].__file__ or "").keys() <= {n for n in sys.modules if n.startswith("json")}
     assert made_of("test_imported", file, members) >= {"test_imported", "test_loader", "core_samples"}
     assert str(Path(file).with_name("test_loader.py")) in sources_of(sys.modules["test_loader"], str(Path(file).parent))
+
+
+@pytest.mark.parametrize("root", ["", "from .words import GREETING"])
+async def test_what_another_swap_has_imported_anew_is_not_stale_for_the_next(
+    kernel: Kernel, tmp_path: Path, root: str
+) -> None:
+    """The second plug-in reaches the changed module by a third that the first does not use."""
+    package = "chain" + str(len(root))
+    middle = "from .words import GREETING" if not root else f"from {package} import GREETING"
+    write(tmp_path, f"{package}/__init__.py", root)
+    write(tmp_path, f"{package}/words.py", "GREETING = 'old'")
+    write(tmp_path, f"{package}/middle.py", middle)
+    thing = THING.replace("{name!r}", "GREETING")
+    write(tmp_path, f"{package}/first.py", thing + "    from .words import GREETING\n")
+    write(tmp_path, f"{package}/second.py", thing + "    from .middle import GREETING\n")
+    for name in ("first", "second"):
+        await kernel.load(f"{package}.{name}:Thing", name=name, folder=str(tmp_path))
+    write(tmp_path, f"{package}/words.py", "GREETING = 'new'")
+    for name in ("first", "second"):
+        await kernel.swap(name, f"{package}.{name}:Thing", folder=str(tmp_path))
+        assert await kernel.get(Named, plugin=name).name() == "new"
+    second = sys.modules[f"{package}.middle"]
+    await kernel.swap("first", f"{package}.first:Thing", folder=str(tmp_path))
+    await kernel.swap("second", f"{package}.second:Thing", folder=str(tmp_path))
+    assert sys.modules[f"{package}.middle"] is second, "what is as new as what it uses is not run again"
+
+
+async def test_a_file_named_as_a_module_of_the_library_does_not_take_its_place(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import email
+
+    import iniconfig
+
+    monkeypatch.setattr(sys, "path", [*sys.path])  # these files are to be in nobody else's way
+    for name in ("email", "iniconfig", "own_name"):
+        write(tmp_path, f"{name}.py", THING.format(name=name))
+        await kernel.load(f"{name}.py:Thing", name=name, folder=str(tmp_path))
+        await kernel.swap(name, f"{name}.py:Thing", folder=str(tmp_path))
+        assert await kernel.get(Named, plugin=name).name() == name
+    assert sys.modules["email"] is email and sys.modules["iniconfig"] is iniconfig
+    assert "own_name" in sys.modules

@@ -1,5 +1,7 @@
 """Several classes of one interface in one process: each has its own methods, its own types, its own check."""
 
+import gc
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 from test_loader import write
 
-from mukernel import ContractError, Interface, Kernel, Plugin
+from mukernel import ContractError, Interface, Kernel, Plugin, SwapFailed
 
 
 class Store(Interface):
@@ -135,7 +137,7 @@ async def test_a_file_in_a_subfolder_takes_what_changed_in_the_applications_fold
 
 DECLARED = """
     import enum
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from dataclasses import dataclass
     from mukernel import Interface, Plugin, raises
     class SoldOut(Exception): ...
@@ -152,6 +154,8 @@ DECLARED = """
         def list(self, first: Tea) -> AsyncIterator[Tea]: ...
         @raises(SoldOut)
         def at_once(self, tea: Tea) -> Tea: ...
+        @raises(SoldOut)
+        def each(self, first: Tea) -> Iterator[Tea]: ...
         async def plain(self, number: int) -> int: ...
     def checked(tea):
         assert type(tea) is Tea and type(tea.size) is Size, type(tea)
@@ -166,6 +170,9 @@ DECLARED = """
             yield checked(Tea("green"))
         def at_once(self, tea: Tea) -> Tea:
             return checked(tea)
+        def each(self, first: Tea) -> Iterator[Tea]:
+            yield checked(first)
+            yield checked(Tea("green"))
         async def plain(self, number: int) -> int:
             return number
 """
@@ -193,6 +200,54 @@ async def test_a_caller_of_an_older_class_is_given_its_own_types_and_exceptions(
         with pytest.raises(mine.SoldOut, match="green"):
             async for tea in shop.list(black):
                 seen.append(tea)
-        assert seen == [black] and await shop.plain(3) == 3
+        with pytest.raises(mine.SoldOut, match="green"):
+            for tea in shop.each(black):
+                seen.append(tea)
+        assert seen == [black, black] and await shop.plain(3) == 3
         write(tmp_path, f"{module}.py", DECLARED + "    # edited\n")
         await kernel.swap("shop", f"{module}:Server", folder=str(tmp_path))
+
+
+ONE_FILE = """
+    from mukernel import Interface, Plugin
+    class Greeter(Interface, name="OneGreeter"):
+        async def greet(self) -> str: ...
+    class Hello(Plugin, Greeter):
+        async def greet(self) -> str:
+            return "hello"
+    class Shop(Interface, name="OneShop"):
+        async def welcome(self) -> str: ...
+    class Mine(Plugin, Shop):
+        def __init__(self, greeter: Greeter, *, flaw: str = ""):
+            self.greeter = greeter
+            if flaw: raise RuntimeError(flaw)
+        async def welcome(self) -> str:
+            return await self.greeter.greet()
+"""
+
+
+@pytest.mark.parametrize(("greeter", "shop"), [("process", "inline"), ("inline", "inline"), ("process", "process:one")])
+async def test_swaps_leave_no_route_and_no_descriptor_behind(
+    kernel: Kernel, tmp_path: Path, greeter: str, shop: str
+) -> None:
+    """Each imports the interface anew, as where all of an application is one file; those that fail do, too."""
+    write(tmp_path, "one_file.py", ONE_FILE)
+    folder: dict[str, Any] = {"folder": str(tmp_path)}
+    await kernel.load("one_file.py:Hello", name="greeter", placement=greeter, **folder)
+    await kernel.load("one_file.py:Hello", name="keeps", placement=shop, **folder)
+    await kernel.load("one_file.py:Mine", name="shop", placement=shop, bind={"OneGreeter": "greeter"}, **folder)
+
+    def held() -> tuple[int, int]:
+        gc.collect()  # what was closed keeps its memory until then
+        return len(os.listdir("/proc/self/fd")), len(kernel.space.routes)
+
+    async def swap_and_call() -> None:
+        await kernel.swap("shop", "one_file.py:Mine", **folder)
+        with pytest.raises(SwapFailed):
+            await kernel.swap("shop", "one_file.py:Mine", config={"flaw": "no"}, **folder)
+
+    await swap_and_call()
+    before = held()
+    for _ in range(5):
+        await swap_and_call()
+    assert held() <= before

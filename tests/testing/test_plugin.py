@@ -211,3 +211,37 @@ def test_a_fixture_that_can_not_wait_for_one_on_the_loop_is_told(tmp_path: Path)
 def test_async_fixtures_of_others_stay_theirs(tmp_path: Path, mode: str) -> None:
     output = run(tmp_path, ASYNCIO, "-o", f"asyncio_mode={mode}")
     assert "2 passed" in output, output
+
+
+OVERRIDING = (
+    FIXTURES
+    + """
+class TestNearer:
+    @pytest.fixture
+    async def greeter(self, greeter, kernel):
+        await greeter.greet("before")
+        return greeter
+
+    async def test_overridden(self, greeter):
+        assert await greeter.greet("Eve") == "Hello Eve"
+
+async def test_asked_for(request, kernel):
+    with pytest.raises(AttributeError, match="'greeter' runs on the kernel's loop.*wanted it as a parameter"):
+        request.getfixturevalue("greeter").greet
+
+@pytest.fixture
+async def never(kernel):
+    if kernel is None:
+        yield
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError)
+async def test_never(never):
+    pass
+"""
+)
+
+
+@pytest.mark.parametrize("options", [("-p", "no:asyncio"), ("-o", "asyncio_mode=auto")], ids=" ".join)
+def test_an_async_fixture_may_extend_one_of_its_name(tmp_path: Path, options: tuple[str, ...]) -> None:
+    output = run(tmp_path, OVERRIDING, *options, "-k", "overridden or asked_for or never")
+    assert "2 passed" in output and "1 xfailed" in output, output

@@ -181,9 +181,11 @@ def _value_text(value: Any) -> str:
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         tag = {} if config.tag is None else {config.tag_field: config.tag}
-        return _value_text(tag | {each.encode_name: getattr(value, each.name) for each in structs.fields(value)})
+        fields = {each.encode_name: getattr(value, each.name) for each in structs.fields(value)}
+        return _value_text(tag | {name: each for name, each in fields.items() if each is not msgspec.UNSET})
     if dataclasses.is_dataclass(value):
-        return _value_text({each.name: getattr(value, each.name) for each in dataclasses.fields(value)})
+        fields = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+        return _value_text({name: each for name, each in fields.items() if each is not msgspec.UNSET})
     plain = msgspec.to_builtins(value, builtin_types=_BINARY, enc_hook=_large_bytes)
     if plain is None or isinstance(plain, (bool, int, float, str)):
         return msgspec.json.encode(plain).decode()

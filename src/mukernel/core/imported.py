@@ -29,6 +29,12 @@ INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-
 
 Near = Mapping[str, ModuleType]
 written: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()  # when the source of what was imported was (ns)
+# In which of our turns of importing anew a module came, at the latest, and in which it replaced an older one. What came
+# before that still holds names of the older.
+came: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()
+renewed: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()
+turns = itertools.count(1)
+turn = 0
 warm = 0  # how many modules were there before any of an application could be
 
 
@@ -109,7 +115,7 @@ def remember(modules: Near) -> None:
     """Note when the sources of these modules were written, so that it shows which of them have changed since."""
     for module in modules.values():
         if module not in written:
-            written[module] = source_time(file_of(module))
+            written[module], came[module] = source_time(file_of(module)), turn
 
 
 def source_time(file: str) -> int:
@@ -121,9 +127,13 @@ def source_time(file: str) -> int:
 
 
 def stale_modules(name: str, file: str, members: Near) -> set[str]:
-    """Those of `members` that module `name` is made of and that have changed, or use one that has."""
+    """Those of `members` that module `name` is made of and that have changed, or use one that has, now or since they
+    were imported."""
     graph = {each: used_by(each, file if each == name else "", members) for each in made_of(name, file, members)}
-    stale = {each for each in graph if each in members and is_changed(members[each])}
+    stale = {
+        each for each, used in graph.items() if each in members
+        and (is_changed(members[each]) or any(is_newer(members[other], members[each]) for other in used))
+    }  # fmt: skip
     waiting = list(stale)
     while waiting:
         changed = waiting.pop()
@@ -135,6 +145,11 @@ def stale_modules(name: str, file: str, members: Near) -> set[str]:
 
 def is_changed(module: ModuleType) -> bool:
     return module in written and written[module] != source_time(file_of(module))
+
+
+def is_newer(module: ModuleType, user: ModuleType) -> bool:
+    """Has `module` replaced the one that `user` was made of?"""
+    return renewed.get(module, 0) > came.get(user, turn)
 
 
 # -- what uses what ---------------------------------------------------------------------------------------------
@@ -164,9 +179,9 @@ def used_by(name: str, file: str, members: Near) -> set[str]:
             continue
         found |= {inner if (inner := f"{base}.{each}") in members else base for each in names} if names else {base}
     if module is not None:
-        for value in list(vars(module).values()):
+        for each, value in list(vars(module).items()):
             of = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            if isinstance(of, str):
+            if isinstance(of, str) and of != f"{name}.{each}":  # what is in a package is its attribute, used or not
                 found.add(of)
     return (found & members.keys()) - {name}
 
@@ -203,6 +218,8 @@ def import_anew(
     Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses
     it. Where the import fails, everything is as before.
     """
+    global turn
+    turn = next(turns)
     stale = (stale_modules(name, file, members) | {name}) & members.keys()
     for each in sorted(stale, reverse=True):
         put(each, None)
@@ -220,7 +237,9 @@ def import_anew(
     finally:
         for each in sorted(stale - sys.modules.keys()):  # nobody has imported it: it is as it was for whoever does
             put(each, members[each])
-    return replaced(name, file, members)
+    new = replaced(name, file, members)
+    renewed.update({module: turn for before, module in new.values() if before is not None})
+    return new
 
 
 def run(spec: ModuleSpec | None, file: str, members: Near) -> ModuleType:

@@ -57,6 +57,7 @@ class Instance:
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
         self.needs: list[str] = []  # the interfaces that its constructor asks for
         self.blocks_by: list[Route] = []  # routes by which its threads make blocking calls
+        self.injected: list[Any] = []  # its proxies
         self.background: set[asyncio.Task[Any]] = set()
         self.server = Server(loop, now_ns, concurrency=blueprint.concurrency, threads=blueprint.threads)
         self.served: dict[str, dict[str, ServedMethod]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
@@ -14,10 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from ..contract import ContractError, NotFound
-from .imported import MAIN, Version, file_of, import_anew, near, remember, run, stale_modules
+from .imported import MAIN, Version, file_of, import_anew, is_own, near, remember, run, stale_modules
 from .messages import Source
 
 ENTRY_POINTS = "mukernel.plugins"
+PRIVATE = "mukernel_file_"
 given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
@@ -41,7 +43,7 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
         file = os.path.abspath(os.path.join(folder or os.getcwd(), module))
         if not os.path.exists(file):
             raise NotFound(f"use = {use!r}: there is no file {file}")
-        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh=fresh)
+        return Source(module_name(file), name, file, path, fresh=fresh)
     if colon:
         if not module or not name:
             raise ContractError(f"use = {use!r}: wanted 'module:Class', 'file.py:Class' or the name of an entry point")
@@ -56,6 +58,15 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
         f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
         "wanted 'module:Class', 'file.py:Class' or an entry point"
     )
+
+
+def module_name(file: str) -> str:
+    """Under what name a plug-in's file is imported: its own, unless a module of Python's library, or an installed one,
+    has that: others import it."""
+    stem = os.path.splitext(os.path.basename(file))[0]
+    installed = [folder for folder in sys.path if not is_own(os.path.join(folder, ""))]
+    taken = stem in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(stem, installed) is not None
+    return PRIVATE + stem if taken and is_own(file) else stem
 
 
 def source_of_class(plugin: type) -> Source:
@@ -148,6 +159,7 @@ def as_on_disk(source: Source, file: str, version: Version, import_it: Callable[
     if here is not None and source.file and file_of(here) != source.file:  # another of that name
         here = None
     members = near(source.module, file)
+    remember(members)  # with the turn in which they were there, at the latest
     if here is not None and not source.fresh and not stale_modules(source.module, file, members):
         return here
     if not members:

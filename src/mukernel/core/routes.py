@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -181,6 +182,21 @@ class Routes:
         for route in self.routes_to(plugin):
             self.close_route(route, reason)
 
+    def let_go(self, proxies: Sequence[Any]) -> None:
+        """An instance is gone, and with it its `proxies`. The routes that only they used, by an interface whose module
+        has been imported anew since, have no use any more: others go by the present one."""
+        for route in {id(each._mukernel_route): each._mukernel_route for each in proxies}.values():
+            if superseded(route.interface):
+                for proxy in proxies:
+                    route.proxies.discard(proxy)
+                if not route.proxies and route not in self.blocking_routes():
+                    self.close_route(route, "its interface has been imported anew since")
+                    self.routes = {key: each for key, each in self.routes.items() if each is not route}
+
+    def blocking_routes(self) -> list[Route]:
+        """Those by which threads of the instances that are here make blocking calls."""
+        return [route for each in self.instances.values() for route in each.blocks_by]
+
     def close_route(self, route: Route, reason: str) -> None:
         """The route stays: should the plug-in come back, `reroute` opens it again."""
         route.close(reason)
@@ -277,3 +293,13 @@ class Routes:
                 caller.wire.close("the kernel has stopped")
         self.routes.clear()
         self.carriers.close()
+
+
+def superseded(interface: type[Interface]) -> bool:
+    """Does its module have another class in its place by now? A class inside a function has no place."""
+    if "<locals>" in interface.__qualname__:
+        return False
+    found: Any = sys.modules.get(interface.__module__)
+    for part in interface.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is not interface

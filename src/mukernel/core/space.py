@@ -52,16 +52,18 @@ class Space(Routes):
         """Load, construct, start and check an instance. It receives nothing until it is activated."""
         with self.step(blueprint, "being imported"):
             version = load_version(blueprint.use)
-        self.building[blueprint.key] = asyncio.current_task()
+        self.building[blueprint.key], injected = asyncio.current_task(), list[Any]()
         try:
-            return await self.build_version(blueprint, version)
+            return await self.build_version(blueprint, version, injected)
         except BaseException:
             version.withdraw()
+            self.let_go(injected)
             raise
         finally:
             del self.building[blueprint.key]
 
-    async def build_version(self, blueprint: Blueprint, version: Version) -> Instance:
+    async def build_version(self, blueprint: Blueprint, version: Version, injected: list[Any]) -> Instance:
+        """`injected`: takes the proxies that the instance is given."""
         kind = version.kind
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
@@ -80,6 +82,7 @@ class Space(Routes):
             arguments[need.parameter] = proxy
             if isinstance(proxy, BuiltinClock):
                 continue
+            injected.append(proxy)
             bindings[name] = proxy._mukernel_route.plugin
             if need.blocking or any(method.blocking for method in proxy._mukernel_route.contract.methods.values()):
                 blocks_by.append(proxy._mukernel_route)
@@ -87,7 +90,7 @@ class Space(Routes):
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
         instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)
-        instance.bindings, instance.blocks_by = bindings, blocks_by
+        instance.bindings, instance.blocks_by, instance.injected = bindings, blocks_by, injected
         instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
         object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
@@ -229,6 +232,7 @@ class Space(Routes):
             self.instances.pop(key, None)
             if not instance.begun:
                 instance.version.withdraw()
+            self.let_go(instance.injected)
             for route in instance.blocks_by:
                 del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
             if instance.bell >= 0:

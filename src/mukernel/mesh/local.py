@@ -255,8 +255,11 @@ def through_codec(ours: MethodCodec, theirs: MethodCodec, function: Callable[...
                 yield ours.decode_item(item)
 
     def blocking_stream(*args: Any, **kwargs: Any) -> Any:
-        for item in through(args, kwargs):
-            yield ours.decode_item(theirs.encode_item(item))
+        try:
+            for item in through(args, kwargs):
+                yield ours.decode_item(theirs.encode_item(item))
+        except Exception as error:
+            raise translated(error) from error
 
     if method.model in (Model.STREAM, Model.CHANNEL):
         return blocking_stream if method.blocking else stream

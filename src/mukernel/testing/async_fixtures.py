@@ -18,6 +18,12 @@ class Pending:
     def __init__(self, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
         self.function, self.arguments = function, arguments
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the fixture {self.function.__name__!r} runs on the kernel's loop, so request.getfixturevalue can't give "
+            "its value: wanted it as a parameter of the test"
+        )
+
 
 class AsyncFixtures:
     """The pending fixtures of one test. To be entered on the loop; at its end their own ends run, the last first."""
@@ -42,7 +48,10 @@ class AsyncFixtures:
         if pending not in self.values:
             made = pending.function(**await self.values_of(pending.arguments))
             if inspect.isasyncgen(made):
-                self.values[pending] = await anext(made)
+                try:
+                    self.values[pending] = await anext(made)
+                except StopAsyncIteration:
+                    raise RuntimeError(f"the fixture {made.__name__!r} ended without a yield") from None
                 self.stack.push_async_callback(finish, made)
             else:
                 self.values[pending] = await made
@@ -61,14 +70,20 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def uses(
-    name: str, wanted: Callable[[str, pytest.FixtureDef[Any]], bool], known: Mapping[str, Any], seen: frozenset[str]
-) -> bool:
-    """Is a fixture, or one that it uses, a wanted one? `known`: the definitions of each name, the nearest last."""
-    definitions = known.get(name)
-    if name in seen or not definitions:
-        return False
-    definition = definitions[-1]
-    return wanted(name, definition) or any(uses(each, wanted, known, seen | {name}) for each in definition.argnames)
+    definition: pytest.FixtureDef[Any], wanted: Callable[[str, pytest.FixtureDef[Any]], bool], known: Mapping[str, Any],
+    seen: tuple[pytest.FixtureDef[Any], ...] = (),
+) -> bool:  # fmt: skip
+    """Does a fixture use a wanted one, itself or by others? `known`: the definitions of each name, the nearest last;
+    one that asks for its own name is given the next farther."""
+    for name in definition.argnames:
+        definitions = list(known.get(name) or ())
+        if definition in definitions:
+            definitions = definitions[: definitions.index(definition)]
+        if definitions and definitions[-1] not in seen:  # pytest itself tells of circles
+            used = definitions[-1]
+            if wanted(name, used) or uses(used, wanted, known, (*seen, used)):
+                return True
+    return False
 
 
 def bound(definition: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> Callable[..., Any]:

@@ -59,7 +59,7 @@ def pytest_fixture_setup(
         return (yield)
     known = item._fixtureinfo.name2fixturedefs
     definition: Any = fixturedef  # whose function is final to type checkers only
-    if is_async(fixturedef.func) and any(uses(name, is_kernel, known, frozenset()) for name in fixturedef.argnames):
+    if is_async(fixturedef.func) and uses(fixturedef, is_kernel, known):
         function, whole = fixturedef.func, bound(fixturedef, request)
         definition.func = lambda **arguments: Pending(whole, arguments)
         try:
