@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from mukernel.servers.events import Event, EventClient
@@ -20,6 +20,12 @@ async def take(events: AsyncGenerator[Event[T], None], count: int, ack: bool = F
             await event.ack()
         taken.append(event)
     return taken
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop turns until `condition` holds."""
+    while not condition():  # noqa: ASYNC110 - nothing tells when the condition changes
+        await asyncio.sleep(0)
 
 
 class Listening:

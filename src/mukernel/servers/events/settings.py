@@ -54,7 +54,7 @@ DEAD_LETTER_SETTINGS = StreamSettings([f"{DEAD_LETTERS}.>"], max_age="30d", max_
 
 def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSettings]:
     """The streams, with that of the dead letters. Raises ContractError that names the field."""
-    whole = {DEAD_LETTERS: DEAD_LETTER_SETTINGS} | streams if streams else {}
+    whole = {**streams, DEAD_LETTERS: streams.get(DEAD_LETTERS, DEAD_LETTER_SETTINGS)} if streams else {}
     for name, each in whole.items():
         where = f"config.streams.{name}"
         check_name(name, where)
