@@ -1,4 +1,4 @@
-"""Events: publish and subscribe. Orders are kept on the disk and shared by a group; a server that is killed loses none."""
+"""Events: orders are kept on the disk and shared by a group; a server that is killed loses none of them."""
 
 import asyncio
 import logging
