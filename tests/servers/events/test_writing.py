@@ -13,11 +13,13 @@ import pytest
 from events_collecting import Listening, take
 
 from mukernel import Kernel, Overloaded, Unavailable
-from mukernel.servers.events import EventClient, Events, EventServer, LogDamaged
+from mukernel.servers.events import Delivery, EventClient, Events, EventServer, LogDamaged, Subscription
+from mukernel.servers.events.group import Group
 from mukernel.servers.events.group_journal import GroupJournal, Settled, Snapshot
+from mukernel.servers.events.live import LiveSubscriber
 from mukernel.servers.events.log import Log
 from mukernel.servers.events.records import HEADER_SIZE
-from mukernel.servers.events.segment import Segment
+from mukernel.servers.events.segment import Record, Segment
 from mukernel.testing import TestKernel
 
 
@@ -203,3 +205,48 @@ async def test_a_long_journal_is_replaced_by_a_short_one(
     await kernel.restart("events")
     events = await take(client.subscribe("orders.>", group="g"), 50, ack=True)
     assert [event.offset for event in events] == list(range(251, 301))
+
+
+@pytest.mark.parametrize("long", [1, 100, 1 << 20])
+def test_a_group_that_is_killed_at_any_step_knows_what_was_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: int
+) -> None:
+    monkeypatch.setattr("mukernel.servers.events.group_journal.LONG", long)
+    monkeypatch.setattr("mukernel.servers.events.group.PRUNE", 3)
+    records = [Record(offset, 1, "orders.new", b"body") for offset in range(1, 101)]
+
+    def read(offset: int, count: int) -> tuple[list[Record], int, int]:
+        found = records[offset - 1 : offset - 1 + count]
+        return found, found[-1].offset + 1 if found else offset, 0
+
+    path = tmp_path / "g.group"
+    group = Group("g", "orders.>", read, lambda: 0.0)
+    group.create(path, 1)
+    taken = group.take("one", 100)
+    assert len(taken.records) == 100
+    settled: set[int] = set()
+    for number in range(0, 100, 3):
+        offset = (number * 37) % 100 + 1
+        assert group.settle(offset)
+        assert not group.settle(offset)
+        settled.add(offset)
+        again = Group.load(path, "g", read, lambda: 0.0)  # as after a kill -9: nothing was closed
+        left = {record.offset for record, _ in again.take("two", 1000).records}
+        assert left == set(range(1, 101)) - settled
+        again.journal.close()
+    group.close()
+
+
+async def test_a_folder_that_can_not_be_used_fails_the_load(process_kernel: Kernel, config: dict[str, Any]) -> None:
+    Path(config["folder"]).write_text("a file")
+    with pytest.raises(Unavailable, match="can't be opened"):
+        await client_of(process_kernel, config)
+
+
+async def test_large_plain_events_are_bounded_by_bytes(kernel: TestKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mukernel.servers.events.live.WAITING", 1000)
+    live = LiveSubscriber(Subscription("x", "m", prefetch=100))
+    event = Delivery("x", b"b" * 400, {}, "", 0, kernel.clock.wall())
+    assert [live.put(event) for _ in range(5)] == [0, 0, 1, 1, 1]
+    assert [each.missed for each in live.take()] == [3, 0]
+    assert live.size == 0

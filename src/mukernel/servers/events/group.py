@@ -16,6 +16,7 @@ from .topics import matches
 
 log = logging.getLogger("mukernel.events")
 PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
+LARGE = 256 * 1024  # bytes after which no more is delivered again in one step
 SCAN = 256  # records that are looked at in one step
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
 
@@ -99,10 +100,14 @@ class Group:
         tried = {offset: each.deliveries for offset, each in self.outstanding.items() if each.deliveries > 1}
         return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
 
-    def _note(self, entry: Settled | Tried) -> None:
-        self.journal.append(entry)
+    def _shorten(self) -> None:
+        """Let a snapshot stand for a long journal. Where that can't be written the long one stays."""
         if self.journal.is_long:
-            self.journal.replace(self.snapshot())
+            try:
+                self.journal.replace(self.snapshot())
+            except OSError as error:
+                log.error("%s can't be replaced by a shorter one: %s", self.journal.path, error)
+                self.journal.limit = 2 * self.journal.size
 
     # -- deliver ----------------------------------------------------------------------------------------------
 
@@ -112,7 +117,8 @@ class Group:
         missed = 0
         if now >= self.next_due:
             for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                missed += self._again(offset, member, prefetch, now, taken)
+                if sum(len(record.body) for record, _ in taken.records) < LARGE:
+                    missed += self._again(offset, member, prefetch, now, taken)
             self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
         room = prefetch - self.held[member]
         if room > 0 and not taken.records and self.cursor - self.floor < FAR:
@@ -159,7 +165,8 @@ class Group:
         self._hold(record.offset, deliveries, now + self.ack_wait, member)
         taken.records.append((record, deliveries))
         if deliveries > 1:
-            self._note(Tried(record.offset, deliveries))
+            self.journal.append(Tried(record.offset, deliveries))
+            self._shorten()
 
     def _hold(self, offset: int, deliveries: int, due: float, member: str) -> None:
         self._drop(offset)
@@ -193,9 +200,10 @@ class Group:
         if not waited and (offset < self.cursor or offset in self.settled):
             return False
         # One that was delivered before a crash of the server may be ahead of the cursor.
-        self._note(Settled(offset))
+        self.journal.append(Settled(offset))
         self._drop(offset)
         self.settled.add(offset)
+        self._shorten()
         if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
             floor = self.floor
             self.settled = {each for each in self.settled if each > floor}

@@ -12,7 +12,9 @@ from .interface import Delivery, Subscription
 from .topics import matches
 
 GRACE = 5.0  # seconds that a subscriber has to come back for more
-BATCH = 64
+BATCH = 64  # events that are sent together, of about LARGE bytes
+LARGE = 256 * 1024
+WAITING = 64 * 1024 * 1024  # bytes that wait for one subscriber at most
 KNOWN_TOPICS = 4096  # topics whose subscribers are remembered
 
 
@@ -25,11 +27,13 @@ class LiveState(msgspec.Struct):
 
 
 class LiveSubscriber:
-    """What waits for one subscriber: at most its `prefetch`; the oldest goes when there is more, and is counted."""
+    """What waits for one subscriber: at most its `prefetch`, and WAITING bytes; the oldest goes when there is more, and
+    is counted."""
 
     def __init__(self, asked: Subscription) -> None:
         self.asked = asked
         self.waiting: deque[Delivery] = deque()
+        self.size = 0  # bytes of bodies that wait
         self.missed = 0
         self.bell = Bell()
         self.attached = 0  # streams that take from it; usually one
@@ -38,16 +42,27 @@ class LiveSubscriber:
     def put(self, event: Delivery) -> int:
         """Returns how many were dropped for it."""
         self.waiting.append(event)
-        dropped = len(self.waiting) > self.asked.prefetch
-        if dropped:
-            self.waiting.popleft()
-            self.missed += 1
+        self.size += len(event.body)
+        dropped = 0
+        while len(self.waiting) > self.asked.prefetch or (self.size > WAITING and len(self.waiting) > 1):
+            self._first()
+            dropped += 1
+        self.missed += dropped
         self.bell.ring()
-        return int(dropped)
+        return dropped
+
+    def _first(self) -> Delivery:
+        event = self.waiting.popleft()
+        self.size -= len(event.body)
+        return event
 
     def take(self) -> list[Delivery]:
         """The next events; the first says how many were missed before it."""
-        taken = [self.waiting.popleft() for _ in range(min(BATCH, len(self.waiting)))]
+        taken: list[Delivery] = []
+        size = 0
+        while self.waiting and len(taken) < BATCH and size < LARGE:
+            taken.append(self._first())
+            size += len(taken[-1].body)
         if taken and self.missed:
             taken[0] = msgspec.structs.replace(taken[0], missed=self.missed)
             self.missed = 0
@@ -133,6 +148,7 @@ class LiveSubscribers:
     def take_over(self, states: list[LiveState]) -> None:
         for state in states:
             found = self.members[state.asked.member] = LiveSubscriber(state.asked)
-            found.waiting.extend(state.waiting)
+            for event in state.waiting:
+                found.put(event)
             found.missed, found.left_at = state.missed, self.now()
         self.known.clear()

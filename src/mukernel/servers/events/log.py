@@ -140,12 +140,17 @@ class Log:
             active.written(places, left[0].at, left[taken - 1].at)
             del left[:taken]
 
-    def _segment_for(self, record: Record) -> Segment:
-        """The segment that takes the next record: a new one if the last is full, or old."""
+    def waits_for_disk(self, record: Record) -> bool:
+        """Is it time for a new segment, because the last is full, or old?"""
         active = self.segments[-1]
         full = active.size >= self.segment_size or (self.segment_count and active.count >= self.segment_count)
         old = self.retention.age is not None and record.at - active.first_at > self.retention.age // 4
-        if active.count and (full or old):
+        return bool(active.count and (full or old))
+
+    def _segment_for(self, record: Record) -> Segment:
+        """The segment that takes the next record."""
+        active = self.segments[-1]
+        if self.waits_for_disk(record):
             active.sync()
             active.seal()
             self.segments.append(Segment.create(self.folder, active.end))

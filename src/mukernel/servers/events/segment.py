@@ -182,10 +182,12 @@ class Segment:
         os.ftruncate(self.descriptor, self.size)
 
     def written(self, places: list[int], first_at: int, last_at: int) -> None:
-        """From now on the records that `append` wrote can be read."""
+        """From now on the records that `append` wrote can be read. Readers may look meanwhile, from another thread: the
+        number of records is what they go by, so it is last."""
+        self.size = places[-1]
         self.places.extend(places[:-1])
-        self.size, self.count = places[-1], self.count + len(places) - 1
         self.first_at, self.last_at = self.first_at or first_at, last_at
+        self.count += len(places) - 1
 
     def sync(self) -> None:
         """Wait until the disk has everything. Raises OSError."""
@@ -197,7 +199,7 @@ class Segment:
         places = self.places
         begin = offset - self.base
         stop = begin
-        while stop < min(begin + count, len(places)) and places[stop] != LOST:
+        while stop < min(begin + count, self.count) and places[stop] != LOST:
             if stop > begin and places[stop] - places[begin] > size:
                 break
             stop += 1

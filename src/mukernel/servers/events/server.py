@@ -19,9 +19,9 @@ from .interface import Batch, Delivery, EventFigures, Events, Published, Subscri
 from .live import LiveState, LiveSubscribers
 from .segment import Record
 from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity
-from .store import Store
+from .store import FolderInUse, Store
 from .stream import Stream
-from .topics import check_name, check_pattern, check_topic, covers, matches, overlap
+from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap
 
 log = logging.getLogger("mukernel.events")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ class EventServer(Plugin, Events):
     async def start(self) -> None:
         try:
             await self.opened()
-        except Unavailable as busy:  # at a swap the version before has it, until it hands over
+        except FolderInUse as busy:  # at a swap the version before has it, until it hands over
             log.warning("%s; it is opened as soon as it is free", busy)
 
     async def opened(self) -> dict[str, Stream]:
@@ -116,9 +116,14 @@ class EventServer(Plugin, Events):
         when_full: Literal["refuse", "wait"] = "wait",
     ) -> Published:  # fmt: skip
         name = self._stream_of(topic)
-        if len(body) > self.max_body:
-            raise ContractError(f"body: got {len(body):,} bytes, wanted at most {self.max_body:,} (config.max_body)")
         headers = headers or {}
+        length = len(body) + sum(len(key) + len(value) for key, value in headers.items())
+        if length > self.max_body:
+            raise ContractError(
+                f"body and headers: got {length:,} bytes, wanted at most {self.max_body:,} (config.max_body)"
+            )
+        if len(identity) > LONGEST:
+            raise ContractError(f"identity: got {len(identity)} characters, wanted at most {LONGEST}")
         published = Published()
         if name:
             stream = (await self.opened())[name]
@@ -233,13 +238,19 @@ class EventServer(Plugin, Events):
         end, sent, gone = self.clock.now() + LEASE, 0, True
         stream = (await self.opened())[name]
         stream.retain()
-        stream.join(asked)
+        try:
+            stream.join(asked)
+        except OSError as error:
+            raise Unavailable(f"group {asked.group!r} of stream {name!r} can't be made: {error}") from None
         try:
             yield Batch([])  # the group is there
             while sent < BATCHES and self.clock.now() < end:
                 stream = (await self.opened())[name]
                 group = stream.group(asked.group)
-                taken = group.take(asked.member, asked.prefetch)
+                try:
+                    taken = group.take(asked.member, asked.prefetch)
+                except OSError as error:
+                    raise Unavailable(f"group {group.name!r} of stream {name!r} can't be written: {error}") from None
                 for record, deliveries in taken.dead:
                     await self._bury(stream, group, record, deliveries, f"delivered {deliveries} times, never settled")
                 if taken.records:

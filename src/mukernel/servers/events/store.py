@@ -13,13 +13,17 @@ from .settings import StreamSettings
 from .stream import Stream
 
 
+class FolderInUse(Unavailable):
+    """Another server has the folder."""
+
+
 class Store:
     """`streams` by name. The lock is the operating system's: it ends with the process, however that ends."""
 
     def __init__(
         self, folder: Path, settings: Mapping[str, StreamSettings], now: Callable[[], float], wall: Callable[[], int]
     ) -> None:
-        """Raises Unavailable if another server has it, OSError."""
+        """Raises FolderInUse, OSError."""
         make_folder(folder)
         self.lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -27,7 +31,7 @@ class Store:
         except BlockingIOError:
             owner = os.pread(self.lock, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(self.lock)
-            raise Unavailable(
+            raise FolderInUse(
                 f"the folder {folder} is in use by another event server (process {owner}); give this one a folder of "
                 "its own"
             ) from None

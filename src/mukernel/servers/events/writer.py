@@ -36,9 +36,9 @@ class Writer:
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None  # of a sync that an interval still owes
         self.syncing: asyncio.Future[None] | None = None
-        self.room: list[asyncio.Future[None]] = []
+        self.waiting: list[asyncio.Future[None]] = []  # until the commit that is under way has ended
         self.broken = ""  # why nothing can be written any more
-        self.identities: OrderedDict[str, tuple[int, asyncio.Future[Published] | int]] = OrderedDict()
+        self.identities: OrderedDict[str, tuple[int, int]] = OrderedDict()  # time and offset
         self._recall()
 
     def _recall(self) -> None:
@@ -61,32 +61,40 @@ class Writer:
                     f"stream {self.log.name!r}: {self.queued:,} bytes wait for the disk already, and backlog is "
                     f"{self.backlog:,}; try again later, or publish with when_full='wait'"
                 )
-            waiter = asyncio.get_running_loop().create_future()
-            self.room.append(waiter)
-            await waiter
+            await self._commit_ended()
+        if identity and self.duplicate_window:
+            self._forget(self.wall() - self.duplicate_window)
+            # One that is being written is known when its commit has succeeded, and may be tried again if it failed.
+            while (known := self.identities.get(identity)) is not None:
+                if known[1] < self.log.end:
+                    return Published(self.log.name, known[1], True)
+                await self._commit_ended()
         if self.broken:
             raise Unavailable(self.broken)
-        now = self.last_at = max(self.last_at, self.wall())
-        if identity and self.duplicate_window:
-            while self.identities and next(iter(self.identities.values()))[0] < now - self.duplicate_window:
-                self.identities.popitem(last=False)
-            known = self.identities.get(identity)
-            if known is not None:
-                known_offset = known[1] if isinstance(known[1], int) else (await asyncio.shield(known[1])).offset
-                return Published(self.log.name, known_offset, True)
+        self.last_at = max(self.last_at, self.wall())
+        record = Record(self.next, self.last_at, topic, body, headers, identity)
         done: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        record = Record(self.next, now, topic, body, headers, identity)
         self.next += 1
         self.queue.append((record, done))
         self.queued += len(body)
         if identity and self.duplicate_window:
-            self.identities[identity] = (now, done)
-            if len(self.identities) > IDENTITIES:
-                self.identities.popitem(last=False)
+            self.identities[identity] = (record.at, record.offset)
         if self.task is None:
             self.task = asyncio.create_task(self._commit())
-        # A publisher that is cancelled leaves its record behind: others of its commit are not to wait for it.
-        return await asyncio.shield(done)
+        return await done  # where its publisher is cancelled, the record is written all the same
+
+    async def _commit_ended(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiting.append(waiter)
+        await waiter
+
+    def _forget(self, before: int) -> None:
+        """Forget the identities that are older, or too many."""
+        while self.identities:
+            oldest = next(iter(self.identities.values()))
+            if oldest[0] >= before and len(self.identities) <= IDENTITIES:
+                return
+            self.identities.popitem(last=False)
 
     async def _commit(self) -> None:
         while self.queue:
@@ -96,7 +104,10 @@ class Writer:
                 self.sync_every is not None and records[-1].at - self.synced_at >= self.sync_every * 1e9
             )
             try:
-                await asyncio.to_thread(self.log.write, records, sync)
+                if sync or self.log.waits_for_disk(records[-1]):
+                    await asyncio.to_thread(self.log.write, records, sync)
+                else:  # into the system's memory, which is quicker than another thread
+                    self.log.write(records, sync)
             except Exception as error:  # whatever it is, publishers wait
                 self._failed(batch, error)
             else:
@@ -105,14 +116,13 @@ class Writer:
                 elif self.sync_every and self.timer is None:
                     self.timer = asyncio.get_running_loop().call_later(self.sync_every, self._sync_later)
                 for record, done in batch:
-                    if record.identity in self.identities:
-                        self.identities[record.identity] = (record.at, record.offset)
-                    done.set_result(Published(self.log.name, record.offset))
+                    if not done.done():
+                        done.set_result(Published(self.log.name, record.offset))
                 self.log.retain(self.last_at)
                 self.committed()
             self.queued -= sum(len(record.body) for record in records)
-            room, self.room = self.room, []
-            for waiter in room:
+            waiting, self.waiting = self.waiting, []
+            for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(None)
         self.task = None
@@ -140,12 +150,15 @@ class Writer:
         why = self._break(error)
         behind, self.queue = self.queue, []
         for record, done in [*batch, *behind]:
-            if record.offset < self.log.end:  # an earlier segment took it
-                done.set_result(Published(self.log.name, record.offset))
+            stored = record.offset < self.log.end  # by the segment that was full then
+            if not stored:
+                self.identities.pop(record.identity, None)
+            if done.done():
                 continue
-            self.identities.pop(record.identity, None)
-            done.set_exception(Unavailable(f"{why}; the event was not stored"))
-            done.exception()  # read by nobody where the publisher has gone
+            if stored:
+                done.set_result(Published(self.log.name, record.offset))
+            else:
+                done.set_exception(Unavailable(f"{why}; the event was not stored"))
         self.queued -= sum(len(record.body) for record, _ in behind)
         self.next = self.log.end
 
