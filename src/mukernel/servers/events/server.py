@@ -52,7 +52,10 @@ class EventServer(Plugin, Events):
     ) -> None:  # fmt: skip
         self.clock, self.folder = clock, Path(folder).absolute()
         self.settings = checked_streams(streams or {})
-        self.max_body = quantity("config.max_body", size, max_body)
+        try:
+            self.max_body = quantity("config.max_body", size, max_body)
+        except ValueError as error:
+            raise ContractError(str(error)) from None
         self.live = LiveSubscribers(clock.now)
         self.store: Store | None = None
         self.door = asyncio.Lock()  # held while the store is opened or closed

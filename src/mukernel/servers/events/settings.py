@@ -16,6 +16,14 @@ T = TypeVar("T")
 DEAD_LETTERS = "dead-letters"  # the stream of what was delivered too often, and the first token of its topics
 
 
+def quantity(where: str, check: Callable[[object], T], given: Any, more: str = "") -> T:
+    """A size or a time. Raises ValueError that names the field."""
+    try:
+        return check(given)
+    except ValueError as wanted:
+        raise ValueError(f"{where}: got {given!r}, wanted {more}{wanted}") from None
+
+
 class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Events of these topics are kept on the disk.
 
@@ -36,6 +44,25 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     duplicate_window: str | float = "2m"
     on_damage: Literal["stop", "skip"] = "stop"
 
+    def __post_init__(self) -> None:
+        """Raises ValueError that names the field: `mukernel check` finds it, too."""
+        if not self.topics:
+            raise ValueError("topics: got [], wanted at least one pattern, such as ['orders.>']")
+        for pattern in self.topics:
+            try:
+                check_pattern(pattern, "topics")
+            except ContractError as error:
+                raise ValueError(str(error)) from None
+        quantity("max_age", duration, self.max_age)
+        quantity("max_bytes", size, self.max_bytes or 1)
+        quantity("segment", size, self.segment)
+        quantity("backlog", size, self.backlog)
+        quantity("duplicate_window", duration, self.duplicate_window)
+        if self.max_count < 0:
+            raise ValueError(f"max_count: got {self.max_count}, wanted 0 (no limit) or more")
+        if self.fsync not in ("always", "never"):
+            quantity("fsync", duration, self.fsync, "'always', 'never', or ")
+
     @property
     def retention(self) -> Retention:
         age = duration(self.max_age)
@@ -55,25 +82,8 @@ DEAD_LETTER_SETTINGS = StreamSettings([f"{DEAD_LETTERS}.>"], max_age="30d", max_
 def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSettings]:
     """The streams, with that of the dead letters. Raises ContractError that names the field."""
     whole = {**streams, DEAD_LETTERS: streams.get(DEAD_LETTERS, DEAD_LETTER_SETTINGS)} if streams else {}
-    for name, each in whole.items():
-        where = f"config.streams.{name}"
-        check_name(name, where)
-        if not each.topics:
-            raise ContractError(f"{where}.topics: got [], wanted at least one pattern, such as ['orders.>']")
-        for pattern in each.topics:
-            check_pattern(pattern, f"{where}.topics")
-        for field, check, given in (
-            ("max_age", duration, each.max_age),
-            ("max_bytes", size, each.max_bytes or 1),
-            ("segment", size, each.segment),
-            ("backlog", size, each.backlog),
-            ("duplicate_window", duration, each.duplicate_window),
-        ):
-            quantity(f"{where}.{field}", check, given)
-        if each.max_count < 0:
-            raise ContractError(f"{where}.max_count: got {each.max_count}, wanted 0 (no limit) or more")
-        if each.fsync not in ("always", "never"):
-            quantity(f"{where}.fsync", duration, each.fsync, "'always', 'never', or ")
+    for name in whole:
+        check_name(name, f"config.streams.{name}")
     names = list(whole)
     for position, name in enumerate(names):
         for other in names[position + 1 :]:
@@ -85,11 +95,3 @@ def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSetti
                             "each topic in one stream"
                         )
     return whole
-
-
-def quantity(where: str, check: Callable[[object], T], given: Any, more: str = "") -> T:
-    """A size or a time. Raises ContractError that names the field."""
-    try:
-        return check(given)
-    except ValueError as wanted:
-        raise ContractError(f"{where}: got {given!r}, wanted {more}{wanted}") from None
