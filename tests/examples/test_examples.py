@@ -23,6 +23,15 @@ EXPECTED = {
         r"the ledger: (\d+) accepted = (\d+) replied \+ (\d+) refused, 0 lost",
     ],
     "threads.py": [r"prices before \{123\}, during the swap as before or after: True, after \{120\}"],
+    "events.py": [
+        r"published at offset 1 of stream orders",
+        r"the server was killed; the next order has offset 2",
+        r"billing: Order\(article='tea', pieces=3\), delivery 1",
+        r"billing: Order\(article='milk', pieces=1\), delivery 1",
+        r"billing: Order\(article='tea', pieces=3\), delivery 2",
+        r"replayed: 1 tea, 2 milk",
+        r"dead letter: orders.created, nobody can do this",
+    ],
     "flask_shop.py": [r"before \{'200 123'\}, during the swap as before or after: True, after \{'200 120'\}"],
     "django_shop.py": [r"Hello, Ada!", r"all answered during the swap: True", r"Good day, Ada!"],
     "streams.py": [

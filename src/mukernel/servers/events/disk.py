@@ -1,0 +1,43 @@
+"""Writing to the disk in an order that a crash at any instruction leaves whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_all(descriptor: int, data: bytes, position: int) -> None:
+    """Write every byte at a position. Raises OSError; then some of it may be there."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        view, position = view[written:], position + written
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder reach the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """A folder, and its name on the disk."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a whole file in the place of another: after a crash there is the one or the other, never a part."""
+    beside = path.with_name(f"{path.name}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        write_all(descriptor, data, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(beside, path)
+    sync_folder(path.parent)

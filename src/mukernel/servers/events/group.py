@@ -1,0 +1,241 @@
+"""A consumer group: its place in a stream, what it was given and has not settled, and its journal on the disk."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from .group_journal import GroupJournal, Settled, Snapshot, Tried
+from .segment import Record
+from .topics import matches
+
+log = logging.getLogger("mukernel.events")
+PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
+LARGE = 256 * 1024  # bytes after which no more is delivered again in one step
+SCAN = 256  # records that are looked at in one step
+FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
+
+# (records from an offset on, the offset to go on from, how many were lost on the way)
+Read = Callable[[int, int], tuple[list[Record], int, int]]
+
+
+class Outstanding(msgspec.Struct):
+    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic)."""
+
+    deliveries: int
+    due: float
+    member: str
+
+
+class GroupState(msgspec.Struct):
+    """What a swap hands over beyond what the journal has."""
+
+    stream: str
+    group: str
+    cursor: int
+    outstanding: dict[int, Outstanding]
+
+
+class Taken(NamedTuple):
+    """Events for one member. `dead`: those that were delivered too often, for the dead letters."""
+
+    records: list[tuple[Record, int]]  # and how often each was delivered, this time included
+    dead: list[tuple[Record, int]]
+    missed: int
+
+
+class Group:
+    """One group of one stream. `cursor`: the next offset that nobody was given; `now` gives monotonic seconds.
+
+    Members share the events that fall under `pattern`. Each has at most its `prefetch` at a time.
+    """
+
+    def __init__(self, name: str, pattern: str, read: Read, now: Callable[[], float]) -> None:
+        self.name, self.pattern, self.read, self.now = name, pattern, read, now
+        self.cursor = 1
+        self.ack_wait, self.max_deliver = 30.0, 5
+        self.outstanding: dict[int, Outstanding] = {}
+        self.settled: set[int] = set()  # above the floor
+        self.tried: dict[int, int] = {}  # deliveries that a crash of the server interrupted
+        self.held: Counter[str] = Counter()  # outstanding events by member
+        self.next_due = float("inf")  # no outstanding event is due before
+        self.redelivered = self.dead = 0
+        self.journal: GroupJournal
+
+    @property
+    def floor(self) -> int:
+        """Every event up to this offset is settled."""
+        return min(self.outstanding, default=self.cursor) - 1
+
+    # -- the journal ------------------------------------------------------------------------------------------
+
+    def create(self, path: Path, cursor: int) -> None:
+        """Begin at an offset, which is on the disk when this returns. Raises OSError."""
+        self.cursor = cursor
+        self.journal = GroupJournal.create(path, self.snapshot())
+
+    @staticmethod
+    def load(path: Path, name: str, read: Read, now: Callable[[], float]) -> Group:
+        """A group as its journal has it. Events that were outstanding are delivered again. Raises OSError."""
+        journal, entries = GroupJournal.open(path)
+        group = Group(name, ">", read, now)
+        group.journal = journal
+        for entry in entries:
+            if isinstance(entry, Snapshot):
+                group.pattern, group.cursor = entry.pattern, entry.floor + 1
+                group.settled, group.tried = set(entry.settled), dict(entry.tried)
+            elif isinstance(entry, Settled):
+                group.settled.add(entry.offset)
+            else:
+                group.tried[entry.offset] = entry.deliveries
+        return group
+
+    def snapshot(self) -> Snapshot:
+        floor = self.floor
+        tried = {offset: each.deliveries for offset, each in self.outstanding.items() if each.deliveries > 1}
+        return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
+
+    def _shorten(self) -> None:
+        """Let a snapshot stand for a long journal. Where that can't be written the long one stays."""
+        if self.journal.is_long:
+            try:
+                self.journal.replace(self.snapshot())
+            except OSError as error:
+                log.error("%s can't be replaced by a shorter one: %s", self.journal.path, error)
+                self.journal.limit = 2 * self.journal.size
+
+    # -- deliver ----------------------------------------------------------------------------------------------
+
+    def take(self, member: str, prefetch: int) -> Taken:
+        """Events for a member: first those that are due again, then new ones. Raises LogDamaged."""
+        taken, now = Taken([], [], 0), self.now()
+        missed = 0
+        if now >= self.next_due:
+            for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
+                if sum(len(record.body) for record, _ in taken.records) < LARGE:
+                    missed += self._again(offset, member, prefetch, now, taken)
+            self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
+        room = prefetch - self.held[member]
+        if room > 0 and not taken.records and self.cursor - self.floor < FAR:
+            missed += self._take_new(room, member, now, taken)
+        return taken._replace(missed=missed)
+
+    def _take_new(self, room: int, member: str, now: float, taken: Taken) -> int:
+        """Deliver what nobody was given yet. How many events were lost."""
+        records, following, lost = self.read(self.cursor, max(room, SCAN))
+        for record in records:
+            if len(taken.records) >= room:
+                self.cursor = record.offset
+                return lost
+            if record.offset in self.settled or not matches(self.pattern, record.topic):
+                continue
+            deliveries = self.tried.pop(record.offset, 0) + 1
+            if self.max_deliver and deliveries > self.max_deliver:
+                self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
+                taken.dead.append((record, deliveries - 1))
+            else:
+                self._deliver(record, deliveries, member, now, taken)
+        self.cursor = following
+        return lost
+
+    def _again(self, offset: int, member: str, prefetch: int, now: float, taken: Taken) -> int:
+        """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
+        each = self.outstanding[offset]
+        dies = bool(self.max_deliver) and each.deliveries >= self.max_deliver
+        if not dies and each.member != member and self.held[member] >= prefetch:
+            return 0
+        records, _, _ = self.read(offset, 1)
+        if not records or records[0].offset != offset:
+            self._drop(offset)
+            return 1
+        self.redelivered += not dies
+        if dies:
+            self._hold(offset, each.deliveries, now + self.ack_wait, "")  # until the dead letters have it
+            taken.dead.append((records[0], each.deliveries))
+        else:
+            self._deliver(records[0], each.deliveries + 1, member, now, taken)
+        return 0
+
+    def _deliver(self, record: Record, deliveries: int, member: str, now: float, taken: Taken) -> None:
+        self._hold(record.offset, deliveries, now + self.ack_wait, member)
+        taken.records.append((record, deliveries))
+        if deliveries > 1:
+            self.journal.append(Tried(record.offset, deliveries))
+            self._shorten()
+
+    def _hold(self, offset: int, deliveries: int, due: float, member: str) -> None:
+        self._drop(offset)
+        self.outstanding[offset] = Outstanding(deliveries, due, member)
+        self.held[member] += 1
+        self.next_due = min(self.next_due, due)
+
+    def _drop(self, offset: int) -> bool:
+        each = self.outstanding.pop(offset, None)
+        if each is not None:
+            self.held[each.member] -= 1
+            if not self.held[each.member]:
+                del self.held[each.member]
+        return each is not None
+
+    def can_take(self, member: str, prefetch: int, end: int) -> bool:
+        """Is there more for this member to look at, up to the stream's end?"""
+        return self.held[member] < prefetch and self.cursor < end and self.cursor - self.floor < FAR
+
+    def wake_at(self, member: str, prefetch: int) -> float:
+        """When something may be due for this member, if nothing else happens before."""
+        if self.held[member] < prefetch:
+            return self.next_due
+        return min((each.due for each in self.outstanding.values() if each.member == member), default=float("inf"))
+
+    # -- settle -----------------------------------------------------------------------------------------------
+
+    def settle(self, offset: int) -> bool:
+        """An event is done with, for good; False if it was already, or was never delivered. Raises OSError."""
+        waited = offset in self.outstanding
+        if not waited and (offset < self.cursor or offset in self.settled):
+            return False
+        # One that was delivered before a crash of the server may be ahead of the cursor.
+        self.journal.append(Settled(offset))
+        self._drop(offset)
+        self.settled.add(offset)
+        self._shorten()
+        if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
+            floor = self.floor
+            self.settled = {each for each in self.settled if each > floor}
+        return True
+
+    def put_off(self, offset: int, seconds: float) -> bool:
+        """Deliver an outstanding event again after so long; False if it is not outstanding."""
+        each = self.outstanding.get(offset)
+        if each is None:
+            return False
+        each.due = self.now() + seconds
+        self.next_due = min(self.next_due, each.due)
+        return True
+
+    def release(self, member: str) -> None:
+        """A member has gone: what it had is for the others, at once."""
+        for each in self.outstanding.values():
+            if each.member == member:
+                each.due = self.next_due = min(self.now(), each.due)
+
+    # -- hand over --------------------------------------------------------------------------------------------
+
+    def hand_over(self, stream: str) -> GroupState:
+        return GroupState(stream, self.name, self.cursor, self.outstanding)
+
+    def take_over(self, state: GroupState) -> None:
+        self.cursor = max(self.cursor, state.cursor)
+        for offset, each in state.outstanding.items():
+            if offset not in self.settled:
+                self._hold(offset, each.deliveries, each.due, each.member)
+
+    def close(self) -> None:
+        """Leave a short journal behind. Raises OSError."""
+        self.journal.replace(self.snapshot())
+        self.journal.close()

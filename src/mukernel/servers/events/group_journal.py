@@ -1,0 +1,107 @@
+"""What a group has settled, as a file of records: a snapshot, and each step since. Replaced as a whole when long."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+
+from .disk import replace_file, write_all
+from .records import HEADER_SIZE, framed, frames, new_header, read_header
+
+log = logging.getLogger("mukernel.events")
+LONG = 1024 * 1024  # bytes; or twice what it had after it was last replaced
+
+
+class Snapshot(msgspec.Struct, array_like=True, tag=0):
+    """`floor`: all up to it is settled; `settled`: what is beyond; `tried`: deliveries of what is not, if several."""
+
+    pattern: str
+    floor: int
+    settled: list[int]
+    tried: dict[int, int]
+
+
+class Settled(msgspec.Struct, array_like=True, tag=1):
+    offset: int
+
+
+class Tried(msgspec.Struct, array_like=True, tag=2):
+    offset: int
+    deliveries: int
+
+
+Entry = Snapshot | Settled | Tried
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Entry).decode
+
+
+class GroupJournal:
+    """A step is with the operating system when `append` returns: it survives the death of every process. After a power
+    cut the last ones may be missing; their events are then delivered again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor, self.salt, self.size, self.limit = -1, 0, 0, LONG
+
+    @staticmethod
+    def create(path: Path, snapshot: Snapshot) -> GroupJournal:
+        """A new journal, on the disk. Raises OSError."""
+        journal = GroupJournal(path)
+        journal.replace(snapshot)
+        return journal
+
+    @staticmethod
+    def open(path: Path) -> tuple[GroupJournal, list[Entry]]:
+        """A journal and what stands in it. What can't be read is reported: its events are delivered again. Raises
+        OSError; ValueError if nothing can be read."""
+        data = path.read_bytes()
+        header = read_header(data)
+        if header is None:
+            raise ValueError(f"{path} has no header that can be read")
+        journal = GroupJournal(path)
+        journal.salt, end, entries = header[1], HEADER_SIZE, []
+        for frame in frames(data, journal.salt):
+            if frame.after_damage:
+                log.error("%s is damaged before byte %d: some events are delivered again", path, frame.position)
+            entries.append(_decode(frame.payload))
+            end = frame.end
+        if not entries or not isinstance(entries[0], Snapshot):
+            raise ValueError(f"{path} does not begin with a snapshot that can be read")
+        journal.descriptor, journal.size = os.open(path, os.O_RDWR), end
+        if end < len(data):
+            log.warning("%s: an unfinished write of %d bytes was cut off", path, len(data) - end)
+            os.ftruncate(journal.descriptor, end)
+        return journal, entries
+
+    @property
+    def is_long(self) -> bool:
+        return self.size > self.limit
+
+    def append(self, entry: Entry) -> None:
+        """Raises OSError; then nothing was added."""
+        frame = framed(_encode(entry), self.salt)
+        try:
+            write_all(self.descriptor, frame, self.size)
+        except OSError:
+            os.ftruncate(self.descriptor, self.size)
+            raise
+        self.size += len(frame)
+
+    def replace(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in the place of everything. Raises OSError."""
+        header = new_header(0)
+        found = read_header(header)
+        assert found is not None
+        data = header + framed(_encode(snapshot), found[1])
+        replace_file(self.path, data)
+        self.close()
+        self.descriptor, self.salt, self.size = os.open(self.path, os.O_RDWR), found[1], len(data)
+        self.limit = max(LONG, 2 * self.size)
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1

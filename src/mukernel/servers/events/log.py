@@ -1,0 +1,219 @@
+"""The log of one stream: segments in a folder, appended to at the end, removed at the beginning by age and size."""
+
+from __future__ import annotations
+
+import bisect
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .disk import make_folder
+from .interface import LogDamaged
+from .segment import LOST, Record, Segment, encode_record
+
+log = logging.getLogger("mukernel.events")
+AWAKE = 4  # sealed segments whose places are kept in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What is kept at most: `age` in ns, bytes on the disk, records; None: no such limit. Whole segments are removed,
+    each about a quarter of that, so at least three quarters stay."""
+
+    age: int | None = None
+    size: int | None = None
+    count: int | None = None
+
+
+class Log:
+    """`first` to `last` are the offsets that there are; the first of all is 1.
+
+    `write` may run in a thread beside readers; all else belongs to the loop. `torn`, `torn_bytes`: unfinished writes
+    that opening cut off.
+    """
+
+    def __init__(self, name: str, folder: Path, retention: Retention, segment_size: int) -> None:
+        """Open it, or make it. Raises OSError."""
+        self.name, self.folder, self.retention = name, folder, retention
+        self.segment_size = min(segment_size, max(1, (retention.size or segment_size * 4) // 4))
+        self.segment_count = max(1, retention.count // 4) if retention.count else None
+        self.torn = self.torn_bytes = self.syncs = 0
+        self.missing = 0  # offsets between segments whose files are gone
+        self.awake: list[Segment] = []
+        self.segments: list[Segment] = []
+        make_folder(folder)
+        self._open()
+
+    def _open(self) -> None:
+        paths = sorted(self.folder.glob("*.log"))
+        for path in paths:
+            segment = Segment.open(path, last=path == paths[-1])
+            if segment is None:
+                self._set_aside(path, last=path == paths[-1])
+                continue
+            if segment.torn:
+                self._report_torn(segment.path, segment.torn)
+            if segment.damaged:
+                log.error(
+                    "stream %r: %d records of %s are damaged; readers are told which",
+                    self.name, segment.damaged, path,
+                )  # fmt: skip
+            if self.segments and segment.base != self.segments[-1].end:
+                lost = segment.base - self.segments[-1].end
+                self.missing += lost
+                log.error("stream %r: the %d records before %s are missing", self.name, lost, path)
+            self.segments.append(segment)
+        if not self.segments:
+            self.segments.append(Segment.create(self.folder, 1))
+
+    def _set_aside(self, path: Path, last: bool) -> None:
+        """A segment without a header that can be read. An empty last one was being made when a crash came."""
+        size = path.stat().st_size
+        if last and size <= 64:
+            self._report_torn(path, size)
+            path.unlink()
+            if not self.segments:
+                self.segments.append(Segment.create(self.folder, int(path.stem)))
+            return
+        aside = path.with_suffix(".damaged")
+        path.rename(aside)
+        log.error("stream %r: %s has no header that can be read; it was renamed to %s", self.name, path, aside.name)
+        if last:  # its offsets were given away, and must not come again
+            count = size // 16 + 1
+            self.missing += count
+            self.segments.append(Segment.create(self.folder, int(path.stem) + count))
+
+    def _report_torn(self, path: Path, size: int) -> None:
+        self.torn, self.torn_bytes = self.torn + 1, self.torn_bytes + size
+        log.warning(
+            "stream %r: an unfinished write of %d bytes was cut off the end of %s; nothing before it is lost",
+            self.name, size, path,
+        )  # fmt: skip
+
+    # -- figures ----------------------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> int:
+        return self.segments[0].base
+
+    @property
+    def end(self) -> int:
+        """The offset of the next record."""
+        return self.segments[-1].end
+
+    @property
+    def last_at(self) -> int:
+        return max(segment.last_at for segment in self.segments)
+
+    @property
+    def size(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def damaged(self) -> int:
+        return self.missing + sum(segment.damaged for segment in self.segments)
+
+    # -- write ------------------------------------------------------------------------------------------------
+
+    def write(self, records: Sequence[Record], sync: bool) -> None:
+        """Append records, whose offsets go on from `end`; with `sync`, return when they are on the disk. Raises
+        OSError; what was not written is not there then, but for a failed sync."""
+        left = list(records)
+        while left:
+            active = self._segment_for(left[0])
+            room = active.count + len(left) if self.segment_count is None else max(self.segment_count, active.count + 1)
+            taken, size = 0, active.size
+            payloads: list[bytes] = []
+            while taken < len(left) and active.count + taken < room and (taken == 0 or size < self.segment_size):
+                payloads.append(encode_record(left[taken]))
+                size += len(payloads[-1])
+                taken += 1
+            places = active.append(payloads)
+            if sync:
+                try:
+                    active.sync()
+                except OSError:
+                    active.cut_back()  # its publishers are told that it is not there
+                    raise
+                self.syncs += 1
+            active.written(places, left[0].at, left[taken - 1].at)
+            del left[:taken]
+
+    def waits_for_disk(self, record: Record) -> bool:
+        """Is it time for a new segment, because the last is full, or old?"""
+        active = self.segments[-1]
+        full = active.size >= self.segment_size or (self.segment_count and active.count >= self.segment_count)
+        old = self.retention.age is not None and record.at - active.first_at > self.retention.age // 4
+        return bool(active.count and (full or old))
+
+    def _segment_for(self, record: Record) -> Segment:
+        """The segment that takes the next record."""
+        active = self.segments[-1]
+        if self.waits_for_disk(record):
+            active.sync()
+            active.seal()
+            self.segments.append(Segment.create(self.folder, active.end))
+        return self.segments[-1]
+
+    def sync(self) -> None:
+        self.segments[-1].sync()
+        self.syncs += 1
+
+    def retain(self, now: int) -> None:
+        """Remove the segments that are too old or too many. `now`: ns since 1970. Not while `write` runs."""
+        limit = self.retention
+        while len(self.segments) > 1:
+            oldest = self.segments[0]
+            too_many = limit.count is not None and self.end - oldest.base > limit.count
+            too_large = limit.size is not None and self.size > limit.size
+            too_old = limit.age is not None and oldest.last_at < now - limit.age
+            if not (too_many or too_large or too_old):
+                return
+            oldest.remove()
+            del self.segments[0]
+            if oldest in self.awake:
+                self.awake.remove(oldest)
+
+    # -- read -------------------------------------------------------------------------------------------------
+
+    def read(self, offset: int, count: int, size: int = 256 * 1024) -> list[Record]:
+        """Records from `offset` (at least `first`) on: at least one where there is one, at most `count`, of about
+        `size` bytes. Raises LogDamaged where the first can't be read."""
+        if offset >= self.end:
+            return []
+        number = bisect.bisect_right(self.segments, offset, key=lambda segment: segment.base) - 1
+        segment = self.segments[number]
+        if offset >= segment.end:  # between two segments
+            raise LogDamaged(self.name, offset, self.segments[number + 1].base - 1)
+        self._wake(segment)
+        found = segment.read(offset, count, size)
+        if not found:
+            last = offset
+            while last + 1 < segment.end and segment.places[last + 1 - segment.base] == LOST:
+                last += 1
+            raise LogDamaged(self.name, offset, last)
+        return found
+
+    def _wake(self, segment: Segment) -> None:
+        if segment is self.segments[-1] or segment in self.awake:
+            return
+        self.awake.append(segment)
+        if len(self.awake) > AWAKE:
+            self.awake.pop(0).rest()
+
+    def offset_at(self, at: int) -> int:
+        """The first offset whose time is `at` (ns since 1970) or later; `end` if there is none."""
+        low, high = self.first, self.end
+        while low < high:
+            middle = (low + high) // 2
+            try:
+                found = self.read(middle, 1)[0].at
+            except LogDamaged as damage:
+                found = -1 if damage.last + 1 >= high else self.read(damage.last + 1, 1)[0].at
+            low, high = (middle + 1, high) if found < at else (low, middle)
+        return low
+
+    def close(self) -> None:
+        for segment in self.segments:
+            segment.close()

@@ -1,0 +1,84 @@
+"""The form of a file of records: a header, then frames that each carry a checksum, so that damage is always seen.
+
+A file begins with MAGIC, a salt and a number of the owner's choice. A frame is a mark, the length of its payload, a
+CRC-32 and the payload. The checksum begins with the file's salt, which is random: a payload that contains a whole frame
+(a publisher may send any bytes) is never taken for one where a reader looks for the next frame after some damage.
+Integers are little-endian.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAGIC = b"MUKLOG1\n"
+FRAME = struct.Struct("<4sII")  # mark, length of the payload, checksum
+MARK = b"\xb5evt"
+_HEADER = struct.Struct("<8sIQI")  # magic, salt, number, checksum of these
+HEADER_SIZE = _HEADER.size
+
+
+class Frame(NamedTuple):
+    """One frame that was read. `after_damage`: what stood before it in the file was no frame."""
+
+    position: int
+    end: int
+    payload: bytes
+    after_damage: bool
+
+
+def new_header(number: int) -> bytes:
+    """The header of a new file, with a salt of its own."""
+    head = _HEADER.pack(MAGIC, int.from_bytes(os.urandom(4), "little"), number, 0)[:-4]
+    return head + zlib.crc32(head).to_bytes(4, "little")
+
+
+def read_header(data: bytes) -> tuple[int, int] | None:
+    """(number, salt), or None for what is no header."""
+    if len(data) < HEADER_SIZE:
+        return None
+    magic, salt, number, checksum = _HEADER.unpack_from(data)
+    if magic != MAGIC or zlib.crc32(data[: HEADER_SIZE - 4]) != checksum:
+        return None
+    return number, salt
+
+
+def framed(payload: bytes, salt: int) -> bytes:
+    """A payload as a frame."""
+    return FRAME.pack(MARK, len(payload), checksum_of(payload, salt)) + payload
+
+
+def checksum_of(payload: bytes, salt: int) -> int:
+    """The length is part of it: a run of zeros is no frame."""
+    return zlib.crc32(payload, zlib.crc32(len(payload).to_bytes(4, "little"), salt))
+
+
+def frame_at(data: bytes, position: int, salt: int) -> bytes | None:
+    """The payload of the frame that stands there; None if none does that is whole."""
+    start = position + FRAME.size
+    if start > len(data):
+        return None
+    mark, length, checksum = FRAME.unpack_from(data, position)
+    payload = data[start : start + length]
+    if mark != MARK or len(payload) != length or checksum_of(payload, salt) != checksum:
+        return None
+    return payload
+
+
+def frames(data: bytes, salt: int, position: int = HEADER_SIZE) -> Iterator[Frame]:
+    """Every whole frame, in order. What follows the last one is a torn write."""
+    damage = False
+    while position < len(data):
+        payload = frame_at(data, position, salt)
+        if payload is None:
+            damage = True
+            position = data.find(MARK, position + 1)
+            if position < 0:
+                return
+            continue
+        end = position + FRAME.size + len(payload)
+        yield Frame(position, end, payload, damage)
+        position, damage = end, False

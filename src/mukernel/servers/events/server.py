@@ -1,0 +1,344 @@
+"""EventServer: the plug-in that serves Events. An ordinary plug-in: place it where you like, swap it, kill it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ...contract import ContractError, NotFound, Plugin, Unavailable
+from ...core.builtin import Clock
+from ...core.quantity import size
+from .group import Group, GroupState
+from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
+from .live import LiveState, LiveSubscribers
+from .segment import Record
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity
+from .store import FolderInUse, Store
+from .stream import Stream
+from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap
+
+log = logging.getLogger("mukernel.events")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LEASE = 1.0  # seconds after which a stream of batches ends, so that a swap need not wait for it longer
+BATCHES = (
+    32  # batches after which it ends; below the credit of a stream, so a reader that stands still holds up no swap
+)
+BATCH = 64  # events of a batch
+KNOWN_TOPICS = 4096  # topics whose stream is remembered
+
+
+class EventState(msgspec.Struct):
+    """What a swap hands over; all else is on the disk."""
+
+    groups: list[GroupState]
+    live: list[LiveState]
+
+
+class EventServer(Plugin, Events):
+    """Publish and subscribe: plain topics at most once, durable ones at least once, from a log on the disk.
+
+    folder: where the log is. streams: what is durable, by name. max_body: bytes of one event.
+    """
+
+    def __init__(
+        self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
+        max_body: str | int = "8M",
+    ) -> None:  # fmt: skip
+        self.clock, self.folder = clock, Path(folder).absolute()
+        self.settings = checked_streams(streams or {})
+        try:
+            self.max_body = quantity("config.max_body", size, max_body)
+        except ValueError as error:
+            raise ContractError(str(error)) from None
+        self.live = LiveSubscribers(clock.now)
+        self.store: Store | None = None
+        self.door = asyncio.Lock()  # held while the store is opened or closed
+        self.handed: list[GroupState] = []  # to be taken over when the store is opened
+        self.stream_names: dict[str, str] = {}  # by topic; "" for a plain one
+
+    def wall(self) -> int:
+        """ns since 1970."""
+        return (self.clock.wall() - EPOCH) // timedelta(microseconds=1) * 1000
+
+    # -- the folder -------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        try:
+            await self.opened()
+        except FolderInUse as busy:  # at a swap the version before has it, until it hands over
+            log.warning("%s; it is opened as soon as it is free", busy)
+
+    async def opened(self) -> dict[str, Stream]:
+        """The durable streams. Raises Unavailable while another server has the folder."""
+        if self.store is None:
+            if not self.settings:
+                return {}
+            async with self.door:
+                if self.store is None:
+                    try:
+                        self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
+                    except OSError as error:
+                        raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
+                    for state in self.handed:
+                        group = self.store.streams[state.stream].groups.get(state.group)
+                        if group is not None:
+                            group.take_over(state)
+                    self.handed = []
+        return self.store.streams
+
+    async def save(self) -> EventState:
+        """Close the log, for the next version to open it; if that fails, the next call opens it again here."""
+        await self._close()
+        return EventState(self.handed, self.live.hand_over())
+
+    async def restore(self, state: EventState) -> None:
+        self.handed = [each for each in state.groups if each.stream in self.settings]
+        self.live.take_over(state.live)
+        await self.opened()
+
+    async def stop(self) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        async with self.door:
+            store, self.store = self.store, None
+            if store is not None:
+                await store.close()
+                self.handed = [state for stream in store.streams.values() for state in stream.hand_over()]
+
+    # -- publish ----------------------------------------------------------------------------------------------
+
+    async def publish(
+        self, topic: str, body: bytes, *, headers: dict[str, str] | None = None, identity: str = "",
+        when_full: Literal["refuse", "wait"] = "wait",
+    ) -> Published:  # fmt: skip
+        name = self._stream_of(topic)
+        headers = headers or {}
+        length = len(body) + sum(len(key) + len(value) for key, value in headers.items())
+        if length > self.max_body:
+            raise ContractError(
+                f"body and headers: got {length:,} bytes, wanted at most {self.max_body:,} (config.max_body)"
+            )
+        if len(identity) > LONGEST:
+            raise ContractError(f"identity: got {len(identity)} characters, wanted at most {LONGEST}")
+        published = Published()
+        if name:
+            stream = (await self.opened())[name]
+            published = await stream.writer.append(topic, body, headers, identity, when_full == "refuse")
+        if self.live.members and not published.duplicate:
+            at = EPOCH + timedelta(microseconds=self.wall() // 1000)
+            self.live.publish(Delivery(topic, body, headers, published.stream, published.offset, at))
+        return published
+
+    def _stream_of(self, topic: str) -> str:
+        """The stream that keeps a topic; "" for a plain one. Raises ContractError for what is no topic."""
+        name = self.stream_names.get(topic)
+        if name is None:
+            check_topic(topic)
+            found = [name for name, each in self.settings.items() if any(matches(p, topic) for p in each.topics)]
+            name = found[0] if found else ""
+            if len(self.stream_names) >= KNOWN_TOPICS:
+                self.stream_names.clear()
+            self.stream_names[topic] = name
+        return name
+
+    # -- subscribe --------------------------------------------------------------------------------------------
+
+    async def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
+        name = self._kept_in(asked)
+        if not name:
+            batches = self._live(asked)
+        elif asked.group:
+            batches = self._grouped(name, asked)
+        else:
+            batches = self._alone(name, asked)
+        try:
+            async for batch in batches:
+                yield batch
+        finally:
+            await batches.aclose()  # type: ignore[attr-defined]
+
+    def _kept_in(self, asked: Subscription) -> str:
+        """The stream that has everything that a subscription asks for; "" for a live one. Raises ContractError."""
+        check_pattern(asked.pattern)
+        if not 0 < len(asked.member) <= 128:
+            raise ContractError(
+                f"member: got {asked.member!r}, wanted 1 to 128 characters, another for each subscriber"
+            )
+        if asked.group:
+            check_name(asked.group, "group")
+        if not 1 <= asked.prefetch <= 1000:
+            raise ContractError(f"prefetch: got {asked.prefetch}, wanted 1 to 1000")
+        if not 0 < asked.ack_wait <= 86400 * 365:
+            raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0")
+        if asked.max_deliver < 0:
+            raise ContractError(f"max_deliver: got {asked.max_deliver}, wanted 1 or more, or 0 for no limit")
+        if asked.start == "live":
+            return ""
+        for name, each in self.settings.items():
+            if any(covers(pattern, asked.pattern) for pattern in each.topics):
+                return name
+        for name, each in self.settings.items():
+            if any(overlap(pattern, asked.pattern) for pattern in each.topics):
+                raise ContractError(
+                    f"pattern: got {asked.pattern!r}, which goes beyond the topics of stream {name!r}; wanted a "
+                    f"pattern within {', '.join(each.topics)}, or start='live' for what is published from now on, at "
+                    "most once"
+                )
+        if asked.start == "first" or asked.offset is not None or asked.since is not None:
+            raise ContractError(
+                f"pattern: got {asked.pattern!r}, of which nothing is kept; wanted start='new', or a pattern of a "
+                f"stream: {', '.join(p for each in self.settings.values() for p in each.topics) or 'there is none'}"
+            )
+        return ""
+
+    async def _live(self, asked: Subscription) -> AsyncIterator[Batch]:
+        end, gone = self.clock.now() + LEASE, True
+        subscriber = self.live.attach(asked)
+        try:
+            yield Batch([])  # from now on nothing is missed
+            for _ in range(BATCHES):
+                while not subscriber.waiting and self.clock.now() < end:
+                    await subscriber.bell.wait(end - self.clock.now())
+                if not subscriber.waiting:
+                    break
+                yield Batch(subscriber.take())
+            gone = False
+        finally:
+            self.live.detach(subscriber, gone)
+
+    async def _alone(self, name: str, asked: Subscription) -> AsyncIterator[Batch]:
+        """From the log; the subscriber keeps its own place."""
+        end = self.clock.now() + LEASE
+        stream = (await self.opened())[name]
+        stream.retain()
+        cursor, sent, missed = stream.start_of(asked), 0, 0
+        yield Batch([], cursor)
+        while sent < BATCHES and self.clock.now() < end:
+            stream = (await self.opened())[name]
+            records, cursor, lost = stream.read(cursor, BATCH)
+            missed += lost
+            events = [delivery(record, name) for record in records if matches(asked.pattern, record.topic)]
+            if events:
+                events[0] = msgspec.structs.replace(events[0], missed=missed)
+                missed = 0
+                yield Batch(events, cursor)
+                sent += 1
+            elif records:
+                await asyncio.sleep(0)
+            else:
+                await stream.bell.wait(end - self.clock.now())
+        yield Batch([], cursor)
+
+    async def _grouped(self, name: str, asked: Subscription) -> AsyncIterator[Batch]:
+        """What the group has for this member, who settles each event."""
+        end, sent, gone = self.clock.now() + LEASE, 0, True
+        stream = (await self.opened())[name]
+        stream.retain()
+        try:
+            stream.join(asked)
+        except OSError as error:
+            raise Unavailable(f"group {asked.group!r} of stream {name!r} can't be made: {error}") from None
+        try:
+            yield Batch([])  # the group is there
+            while sent < BATCHES and self.clock.now() < end:
+                stream = (await self.opened())[name]
+                group = stream.group(asked.group)
+                try:
+                    taken = group.take(asked.member, asked.prefetch)
+                except OSError as error:
+                    raise Unavailable(f"group {group.name!r} of stream {name!r} can't be written: {error}") from None
+                for record, deliveries in taken.dead:
+                    await self._bury(stream, group, record, deliveries, f"delivered {deliveries} times, never settled")
+                if taken.records:
+                    events = [delivery(record, name, count) for record, count in taken.records]
+                    events[0] = msgspec.structs.replace(events[0], missed=taken.missed)
+                    yield Batch(events)
+                    sent += 1
+                elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
+                    await asyncio.sleep(0)
+                else:
+                    until = min(end, group.wake_at(asked.member, asked.prefetch))
+                    await stream.bell.wait(until - self.clock.now())
+            gone = False
+        finally:
+            if gone and asked.group in stream.groups:
+                stream.groups[asked.group].release(asked.member)
+                stream.bell.ring()
+
+    # -- settle -----------------------------------------------------------------------------------------------
+
+    async def settle(
+        self, stream: str, group: str, offset: int, verdict: Literal["ack", "nak", "term", "working"], *,
+        delay: float = 0.0, reason: str = "",
+    ) -> bool:  # fmt: skip
+        kept = await self._stream(stream)
+        found = kept.group(group)
+        if not 0 < offset < kept.log.end:
+            raise NotFound(f"stream {stream!r} has no offset {offset}; the last is {kept.log.end - 1}")
+        try:
+            if verdict == "ack":
+                waited = found.settle(offset)
+            elif verdict == "term":
+                waited = await self._term(kept, found, offset, reason or "terminated by its consumer")
+            else:
+                waited = found.put_off(offset, max(0.0, delay) if verdict == "nak" else found.ack_wait)
+        except OSError as error:
+            raise Unavailable(f"group {group!r} of stream {stream!r} can't be written: {error}; settle again") from None
+        kept.bell.ring()
+        return waited
+
+    async def _term(self, stream: Stream, group: Group, offset: int, reason: str) -> bool:
+        each = group.outstanding.get(offset)
+        if each is None:
+            return False
+        records, _, _ = stream.read(offset, 1)
+        if records and records[0].offset == offset:
+            await self._bury(stream, group, records[0], each.deliveries, reason)
+        return True
+
+    async def _bury(self, stream: Stream, group: Group, record: Record, deliveries: int, reason: str) -> None:
+        """Give an event to the dead letters; only when they have it is it settled."""
+        log.warning(
+            "stream %r, group %r: offset %d (%s) goes to the dead letters: %s",
+            stream.name, group.name, record.offset, record.topic, reason,
+        )  # fmt: skip
+        if stream.name != DEAD_LETTERS:
+            about = {
+                "Mukernel-Reason": reason,
+                "Mukernel-Topic": record.topic,
+                "Mukernel-Stream": stream.name,
+                "Mukernel-Group": group.name,
+                "Mukernel-Offset": str(record.offset),
+                "Mukernel-Deliveries": str(deliveries),
+            }
+            topic = f"{DEAD_LETTERS}.{stream.name}.{group.name}"
+            identity = f"{stream.name}.{group.name}.{record.offset}"
+            await self.publish(topic, record.body, headers=record.headers | about, identity=identity)
+        group.settle(record.offset)
+        group.dead += 1
+
+    async def remove_group(self, stream: str, group: str) -> None:
+        (await self._stream(stream)).remove_group(group)
+
+    async def _stream(self, name: str) -> Stream:
+        streams = await self.opened()
+        if name not in streams:
+            raise NotFound(f"there is no stream {name!r}; there are: {', '.join(streams) or 'none'}")
+        return streams[name]
+
+    async def stats(self) -> EventFigures:
+        streams = {name: each.figures() for name, each in (await self.opened()).items()}
+        return EventFigures(streams, len(self.live.members), self.live.missed)
+
+
+def delivery(record: Record, stream: str, deliveries: int = 1) -> Delivery:
+    """A record of the log, for a subscriber."""
+    at = EPOCH + timedelta(microseconds=record.at // 1000)
+    return Delivery(record.topic, record.body, record.headers, stream, record.offset, at, deliveries)

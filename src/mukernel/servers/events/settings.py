@@ -1,0 +1,97 @@
+"""What an operator says about a durable stream, checked field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from ...contract import ContractError
+from ...core.quantity import duration, size
+from .log import Retention
+from .topics import check_name, check_pattern, overlap
+
+T = TypeVar("T")
+DEAD_LETTERS = "dead-letters"  # the stream of what was delivered too often, and the first token of its topics
+
+
+def quantity(where: str, check: Callable[[object], T], given: Any, more: str = "") -> T:
+    """A size or a time. Raises ValueError that names the field."""
+    try:
+        return check(given)
+    except ValueError as wanted:
+        raise ValueError(f"{where}: got {given!r}, wanted {more}{wanted}") from None
+
+
+class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Events of these topics are kept on the disk.
+
+    topics: patterns. max_age ("7d"), max_bytes ("1G"), max_count: what is kept at most; 0: no such limit. fsync:
+    "always": an event is published when the disk has it; a time: the disk is synced so often; "never": when the system
+    likes. segment: bytes of one file. backlog: bytes that may wait for the disk. duplicate_window: how long an identity
+    is remembered. on_damage: what subscribers see of damaged offsets: "stop": LogDamaged; "skip": only a report in the
+    log of the server.
+    """
+
+    topics: list[str]
+    max_age: str | float = 0
+    max_bytes: str | int = 0
+    max_count: int = 0
+    fsync: str | float = "always"
+    segment: str | int = "16M"
+    backlog: str | int = "16M"
+    duplicate_window: str | float = "2m"
+    on_damage: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        """Raises ValueError that names the field: `mukernel check` finds it, too."""
+        if not self.topics:
+            raise ValueError("topics: got [], wanted at least one pattern, such as ['orders.>']")
+        for pattern in self.topics:
+            try:
+                check_pattern(pattern, "topics")
+            except ContractError as error:
+                raise ValueError(str(error)) from None
+        quantity("max_age", duration, self.max_age)
+        quantity("max_bytes", size, self.max_bytes or 1)
+        quantity("segment", size, self.segment)
+        quantity("backlog", size, self.backlog)
+        quantity("duplicate_window", duration, self.duplicate_window)
+        if self.max_count < 0:
+            raise ValueError(f"max_count: got {self.max_count}, wanted 0 (no limit) or more")
+        if self.fsync not in ("always", "never"):
+            quantity("fsync", duration, self.fsync, "'always', 'never', or ")
+
+    @property
+    def retention(self) -> Retention:
+        age = duration(self.max_age)
+        return Retention(
+            round(age * 1e9) if age else None, size(self.max_bytes) if self.max_bytes else None, self.max_count or None
+        )
+
+    @property
+    def sync_every(self) -> float | None:
+        """Seconds; 0: always; None: never."""
+        return {"always": 0.0, "never": None}[self.fsync] if self.fsync in ("always", "never") else duration(self.fsync)
+
+
+DEAD_LETTER_SETTINGS = StreamSettings([f"{DEAD_LETTERS}.>"], max_age="30d", max_bytes="256M")
+
+
+def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSettings]:
+    """The streams, with that of the dead letters. Raises ContractError that names the field."""
+    whole = {**streams, DEAD_LETTERS: streams.get(DEAD_LETTERS, DEAD_LETTER_SETTINGS)} if streams else {}
+    for name in whole:
+        check_name(name, f"config.streams.{name}")
+    names = list(whole)
+    for position, name in enumerate(names):
+        for other in names[position + 1 :]:
+            for mine in whole[name].topics:
+                for theirs in whole[other].topics:
+                    if overlap(mine, theirs):
+                        raise ContractError(
+                            f"config.streams.{other}.topics: {theirs!r} overlaps {mine!r} of stream {name!r}; wanted "
+                            "each topic in one stream"
+                        )
+    return whole

@@ -1,0 +1,258 @@
+"""The log of a stream: offsets, segments, retention, and what it says of files that are torn or damaged."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from mukernel.servers.events.interface import LogDamaged
+from mukernel.servers.events.log import Log, Retention
+from mukernel.servers.events.records import FRAME, framed
+from mukernel.servers.events.segment import Record, encode_record
+
+SECOND = 1_000_000_000
+
+
+def opened(folder: Path, segment: int = 1 << 20, **retention: int) -> Log:
+    return Log("orders", folder, Retention(**retention), segment)
+
+
+def append(log: Log, *bodies: bytes, at: int = 0) -> None:
+    first = log.end
+    log.write(
+        [Record(first + i, at or (first + i) * SECOND, "orders.new", body) for i, body in enumerate(bodies)], sync=True
+    )
+
+
+def bodies(log: Log, offset: int | None = None) -> list[bytes]:
+    found: list[bytes] = []
+    offset = log.first if offset is None else offset
+    while records := log.read(offset, 100):
+        assert [each.offset for each in records] == list(range(offset, offset + len(records)))
+        found += [each.body for each in records]
+        offset += len(records)
+    return found
+
+
+def only_file(folder: Path) -> Path:
+    [path] = folder.glob("*.log")
+    return path
+
+
+@pytest.mark.parametrize("segment", [1, 200, 1 << 20])
+def test_what_was_written_is_there_when_it_is_opened_again(tmp_path: Path, segment: int) -> None:
+    written = [str(number).encode() for number in range(50)]
+    log = opened(tmp_path, segment)
+    append(log, *written)
+    assert bodies(log) == written
+    log.close()
+    log = opened(tmp_path, segment)
+    assert (log.first, log.end, log.torn, log.damaged) == (1, 51, 0, 0)
+    assert bodies(log) == written
+    append(log, b"more")
+    assert bodies(log, 50) == [b"49", b"more"]
+    assert (len(log.segments) > 5) is (segment < 1000)
+    log.close()
+
+
+@pytest.mark.parametrize("left", range(1, 60, 7))
+def test_a_torn_last_record_is_cut_off_and_reported(
+    tmp_path: Path, left: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = opened(tmp_path)
+    append(log, b"one", b"two")
+    whole = log.size
+    append(log, b"x" * 60)
+    log.close()
+    path = only_file(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(whole + left)
+    with caplog.at_level(logging.WARNING):
+        log = opened(tmp_path)
+    assert (log.torn, log.torn_bytes, log.damaged) == (1, left, 0)
+    assert "cut off" in caplog.text and f"{left} bytes" in caplog.text
+    assert bodies(log) == [b"one", b"two"]
+    assert path.stat().st_size == whole
+    append(log, b"three")
+    log.close()
+    log = opened(tmp_path)
+    assert (bodies(log), log.torn) == ([b"one", b"two", b"three"], 0)
+    log.close()
+
+
+def test_zeros_and_rubbish_at_the_end_are_torn_too(tmp_path: Path) -> None:
+    for number, rubbish in enumerate((b"\0" * 5000, b"\xb5evt" * 40, FRAME.pack(b"\xb5evt", 2**32 - 1, 0))):
+        log = opened(tmp_path / str(number))
+        append(log, b"one")
+        log.close()
+        with only_file(tmp_path / str(number)).open("ab") as file:
+            file.write(rubbish)
+        log = opened(tmp_path / str(number))
+        assert (bodies(log), log.torn_bytes) == ([b"one"], len(rubbish))
+        log.close()
+
+
+def damage(path: Path, what: bytes) -> None:
+    data = path.read_bytes()
+    place = data.index(what)
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes(255 - byte for byte in what))
+
+
+def test_damage_in_the_middle_is_told_to_every_reader(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = opened(tmp_path)
+    append(log, b"first", b"second", b"third", b"fourth")
+    log.close()
+    damage(only_file(tmp_path), b"second")
+    damage(only_file(tmp_path), b"third")
+    log = opened(tmp_path)
+    assert "2 records" in caplog.text and "damaged" in caplog.text
+    assert (log.damaged, log.torn, log.end) == (2, 0, 5)
+    assert [each.body for each in log.read(1, 10)] == [b"first"]
+    with pytest.raises(LogDamaged, match="offsets 2 to 3") as told:
+        log.read(2, 10)
+    assert (told.value.first, told.value.last) == (2, 3)
+    assert bodies(log, 4) == [b"fourth"]
+    log.close()
+
+
+def test_damage_while_it_is_open_and_in_sealed_segments_is_found_by_reading(tmp_path: Path) -> None:
+    log = opened(tmp_path, 60)
+    append(log, b"first")
+    append(log, b"second")
+    append(log, b"third")
+    assert len(log.segments) == 3
+    damage(log.segments[1].path, b"second")
+    with pytest.raises(LogDamaged, match="offsets 2 to 2"):
+        log.read(2, 10)
+    assert bodies(log, 3) == [b"third"]
+    log.close()
+    log = opened(tmp_path, 60)
+    with pytest.raises(LogDamaged):
+        log.read(2, 10)
+    log.close()
+
+
+def test_a_body_that_looks_like_a_record_is_none(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    forged = framed(encode_record(Record(900, 1, "orders.new", b"forged")), 0)
+    append(log, b"begin" + forged, b"end")
+    log.close()
+    damage(only_file(tmp_path), b"begin")
+    log = opened(tmp_path)
+    assert (log.end, log.damaged) == (3, 1)
+    assert bodies(log, 2) == [b"end"]
+    log.close()
+
+
+def test_a_segment_that_is_gone_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = opened(tmp_path, 60)
+    for number in range(3):
+        append(log, b"%d" % number * 40)
+    gone = log.segments[1]
+    log.close()
+    gone.remove()
+    log = opened(tmp_path, 60)
+    assert log.damaged == 1 and "missing" in caplog.text
+    with pytest.raises(LogDamaged, match="offsets 2 to 2"):
+        log.read(2, 1)
+    log.close()
+
+
+def test_a_segment_whose_header_is_damaged_is_set_aside_and_its_offsets_never_come_again(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    append(log, *[b"body"] * 10)
+    log.close()
+    damage(only_file(tmp_path), b"MUKLOG1\n")
+    log = opened(tmp_path)
+    assert log.end > 10 and log.damaged >= 10
+    assert list(tmp_path.glob("*.damaged"))
+    append(log, b"after")
+    log.close()
+    log = opened(tmp_path)
+    assert bodies(log) == [b"after"]
+    log.close()
+
+
+def test_a_segment_that_was_just_being_made_is_made_again(tmp_path: Path) -> None:
+    log = opened(tmp_path, 60)
+    append(log, b"one" * 20)
+    append(log, b"two" * 20)
+    log.close()
+    (tmp_path / f"{3:020}.log").write_bytes(b"MUK")
+    log = opened(tmp_path, 60)
+    assert (log.torn, log.end, log.damaged) == (1, 3, 0)
+    append(log, b"three")
+    assert bodies(log, 3) == [b"three"]
+    log.close()
+
+
+def test_an_index_that_does_not_fit_is_not_believed(tmp_path: Path) -> None:
+    log = opened(tmp_path, 60)
+    for number in range(3):
+        append(log, b"%d" % number * 40)
+    indices = sorted(tmp_path.glob("*.index"))
+    assert len(indices) == 2
+    log.close()
+    indices[0].write_bytes(indices[1].read_bytes())
+    indices[1].write_bytes(b"rubbish")
+    log = opened(tmp_path, 60)
+    assert bodies(log) == [b"0" * 40, b"1" * 40, b"2" * 40]
+    log.close()
+
+
+def test_retention_by_count_size_and_age(tmp_path: Path) -> None:
+    log = opened(tmp_path / "count", count=100)
+    for _ in range(1000):
+        append(log, b"body")
+        log.retain(log.end * SECOND)
+    assert 75 <= log.end - log.first <= 100
+    assert len(bodies(log)) == log.end - log.first
+    log.close()
+    log = opened(tmp_path / "size", size=10_000)
+    for _ in range(200):
+        append(log, b"b" * 200)
+        log.retain(log.end * SECOND)
+    assert 7_000 <= log.size <= 10_000
+    assert sum(path.stat().st_size for path in (tmp_path / "size").glob("*.log")) == log.size
+    log.close()
+    log = opened(tmp_path / "age", age=100 * SECOND)
+    for _ in range(1000):
+        append(log, b"body")
+        log.retain(log.end * SECOND)
+    assert 100 <= log.end - log.first <= 130
+    log.close()
+
+
+def test_offsets_are_found_by_time(tmp_path: Path) -> None:
+    log = opened(tmp_path, 200)
+    append(log, *[b"body"] * 20)
+    assert [log.offset_at(second * SECOND) for second in (0, 1, 7, 20, 21)] == [1, 1, 7, 20, 21]
+    assert log.offset_at(7 * SECOND - 1) == 7
+    log.close()
+
+
+def test_what_a_full_disk_had_no_room_for_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(tmp_path)
+    append(log, b"one")
+    size = log.size
+
+    def full(descriptor: int, data: bytes, position: int) -> None:
+        import os
+
+        os.pwrite(descriptor, data[:7], position)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mukernel.servers.events.segment.write_all", full)
+        with pytest.raises(OSError, match="No space"):
+            append(log, b"two")
+    assert log.segments[-1].path.stat().st_size == size
+    append(log, b"three")
+    log.close()
+    log = opened(tmp_path)
+    assert (bodies(log), log.torn) == ([b"one", b"three"], 0)
+    log.close()

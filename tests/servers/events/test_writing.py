@@ -1,0 +1,252 @@
+"""What publishers and groups see of a disk that is slow, full or damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from events_collecting import Listening, take
+
+from mukernel import Kernel, Overloaded, Unavailable
+from mukernel.servers.events import Delivery, EventClient, Events, EventServer, LogDamaged, Subscription
+from mukernel.servers.events.group import Group
+from mukernel.servers.events.group_journal import GroupJournal, Settled, Snapshot
+from mukernel.servers.events.live import LiveSubscriber
+from mukernel.servers.events.log import Log
+from mukernel.servers.events.records import HEADER_SIZE
+from mukernel.servers.events.segment import Record, Segment
+from mukernel.testing import TestKernel
+
+
+async def client_of(kernel: Kernel, config: dict[str, Any], **stream: Any) -> EventClient:
+    config["streams"]["orders"] |= stream
+    await kernel.load(EventServer, name="events", config=config)
+    return EventClient(kernel.get(Events))
+
+
+async def test_publishers_wait_for_a_slow_disk_or_are_refused(
+    process_kernel: Kernel, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(process_kernel, config, backlog="1K")
+    go_on = threading.Event()
+    write = Log.write
+
+    def slowly(log: Log, records: Any, sync: bool) -> None:
+        go_on.wait()
+        write(log, records, sync)
+
+    monkeypatch.setattr(Log, "write", slowly)
+    waiting = [asyncio.ensure_future(client.publish("orders.new", b"x" * 400)) for _ in range(20)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match=r"800 bytes wait for the disk already, and backlog is 1,024"):
+        await client.publish("orders.new", b"x" * 400, when_full="refuse")
+    assert not any(each.done() for each in waiting)
+    go_on.set()
+    published = await asyncio.gather(*waiting)
+    assert [each.offset for each in published] == list(range(1, 21))
+
+
+async def test_a_full_disk_is_told_and_the_next_try_may_succeed(
+    process_kernel: Kernel, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(process_kernel, config)
+    await client.publish("orders.new", b"one")
+
+    def full(descriptor: int, data: bytes, position: int) -> None:
+        os.pwrite(descriptor, data[: len(data) // 2], position)
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mukernel.servers.events.segment.write_all", full)
+        refused = await asyncio.gather(
+            *(client.publish("orders.new", b"lost") for _ in range(5)), return_exceptions=True
+        )
+    assert all(isinstance(each, Unavailable) and "No space left" in str(each) for each in refused)
+    assert (await client.publish("orders.new", b"two")).offset == 2
+    events = await take(client.subscribe("orders.>", start="first"), 2)
+    assert [event.body for event in events] == [b"one", b"two"]
+
+
+async def test_after_a_sync_that_failed_nothing_is_written_until_a_restart(
+    process_kernel: Kernel, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await client_of(process_kernel, config)
+    await client.publish("orders.new", b"one")
+
+    def broken(segment: Segment) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Segment, "sync", broken)
+        with pytest.raises(Unavailable, match="Input/output error"):
+            await client.publish("orders.new", b"lost")
+    with pytest.raises(Unavailable, match="restart the event server"):
+        await client.publish("orders.new", b"lost")
+    await process_kernel.restart("events")
+    assert (await client.publish("orders.new", b"two")).offset == 2
+
+
+async def test_an_interval_syncs_what_is_left_over(kernel: TestKernel, config: dict[str, Any]) -> None:
+    client = await client_of(kernel, config, fsync="10s")
+    for _ in range(50):
+        await client.publish("orders.new", b"body")
+    before = (await client.events.stats()).streams["orders"].syncs
+    assert before <= 1
+    await kernel.clock.sleep(11)
+    assert (await client.events.stats()).streams["orders"].syncs == before + 1
+    await kernel.clock.sleep(100)
+    assert (await client.events.stats()).streams["orders"].syncs == before + 1
+
+
+def damage(folder: str, what: bytes) -> None:
+    [path] = Path(folder).glob("streams/orders/*.log")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(what, b"?" * len(what)))
+
+
+@pytest.mark.parametrize("group", ["", "g"])
+async def test_subscribers_are_told_of_damage_and_can_go_on(
+    kernel: TestKernel, config: dict[str, Any], group: str
+) -> None:
+    client = await client_of(kernel, config)
+    for body in (b"first", b"second", b"third"):
+        await client.publish("orders.new", body)
+    await kernel.unload("events")
+    damage(config["folder"], b"second")
+    client = await client_of(kernel, config)
+    got: list[bytes] = []
+    with pytest.raises(LogDamaged, match="offset=3") as told:
+        async for event in client.subscribe("orders.>", start="first", group=group):
+            got.append(event.body)
+    assert got == [b"first"]
+    [event] = await take(client.subscribe("orders.>", offset=told.value.last + 1), 1)
+    assert event.body == b"third"
+    assert (await client.events.stats()).streams["orders"].damaged == 1
+
+
+@pytest.mark.parametrize("group", ["", "g"])
+async def test_damage_is_skipped_where_the_operator_says_so(
+    kernel: TestKernel, config: dict[str, Any], group: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await client_of(kernel, config, on_damage="skip")
+    for body in (b"first", b"second", b"third"):
+        await client.publish("orders.new", body)
+    await kernel.unload("events")
+    damage(config["folder"], b"second")
+    client = await client_of(kernel, config)
+    with caplog.at_level(logging.ERROR):
+        async with Listening(client, "orders.>", start="first", group=group) as events:
+            await kernel.clock.sleep(1)
+            assert events.bodies == [b"first", b"third"]
+    assert events.events[1].delivery.missed == 1
+    assert "offsets 2 to 2 are damaged" in caplog.text
+
+
+# -- the journal of a group -------------------------------------------------------------------------------------
+
+
+def test_a_journal_has_what_was_written(tmp_path: Path) -> None:
+    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [7], {6: 2}))
+    journal.append(Settled(6))
+    journal.close()
+    again, entries = GroupJournal.open(tmp_path / "g.group")
+    assert entries == [Snapshot("orders.>", 5, [7], {6: 2}), Settled(6)]
+    again.close()
+
+
+@pytest.mark.parametrize("cut", [1, 5, 12])
+def test_a_torn_step_is_cut_off(tmp_path: Path, cut: int) -> None:
+    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [], {}))
+    journal.append(Settled(6))
+    whole = journal.size
+    journal.append(Settled(7))
+    journal.close()
+    os.truncate(tmp_path / "g.group", whole + cut)
+    again, entries = GroupJournal.open(tmp_path / "g.group")
+    assert entries[1:] == [Settled(6)]
+    again.append(Settled(8))
+    again.close()
+    again, entries = GroupJournal.open(tmp_path / "g.group")
+    assert entries[1:] == [Settled(6), Settled(8)]
+    again.close()
+
+
+async def test_a_journal_that_can_not_be_read_is_set_aside(
+    kernel: TestKernel, config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await client_of(kernel, config)
+    await client.publish("orders.new", b"one")
+    assert len(await take(client.subscribe("orders.>", start="first", group="g"), 1, ack=True)) == 1
+    await kernel.unload("events")
+    path = Path(config["folder"]) / "streams" / "orders" / "groups" / "g.group"
+    path.write_bytes(b"\0" * HEADER_SIZE)
+    client = await client_of(kernel, config)
+    assert "set aside" in caplog.text
+    [event] = await take(client.subscribe("orders.>", start="first", group="g"), 1, ack=True)
+    assert event.body == b"one"
+
+
+async def test_a_long_journal_is_replaced_by_a_short_one(
+    kernel: TestKernel, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mukernel.servers.events.group_journal.LONG", 500)
+    client = await client_of(kernel, config)
+    for _ in range(300):
+        await client.publish("orders.new", b"body")
+    await take(client.subscribe("orders.>", start="first", group="g"), 250, ack=True)
+    path = Path(config["folder"]) / "streams" / "orders" / "groups" / "g.group"
+    assert path.stat().st_size < 1500
+    await kernel.restart("events")
+    events = await take(client.subscribe("orders.>", group="g"), 50, ack=True)
+    assert [event.offset for event in events] == list(range(251, 301))
+
+
+@pytest.mark.parametrize("long", [1, 100, 1 << 20])
+def test_a_group_that_is_killed_at_any_step_knows_what_was_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: int
+) -> None:
+    monkeypatch.setattr("mukernel.servers.events.group_journal.LONG", long)
+    monkeypatch.setattr("mukernel.servers.events.group.PRUNE", 3)
+    records = [Record(offset, 1, "orders.new", b"body") for offset in range(1, 101)]
+
+    def read(offset: int, count: int) -> tuple[list[Record], int, int]:
+        found = records[offset - 1 : offset - 1 + count]
+        return found, found[-1].offset + 1 if found else offset, 0
+
+    path = tmp_path / "g.group"
+    group = Group("g", "orders.>", read, lambda: 0.0)
+    group.create(path, 1)
+    taken = group.take("one", 100)
+    assert len(taken.records) == 100
+    settled: set[int] = set()
+    for number in range(0, 100, 3):
+        offset = (number * 37) % 100 + 1
+        assert group.settle(offset)
+        assert not group.settle(offset)
+        settled.add(offset)
+        again = Group.load(path, "g", read, lambda: 0.0)  # as after a kill -9: nothing was closed
+        left = {record.offset for record, _ in again.take("two", 1000).records}
+        assert left == set(range(1, 101)) - settled
+        again.journal.close()
+    group.close()
+
+
+async def test_a_folder_that_can_not_be_used_fails_the_load(process_kernel: Kernel, config: dict[str, Any]) -> None:
+    Path(config["folder"]).write_text("a file")
+    with pytest.raises(Unavailable, match="can't be opened"):
+        await client_of(process_kernel, config)
+
+
+async def test_large_plain_events_are_bounded_by_bytes(kernel: TestKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mukernel.servers.events.live.WAITING", 1000)
+    live = LiveSubscriber(Subscription("x", "m", prefetch=100))
+    event = Delivery("x", b"b" * 400, {}, "", 0, kernel.clock.wall())
+    assert [live.put(event) for _ in range(5)] == [0, 0, 1, 1, 1]
+    assert [each.missed for each in live.take()] == [3, 0]
+    assert live.size == 0
