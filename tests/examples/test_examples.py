@@ -30,6 +30,13 @@ EXPECTED = {
         r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",
         r"a channel: \[2.0, 3.0, 5.0\]",
     ],
+    "files.py": [
+        r"written 12 bytes",
+        r"read through mukernel:// 2 lines",
+        r"mounts \['/reports', '/scratch'\]",
+        r"refused: path: got '/reports/../etc/passwd', wanted one without '..': .*",
+        r"as itself: \[Errno 2\] '/reports/tuesday.txt': No such file or directory",
+    ],
     "supervision.py": [
         r"charged 40",
         r"killed [1-5] processes; 2400 idempotent calls, all answered: True",
