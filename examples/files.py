@@ -25,9 +25,13 @@ class FileReport(Plugin, Report):
         info = await self.files.write(f"/reports/{day}.txt", Buffer(text.encode()))
         return info.size
 
-    def lines(self, day: str) -> int:
-        with fsspec.open(f"mukernel:///reports/{day}.txt", "rt") as file:
-            return len(file.readlines())
+    async def lines(self, day: str) -> int:
+        return await asyncio.to_thread(count_lines, f"mukernel:///reports/{day}.txt")
+
+
+def count_lines(url: str) -> int:
+    with fsspec.open(url, "rt") as file:
+        return len(file.readlines())
 
 
 async def main() -> None:
