@@ -39,6 +39,18 @@ EXPECTED = {
         r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",
         r"a channel: \[2.0, 3.0, 5.0\]",
     ],
+    "database.py": [
+        r"rolled back: there is not that much tea",
+        r"\[{'article': 'ink', 'count': 10}, {'article': 'tea', 'count': 1}\]",
+        r"changed 1 row, once: \[\[0\], \[10\]\]",
+    ],
+    "files.py": [
+        r"written 12 bytes",
+        r"read through mukernel:// 2 lines",
+        r"mounts \['/reports', '/scratch'\]",
+        r"refused: path: got '/reports/../etc/passwd', wanted one without '..': .*",
+        r"as itself: \[Errno 2\] '/reports/tuesday.txt': No such file or directory",
+    ],
     "supervision.py": [
         r"charged 40",
         r"killed [1-5] processes; 2400 idempotent calls, all answered: True",

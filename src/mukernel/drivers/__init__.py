@@ -1,0 +1,1 @@
+"""The drivers: servers that front a device or a system outside."""

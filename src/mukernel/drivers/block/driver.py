@@ -1,0 +1,131 @@
+"""BlockDriver: the plug-in that serves Block from a disk, and its request queue."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ...contract import Buffer, Plugin
+from .disk import Disk
+from .interface import Block, BlockInfo, BlockStatistics
+from .plan import MOST_BLOCKS, Kind, Request, ready, transfers
+
+
+class Asked:
+    """Who waits for a request, and what is to be written."""
+
+    def __init__(self, answer: asyncio.Future[Any], data: memoryview | None = None) -> None:
+        self.answer, self.data = answer, data
+
+
+class BlockDriver(Plugin, Block):
+    """`path`: a disk image or a block device. `block_size`: bytes. `size`: bytes of the image, which is made if it is
+    not there. `read_only`: nothing can be changed. The disk is worked on by one thread, one transfer at a time; what is
+    asked for meanwhile waits, and is merged."""
+
+    def __init__(
+        self, *, path: str, block_size: int = 4096, size: int | None = None, read_only: bool = False
+    ) -> None:  # fmt: skip
+        self.disk = Disk(path, block_size, size, read_only)
+        self.waiting: list[Request[Asked]] = []
+        self.thread = ThreadPoolExecutor(1, "block")
+        self.worker: asyncio.Task[None] | None = None
+        self.head = 0  # the block after the last transfer
+        self.counts = BlockStatistics(0, 0, 0)
+
+    async def stop(self) -> None:
+        if self.worker is not None:
+            await self.worker
+        if not self.disk.read_only:
+            await asyncio.get_running_loop().run_in_executor(self.thread, self.disk.flush)
+        self.thread.shutdown()
+        self.disk.close()
+
+    # -- what is served -----------------------------------------------------------------------------------------
+
+    async def info(self) -> BlockInfo:
+        return BlockInfo(self.disk.block_size, self.disk.blocks, self.disk.read_only)
+
+    async def read(self, block: int, count: int = 1) -> Buffer:
+        self.check(block, count, changes=False)
+        return Buffer(await self.ask("read", block, count))
+
+    async def write(self, block: int, data: Buffer) -> None:
+        count, over = divmod(len(data), self.disk.block_size)
+        if over or not count:
+            raise ValueError(
+                f"write: got {len(data)} bytes, wanted a multiple of the block size, {self.disk.block_size}, above 0"
+            )
+        self.check(block, count, changes=True)
+        await self.ask("write", block, count, data.view)
+
+    async def discard(self, block: int, count: int = 1) -> None:
+        self.check(block, count, changes=True, most=self.disk.blocks)
+        await self.ask("discard", block, count)
+
+    async def flush(self) -> None:
+        await self.ask("flush", 0, 0)
+
+    async def statistics(self) -> BlockStatistics:
+        return self.counts
+
+    def check(self, block: int, count: int, changes: bool, most: int = MOST_BLOCKS) -> None:
+        if changes and self.disk.read_only:
+            raise PermissionError(errno.EROFS, "the disk is read-only")
+        if block < 0 or count < 1 or block + count > self.disk.blocks:
+            raise ValueError(
+                f"got {count} blocks from block {block} on, wanted at least 1, within the disk's {self.disk.blocks}"
+            )
+        if count > most:
+            raise ValueError(f"got {count} blocks, wanted at most {most} in one request")
+
+    # -- the queue ----------------------------------------------------------------------------------------------
+
+    async def ask(self, kind: Kind, block: int, count: int, data: memoryview | None = None) -> Any:
+        loop = asyncio.get_running_loop()
+        asked = Asked(loop.create_future(), data)
+        self.waiting.append(Request(kind, block, block + count, asked))
+        if self.worker is None or self.worker.done():
+            self.worker = loop.create_task(self.work())
+        return await asked.answer
+
+    async def work(self) -> None:
+        """Do what waits, until nothing does. A caller that was cancelled has its request done all the same."""
+        loop = asyncio.get_running_loop()
+        while self.waiting:
+            batch = ready(self.waiting)
+            taken = set(map(id, batch))
+            self.waiting = [each for each in self.waiting if id(each) not in taken]
+            for transfer in transfers(batch, self.head):
+                first = transfer[0]
+                if first.kind == "flush":
+                    self.counts.flushes += 1
+                else:
+                    self.counts.requests += len(transfer)
+                    self.counts.transfers += 1
+                    self.head = transfer[-1].end
+                try:
+                    results = await loop.run_in_executor(self.thread, self.perform, transfer)
+                except OSError as error:
+                    for each in transfer:
+                        if not each.content.answer.done():
+                            each.content.answer.set_exception(OSError(error.errno, error.strerror))
+                    continue
+                for each, result in zip(transfer, results, strict=True):
+                    if not each.content.answer.done():
+                        each.content.answer.set_result(result)
+
+    def perform(self, transfer: list[Request[Asked]]) -> list[Any]:
+        """One transfer, in the disk's thread; a result for each request. Raises OSError."""
+        first, last = transfer[0], transfer[-1]
+        if first.kind == "read":
+            return self.disk.read(first.block, [each.end - each.block for each in transfer])
+        if first.kind == "write":
+            self.disk.write(first.block, [each.content.data for each in transfer if each.content.data is not None])
+        elif first.kind == "discard":
+            self.disk.discard(first.block, last.end - first.block)
+        else:
+            self.disk.flush()
+        return [None] * len(transfer)

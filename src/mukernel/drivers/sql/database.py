@@ -1,0 +1,157 @@
+"""Database: an engine of SQLAlchemy, and what differs between databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from ...contract import ContractError
+from .interface import ConstraintViolated, DatabaseGone, Outcome, Rows, SqlError
+from .values import bound, written
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, CursorResult, Engine
+
+MOST_ROWS = 100_000  # in one reply
+BUSY = 30.0  # seconds that SQLite waits for a writer in another process
+READ_ONLY = "mukernel_read_only"  # an execution option of a connection
+
+
+def new_engine(url: str, connections: int) -> Engine:
+    """Raises ContractError for a URL that can't be served, and for a library that is missing."""
+    try:
+        import sqlalchemy
+    except ImportError:
+        raise ContractError("the SQL driver needs SQLAlchemy: pip install 'mukernel[sql]'") from None
+    try:
+        where = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:  # what it says has the whole URL, the password too
+        raise ContractError(
+            "config.url: got what is no URL, wanted one such as 'sqlite:///shop.db' or 'postgresql://user@host/shop'"
+        ) from None
+    if where.drivername == "postgresql":
+        where = where.set(drivername="postgresql+psycopg")
+    sqlite = where.get_backend_name() == "sqlite"
+    if sqlite and (where.database in (None, "", ":memory:") or "mode=memory" in str(where)):
+        raise ContractError(
+            f"config.url: got {url!r}, a database in memory, which ends with its process: wanted a file, "
+            "such as 'sqlite:///shop.db'"
+        )
+    arguments: dict[str, Any] = {"check_same_thread": False, "timeout": BUSY} if sqlite else {}
+    try:
+        engine = sqlalchemy.create_engine(
+            where, pool_size=connections, max_overflow=0, pool_pre_ping=not sqlite, connect_args=arguments,
+            hide_parameters=True, poolclass=sqlalchemy.QueuePool,
+        )  # fmt: skip
+    except ImportError as error:
+        raise ContractError(
+            f"config.url: {where.drivername!r} needs a library that is not installed: {error}"
+        ) from None
+    except sqlalchemy.exc.ArgumentError as error:
+        raise ContractError(f"config.url: {where.drivername!r} is no database that SQLAlchemy knows: {error}") from None
+    if sqlite:
+        sqlalchemy.event.listen(engine, "connect", set_up_sqlite)
+        sqlalchemy.event.listen(engine, "begin", begin_sqlite)
+    return engine
+
+
+def set_up_sqlite(connection: Any, record: object) -> None:
+    """Transactions begin when we say so; readers don't wait for the writer; what is committed survives kill -9."""
+    connection.isolation_level = None
+    for pragma in ("journal_mode = wal", "synchronous = full", "foreign_keys = on"):
+        connection.execute(f"pragma {pragma}").close()
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """Who is going to write waits for the other writer at the beginning, and not half way, where one would fail."""
+    read_only = connection.get_execution_options().get(READ_ONLY, False)
+    connection.exec_driver_sql(f"pragma query_only = {'on' if read_only else 'off'}")
+    connection.exec_driver_sql("begin" if read_only else "begin immediate")
+
+
+def connect(engine: Engine, read_only: bool) -> Connection:
+    """A connection whose transactions can, or can't, change anything. Raises SqlError."""
+    with explained():
+        connection = engine.connect()
+        options: dict[str, Any] = {READ_ONLY: read_only}
+        if engine.dialect.name == "postgresql":
+            options["postgresql_readonly"] = read_only
+        return connection.execution_options(**options)
+
+
+def run(connection: Connection, statement: str, parameters: dict[str, Any] | list[dict[str, Any]]) -> Outcome:
+    """Run a statement to its end. Raises SqlError, and ValueError for parameters and too many rows."""
+    result = begun(connection, statement, parameters)
+    with explained():
+        try:
+            if not result.returns_rows:
+                return Outcome(max(0, result.rowcount))
+            rows = result.fetchmany(MOST_ROWS + 1)
+            if len(rows) > MOST_ROWS:
+                raise ValueError(f"{statement[:60]!r} has more than {MOST_ROWS:,} rows: stream them, or ask for fewer")
+            return Outcome(max(0, result.rowcount), made(result, rows))
+        finally:
+            result.close()
+
+
+def begun(
+    connection: Connection, statement: str, parameters: dict[str, Any] | list[dict[str, Any]]
+) -> CursorResult[Any]:
+    """A statement's result before anything of it is fetched."""
+    from sqlalchemy import text
+
+    if not statement.strip():
+        raise SqlError("the statement is empty")
+    given = [bound(statement, each) for each in parameters] if isinstance(parameters, list) else bound(
+        statement, parameters
+    )  # fmt: skip
+    with explained():
+        return connection.execute(text(statement), given)
+
+
+def made(result: CursorResult[Any], rows: Any) -> Rows:
+    columns = list(result.keys())
+    kinds, plain = written(rows, len(columns))
+    return Rows(columns, kinds, plain)
+
+
+def close_result(result: CursorResult[Any]) -> None:
+    """Let go of what was not fetched; a connection that is broken has let go already."""
+    with suppress(Exception):
+        result.close()
+
+
+def interrupt(connection: Connection) -> None:
+    """Let a statement that runs in another thread end; called for a caller that waits no more."""
+    with suppress(Exception):
+        raw: Any = connection.connection.driver_connection
+        stop = getattr(raw, "interrupt", None) or getattr(raw, "cancel_safe", None) or getattr(raw, "cancel", None)
+        if stop is not None:
+            stop()
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What SQLAlchemy raises, as the errors of the interface; neither the URL nor a parameter is in their text."""
+    from sqlalchemy import exc
+
+    try:
+        yield
+    except exc.IntegrityError as error:
+        raise ConstraintViolated(said(error)) from None
+    except (exc.InterfaceError, exc.TimeoutError) as error:
+        raise DatabaseGone(said(error)) from None
+    except exc.DBAPIError as error:
+        unreachable = error.connection_invalidated or (
+            isinstance(error, exc.OperationalError) and getattr(error.orig, "sqlstate", "") is None
+        )
+        raise (DatabaseGone if unreachable else SqlError)(said(error)) from None
+    except exc.StatementError as error:
+        raise SqlError(f"{error.orig or error.args[0]}") from None
+    except exc.SQLAlchemyError as error:
+        raise SqlError(str(error)) from None
+
+
+def said(error: Any) -> str:
+    return str(getattr(error, "orig", None) or error).strip()

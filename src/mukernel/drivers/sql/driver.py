@@ -1,0 +1,183 @@
+"""SqlDriver: the plug-in that serves Sql from a database."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ...contract import ContractError, Plugin
+from ...core.builtin import Clock
+from . import database
+from .interface import Outcome, Rows, Sql, Step
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+T = TypeVar("T")
+LONGEST_KEY = 200  # characters
+MOST_BATCH = 100_000  # rows
+EXECUTED = "create table if not exists mukernel_executed (key text primary key, changed bigint, at float)"
+
+
+class SqlDriver(Plugin, Sql):
+    """`url`: of SQLAlchemy; "postgresql://…" uses psycopg. `connections`: at most so many are open, and so many calls
+    run, at once; others wait. `remember`: seconds that keys of `execute_once` are kept."""
+
+    def __init__(
+        self, clock: Clock, *, url: str = "sqlite:///mukernel.db", connections: int = 5, remember: float = 86400.0
+    ) -> None:
+        if not 1 <= connections <= 1000:
+            raise ContractError(f"config.connections: got {connections}, wanted 1 to 1,000")
+        self.clock, self.remember = clock, remember
+        self.engine = database.new_engine(url, connections)
+        self.free = asyncio.Semaphore(connections)
+        # One thread for each connection: a transaction that goes on never waits for one that only begins.
+        self.threads = ThreadPoolExecutor(connections, "sql")
+
+    async def start(self) -> None:
+        def prepare(connection: Connection) -> None:
+            database.run(connection, EXECUTED, {})
+            oldest = self.clock.wall().timestamp() - self.remember
+            database.run(connection, "delete from mukernel_executed where at < :oldest", {"oldest": oldest})
+
+        await self.work(prepare)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.engine.dispose)
+        self.threads.shutdown(wait=False)
+
+    # -- what is served -----------------------------------------------------------------------------------------
+
+    async def query(self, statement: str, parameters: dict[str, Any] = {}) -> Rows:  # noqa: B006
+        outcome = await self.work(lambda connection: database.run(connection, statement, parameters), read_only=True)
+        return outcome.rows or Rows([], [], [])
+
+    async def execute(self, statement: str, parameters: dict[str, Any] = {}) -> Outcome:  # noqa: B006
+        return await self.work(lambda connection: database.run(connection, statement, parameters))
+
+    async def execute_many(self, statement: str, parameters: list[dict[str, Any]]) -> Outcome:
+        if not parameters:
+            return Outcome(0)
+        return await self.work(lambda connection: database.run(connection, statement, parameters))
+
+    async def execute_once(
+        self, key: str, statement: str, parameters: dict[str, Any] = {}  # noqa: B006
+    ) -> Outcome:  # fmt: skip
+        if not 0 < len(key) <= LONGEST_KEY:
+            raise ValueError(f"key: got {len(key)} characters, wanted 1 to {LONGEST_KEY}, such as str(uuid4())")
+
+        def once(connection: Connection) -> Outcome:
+            claim = (  # waits for whoever is at it with the same key, and then finds what that did
+                "insert into mukernel_executed (key, changed, at) values (:key, 0, :at) on conflict (key) do nothing"
+            )
+            if not database.run(connection, claim, {"key": key, "at": self.clock.wall().timestamp()}).count:
+                found = database.run(connection, "select changed from mukernel_executed where key = :key", {"key": key})
+                assert found.rows is not None
+                return Outcome(found.rows.rows[0][0])
+            outcome = database.run(connection, statement, parameters)
+            note = "update mukernel_executed set changed = :count where key = :key"
+            database.run(connection, note, {"count": outcome.count, "key": key})
+            return outcome
+
+        return await self.work(once)
+
+    async def stream(
+        self, statement: str, parameters: dict[str, Any] = {}, batch: int = 500  # noqa: B006
+    ) -> AsyncIterator[Rows]:  # fmt: skip
+        if not 1 <= batch <= MOST_BATCH:
+            raise ValueError(f"batch: got {batch}, wanted 1 to {MOST_BATCH:,} rows")
+        async with self.connected(read_only=True) as connection:
+
+            def begin() -> Any:
+                connection.execution_options(stream_results=True, max_row_buffer=batch)
+                return database.begun(connection, statement, parameters)
+
+            result = await self.in_thread(connection, begin)
+
+            def fetch() -> Rows | None:
+                with database.explained():
+                    rows = result.fetchmany(batch) if result.returns_rows else []
+                    return database.made(result, rows) if rows else None
+
+            try:
+                while (rows := await self.in_thread(connection, fetch)) is not None:
+                    yield rows
+            finally:
+                await self.in_thread(connection, lambda: database.close_result(result))
+
+    async def transaction(self, steps: AsyncIterator[Step]) -> AsyncIterator[Outcome]:
+        async with self.connected(read_only=False) as connection:
+            async for step in steps:
+                if step.kind == "commit":
+                    await self.in_thread(connection, lambda: commit(connection))
+                if step.kind != "run":
+                    yield Outcome(0)
+                    return
+                run = functools.partial(database.run, connection, step.statement, step.parameters)
+                yield await self.in_thread(connection, run)
+
+    # -- connections --------------------------------------------------------------------------------------------
+
+    async def work(self, work: Callable[[Connection], T], read_only: bool = False) -> T:
+        """Do `work` in a transaction of its own."""
+        async with self.connected(read_only) as connection:
+
+            def whole() -> T:
+                result = work(connection)
+                commit(connection)
+                return result
+
+            return await self.in_thread(connection, whole)
+
+    @asynccontextmanager
+    async def connected(self, read_only: bool) -> AsyncIterator[Connection]:
+        """A connection of one's own; what is not committed in the end is rolled back."""
+        async with self.free:
+            loop = asyncio.get_running_loop()
+            opening = loop.run_in_executor(self.threads, database.connect, self.engine, read_only)
+            try:
+                connection = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                await asyncio.wait([opening])
+                if opening.exception() is None:
+                    opening.result().close()
+                raise
+            try:
+                yield connection
+            finally:
+                closing = loop.run_in_executor(self.threads, close, connection)
+                while not closing.done():  # a cancelled call, too, gives its connection back before another takes it
+                    try:
+                        await asyncio.shield(closing)
+                    except asyncio.CancelledError:
+                        continue
+
+    async def in_thread(self, connection: Connection, work: Callable[[], T]) -> T:
+        """Do `work`, which uses the connection, in a thread; when its caller waits no more, its statement is ended."""
+        running = asyncio.get_running_loop().run_in_executor(self.threads, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if not running.done():
+                database.interrupt(connection)
+                await asyncio.wait([running])
+            if not running.cancelled():
+                running.exception()  # nobody waits for it any more
+            raise
+
+
+def commit(connection: Connection) -> None:
+    with database.explained():
+        connection.commit()
+
+
+def close(connection: Connection) -> None:
+    """Roll back what is open, and give the connection back; one that is broken is thrown away."""
+    try:
+        connection.close()
+    except Exception:
+        connection.invalidate()

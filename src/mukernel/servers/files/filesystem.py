@@ -1,0 +1,241 @@
+"""MukernelFileSystem: `mukernel://` for fsspec, and so for pandas, pyarrow, DuckDB and whatever else knows fsspec.
+
+fsspec finds it by an entry point; nothing needs to be registered. "mukernel:///data/prices.csv" is the path
+"/data/prices.csv" of the Files server that `found_files` finds.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+
+from ...contract import Buffer
+from .connection import found_files
+from .interface import FileInfo
+
+BLOCK = 4 << 20  # bytes that an open file reads and writes at a time
+WHOLE = 64 << 20  # bytes that are read or written in one call
+
+
+class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
+    """storage_options: `app`, the application's name; `state`, its state folder; `plugin`, which Files server of
+    several. With none of them: the server that this process was told of by `connect_files`, or else that of the only
+    application that runs."""
+
+    protocol = "mukernel"
+    root_marker = "/"
+    async_impl = False
+
+    def __init__(
+        self, app: str | None = None, state: str | None = None, plugin: str | None = None, **options: Any
+    ) -> None:
+        super().__init__(app=app, state=state, plugin=plugin, **{**options, "use_listings_cache": False})
+        self.app, self.state, self.plugin = app, state, plugin
+        self._of_application: Any = None
+
+    @property
+    def files(self) -> Any:
+        """The server, looked up anew, since `connect_files` may have been called meanwhile."""
+        found = found_files(self.app, self.state, self.plugin)
+        if not hasattr(found, "connection"):
+            return found
+        if self._of_application is None:  # its connections are kept
+            self._of_application = found
+        return self._of_application
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        bare = str(super()._strip_protocol(path)).strip("/")
+        return f"/{bare}"
+
+    def unstrip_protocol(self, name: str) -> str:
+        return f"mukernel://{self._strip_protocol(name)}"
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        return described(self.files.stat(self._strip_protocol(path)))
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        path = self._strip_protocol(path)
+        found = self.files.stat(path)
+        entries = self.files.list(path) if found.kind == "directory" else [found]
+        return [described(each) if detail else each.path for each in entries]
+
+    def modified(self, path: str) -> datetime:
+        changed = self.files.stat(self._strip_protocol(path)).modified
+        if changed is None:
+            raise NotImplementedError(f"{path!r}: its mount does not know when it was changed")
+        return datetime.fromtimestamp(changed, UTC)
+
+    created = modified  # no mount tells more
+
+    def ukey(self, path: str) -> str:
+        return repr(self.files.stat(self._strip_protocol(path)))
+
+    checksum = ukey
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        path = self._strip_protocol(path)
+        info = self.files.stat(path)
+        first, last, _ = slice(start, end).indices(info.size)
+        if info.kind != "directory" and last - first <= WHOLE:
+            return bytes(self.files.read(path, first, max(0, last - first), info.version))
+        parts = [
+            bytes(self.files.read(path, at, min(WHOLE, last - at), info.version)) for at in range(first, last, WHOLE)
+        ]
+        return b"".join(parts) if parts else bytes(self.files.read(path))
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
+        path = self._strip_protocol(path)
+        if mode == "create" and self.exists(path):
+            raise FileExistsError(path)
+        if len(value) <= WHOLE:
+            self.files.write(path, Buffer(value))
+            return
+        with self.open(path, "wb") as file:
+            file.write(value)
+
+    def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
+        path = self._strip_protocol(path)
+        if self.exists(path):
+            raise FileExistsError(path)
+        self.files.mkdir(path, create_parents)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        path = self._strip_protocol(path)
+        if not exist_ok and self.exists(path):
+            raise FileExistsError(path)
+        self.files.mkdir(path, True)
+
+    def rmdir(self, path: str) -> None:
+        self.files.list(self._strip_protocol(path))  # NotADirectoryError, FileNotFoundError
+        self.files.remove(self._strip_protocol(path))
+
+    def rm_file(self, path: str) -> None:
+        path = self._strip_protocol(path)
+        if self.files.stat(path).kind == "directory":  # asked first: a removal that is run again finds nothing
+            raise IsADirectoryError(path)
+        self.files.remove(path)
+
+    _rm = rm_file
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        if maxdepth is not None:
+            super().rm(path, recursive=recursive, maxdepth=maxdepth)
+            return
+        for each in self.expand_path(path):
+            self.files.stat(each)
+            self.files.remove(each, recursive)
+
+    def cp_file(self, path1: str, path2: str, **options: Any) -> None:
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        if self.isdir(source):
+            self.files.mkdir(target, True)
+        else:
+            self.files.copy(source, target)
+
+    def mv(self, path1: str, path2: str, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        try:
+            self.files.rename(source, target)
+        except OSError as error:
+            if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)) or error.errno != errno.EXDEV:
+                raise
+            super().mv(source, target, recursive=recursive, maxdepth=maxdepth)  # between mounts: copied, then removed
+
+    def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
+        path = self._strip_protocol(path)
+        self.files.write(path, Buffer(b"")) if truncate else self.files.append(path, Buffer(b""))
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True,
+        cache_options: dict[str, Any] | None = None, **options: Any,
+    ) -> MukernelFile:  # fmt: skip
+        if mode == "xb" and self.exists(path):
+            raise FileExistsError(path)
+        return MukernelFile(
+            self, path, "wb" if mode == "xb" else mode, block_size or BLOCK, autocommit, cache_options=cache_options,
+            **options,
+        )  # fmt: skip
+
+
+class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
+    """An open file. What is written is seen by readers when it is closed, all at once; what is appended, block by
+    block."""
+
+    buffer: io.BytesIO
+    closed: bool
+    uploaded = 0  # bytes
+
+    def __init__(self, fs: MukernelFileSystem, path: str, mode: str, *args: Any, **options: Any) -> None:
+        self.upload = uuid4().hex
+        self.version: str | None = None
+        super().__init__(fs, path, mode, *args, **options)
+        if mode == "rb":
+            info = self.details
+            if info["type"] == "directory":
+                raise IsADirectoryError(path)
+            self.version = info["version"]
+        elif fs.isdir(path):
+            raise IsADirectoryError(path)
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.files.read(self.path, start, max(0, end - start), self.version))
+
+    def _initiate_upload(self) -> None:
+        """Nothing is sent before the first block."""
+
+    def _upload_chunk(self, final: bool = False) -> bool:
+        data = Buffer(self.buffer.getbuffer())
+        files = self.fs.files
+        if self.mode == "ab":
+            if len(data) or self.offset == 0:
+                files.append(self.path, data)
+            return True
+        if final and not self.offset and self.autocommit and len(data) <= WHOLE:
+            files.write(self.path, data)
+            return True
+        for start in range(0, len(data), WHOLE):
+            files.write_part(self.path, self.upload, self.offset + start, Buffer(data.view[start : start + WHOLE]))
+        self.uploaded = self.offset + len(data)
+        if final and self.autocommit:
+            self.commit()
+        return True
+
+    def commit(self) -> None:
+        """Let readers see what was written; fsspec calls it at the end of a transaction."""
+        files = self.fs.files
+        if not self.uploaded:  # an empty file of a transaction
+            files.write_part(self.path, self.upload, 0, Buffer(b""))
+        files.commit(self.path, self.upload, self.uploaded)
+        files.discard(self.path, self.upload)
+
+    def discard(self) -> None:
+        """Forget what was written."""
+        self.fs.files.discard(self.path, self.upload)
+
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None and self.mode == "wb" and not self.closed:
+            self.buffer = io.BytesIO()  # half a file is none: the one that was there stays
+            self.closed = True
+            if self.offset:
+                self.discard()
+            return
+        super().__exit__(*raised)
+
+
+def described(info: FileInfo) -> dict[str, Any]:
+    """FileInfo in fsspec's words."""
+    return {
+        "name": info.path, "size": info.size, "type": info.kind, "mtime": info.modified, "version": info.version,
+    }  # fmt: skip

@@ -1,0 +1,232 @@
+"""LocalFolder: a folder of this machine as a mount. Every path is resolved beneath it by the system itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+from .beneath import open_beneath
+from .interface import FileInfo
+from .storage import CHUNK, LARGEST_READ
+
+STAGING = ".mukernel"  # the folder in each mount where files lie that are not yet whole
+STALE = 86400.0  # seconds after which what lies there belongs to nobody
+
+
+class LocalFolder:
+    """`root`: an existing folder, which is held open: it may be renamed, or another mounted over it. Raises OSError."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self.root)
+
+    def sweep(self, now: float) -> None:
+        """Remove uploads that were left behind. `now`: seconds since 1970."""
+        with suppress(OSError), self.opened(STAGING, os.O_RDONLY | os.O_DIRECTORY) as staging:
+            for name in os.listdir(staging):
+                with suppress(OSError):
+                    if os.stat(name, dir_fd=staging, follow_symlinks=False).st_mtime < now - STALE:
+                        os.unlink(name, dir_fd=staging)
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> FileInfo:
+        reserved(path)
+        with self.opened(path, os.O_PATH) as found:
+            return info_of(path, os.fstat(found))
+
+    def list(self, path: str) -> Iterator[FileInfo]:
+        reserved(path)
+        with self.opened(path, os.O_RDONLY | os.O_DIRECTORY) as folder, os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+        for name in sorted(names):
+            if (not path and name == STAGING) or not sendable(name):
+                continue
+            inner = f"{path}/{name}" if path else name
+            try:
+                yield self.stat(inner)
+            except FileNotFoundError:
+                if self.is_link(inner):
+                    yield FileInfo(inner, "other")
+            except OSError:  # a link that leads out: it can be seen and removed, not followed
+                yield FileInfo(inner, "other")
+
+    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytearray:
+        reserved(path)
+        with self.opened(path, os.O_RDONLY | os.O_NONBLOCK) as file:  # a pipe would wait for its writer
+            info = info_of(path, os.fstat(file))
+            if info.kind != "file":
+                raise refused(info)
+            if version is not None and version != info.version:
+                raise OSError(errno.ESTALE, "it has been changed since it was looked at")
+            left = max(0, info.size - offset)
+            wanted = left if length is None else min(length, left)
+            if wanted > LARGEST_READ:
+                raise OSError(errno.EFBIG, f"{wanted} bytes are too many for one read: {LARGEST_READ} at most")
+            data = bytearray(wanted)
+            view, done = memoryview(data), 0
+            while done < wanted and (count := os.preadv(file, [view[done:]], offset + done)):
+                done += count
+        view.release()
+        del data[done:]  # it was cut short meanwhile
+        return data
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def write(self, path: str, data: memoryview) -> None:
+        upload = uuid4().hex
+        try:
+            self.write_part(upload, 0, data)
+            self.put_in_place(path, upload)
+        finally:
+            self.discard(upload)
+
+    def append(self, path: str, data: memoryview) -> None:
+        reserved(path)
+        with self.opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o666) as file:
+            info = info_of(path, os.fstat(file))
+            if info.kind != "file":
+                raise refused(info)
+            try:
+                write_all(file, data)
+            except OSError:  # a full disk: nothing of it, rather than a part
+                with suppress(OSError):
+                    os.ftruncate(file, info.size)
+                raise
+            os.fsync(file)
+
+    def write_part(self, upload: str, offset: int, data: memoryview) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(STAGING, 0o700, dir_fd=self.root)
+        with self.opened(f"{STAGING}/{upload}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666) as file:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(file, data[done : done + CHUNK * 64], offset + done)
+
+    def commit(self, path: str, upload: str, size: int) -> None:
+        """What is renamed is a second name of the upload, so this may be run again after a crash at any point."""
+        ready = f"{upload}.ready"
+        with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
+            found = os.stat(upload, dir_fd=staging, follow_symlinks=False).st_size
+            if found != size:
+                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+            with suppress(FileNotFoundError):
+                os.unlink(ready, dir_fd=staging)
+            os.link(upload, ready, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
+        self.put_in_place(path, ready)
+        with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
+            os.unlink(ready, dir_fd=staging)  # two names of one file: then rename does nothing
+
+    def discard(self, upload: str) -> None:
+        with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
+            os.unlink(upload, dir_fd=staging)
+
+    def put_in_place(self, path: str, staged: str) -> None:
+        with self.parent(path) as (folder, name), self.opened(f"{STAGING}/{staged}", os.O_RDWR) as file:
+            with suppress(FileNotFoundError):
+                old = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISDIR(old.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+                if stat.S_ISREG(old.st_mode):
+                    os.fchmod(file, stat.S_IMODE(old.st_mode))
+            os.fsync(file)
+            with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
+                os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=folder)
+            sync_folder(folder)
+
+    def mkdir(self, path: str, parents: bool) -> None:
+        parts = path.split("/") if path else []
+        for count in range(1 if parents else len(parts), len(parts) + 1):
+            with suppress(FileExistsError), self.parent("/".join(parts[:count])) as (folder, name):
+                os.mkdir(name, 0o777, dir_fd=folder)
+        if self.stat(path).kind != "directory":
+            raise FileExistsError(errno.EEXIST, "there is a file of that name")
+
+    def remove(self, path: str, recursive: bool) -> None:
+        with self.parent(path) as (folder, name):
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)  # of a link the link itself goes
+            if not stat.S_ISDIR(found.st_mode):
+                os.unlink(name, dir_fd=folder)
+            elif recursive:
+                shutil.rmtree(name, dir_fd=folder)
+            else:
+                os.rmdir(name, dir_fd=folder)
+            sync_folder(folder)
+
+    def rename(self, source: str, target: str) -> None:
+        with self.parent(source) as (old_folder, old), self.parent(target) as (new_folder, new):
+            os.rename(old, new, src_dir_fd=old_folder, dst_dir_fd=new_folder)
+            sync_folder(new_folder)
+
+    # -- opening ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def opened(self, path: str, flags: int, mode: int = 0) -> Iterator[int]:
+        """A descriptor of what lies beneath the root. Raises OSError."""
+        file = open_beneath(self.root, path, flags, mode)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def parent(self, path: str) -> Iterator[tuple[int, str]]:
+        """The folder that a path lies in, held open, and its name there: what is done to the two can't be led away."""
+        reserved(path)
+        folder, _, name = path.rpartition("/")
+        if not name:
+            raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
+        with self.opened(folder, os.O_RDONLY | os.O_DIRECTORY) as found:
+            yield found, name
+
+    def is_link(self, path: str) -> bool:
+        with suppress(OSError), self.parent(path) as (folder, name):
+            return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        return False
+
+
+def reserved(path: str) -> None:
+    if path.split("/", 1)[0] == STAGING:
+        raise PermissionError(errno.EPERM, f"{STAGING} is where the server keeps files that are not yet whole")
+
+
+def refused(info: FileInfo) -> OSError:
+    if info.kind == "directory":
+        return IsADirectoryError(errno.EISDIR, "it is a folder")
+    return PermissionError(errno.EPERM, "it is no regular file")
+
+
+def info_of(path: str, found: os.stat_result) -> FileInfo:
+    if stat.S_ISDIR(found.st_mode):
+        return FileInfo(path, "directory", 0, found.st_mtime)
+    kind = "file" if stat.S_ISREG(found.st_mode) else "other"
+    version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+    return FileInfo(path, kind, found.st_size, found.st_mtime, version)  # type: ignore[arg-type]
+
+
+def sendable(name: str) -> bool:
+    """Can a name be written in a message? One of bytes that are no UTF-8 can't."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def write_all(file: int, data: memoryview) -> None:
+    done = 0
+    while done < len(data):
+        done += os.write(file, data[done:])
+
+
+def sync_folder(folder: int) -> None:
+    """What was renamed stays renamed after a power cut, where the file system can promise that."""
+    with suppress(OSError):
+        os.fsync(folder)

@@ -1,0 +1,97 @@
+"""Mounts: which storage serves which path."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import msgspec
+
+from ...contract import ContractError
+from .interface import FileInfo
+from .local import LocalFolder
+from .paths import below, normalised
+from .remote import RemoteFolder
+from .storage import Storage
+
+
+class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What lies at one path. `url`: a folder of this machine, or a URL that fsspec knows; `options`: of its file
+    system; `read_only`: nothing in it can be changed through the server."""
+
+    url: str
+    options: dict[str, Any] = {}
+    read_only: bool = False
+
+
+class Mounted:
+    """One mount that is there."""
+
+    def __init__(self, path: str, declared: Mount) -> None:
+        where = f"mounts.{path!r}"
+        self.path, self.read_only = path, declared.read_only
+        self.storage: Storage
+        scheme, colon, rest = declared.url.partition("://")
+        if not colon and "::" not in declared.url:
+            rest = declared.url
+        elif scheme not in ("file", "local") or "::" in declared.url:
+            self.storage = RemoteFolder(where, declared.url, declared.options)
+            return
+        if declared.options:
+            raise ContractError(f"{where}.options: got {declared.options!r}; a folder of this machine takes none")
+        if not rest:
+            raise ContractError(f"{where}: got {declared.url!r}, wanted a folder or a URL such as 's3://bucket/folder'")
+        try:
+            self.storage = LocalFolder(rest)
+        except OSError as error:
+            raise ContractError(
+                f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)}: {error.strerror}; "
+                "wanted a folder that is there, or a URL such as 's3://bucket/folder'"
+            ) from None
+
+    def inner(self, path: str) -> str:
+        """A normalised path relative to the mount; "" is the mount itself."""
+        return path[len(self.path) :].lstrip("/")
+
+
+class MountTable:
+    """Every mount of a server, the longest path first. Raises ContractError."""
+
+    def __init__(self, declared: dict[str, str | Mount]) -> None:
+        if not declared:
+            raise ContractError('mounts: got none, wanted at least one, such as "/data" = "data"')
+        self.mounted: list[Mounted] = []
+        for given, mount in declared.items():
+            try:
+                path = normalised(given)
+            except (ValueError, OSError) as error:
+                raise ContractError(f"mounts: {error}") from None
+            if path != given:
+                raise ContractError(f"mounts: got {given!r}, wanted it written as {path!r}")
+            self.mounted.append(Mounted(path, Mount(mount) if isinstance(mount, str) else mount))
+        self.mounted.sort(key=lambda each: -len(each.path))
+
+    def find(self, path: str) -> Mounted:
+        """The mount that a normalised path lies in. Raises FileNotFoundError with the mounts that there are."""
+        for each in self.mounted:
+            if below(path, each.path):
+                return each
+        raise FileNotFoundError(errno.ENOENT, f"no mount has it; there are: {', '.join(self.names())}")
+
+    def names(self) -> list[str]:
+        return sorted(each.path for each in self.mounted)
+
+    def virtual(self, folder: str) -> dict[str, FileInfo]:
+        """What is in a folder since mounts lie beneath it, by path."""
+        found = {}
+        for path in self.names():
+            if path != folder and below(path, folder):
+                rest = path[len(folder.rstrip("/")) + 1 :]
+                inner = f"{folder.rstrip('/')}/{rest.split('/', 1)[0]}"
+                found[inner] = FileInfo(inner, "directory")
+        return found
+
+    def close(self) -> None:
+        for each in self.mounted:
+            each.storage.close()

@@ -1,0 +1,213 @@
+"""RemoteFolder: whatever fsspec knows as a mount: memory, archives, S3, HTTP and the rest."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from ...contract import ContractError
+from .interface import FileInfo
+from .local import STAGING, LocalFolder
+from .storage import LARGEST_READ
+
+
+class RemoteFolder:
+    """`url`: as fsspec takes it, chained ones too ("zip://::/path/a.zip"); `options`: of its file system.
+
+    What is uploaded in parts lies on this machine until it is committed, so that a restart loses none of it.
+    Raises ContractError for a URL that can't be served, and for a library that is missing.
+    """
+
+    def __init__(self, where: str, url: str, options: dict[str, Any]) -> None:
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError:
+            raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
+        try:
+            self.system, root = url_to_fs(url, **{"use_listings_cache": False, **options})
+        except ImportError as error:
+            raise ContractError(f"{where}: {url!r} needs a library that is not installed: {error}") from None
+        except Exception as error:
+            raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
+        refuse_local(where, url, self.system)
+        self.root = root.rstrip("/")
+        self.spool: LocalFolder | None = None
+
+    def close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+
+    def at(self, path: str) -> str:
+        """The path as the file system writes it. A name that it would read otherwise is refused."""
+        if any(mark in path for mark in ("::", "://")):
+            raise OSError(errno.EINVAL, "wanted a path without '::' and '://' on this mount")
+        return f"{self.root}/{path}" if path and self.root else path or self.root
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """What libraries raise, as the OSError that callers know."""
+        try:
+            yield
+        except OSError:
+            raise
+        except NotImplementedError:
+            raise OSError(errno.ENOTSUP, f"{type(self.system).__name__} can't do this") from None
+        except KeyError as error:
+            raise FileNotFoundError(errno.ENOENT, f"there is no {error}") from None
+        except Exception as error:
+            number = errno.EINVAL if isinstance(error, ValueError) else errno.EIO
+            raise OSError(number, f"{type(error).__name__}: {error}") from None
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> FileInfo:
+        if not path:
+            return FileInfo("", "directory")
+        with self.asked():
+            self.system.invalidate_cache()
+            return info_of(path, self.system.info(self.at(path)))
+
+    def list(self, path: str) -> Iterator[FileInfo]:
+        with self.asked():
+            self.system.invalidate_cache()
+            if path and self.system.isfile(self.at(path)):
+                raise NotADirectoryError(errno.ENOTDIR, "it is a file")
+            found = self.system.ls(self.at(path), detail=True)
+        for each in sorted(found, key=lambda each: str(each["name"])):
+            name = str(each["name"]).rstrip("/").rpartition("/")[2]
+            if name:
+                yield info_of(f"{path}/{name}" if path else name, each)
+
+    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
+        with self.asked():
+            info = self.stat(path)
+            if info.kind != "file":
+                raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            if version is not None and version != info.version:
+                raise OSError(errno.ESTALE, "it has been changed since it was looked at")
+            end = info.size if length is None else min(info.size, offset + length)
+            if end - offset > LARGEST_READ:
+                raise OSError(errno.EFBIG, f"{end - offset} bytes are too many for one read: {LARGEST_READ} at most")
+            if end <= offset:
+                return b""
+            data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
+            return data
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def write(self, path: str, data: memoryview) -> None:
+        with self.asked():
+            self.no_folder(path)
+            self.system.pipe_file(self.at(path), bytes(data))
+
+    def append(self, path: str, data: memoryview) -> None:
+        with self.asked():
+            self.no_folder(path)
+            mode = "ab" if self.system.exists(self.at(path)) else "wb"
+            with self.system.open(self.at(path), mode) as file:
+                file.write(bytes(data))
+
+    def write_part(self, upload: str, offset: int, data: memoryview) -> None:
+        self.spooled().write_part(upload, offset, data)
+
+    def commit(self, path: str, upload: str, size: int) -> None:
+        spool = self.spooled()
+        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked():
+            if (found := os.fstat(staged).st_size) != size:
+                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+            self.no_folder(path)
+            self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
+
+    def discard(self, upload: str) -> None:
+        self.spooled().discard(upload)
+
+    def sweep(self, now: float) -> None:
+        """Remove uploads that were left behind. `now`: seconds since 1970."""
+        if os.path.isdir(spool_folder()):
+            self.spooled().sweep(now)
+
+    def mkdir(self, path: str, parents: bool) -> None:
+        with self.asked():
+            if self.system.isfile(self.at(path)):
+                raise FileExistsError(errno.EEXIST, "there is a file of that name")
+            parent = path.rpartition("/")[0]
+            if parent and not parents and not self.system.isdir(self.at(parent)):
+                raise FileNotFoundError(errno.ENOENT, "the folder that it is to lie in is missing")
+            self.system.makedirs(self.at(path), exist_ok=True)
+
+    def remove(self, path: str, recursive: bool) -> None:
+        if not path:
+            raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
+        with self.asked():
+            if self.system.isfile(self.at(path)):
+                self.system.rm_file(self.at(path))
+            elif recursive:
+                self.system.rm(self.at(path), recursive=True)
+            elif self.system.ls(self.at(path), detail=False):
+                raise OSError(errno.ENOTEMPTY, "the folder is not empty")
+            else:
+                self.system.rmdir(self.at(path))
+
+    def rename(self, source: str, target: str) -> None:
+        with self.asked():
+            self.no_folder(target)
+            recursive = self.system.isdir(self.at(source))
+            self.system.mv(self.at(source), self.at(target), recursive=recursive)
+
+    def no_folder(self, path: str) -> None:
+        if not path or self.system.isdir(self.at(path)):
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+
+    def spooled(self) -> LocalFolder:
+        """Where uploads lie until they are committed: a folder of this user alone."""
+        if self.spool is None:
+            folder = spool_folder()
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            check_private(folder)
+            self.spool = LocalFolder(folder)
+        return self.spool
+
+
+def spool_folder() -> str:
+    return os.path.join(tempfile.gettempdir(), f"mukernel-uploads-{os.getuid()}")
+
+
+def check_private(folder: str) -> None:
+    """Raises PermissionError for a folder that others may enter, or have put there."""
+    found = os.lstat(folder)
+    if not os.path.isdir(folder) or os.path.islink(folder) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EPERM, f"{folder} is not a folder that only this user may enter: remove it")
+
+
+def refuse_local(where: str, url: str, system: Any) -> None:
+    """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any."""
+    from fsspec.implementations.local import LocalFileSystem
+
+    protocol = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
+    if "mukernel" in protocol:
+        raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
+    if isinstance(system, LocalFileSystem) or isinstance(getattr(system, "fs", None), LocalFileSystem):
+        raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
+
+
+def info_of(path: str, found: dict[str, Any]) -> FileInfo:
+    """What fsspec tells of a file, in our words."""
+    modified = found.get("mtime") or found.get("LastModified") or found.get("modified") or found.get("created")
+    if isinstance(modified, datetime):
+        modified = modified.timestamp()
+    kind = found.get("type")
+    version = found.get("ETag") or found.get("etag")
+    if version is None and isinstance(modified, (int, float)):
+        version = f"{modified!r}-{found.get('size')}"
+    return FileInfo(
+        path,
+        "directory" if kind == "directory" else "file" if kind == "file" else "other",
+        int(found.get("size") or 0),
+        float(modified) if isinstance(modified, (int, float)) else None,
+        str(version) if kind == "file" and version is not None else None,
+    )

@@ -1,0 +1,223 @@
+"""FileServer: the plug-in that serves Files from its mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeVar
+from uuid import uuid4
+
+from ...contract import Buffer, Plugin
+from ...core.builtin import Clock
+from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
+from .locks import LockTable
+from .mounts import Mount, Mounted, MountTable
+from .paths import below, normalised
+from .storage import CHUNK
+
+T = TypeVar("T")
+Right = Literal["read", "write"]
+UPLOAD = re.compile(r"[0-9a-f]{32}")
+SHORTEST_INTERVAL = 0.01  # seconds between two looks of a watcher
+COPIED = 64 * CHUNK  # bytes of one step of a copy
+
+
+class FileServer(Plugin, Files):
+    """Serves the mounts of its configuration: `"/data" = "data"`, or `{url = "s3://…", options = {…}, read_only =
+    true}`. Work on files is done in threads of its own, so one slow mount keeps nobody else waiting."""
+
+    def __init__(self, clock: Clock, *, mounts: dict[str, str | Mount]) -> None:
+        self.clock = clock
+        self.mounts = MountTable(mounts)
+        # Tokens go on growing over restarts, as the wall clock does.
+        self.locked = LockTable(clock, int(clock.wall().timestamp() * 1000) << 10)
+
+    async def start(self) -> None:
+        now = self.clock.wall().timestamp()
+        for each in self.mounts.mounted:
+            if not each.read_only:
+                await asyncio.to_thread(each.storage.sweep, now)
+
+    def stop(self) -> None:
+        self.mounts.close()
+
+    def allowed(self, path: str, right: Right) -> Mounted:
+        """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError."""
+        mount = self.mounts.find(path)
+        if right == "write" and mount.read_only:
+            raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
+        return mount
+
+    async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
+        """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
+        path = normalised(path)
+        with named(path):
+            mount = self.allowed(path, right)
+            return await asyncio.to_thread(work, mount, mount.inner(path))
+
+    # -- looking ------------------------------------------------------------------------------------------------
+
+    async def stat(self, path: str) -> FileInfo:
+        path = normalised(path)
+        if path == "/" or self.mounts.virtual(path):
+            return FileInfo(path, "directory")
+        info = await self.run(path, "read", lambda mount, inner: mount.storage.stat(inner))
+        info.path = path
+        return info
+
+    async def list(self, path: str) -> Entries:
+        path = normalised(path)
+        virtual = self.mounts.virtual(path)
+        try:
+            found = await self.run(path, "read", lambda mount, inner: [*mount.storage.list(inner)])
+        except FileNotFoundError:
+            if not virtual:
+                raise
+            found = []
+        for each in found:
+            each.path = f"{path.rstrip('/')}/{each.path.rpartition('/')[2]}"
+        entries = {each.path: each for each in found} | virtual
+        return [entries[each] for each in sorted(entries)]
+
+    async def read(self, path: str, offset: int = 0, length: int | None = None, version: str | None = None) -> Buffer:
+        if offset < 0 or (length is not None and length < 0):
+            raise ValueError(f"read: got offset {offset} and length {length}, wanted none below 0")
+        return Buffer(
+            await self.run(path, "read", lambda mount, inner: mount.storage.read(inner, offset, length, version))
+        )
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    async def write(self, path: str, data: Buffer) -> FileInfo:
+        await self.run(path, "write", lambda mount, inner: mount.storage.write(inner, data.view))
+        return await self.stat(path)
+
+    async def append(self, path: str, data: Buffer) -> FileInfo:
+        await self.run(path, "write", lambda mount, inner: mount.storage.append(inner, data.view))
+        return await self.stat(path)
+
+    async def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
+        name = checked_upload(upload)
+        if offset < 0:
+            raise ValueError(f"write_part: got offset {offset}, wanted none below 0")
+        await self.run(path, "write", lambda mount, inner: mount.storage.write_part(name, offset, data.view))
+
+    async def commit(self, path: str, upload: str, size: int) -> FileInfo:
+        name = checked_upload(upload)
+        await self.run(path, "write", lambda mount, inner: mount.storage.commit(inner, name, size))
+        return await self.stat(path)
+
+    async def discard(self, path: str, upload: str) -> None:
+        name = checked_upload(upload)
+        await self.run(path, "write", lambda mount, inner: mount.storage.discard(name))
+
+    async def mkdir(self, path: str, parents: bool = False) -> None:
+        if self.mounts.virtual(normalised(path)):
+            return
+        await self.run(path, "write", lambda mount, inner: mount.storage.mkdir(inner, parents))
+
+    async def remove(self, path: str, recursive: bool = False) -> bool:
+        if self.mounts.virtual(normalised(path)):
+            raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
+        try:
+            await self.run(path, "write", lambda mount, inner: mount.storage.remove(inner, recursive))
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def rename(self, source: str, target: str) -> None:
+        source, target = normalised(source), normalised(target)
+        with named(source):
+            here, there = self.allowed(source, "write"), self.allowed(target, "write")
+            if here is not there:
+                raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
+            await asyncio.to_thread(here.storage.rename, here.inner(source), here.inner(target))
+
+    async def copy(self, source: str, target: str) -> FileInfo:
+        info, upload = await self.stat(source), uuid4().hex
+        if info.kind == "directory":
+            raise IsADirectoryError(errno.EISDIR, f"{info.path!r}: it is a folder: copy what is in it")
+        try:
+            for offset in range(0, max(info.size, 1), COPIED):
+                data = await self.read(source, offset, COPIED, info.version)
+                await self.write_part(target, upload, offset, data)
+            return await self.commit(target, upload, info.size)
+        finally:
+            await self.discard(target, upload)
+
+    # -- waiting ------------------------------------------------------------------------------------------------
+
+    async def watch(self, path: str, recursive: bool = False, interval: float = 1.0) -> AsyncIterator[Change]:
+        if not interval >= SHORTEST_INTERVAL:
+            raise ValueError(f"interval: got {interval}, wanted at least {SHORTEST_INTERVAL} seconds")
+        path = normalised(path)
+        before = await self.seen(path, recursive)
+        yield Change("watching", path)
+        while True:
+            await self.clock.sleep(interval)
+            now = await self.seen(path, recursive)
+            for each in sorted(before.keys() | now.keys()):
+                if before.get(each) != now.get(each):
+                    yield Change("created" if each not in before else "removed" if each not in now else "changed", each)
+            before = now
+
+    async def seen(self, path: str, recursive: bool) -> dict[str, FileInfo]:
+        """What a watcher compares, by path. Folders are compared by what is in them, not by their own times."""
+        try:
+            info = await self.stat(path)
+            found = await self.list(path) if info.kind == "directory" else [info]
+        except FileNotFoundError:
+            return {}
+        seen: dict[str, FileInfo] = {}
+        for each in found:
+            if each.kind == "directory":
+                if recursive:
+                    seen |= await self.seen(each.path, True)
+                each = FileInfo(each.path, each.kind)
+            seen[each.path] = each
+        return seen
+
+    async def lock(
+        self, path: str, owner: str = "", shared: bool = False, wait: bool = True, lease: float | None = None
+    ) -> AsyncIterator[FileLock]:
+        path = normalised(path)
+        with named(path):
+            self.allowed(path, "read" if shared else "write")
+        async for held in self.locked.hold(path, owner, shared, wait, lease):
+            yield held
+
+    async def renew(self, path: str, token: int) -> None:
+        self.locked.renew(normalised(path), token)
+
+    async def locks(self, path: str = "/") -> Locks:
+        path = normalised(path)
+        return [lock for lock in self.locked.on(path) if below(lock.path, path)]
+
+
+def checked_upload(upload: str) -> str:
+    if not UPLOAD.fullmatch(upload):
+        raise ValueError(f"upload: got {upload[:60]!r}, wanted 32 hexadecimal digits, such as uuid4().hex")
+    return upload
+
+
+# Of the errors that libraries raise without a number.
+NUMBERS: dict[type[OSError], int] = {
+    FileNotFoundError: errno.ENOENT, FileExistsError: errno.EEXIST, IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR, PermissionError: errno.EACCES, TimeoutError: errno.ETIMEDOUT,
+    BlockingIOError: errno.EAGAIN,
+}  # fmt: skip
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Errors of the system say which path is meant: as the caller wrote it, and not where that lies on this machine."""
+    try:
+        yield
+    except OSError as error:
+        kind = next((each for each in NUMBERS if isinstance(error, each)), OSError)
+        number = error.errno or NUMBERS.get(kind, errno.EIO)
+        raise kind(number, f"{path!r}: {error.strerror or os.strerror(number)}") from None

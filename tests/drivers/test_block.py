@@ -1,0 +1,204 @@
+"""The block driver: its queue, its bounds, and what is there after a kill -9."""
+
+import asyncio
+import errno
+import itertools
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from waiting import until_event
+
+from mukernel import Buffer, ContractError, Kernel, RemoteError, RestartPolicy
+from mukernel.drivers.block import Block, BlockDriver
+from mukernel.drivers.block.disk import Disk
+from mukernel.drivers.block.plan import MOST_BLOCKS, Request, conflict, ready, transfers
+
+TIRELESS = RestartPolicy(intensity=1000, period=1.0, backoff=0.001, longest_backoff=0.01)
+BLOCK, BLOCKS = 512, 64
+
+
+@pytest.fixture(params=["inline", "process"])
+async def kernel(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Kernel]:
+    config = {"path": str(tmp_path / "disk"), "block_size": BLOCK, "size": BLOCK * BLOCKS}
+    async with Kernel() as kernel:
+        await kernel.load(BlockDriver, name="disk", placement=request.param, config=config, restart=TIRELESS)
+        yield kernel
+
+
+@pytest.fixture
+def disk(kernel: Kernel) -> Block:
+    return kernel.get(Block)
+
+
+def filled(number: int, count: int = 1) -> Buffer:
+    return Buffer(bytes([number % 256]) * BLOCK * count)
+
+
+async def test_blocks_are_written_read_and_discarded(disk: Block, tmp_path: Path) -> None:
+    info = await disk.info()
+    assert (info.block_size, info.blocks, info.read_only) == (BLOCK, BLOCKS, False)
+    assert await disk.read(0, BLOCKS) == bytes(BLOCK * BLOCKS)
+    await disk.write(3, filled(7, 2))
+    await disk.flush()
+    assert (tmp_path / "disk").read_bytes()[3 * BLOCK : 5 * BLOCK] == bytes(filled(7, 2))
+    await disk.discard(4)
+    assert await disk.read(3, 2) == bytes(filled(7)) + bytes(BLOCK)
+    await disk.discard(0, BLOCKS)
+    assert await disk.read(0, BLOCKS) == bytes(BLOCK * BLOCKS)
+
+
+@pytest.mark.parametrize(("block", "count"), [(-1, 1), (0, 0), (BLOCKS, 1), (BLOCKS - 1, 2), (1 << 62, 1), (0, -5)])
+async def test_what_lies_outside_is_refused(disk: Block, block: int, count: int) -> None:
+    for call in (disk.read, disk.discard):
+        with pytest.raises(ValueError, match=r"within the disk's 64"):
+            await call(block, count)
+    if count > 0:
+        with pytest.raises(ValueError, match=r"within the disk's 64"):
+            await disk.write(block, filled(1, count))
+    for length in (0, 1, BLOCK - 1, BLOCK + 1):
+        with pytest.raises(ValueError, match="multiple of the block size, 512"):
+            await disk.write(0, Buffer(bytes(length)))
+
+
+async def test_neighbours_are_merged(disk: Block) -> None:
+    await asyncio.gather(*[disk.write(number, filled(number)) for number in random.sample(range(BLOCKS), BLOCKS)])
+    found = await asyncio.gather(*[disk.read(number) for number in range(BLOCKS)])
+    assert found == [filled(number) for number in range(BLOCKS)]
+    counts = await disk.statistics()
+    assert counts.requests == 2 * BLOCKS
+    assert counts.transfers < BLOCKS
+
+
+async def test_requests_for_one_block_keep_their_order_and_a_flush_is_a_barrier(disk: Block) -> None:
+    work: list[Any] = []
+    for number in range(50):
+        work += [disk.write(number % 3, filled(number, 2)), disk.read(number % 3, 2)]
+        if number % 10 == 0:
+            work.append(disk.flush())
+    results = await asyncio.gather(*work)
+    read = [each for each in results if each is not None]
+    assert read == [filled(number, 2) for number in range(50)]
+    assert (await disk.statistics()).flushes == 5
+
+
+REQUESTS = st.lists(
+    st.builds(
+        lambda kind, block, count: Request(kind, block, block + (0 if kind == "flush" else count), None),
+        st.sampled_from(["read", "write", "discard", "flush"]), st.integers(0, 20), st.integers(1, 5),
+    ),
+    max_size=40,
+)  # fmt: skip
+
+
+@given(REQUESTS, st.integers(0, 25))
+def test_a_plan_does_everything_once_and_keeps_the_order_that_matters(waiting: list[Any], head: int) -> None:
+    left, done = list(waiting), []
+    while left:
+        batch = ready(left)
+        assert batch, "something can always be done"
+        for transfer in transfers(batch, head):
+            assert len({each.kind for each in transfer}) == 1
+            assert all(one.end == other.block for one, other in itertools.pairwise(transfer))
+            assert transfer[-1].end - transfer[0].block <= MOST_BLOCKS
+            done += transfer
+            head = transfer[-1].end
+        left = [each for each in left if each not in batch]
+    place = {id(each): number for number, each in enumerate(done)}
+    assert len(done) == len(place) == len(waiting)
+    for number, later in enumerate(waiting):
+        for earlier in waiting[:number]:
+            if conflict(earlier, later) or "flush" in (earlier.kind, later.kind):
+                assert place[id(earlier)] < place[id(later)]
+
+
+def test_the_elevator_goes_upwards_and_begins_again() -> None:
+    requests = [Request("read", block, block + 1, None) for block in (9, 2, 5, 1, 7)]
+    assert [each[0].block for each in transfers(requests, 5)] == [5, 7, 9, 1]
+    assert [len(each) for each in transfers(requests, 5)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("kernel", ["process"], indirect=True)
+async def test_killed_under_load_it_comes_back_and_what_was_flushed_is_there(kernel: Kernel, tmp_path: Path) -> None:
+    disk, done = kernel.get(Block), asyncio.Event()
+    rounds = [0] * 8
+
+    async def client(number: int) -> None:
+        while not done.is_set():
+            for block in range(number * 8, number * 8 + 8):
+                await disk.write(block, filled(rounds[number] + block))
+            await disk.flush()
+            assert await disk.read(number * 8, 8) == b"".join(
+                bytes(filled(rounds[number] + block)) for block in range(number * 8, number * 8 + 8)
+            )
+            rounds[number] += 1
+
+    load = [asyncio.create_task(client(number)) for number in range(8)]
+    for kill in range(10):
+        reached = [each + 2 for each in rounds]
+        while not all(each >= want for each, want in zip(rounds, reached, strict=True)):
+            await asyncio.sleep(0)
+            assert not [task for task in load if task.done()], [task.exception() for task in load if task.done()]
+        instance = kernel.registry.entry("disk").replicas[0].instance
+        assert instance is not None and instance.place.pid is not None
+        os.kill(instance.place.pid, signal.SIGKILL)
+        await until_event(kernel, "disk", "restart", kill + 1)
+    done.set()
+    await asyncio.gather(*load)
+    expected = b"".join(bytes(filled(rounds[block // 8] - 1 + block)) for block in range(BLOCKS))
+    assert (tmp_path / "disk").read_bytes() == expected
+
+
+async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
+    disk = kernel.get(Block)
+    writes = [asyncio.create_task(disk.write(number, filled(number))) for number in range(BLOCKS)]
+    await kernel.swap("disk", BlockDriver)
+    await asyncio.gather(*writes)
+    assert await disk.read(0, BLOCKS) == b"".join(bytes(filled(number)) for number in range(BLOCKS))
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ({"path": "none"}, "`size` makes one"),
+        ({"path": "/there/is/no/folder/disk", "size": 4096}, "No such file"),
+        ({"block_size": 1000}, "power of 2"),
+        ({"size": 5000}, "multiple of block_size"),
+        ({"size": 8192}, "wanted that, or no size"),
+        ({"path": "/dev/null"}, "neither a file nor a block device"),
+        ({"path": "odd"}, "wanted a multiple"),
+    ],
+)
+async def test_what_is_no_disk_is_refused(
+    config: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    (tmp_path / "odd").write_bytes(bytes(4097))
+    async with Kernel() as kernel:
+        with pytest.raises((ContractError, RemoteError), match=problem):
+            await kernel.load(BlockDriver, config={"path": "disk", **config})
+    assert not (tmp_path / "none").exists()
+
+
+async def test_a_disk_that_is_read_only_and_one_that_is_full(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    async with Kernel() as kernel:
+        await kernel.load(BlockDriver, config={"path": str(tmp_path / "disk"), "block_size": 512, "read_only": True})
+        disk = kernel.get(Block)
+        for call in (disk.write(0, filled(1)), disk.discard(0)):
+            with pytest.raises(PermissionError, match="read-only"):
+                await call
+    full = Disk(str(tmp_path / "disk"), 512, None, False)
+    os.close(full.file)
+    full.file = os.open("/dev/full", os.O_RDWR)
+    with pytest.raises(OSError) as caught:
+        full.write(0, [memoryview(bytes(512))])
+    assert caught.value.errno == errno.ENOSPC
+    full.close()

@@ -1,0 +1,360 @@
+"""The file server: what it does, what it refuses, and that nothing leads out of a mount."""
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import socket
+import threading
+import zipfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from mukernel import Buffer, ContractError, Kernel, RemoteError
+from mukernel.servers.files import Files, FileServer, beneath
+from mukernel.servers.files.local import LocalFolder
+
+
+@pytest.fixture(params=["inline", "process"])
+def placement(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+async def files(tmp_path: Path, placement: str) -> AsyncIterator[Files]:
+    for name in ("data", "kept"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "kept" / "old.txt").write_text("old")
+    mounts = {
+        "/data": str(tmp_path / "data"),
+        "/kept": {"url": str(tmp_path / "kept"), "read_only": True},
+        "/memory": f"memory://{uuid4().hex}",
+    }
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, placement=placement, config={"mounts": mounts})
+        yield kernel.get(Files)
+
+
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_files_are_written_read_listed_and_removed(files: Files, mount: str) -> None:
+    info = await files.write(f"{mount}/a.txt", Buffer(b"hello"))
+    assert (info.path, info.kind, info.size) == (f"{mount}/a.txt", "file", 5)
+    assert bytes(await files.read(f"{mount}/a.txt")) == b"hello"
+    assert bytes(await files.read(f"{mount}/a.txt", 1, 3)) == b"ell"
+    assert bytes(await files.read(f"{mount}/a.txt", 99)) == b""
+    assert (await files.append(f"{mount}/a.txt", Buffer(b", world"))).size == 12
+    await files.mkdir(f"{mount}/in/side", parents=True)
+    await files.mkdir(f"{mount}/in/side")
+    await files.copy(f"{mount}/a.txt", f"{mount}/in/side/b.txt")
+    await files.rename(f"{mount}/a.txt", f"{mount}/in/c.txt")
+    assert [(each.path, each.kind) for each in await files.list(f"{mount}/in")] == [
+        (f"{mount}/in/c.txt", "file"), (f"{mount}/in/side", "directory"),
+    ]  # fmt: skip
+    assert bytes(await files.read(f"{mount}/in/side/b.txt")) == b"hello, world"
+    with pytest.raises(OSError, match="not empty"):
+        await files.remove(f"{mount}/in")
+    assert await files.remove(f"{mount}/in", recursive=True)
+    assert not await files.remove(f"{mount}/in")
+    assert await files.list(mount) == []
+
+
+async def test_the_root_shows_the_mounts(files: Files) -> None:
+    assert [each.path for each in await files.list("/")] == ["/data", "/kept", "/memory"]
+    assert (await files.stat("/")).kind == "directory"
+
+
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_errors_arrive_as_themselves_and_name_the_callers_path(files: Files, mount: str, tmp_path: Path) -> None:
+    await files.write(f"{mount}/file", Buffer(b"x"))
+    await files.mkdir(f"{mount}/folder")
+    refused: list[tuple[type[OSError], Callable[[], object]]] = [
+        (FileNotFoundError, lambda: files.read(f"{mount}/none")),
+        (FileNotFoundError, lambda: files.stat(f"{mount}/none")),
+        (FileNotFoundError, lambda: files.list(f"{mount}/none")),
+        (IsADirectoryError, lambda: files.read(f"{mount}/folder")),
+        (IsADirectoryError, lambda: files.write(f"{mount}/folder", Buffer(b""))),
+        (NotADirectoryError, lambda: files.list(f"{mount}/file")),
+        (FileExistsError, lambda: files.mkdir(f"{mount}/file")),
+        (FileNotFoundError, lambda: files.mkdir(f"{mount}/no/parent")),
+        (FileNotFoundError, lambda: files.read("/elsewhere/x")),
+        (PermissionError, lambda: files.write("/kept/new", Buffer(b""))),
+        (PermissionError, lambda: files.remove("/kept/old.txt")),
+    ]
+    for kind, call in refused:
+        with pytest.raises(kind, match="'/") as caught:
+            await call()  # type: ignore[misc]
+        assert str(tmp_path) not in str(caught.value)
+    with pytest.raises(OSError, match="another mount") as crossed:
+        await files.rename(f"{mount}/file", "/memory/file" if mount == "/data" else "/data/file")
+    assert crossed.value.errno == errno.EXDEV
+
+
+@pytest.mark.parametrize(
+    ("path", "problem"),
+    [
+        ("data/x", "absolute"),
+        ("", "absolute"),
+        ("/data/../etc/passwd", r"without '\.\.'"),
+        ("/data/x\0y", r"U\+0000"),
+        ("/data/\n", r"U\+000A"),
+        ("/data/\u202ecod.exe", r"U\+202E"),
+    ],
+)
+async def test_what_is_no_path_is_refused(files: Files, path: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        await files.read(path)
+    with pytest.raises(ValueError, match=problem):
+        await files.write(path, Buffer(b""))
+
+
+async def test_overlong_names_are_refused(files: Files) -> None:
+    for path in ("/data/" + "é" * 128, "/data" + "/x" * 2500):
+        with pytest.raises(OSError, match="wanted at most") as caught:
+            await files.stat(path)
+        assert caught.value.errno == errno.ENAMETOOLONG
+    await files.write("/data/" + "é" * 127, Buffer(b"x"))
+    assert await files.write("/data//./y/", Buffer(b"")) == await files.stat("/data/y")
+
+
+@pytest.fixture(params=["openat2", "by parts"])
+def local(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalFolder:
+    monkeypatch.setattr(beneath, "_known", [request.param == "openat2"])
+    (tmp_path / "mount").mkdir()
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "key").write_text("secret")
+    return LocalFolder(str(tmp_path / "mount"))
+
+
+@pytest.mark.parametrize("target", ["../secret", "/{}/secret", "in/../../secret"])
+def test_no_link_leads_out_of_a_mount(local: LocalFolder, tmp_path: Path, target: str) -> None:
+    (tmp_path / "mount" / "in").mkdir()
+    os.symlink(target.format(tmp_path), tmp_path / "mount" / "out")
+    os.symlink(target.format(tmp_path) + "/key", tmp_path / "mount" / "key")
+    attempts: list[Callable[[], object]] = [
+        lambda: local.read("out/key", 0, None, None), lambda: local.read("key", 0, None, None),
+        lambda: local.stat("out"), lambda: [*local.list("out")], lambda: local.append("key", memoryview(b"x")),
+        lambda: local.write("out/new", memoryview(b"x")), lambda: local.mkdir("out/new", True),
+        lambda: local.remove("out/key", False), lambda: local.rename("out/key", "taken"),
+    ]  # fmt: skip
+    for attempt in attempts:
+        with pytest.raises(PermissionError):
+            attempt()
+    local.write("key", memoryview(b"mine"))  # takes the place of the link, and does not follow it
+    assert (tmp_path / "secret" / "key").read_text() == "secret"
+    assert sorted(os.listdir(tmp_path / "secret")) == ["key"]
+    assert [(each.path, each.kind) for each in local.list("")] == [
+        ("in", "directory"), ("key", "file"), ("out", "other"),
+    ]  # fmt: skip
+    local.remove("out", True)
+    assert (tmp_path / "secret" / "key").exists()
+    local.close()
+
+
+def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
+    """What a check before the use would miss: the link is there for a moment only."""
+    mount = tmp_path / "mount"
+    (mount / "folder").mkdir()
+    (mount / "folder" / "key").write_text("public")
+    ended = threading.Event()
+
+    def exchange() -> None:
+        os.symlink("../secret", mount / "link")
+        while not ended.is_set():
+            os.rename(mount / "folder", mount / "aside")
+            os.rename(mount / "link", mount / "folder")
+            os.rename(mount / "folder", mount / "link")
+            os.rename(mount / "aside", mount / "folder")
+
+    thread = threading.Thread(target=exchange)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(3000):
+            try:
+                seen.add(bytes(local.read("folder/key", 0, None, None)))
+            except OSError as error:
+                seen.add(type(error).__name__.encode())
+    finally:
+        ended.set()
+        thread.join()
+    assert b"public" in seen
+    assert b"secret" not in seen
+    local.close()
+
+
+def test_links_within_a_mount_are_followed(tmp_path: Path) -> None:
+    if not beneath.has_openat2():
+        pytest.skip("this system has no openat2: no link is followed")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("here")
+    os.symlink("folder", tmp_path / "link")
+    local = LocalFolder(str(tmp_path))
+    assert bytes(local.read("link/file", 0, None, None)) == b"here"
+    local.close()
+
+
+async def test_pipes_sockets_and_what_is_not_yet_whole_are_not_read(files: Files, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "data" / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "data" / "socket"))
+        for name in ("pipe", "socket"):
+            with pytest.raises(OSError, match=f"/data/{name}"):
+                await files.read(f"/data/{name}")
+    upload = uuid4().hex
+    await files.write_part("/data/x", upload, 0, Buffer(b"half"))
+    with pytest.raises(PermissionError, match="not yet whole"):
+        await files.read(f"/data/.mukernel/{upload}")
+    assert ".mukernel" not in [each.path for each in await files.list("/data")]
+
+
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_uploads_are_seen_when_they_are_whole(files: Files, mount: str) -> None:
+    upload = uuid4().hex
+    await files.write(f"{mount}/x", Buffer(b"old"))
+    await files.write_part(f"{mount}/x", upload, 3, Buffer(b"def"))
+    await files.write_part(f"{mount}/x", upload, 0, Buffer(b"abc"))
+    with pytest.raises(OSError, match="6 bytes, wanted 7"):
+        await files.commit(f"{mount}/x", upload, 7)
+    assert bytes(await files.read(f"{mount}/x")) == b"old"
+    for _ in range(2):  # as after a crash
+        await files.commit(f"{mount}/x", upload, 6)
+        assert bytes(await files.read(f"{mount}/x")) == b"abcdef"
+    await files.discard(f"{mount}/x", upload)
+    await files.discard(f"{mount}/x", upload)
+    with pytest.raises(FileNotFoundError):
+        await files.commit(f"{mount}/x", upload, 6)
+    for wrong in ("../../x", "A" * 32, ""):
+        with pytest.raises(ValueError, match="upload"):
+            await files.write_part(f"{mount}/x", wrong, 0, Buffer(b""))
+
+
+async def test_a_reader_of_parts_is_told_of_another_version(files: Files) -> None:
+    info = await files.write("/data/x", Buffer(b"one"))
+    assert bytes(await files.read("/data/x", 0, 3, info.version)) == b"one"
+    await files.write("/data/x", Buffer(b"two"))
+    with pytest.raises(OSError, match="changed") as caught:
+        await files.read("/data/x", 0, 3, info.version)
+    assert caught.value.errno == errno.ESTALE
+
+
+@pytest.mark.parametrize("placement", ["process"], indirect=True)
+async def test_a_large_file_travels_whole(files: Files) -> None:
+    data = os.urandom(1 << 20) * 64
+    await files.write("/data/large", Buffer(data))
+    assert await files.read("/data/large") == data
+
+
+def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE makes the system refuse what is too large, as a full disk does."""
+    local, before = LocalFolder(str(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    local.write("x", memoryview(b"old"))
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for attempt in (local.write, local.append):
+            with pytest.raises(OSError) as caught:
+                attempt("x", memoryview(bytes(2000)))
+            assert caught.value.errno == errno.EFBIG
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert bytes(local.read("x", 0, None, None)) == b"old"
+    assert os.listdir(tmp_path / ".mukernel") == []
+    local.close()
+
+
+async def test_a_watcher_sees_what_changes(files: Files) -> None:
+    async with aclosing(files.watch("/data", recursive=True, interval=0.01)) as changes:
+        assert (await anext(changes)).kind == "watching"
+        await files.mkdir("/data/in")
+        await files.write("/data/in/x", Buffer(b"1"))
+        seen = [(each.kind, each.path) async for each in until(changes, "/data/in/x")]
+        assert seen[-1] == ("created", "/data/in/x") and ("created", "/data/in") in seen
+        await files.write("/data/in/x", Buffer(b"22"))
+        assert [(each.kind, each.path) async for each in until(changes, "/data/in/x")] == [("changed", "/data/in/x")]
+        await files.remove("/data/in/x")
+        assert [(each.kind, each.path) async for each in until(changes, "/data/in/x")] == [("removed", "/data/in/x")]
+
+
+async def until(changes: AsyncIterator, path: str) -> AsyncIterator:  # type: ignore[type-arg]
+    async for each in changes:
+        yield each
+        if each.path == path:
+            return
+
+
+async def test_a_lock_is_held_as_long_as_its_stream(files: Files) -> None:
+    first = files.lock("/data/x", "ada")
+    held = await anext(first)
+    assert [each.owner for each in await files.locks("/data")] == ["ada"]
+    with pytest.raises(BlockingIOError, match="'ada'"):
+        await anext(files.lock("/data/x", "bob", wait=False))
+    second = files.lock("/data/x", "bob")
+    waiting = asyncio.create_task(anext(second))
+    assert await anext(files.lock("/data/other", "eve")) is not None
+    await first.aclose()  # type: ignore[attr-defined]
+    assert (await waiting).token > held.token
+    await second.aclose()  # type: ignore[attr-defined]
+
+
+async def test_shared_locks_are_shared(files: Files) -> None:
+    readers = [files.lock("/kept/old.txt", name, shared=True) for name in "ab"]
+    for each in readers:
+        await anext(each)
+    with pytest.raises(PermissionError):  # to lock for writing what one may not write
+        await anext(files.lock("/kept/old.txt", "writer", wait=False))
+    assert len(await files.locks()) == 2
+    for each in readers:
+        await each.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_lease_runs_out(files: Files) -> None:
+    stream = files.lock("/data/x", lease=0.01)
+    held = await anext(stream)
+    with pytest.raises(TimeoutError, match="run out"):
+        await anext(stream)
+    with pytest.raises(TimeoutError, match="no more"):
+        await files.renew("/data/x", held.token)
+    renewed = files.lock("/data/x", lease=60.0)
+    await files.renew("/data/x", (await anext(renewed)).token)
+    with pytest.raises(ValueError, match="lease"):
+        await anext(files.lock("/data/y", lease=-1.0))
+    await renewed.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("mounts", "problem"),
+    [
+        ({}, "wanted at least one"),
+        ({"data": "."}, "absolute"),
+        ({"/data/": "."}, "wanted it written as '/data'"),
+        ({"/data": "/there/is/no/such"}, "No such file"),
+        ({"/data": ""}, "wanted a folder or a URL"),
+        ({"/data": "unheard://x"}, "'unheard://x' can't be opened"),
+        ({"/data": "dir::file:///tmp"}, "plain path"),
+        ({"/data": "mukernel://data"}, "leads back"),
+        ({"/data": {"url": ".", "options": {"a": 1}}}, "takes none"),
+        ({"/data": {"url": ".", "readonly": True}}, "readonly"),
+    ],
+)
+async def test_mounts_that_can_not_be_served_are_refused(mounts: dict[str, object], problem: str) -> None:
+    async with Kernel() as kernel:
+        with pytest.raises((ContractError, RemoteError), match=problem):
+            await kernel.load(FileServer, config={"mounts": mounts})
+
+
+async def test_an_archive_is_a_mount(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("in/x.txt", "zipped")
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, config={"mounts": {"/zip": f"zip://::{tmp_path}/a.zip"}})
+        files = kernel.get(Files)
+        assert [each.path for each in await files.list("/zip/in")] == ["/zip/in/x.txt"]
+        assert bytes(await files.read("/zip/in/x.txt", 3)) == b"ped"
+        with pytest.raises(OSError, match="/zip/new"):
+            await files.write("/zip/new", Buffer(b"x"))
