@@ -42,6 +42,8 @@ from .registry import Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport
 from .scaling import scale
 from .space import Space
+from .stack import Stack
+from .standstill import StandstillWatch
 from .supervisor import Supervisor
 from .switchboard import Switchboard
 
@@ -87,6 +89,7 @@ class Kernel:
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
+        self.standstill = StandstillWatch(self.loop, self.processes.heartbeat, self.stood_still)
         return self
 
     async def __aexit__(
@@ -103,6 +106,7 @@ class Kernel:
 
     async def end(self) -> None:
         self.closed = True
+        self.standstill.close()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
@@ -248,6 +252,12 @@ class Kernel:
         if cancelled is not None:
             raise cancelled
 
+    async def stack(self, name: str) -> list[Stack]:
+        """Where each process of a plug-in stands, whatever it is doing: with the GIL held, in a deadlock, while it is
+        being built. Raises NotFound."""
+        places = self.instances.places_of(self.registry.entry(name))
+        return list(await asyncio.gather(*(place.stack() for place in places)))
+
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
         entry = self.registry.entry(name)
@@ -261,6 +271,10 @@ class Kernel:
         early = place.early.pop(replica.instance.blueprint.key, None) if isinstance(place, RemotePlace) else None
         replica.checkpoint = replica.checkpoint or early
         self.supervisor.begun(entry, replica)
+
+    def stood_still(self, stack: Stack) -> None:
+        """The loop turns again, after it stood still; `stack` is where it did."""
+        self.record("standstill", "kernel", f"the event loop stood still; it was {stack.short}")
 
     # -- where they are -------------------------------------------------------------------------------------------
 

@@ -93,12 +93,14 @@ class Quiesced(msgspec.Struct, tag=True):
 
 
 class Activate(msgspec.Struct, tag=True):
-    """Take the state and begin to receive. `recover`: a predecessor died; answer what it was running."""
+    """Take the state and begin to receive. `recover`: a predecessor died; answer what it was running. `ended`: how it
+    did, as in "it ..."; for the callers."""
 
     key: str
     state: bytes | None = None
     state_version: int = 1
     recover: bool = False
+    ended: str = ""
 
 
 class Activated(msgspec.Struct, tag=True):
