@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from ..contract import Interface, Unavailable
+from ..contract import Unavailable
 from ..transports.inline import wait_on_loop
 from .kernel import Kernel
 
 T = TypeVar("T")
-Wanted = TypeVar("Wanted", bound=Interface)
+Wanted = TypeVar("Wanted")
 P = ParamSpec("P")
 
 

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -25,7 +26,8 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     """Where to load a plug-in from. `fresh`: as a new version, into a namespace of its own.
 
     `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the
-    name of an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
+    name of an entry point of the group "mukernel.plugins". "[one, another]" after it: of a plain class, these of its
+    methods are served. Raises NotFound or ContractError that says what was wanted.
     """
     if not isinstance(folder, str | None):
         raise ContractError(f"folder: got {folder!r}, wanted a path as a str")
@@ -36,26 +38,40 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     if not isinstance(use, str):
         raise ContractError(f"use: got {use!r}, wanted a class, 'module:Class', 'file.py:Class' or an entry point")
     path = tuple([folder, *sys.path] if folder else sys.path)
+    use, only = without_methods(use)
     module, colon, name = use.rpartition(":")
     if colon and module.endswith(".py"):
         file = os.path.abspath(os.path.join(folder or os.getcwd(), module))
         if not os.path.exists(file):
             raise NotFound(f"use = {use!r}: there is no file {file}")
-        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh=fresh)
+        return Source(os.path.splitext(os.path.basename(file))[0], name, file, path, fresh, only=only)
     if colon:
         if not module or not name:
             raise ContractError(f"use = {use!r}: wanted 'module:Class', 'file.py:Class' or the name of an entry point")
-        return Source(module, name, "", path, fresh=fresh)
+        return Source(module, name, "", path, fresh, only=only)
     from importlib.metadata import entry_points  # here, as it imports much that no process of plug-ins needs
 
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == use:
-            return Source(point.module, point.attr, "", path, fresh=fresh)
+            return Source(point.module, point.attr, "", path, fresh, only=only)
     known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS))) or "none are installed"
     raise NotFound(
         f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
         "wanted 'module:Class', 'file.py:Class' or an entry point"
     )
+
+
+def without_methods(use: str) -> tuple[str, tuple[str, ...]]:
+    """What "module:Class[one, another]" says apart: where the class is, and which of its methods are served."""
+    found = re.fullmatch(r"(.*?)\[([^][]*)\]\s*", use, re.DOTALL)
+    if found is None:
+        return use, ()
+    only = tuple(each.strip() for each in found[2].split(","))
+    if not all(each.isidentifier() for each in only):
+        raise ContractError(
+            f"use = {use!r}: wanted names of methods between the brackets, as in 'module:Class[one, another]'"
+        )
+    return found[1], only
 
 
 def source_of_class(plugin: type) -> Source:

@@ -31,7 +31,8 @@ class Source(msgspec.Struct, frozen=True):
     """Where a plug-in class comes from: `module` and `name` in it; `file` where the module isn't importable by name.
 
     `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
-    name of the class object itself in the process that was given it; in any other it means nothing.
+    name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
+    class, the methods that are served.
     """
 
     module: str
@@ -40,6 +41,7 @@ class Source(msgspec.Struct, frozen=True):
     path: tuple[str, ...] = ()
     fresh: bool = False
     given: str = ""
+    only: tuple[str, ...] = ()
 
 
 class Build(msgspec.Struct, tag=True):

@@ -23,6 +23,7 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
+from .plain import plugin_class
 from .routes import Routes
 
 log = logging.getLogger("mukernel")
@@ -62,7 +63,7 @@ class Space(Routes):
             del self.building[blueprint.key]
 
     async def build_version(self, blueprint: Blueprint, version: Version) -> Instance:
-        kind = version.kind
+        version.kind = kind = plugin_class(version.kind, blueprint.use.only)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
