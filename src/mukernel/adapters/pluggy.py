@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -105,11 +106,12 @@ class PluginManager(pluggy.PluginManager):
             return super().register(plugin, name)
         self._processes[known] = self._start(plugin, known, placement)  # before pluggy replays its history to it
         try:
-            registered = super().register(plugin, name)
+            return super().register(plugin, name)
         except BaseException:
+            if self._name2plugin.get(known) is plugin:  # before 1.7 pluggy leaves what it has refused half registered
+                super().unregister(plugin, known)
             self._end(known)
             raise
-        return registered
 
     def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
         """As pluggy's; the plug-in's process is ended."""
@@ -121,13 +123,14 @@ class PluginManager(pluggy.PluginManager):
 
     def _start(self, plugin: Any, name: str, placement: str) -> _Process:
         module, attribute, recipe = located(plugin, name)
+        file = os.path.abspath(getattr(sys.modules[module], "__file__", None) or "")
         if self.kernel is None:
             self.kernel = KernelThread().start()
         known = re.sub(r"[^A-Za-z0-9_.-]", "-", name).strip("-._")[:40] or "plugin"
         known = f"{known}-{next(self._numbers)}"
         self.kernel.load(
             "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
-            config={"module": module, "attribute": attribute, "made_with": recipe},
+            config={"module": module, "file": file, "attribute": attribute, "made_with": recipe},
         )  # fmt: skip
         return _Process(known, self.kernel.get(Hooks, plugin=known))
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..contract import ContractError, Interface, NotFound, Plugin, RemoteError
+from ..core.loader import load_main
 from .values import pack, unpack
 
 
@@ -50,11 +51,11 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
 
 
 class HookProcess(Plugin, Hooks):
-    """`module` and `attribute`: the module, or the class in it, that was registered. `made_with`: packed
-    arguments, with which an object of the class is made first."""
+    """`module` and `attribute`: the module, or the class in it, that was registered; `file`: of a script. `made_with`:
+    packed arguments, with which an object of the class is made first."""
 
-    def __init__(self, *, module: str, attribute: str = "", made_with: bytes = b"") -> None:
-        target: Any = importlib.import_module(module)
+    def __init__(self, *, module: str, file: str = "", attribute: str = "", made_with: bytes = b"") -> None:
+        target: Any = load_main(file) if module == "__main__" else importlib.import_module(module)
         for part in attribute.split(".") if attribute else ():
             target = getattr(target, part)
         if made_with:
@@ -158,9 +159,13 @@ def checked_importable(module: object, attribute: str, plugin: object, name: str
     found: Any = module
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part, None)
-    if found is not plugin or getattr(module, "__spec__", None) is None:
+    name_of_module = getattr(module, "__name__", "?")
+    importable = getattr(module, "__spec__", None) is not None or (
+        name_of_module == "__main__" and hasattr(module, "__file__")
+    )
+    if found is not plugin or not importable:
         raise ContractError(
-            f"plug-in {name!r}: another process can't import it as {getattr(module, '__name__', '?')}:{attribute}; "
+            f"plug-in {name!r}: another process can't import it as {name_of_module}:{attribute}; "
             f"wanted a module, or a class at the top of one. Or keep it in this process: placements="
             f"{{{name!r}: 'inline'}}"
         )
