@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from plain_samples import Document, Empty, Formatter, Mixed, Renders
 
-from mukernel import ContractError, Interface, Kernel, Plugin, RemoteError, interface_of
+from mukernel import ContractError, Interface, Kernel, NotFound, Plugin, RemoteError, interface_of
 from mukernel.contract import Contract
 from mukernel.core.inspection import look_at
 from mukernel.core.loader import source_of
@@ -68,8 +68,8 @@ def test_what_can_not_be_served_is_listed() -> None:
         interface_of(Mixed, only=["good", "bad"])
     with pytest.raises(ContractError, match="only: got 'good', wanted a list"):
         interface_of(Mixed, only="good")
-    with pytest.raises(ContractError, match="got 3, wanted a class"):
-        interface_of(3)  # type: ignore[arg-type]
+    with pytest.raises(ContractError, match="got 3, wanted a class, or a function"):
+        interface_of(3)  # type: ignore[call-overload]
     with pytest.raises(ContractError, match="Empty has no typed public method"):
         interface_of(Empty)
 
@@ -109,3 +109,73 @@ def test_plugins_stay_as_they_are() -> None:
 
     assert plugin_class(Own) is Own
     assert plugin_class(Formatter) is plugin_class(Formatter)
+
+
+# -- functions, and entry points of any group -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A distribution that is installed, with entry points of a group that has nothing to do with mukernel."""
+    (tmp_path / "shipped_tools.py").write_text(
+        "import asyncio\n"
+        "from collections.abc import AsyncIterator\n"
+        "def slug(text: str, *, dash: str = '-') -> str:\n"
+        "    'A slug.'\n"
+        "    return dash.join(text.lower().split())\n"
+        "async def later(number: int) -> int:\n    await asyncio.sleep(0)\n    return number + 1\n"
+        "async def count(upto: int) -> AsyncIterator[int]:\n    for number in range(upto):\n        yield number\n"
+        "def untyped(text):\n    return text\n"
+        "class Tool:\n    def use(self, text: str) -> str:\n        return text.upper()\n"
+    )
+    for name in ("shipped", "twin"):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        both = "both = shipped_tools:slug" if name == "shipped" else "both = shipped_tools:later"
+        points = "slug = shipped_tools:slug\ntool = shipped_tools:Tool\nwhole = shipped_tools\n"
+        (folder / "entry_points.txt").write_text(f"[some.tools]\n{points}{both}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_entry_points_of_any_group_are_plugins(kernel: Kernel, shipped: Path, placement: str) -> None:
+    import shipped_tools  # type: ignore[import-not-found]
+
+    await kernel.load("entry-point:some.tools/slug", placement=placement)
+    await kernel.load("entry-point:some.tools/tool[use]", placement=placement)
+    await kernel.load("shipped_tools:later", placement=placement)
+    await kernel.load("shipped_tools:count", placement=placement)
+    assert list(kernel.registry.entries) == ["slug", "tool", "later", "count"]
+    slug = kernel.get(interface_of(shipped_tools.slug))
+    assert slug.slug("Two Words") == "two-words"
+    assert slug.slug("Two Words", dash="_") == "two_words"
+    assert slug.__class__.__contract__.describe().documentation == "A slug."
+    assert kernel.get(shipped_tools.Tool).use("a") == "A"
+    assert await kernel.get(interface_of(shipped_tools.later)).later(1) == 2
+    assert [each async for each in kernel.get(interface_of(shipped_tools.count)).count(3)] == [0, 1, 2]
+    await kernel.swap("slug", "entry-point:some.tools/slug")
+    assert slug.slug("A B") == "a-b"
+
+
+@pytest.mark.parametrize(
+    ("use", "problem"),
+    [
+        (
+            "entry-point:some.tools/slag",
+            r"no entry point of group 'some.tools' has that name \(known: both, slug, tool, whole",
+        ),
+        ("entry-point:no.such/slug", r"no entry point of group 'no.such' has that name \(known: none are installed"),
+        ("entry-point:slug", "wanted 'entry-point:group/name'"),
+        ("entry-point:some.tools/whole", "it is the module shipped_tools; wanted a class or a function"),
+        (
+            "entry-point:some.tools/both",
+            "several packages have it: shipped_tools:later, shipped_tools:slug; name the one",
+        ),
+        ("shipped_tools:untyped", "untyped.untyped: parameter 'text'"),
+    ],
+)
+async def test_what_is_wrong_with_an_entry_point_is_said(kernel: Kernel, shipped: Path, use: str, problem: str) -> None:
+    with pytest.raises((ContractError, NotFound), match=problem):
+        await kernel.load(use, name="plugin")

@@ -1,5 +1,5 @@
-"""Plain classes as plug-ins: what never heard of mukernel is wrapped in a plug-in class that serves its public
-methods."""
+"""Plain classes and functions as plug-ins: what never heard of mukernel is wrapped in a plug-in class that serves
+it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import inspect
 import types
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
 from ..contract import Interface, Plugin, interface_of, is_plugin
 
-_made: weakref.WeakKeyDictionary[type, dict[tuple[str, ...], type]] = weakref.WeakKeyDictionary()
+_made: weakref.WeakKeyDictionary[Any, dict[tuple[str, ...], type]] = weakref.WeakKeyDictionary()
 
 
 def plugin_class(kind: type, only: Sequence[str] = ()) -> type:
@@ -28,6 +29,26 @@ def plugin_class(kind: type, only: Sequence[str] = ()) -> type:
     if key not in made:
         made[key] = _wrapped(kind, interface_of(kind, only=only))
     return made[key]
+
+
+def class_of_function(function: FunctionType) -> type:
+    """The plug-in class that serves a typed function. Raises ContractError."""
+    made = _made.setdefault(function, {})
+    if () not in made:
+        interface = interface_of(function)
+
+        def construct(self: Any) -> None:
+            self._wrapped = types.SimpleNamespace(**{function.__name__: function})
+
+        def fill(namespace: dict[str, Any]) -> None:
+            namespace.update(__module__=function.__module__, __doc__=function.__doc__, __init__=construct)
+            forward: Any = _forwarder(function.__name__, function)
+            del forward.__wrapped__  # which has no `self`: what is declared is the interface's
+            forward.__annotations__ = {}
+            namespace[function.__name__] = forward
+
+        made[()] = types.new_class(function.__name__, (Plugin, interface), {}, fill)
+    return made[()]
 
 
 def _wrapped(kind: type, interface: type[Any]) -> type:
