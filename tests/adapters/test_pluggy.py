@@ -1,6 +1,7 @@
 """A host that was written for pluggy gets processes by another plug-in manager, and the very same results."""
 
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -15,8 +16,8 @@ import pluggy
 import pytest
 from hook_samples import Early, Inner, Late, Specs
 
-from mukernel import ContractError, PluginCrashed, RemoteError
-from mukernel.adapters.pluggy import PluginManager, isolated
+from mukernel import ContractError, NotFound, PluginCrashed, RemoteError
+from mukernel.adapters.pluggy import PluginManager, isolated, refill
 from mukernel.adapters.values import pack, unpack
 
 
@@ -133,6 +134,28 @@ def test_a_plugin_that_dies_takes_nobody_with_it_and_comes_back(manager: PluginM
         manager.hook.fails(why="die")
     after = manager.hook.where()
     assert (before[0] != after[0], before[1] == after[1]) == (True, True)
+
+
+def test_a_wrapper_whose_process_dies_between_its_halves_says_so(manager: PluginManager) -> None:
+    class Killer:
+        @hook_samples.hookimpl
+        def wrapped(self, items: list[Any]) -> Any:
+            (pid,) = manager.hook.where()
+            os.kill(pid, signal.SIGKILL)
+            return items
+
+    manager.register(Early)
+    manager.placements["killer"] = "inline"
+    manager.register(Killer(), "killer")
+    with pytest.raises(NotFound, match="hook wrapped: the process of its wrapper has been started again since"):
+        manager.hook.wrapped(items=[])
+    assert len(manager.hook.where()) == 1
+
+
+@pytest.mark.parametrize(("held", "value"), [(None, []), ("text", "other"), ([], {}), ((), ()), ({}, [1])])
+def test_what_a_process_says_it_changed_is_not_trusted(held: Any, value: Any) -> None:
+    with pytest.raises(ContractError, match="says that it changed what was no list"):
+        refill(held, value, "hook")
 
 
 def local_class() -> type:

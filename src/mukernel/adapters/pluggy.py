@@ -192,13 +192,15 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str) -> Callab
     """In the place of a hook's function: calls it in the process of its plug-in."""
     where = f"hook {attribute} of plug-in {method.plugin_name!r}"
 
-    def ask(ask_for: Callable[..., Answer], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer:
-        named = dict(zip(method.argnames, args, strict=True)) | kwargs
-        for name, each in named.items():
-            pack(each, f"{where}: argument {name!r}")
-        answer = heard(ask_for, attribute, pack((args, kwargs), where))
+    def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any]) -> Answer:
+        arguments = [
+            pack(each, f"{where}: argument {name!r}") for name, each in zip(method.argnames, args, strict=True)
+        ]
+        named = {name: pack(each, f"{where}: argument {name!r}") for name, each in kwargs.items()}
+        answer = heard(ask_for, attribute, arguments, named)
+        given = {str(place): each for place, each in enumerate(args)} | kwargs
         for key, data in answer.changed.items():
-            refill(args[int(key)] if key.isdecimal() else kwargs[key], unpack(data))
+            refill(given.get(key), unpack(data), where)
         return answer
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -254,8 +256,10 @@ def heard(ask: Callable[..., Answer], *args: Any) -> Answer:
         raise (error if isinstance(here, RemoteError) else here) from error
 
 
-def refill(held: Any, value: Any) -> None:
+def refill(held: Any, value: Any, where: str) -> None:
     """Make the caller's own list, dict or set what the hook has made of its copy."""
+    if type(held) not in (list, dict, set) or type(value) is not type(held):
+        raise ContractError(f"{where}: its process says that it changed what was no list, dict or set of its arguments")
     held.clear()
     if isinstance(held, list):
         held.extend(value)

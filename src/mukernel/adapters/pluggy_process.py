@@ -27,13 +27,13 @@ class Answer(msgspec.Struct):
 
 
 class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
-    """The hooks of one plug-in. `arguments`: packed (positional, by name)."""
+    """The hooks of one plug-in. `arguments` and `named`: packed, each by itself."""
 
-    def call(self, attribute: str, arguments: bytes) -> Answer:
+    def call(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
         """Run an ordinary hook."""
         raise NotImplementedError
 
-    def begin(self, attribute: str, arguments: bytes) -> Answer:
+    def begin(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
         """Run a wrapper up to its yield."""
         raise NotImplementedError
 
@@ -65,13 +65,13 @@ class HookProcess(Plugin, Hooks):
         self.wrappers: dict[int, Generator[Any, Any, Any]] = {}
         self.tokens = itertools.count(1)
 
-    def call(self, attribute: str, arguments: bytes) -> Answer:
-        result, changed = self._run(attribute, arguments)
+    def call(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
+        result, changed = self._run(attribute, arguments, named)
         if inspect.isgenerator(result):
             result = list(result)
         return Answer(pack(result, f"hook {attribute}: its result"), changed)
 
-    def begin(self, attribute: str, arguments: bytes) -> Answer:
+    def begin(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
         def started(wrapper: Any) -> Any:
             try:
                 next(wrapper)
@@ -79,22 +79,26 @@ class HookProcess(Plugin, Hooks):
                 raise RuntimeError(f"hook {attribute}: the wrapper did not yield") from None
             return wrapper
 
-        wrapper, changed = self._run(attribute, arguments, started)
+        wrapper, changed = self._run(attribute, arguments, named, started)
         token = next(self.tokens)
         self.wrappers[token] = wrapper
         return Answer(changed=changed, token=token)
 
     def _run(
-        self, attribute: str, arguments: bytes, then: Callable[[Any], Any] = lambda result: result
+        self, attribute: str, arguments: list[bytes], named: dict[str, bytes],
+        then: Callable[[Any], Any] = lambda result: result,
     ) -> tuple[Any, dict[str, bytes]]:  # fmt: skip
-        args, kwargs = unpack(arguments)
-        given = {
-            str(key): each for key, each in [*enumerate(args), *kwargs.items()] if isinstance(each, list | dict | set)
-        }
-        before = {key: pack(each, key) for key, each in given.items()}
+        """What `then` makes of what the hook returned, and the arguments that were changed in place meanwhile."""
+        args, kwargs = [unpack(each) for each in arguments], {name: unpack(each) for name, each in named.items()}
         result = then(getattr(self.target, attribute)(*args, **kwargs))
-        after = {key: pack(each, f"hook {attribute}: what it put into argument {key}") for key, each in given.items()}
-        return result, {key: each for key, each in after.items() if each != before[key]}
+        before = {str(place): each for place, each in enumerate(arguments)} | named
+        changed = {}
+        for key, each in [*enumerate(args), *kwargs.items()]:
+            if isinstance(each, list | dict | set):
+                after = pack(each, f"hook {attribute}: what it put into argument {key!r}")
+                if after != before[str(key)]:
+                    changed[str(key)] = after
+        return result, changed
 
     def finish(self, token: int, result: bytes, attribute: str, old_style: bool) -> Answer:
         value = unpack(result)

@@ -97,7 +97,7 @@ class StackPipe:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.turn = asyncio.Lock()
+        self.turn, self.arrived = asyncio.Lock(), asyncio.Event()
 
     def given(self) -> None:
         """The process has its end."""
@@ -105,8 +105,10 @@ class StackPipe:
 
     def close(self) -> None:
         if self.reader >= 0:
+            asyncio.get_running_loop().remove_reader(self.reader)
             os.close(self.reader)
             self.reader = -1
+            self.arrived.set()  # nothing will
 
     async def ask(self, process: Process, resume: bool = False) -> Stack:
         """Where the process stands. `resume`: one that is stopped by a signal is let go on, since it can't answer."""
@@ -132,13 +134,14 @@ class StackPipe:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while len(data) < LARGEST and not OUTERMOST.search(data):
-                    arrived = asyncio.Event()
-                    loop.add_reader(self.reader, arrived.set)
+                    self.arrived.clear()
+                    loop.add_reader(self.reader, self.arrived.set)
                     try:
                         async with asyncio.timeout(QUIET if data else None):
-                            await arrived.wait()
+                            await self.arrived.wait()
                     finally:
-                        loop.remove_reader(self.reader)
+                        if self.reader >= 0:
+                            loop.remove_reader(self.reader)
                     more = self.read()
                     if not more:  # the process has ended
                         break
