@@ -16,6 +16,7 @@ from .contract import (
     SwapFailed,
     Unavailable,
     idempotent,
+    interface_of,
     oneway,
     raises,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Unavailable",
     "deadline",
     "idempotent",
+    "interface_of",
     "oneway",
     "priority",
     "raises",

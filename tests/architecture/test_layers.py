@@ -13,7 +13,7 @@ LAYERS = [
     ["demo", "testing", "boot"],
     [""],  # mukernel/__init__.py: the public names
     ["gateways"],
-    ["servers", "drivers"],
+    ["servers", "drivers", "adapters"],
     ["core"],
     ["mesh"],
     ["transports"],

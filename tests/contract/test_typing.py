@@ -12,6 +12,7 @@ import pytest
 import mukernel
 
 EXAMPLE = Path(__file__).with_name("typing_example.py")
+PLAIN_EXAMPLE = Path(__file__).with_name("typing_plain_example.py")
 SOURCES = Path(mukernel.__file__).parents[1]
 
 # Each mistake, put at the end of application(), must be found by every checker, in its own line.
@@ -65,6 +66,16 @@ def pyright(file: Path, configuration: Path) -> tuple[int, set[int], str]:
 def test_mypy_accepts_the_example(tmp_path: Path) -> None:
     status, _, said = mypy(EXAMPLE, tmp_path)
     assert status == 0, said
+
+
+def test_mypy_accepts_callers_of_a_plain_class_and_finds_their_mistakes(tmp_path: Path) -> None:
+    status, _, said = mypy(PLAIN_EXAMPLE, tmp_path)
+    assert status == 0, said
+    mistakes = ["formatter.render(3)", "formatter.rendered('a')", "wrong: int = formatter.render('a')"]
+    file = tmp_path / "mistaken_plain_example.py"
+    file.write_text(PLAIN_EXAMPLE.read_text() + "".join(f"        {mistake}\n" for mistake in mistakes))
+    last = len(file.read_text().splitlines())
+    assert mypy(file, tmp_path)[1] == {last - 2, last - 1, last}
 
 
 def test_mypy_finds_every_mistake(mistaken: Path, tmp_path: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
+import logging
 import mmap
 import os
 import resource
 import signal
+import threading
 from collections.abc import AsyncIterator
 
 from core_samples import Counter, Tally, blow
@@ -94,12 +97,40 @@ class WaitsInStart(Tally):
 
 
 class Hangs(Tally):
-    """`add(0)` keeps its event loop for ever."""
+    """`add(0)` keeps its event loop for ever; `add(-1)` does with the GIL held, `add(-2)` waits for a lock that nobody
+    frees, `add(-3)` stops its process, `add(-4)` lets nobody ask where it is, `add(-5)` is in C with the GIL held."""
 
     async def add(self, amount: int) -> int:
-        if amount == 0:
+        while amount == 0:  # every signal ends it
             signal.pause()
+        while amount == -1:
+            pass
+        if amount == -2:
+            lock = threading.Lock()
+            lock.acquire()
+            lock.acquire()
+        while amount == -3:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if amount == -4:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            while True:
+                signal.pause()
+        if amount == -5:
+            sum(itertools.repeat(0))
         return await super().add(amount)
+
+
+class BlocksLoop(Tally):
+    """`add(0)` blocks its thread until the log has had something to say."""
+
+    async def add(self, amount: int) -> int:
+        spoken = threading.Event()
+        handler = logging.Handler()
+        handler.emit = lambda record: spoken.set()  # type: ignore[method-assign]
+        logging.getLogger("mukernel").addHandler(handler)
+        spoken.wait()
+        logging.getLogger("mukernel").removeHandler(handler)
+        return amount
 
 
 class DiesAtOnce(Tally):

@@ -242,22 +242,6 @@ async def test_rest_for_one_restarts_what_depends_on_it(kernel: Kernel) -> None:
     assert kernel.registry.entry("later").replicas[0].instance is later, "it was loaded later, but depends on nothing"
 
 
-async def test_a_plugin_that_keeps_its_loop_is_found_hanging_and_restarted() -> None:
-    policy = RestartPolicy(hang=0.3)
-    async with Kernel(heartbeat=0.05) as kernel:
-        await kernel.load(faulty.Hangs, name="counter", placement="process", restart=policy)
-        await kernel.load(Tally, name="sound", placement="process", restart=policy)
-        counter, sound = kernel.get(Counter, plugin="counter"), kernel.get(Counter, plugin="sound")
-        pids = await counter.where(), await sound.where()
-        with pytest.raises(PluginCrashed):
-            await counter.add(0)
-        assert await counter.add(3) == 3
-        hangs = [event for event in kernel.events if event.what == "hang"]
-        assert [hang.detail for hang in hangs] == ["no heartbeat for 0.3 s"]
-        assert await counter.where() != pids[0]
-        assert await sound.where() == pids[1]
-
-
 async def test_a_restart_begins_with_the_last_checkpoint(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter", placement="process", checkpoint=0.01)
     counter = kernel.get(Counter)

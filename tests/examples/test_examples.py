@@ -22,6 +22,12 @@ EXPECTED = {
         r"(\d+) deposits made, the balance is \1: nothing was lost",
         r"the ledger: (\d+) accepted = (\d+) replied \+ (\d+) refused, 0 lost",
     ],
+    "plain_class.py": [r"Page\(title='a pla', words=3\)", r"elsewhere: True"],
+    "pluggy_host.py": [
+        r"\[\['pepper', 'thyme'\], \['salt'\]\] \['egg', 'seasoned'\]",
+        r"a plug-in died, and nobody else",
+        r"\[\['pepper', 'thyme'\], \['salt'\]\]",
+    ],
     "threads.py": [r"prices before \{123\}, during the swap as before or after: True, after \{120\}"],
     "events.py": [
         r"published at offset 1 of stream orders",

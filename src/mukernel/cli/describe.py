@@ -47,6 +47,8 @@ def lines_of(described: PluginDescription, terminal: Terminal) -> Iterator[str]:
     yield f"{terminal.paint(status.name, 'bold')}   {state}, {status.placement}{pids}, since {since}"
     if status.failure:
         yield f"  {status.failure}"
+    if status.hang:
+        yield from indented(f"hung: {status.hang}", 2)
     yield from indented(described.documentation, 2)
     yield f"  use      {described.use}"
     for key, value in described.config.items():

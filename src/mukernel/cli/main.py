@@ -30,6 +30,7 @@ COMMANDS = {  # in the order in which help shows them: name → (module, what it
     "restart": ("replace", "replace each instance of a plug-in by a fresh one"),
     "stop": ("halt", "stop a plug-in"),
     "start": ("halt", "start a stopped plug-in again"),
+    "stack": ("stack", "show where a plug-in stands: why does it hang?"),
     "logs": ("logs", "show what plug-ins have printed"),
     "bench": ("bench", "measure how many calls a second a plug-in answers"),
 }

@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
         for each in plugins:
             if each.failure:
                 terminal.say(f"{each.name}: {each.failure}")
+            if each.hang:
+                line = each.hang.partition("\n")[0]
+                terminal.say(f"{each.name} hung: {line}; `mukernel describe {each.name}` shows its stack")
         return 0
 
     return with_control(show, arguments)

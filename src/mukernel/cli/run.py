@@ -35,6 +35,7 @@ examples:
 T = TypeVar("T")
 PATIENCE = 5.0  # seconds after which it is said which plug-in is waited for
 FORCED = 128  # plus the signal's number: the exit status of who did not wait for the end
+BAD = ("crash", "given up", "rolled back", "hang", "standstill", "restart failed")  # events that are shown in red
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
@@ -194,7 +195,7 @@ def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
 def happening_text(happening: Happening, kernel: Kernel, terminal: Terminal) -> str:
     """One line for one event, with the time of day."""
     pause = f"   {duration_text(happening.pause)}" if happening.pause is not None else ""
-    colour = "red" if happening.what in ("crash", "given up", "rolled back", "hang", "restart failed") else "green"
+    colour = "red" if happening.what in BAD else "green"
     what = terminal.paint(happening.what, colour)
     time = kernel.clock.wall().astimezone().strftime("%H:%M:%S")
     detail = happening.detail.partition("\n")[0]

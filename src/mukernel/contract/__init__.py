@@ -7,6 +7,7 @@ from .codec import MethodCodec
 from .compatibility import differences
 from .contract import Contract
 from .declared import Declared, declared_parameters, plain_annotations
+from .derived import interface_of
 from .description import (
     Description,
     FieldDescription,
@@ -34,7 +35,7 @@ from .errors import (
 )
 from .faults import decode_fault, encode_fault
 from .implementation import check_implements
-from .interface import Interface, Plugin, interfaces_of
+from .interface import Interface, Plugin, interfaces_of, is_plugin
 from .large import Buffer, encode_large
 from .marks import idempotent, oneway, raises
 from .method import Method, Model, Parameter
@@ -78,7 +79,9 @@ __all__ = [
     "encode_large",
     "error_code",
     "idempotent",
+    "interface_of",
     "interfaces_of",
+    "is_plugin",
     "oneway",
     "plain_annotations",
     "raises",

@@ -54,9 +54,9 @@ class Contract:
         return f"<Contract {self.name} {self.version} {self.hash[:8]}>"
 
 
-def plain_name(subject: type) -> str:
-    """The class's qualified name, without the function that it may be defined in."""
-    return subject.__qualname__.rpartition("<locals>.")[2]
+def plain_name(subject: Any) -> str:
+    """The class's, or function's, qualified name, without the function that it may be defined in."""
+    return str(subject.__qualname__).rpartition("<locals>.")[2]
 
 
 def checked_version(where: str, version: object) -> str:

@@ -99,7 +99,7 @@ class Interface:
             if isinstance(value, (property, classmethod, staticmethod)):
                 raise ContractError(f"{own_name}.{attribute} is a {type(value).__name__}: wanted methods only")
             if inspect.isfunction(value) and _is_empty(inspect.unwrap(value).__code__):
-                setattr(cls, attribute, _unimplemented(own_name, value))
+                setattr(cls, attribute, unimplemented(own_name, value))
 
 
 class Plugin:
@@ -155,13 +155,15 @@ def _is_empty(code: CodeType) -> bool:
     return True
 
 
-def _unimplemented(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def unimplemented(owner: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """In the place of `function`, of an interface: calling it raises ContractError."""
+
     @functools.wraps(function)
-    def unimplemented(self: object, /, *args: Any, **kwargs: Any) -> Any:
+    def declared_only(self: object, /, *args: Any, **kwargs: Any) -> Any:
         raise ContractError(
             f"{plain_name(type(self))} does not implement {owner}.{function.__name__}: "
             "an interface only declares it; call it on a plug-in, or on what kernel.get() returned"
         )
 
-    unimplemented.__dict__["__mukernel_unimplemented__"] = True
-    return unimplemented
+    declared_only.__dict__["__mukernel_unimplemented__"] = True
+    return declared_only

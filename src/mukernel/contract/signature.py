@@ -33,17 +33,18 @@ def read_method(
     function: Callable[..., Any],
     namespace: Mapping[str, Any],
     extra_raises: tuple[type[Exception], ...] = (),
+    bound: bool = False,
 ) -> Method:
     """The Method that `function`, called `name` in an interface whose class has `namespace`, stands for.
 
-    extra_raises are exceptions that the whole interface declares. Raises ContractError, naming the
-    parameter, for a declaration that cannot be served.
+    extra_raises are exceptions that the whole interface declares. bound: it has no `self`. Raises ContractError, naming
+    the parameter, for a declaration that cannot be served.
     """
     marks = marks_of(function)  # of the outermost: functools.wraps copies marks outwards, never inwards
     function = inspect.unwrap(function)
     where = f"{interface}.{name}"
     hints = annotations_of(function, namespace, where)
-    parameters, inputs = _read_parameters(function, hints, where)
+    parameters, inputs = _read_parameters(function, hints, where, bound)
     if "return" not in hints:
         raise ContractError(f"{where}: the result has no annotation: wanted one ('-> None' if there is no result)")
     returns = hints["return"]
@@ -113,14 +114,16 @@ def stream_item(annotation: Any, kinds: tuple[Any, ...]) -> tuple[bool, Any]:
 
 
 def _read_parameters(
-    function: Callable[..., Any], hints: Mapping[str, Any], where: str
+    function: Callable[..., Any], hints: Mapping[str, Any], where: str, bound: bool
 ) -> tuple[tuple[Parameter, ...], list[tuple[str, int, Any]]]:
     declared = declared_parameters(function)
-    if not declared or not declared[0].positional or declared[0].gathers:
-        raise ContractError(f"{where}: has no 'self': wanted a method")
+    if not bound:
+        if not declared or not declared[0].positional or declared[0].gathers:
+            raise ContractError(f"{where}: has no 'self': wanted a method")
+        del declared[0]
     parameters: list[Parameter] = []
     inputs: list[tuple[str, int, Any]] = []
-    for position, each in enumerate(declared[1:]):
+    for position, each in enumerate(declared):
         here = f"{where}: parameter {each.name!r}"
         if each.gathers:
             star = "*" if each.positional else "**"

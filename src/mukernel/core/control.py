@@ -10,6 +10,7 @@ import msgspec
 
 from ..contract import Description, Interface, idempotent
 from .replacement import SwapReport
+from .stack import Stack
 
 
 class About(msgspec.Struct):
@@ -28,7 +29,8 @@ class PluginStatus(msgspec.Struct):
 
     `calls`: started by its present instances; None where it is called directly, as a method, and nothing
     counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
-    kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up.
+    kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where it stood when it
+    was found hanging the last time, one line and then its stack.
     """
 
     name: str
@@ -44,6 +46,7 @@ class PluginStatus(msgspec.Struct):
     since: float
     interfaces: list[str]
     failure: str | None = None
+    hang: str | None = None
 
 
 class TreePlugin(msgspec.Struct):
@@ -144,6 +147,11 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
     @idempotent
     async def describe(self, name: str) -> PluginDescription:
         """One plug-in."""
+        raise NotImplementedError
+
+    @idempotent
+    async def stack(self, name: str) -> list[Stack]:
+        """Where each process of a plug-in stands."""
         raise NotImplementedError
 
     @idempotent

@@ -40,6 +40,7 @@ from .control import (
 from .described import check_arguments, served_interface, served_method, visiting, without_gaps
 from .registry import Entry
 from .replacement import SwapReport
+from .stack import Stack
 from .status import Status, boot_offset, memory_of
 from .stopped import StoppedPlugins
 
@@ -102,6 +103,11 @@ class ControlServer(Control):
             instance.built.documentation if instance is not None else "", list(described.interfaces),
             described.options.config, self.settings.get(name, []), self.status.calls.get(name, {}),
         )  # fmt: skip
+
+    async def stack(self, name: str) -> list[Stack]:
+        if name in self.stopped.declarations:
+            raise NotFound(f"plug-in {name!r} is stopped: it has no process; `mukernel start {name}` starts it")
+        return await self.kernel.stack(name)
 
     async def serving(self, interface: str, plugin: str | None = None) -> Served:
         entry, description = self.find(interface, plugin)

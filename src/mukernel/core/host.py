@@ -21,6 +21,7 @@ from .directory import Grant
 from .imported import all_here_is_warm
 from .messages import Connect, Done
 from .space import Space
+from .stack import answer_with_stack
 
 log = logging.getLogger("mukernel")
 
@@ -78,7 +79,9 @@ class Host:
             case messages.Quiesce():
                 return await space.quiesce(message.key, message.drain, message.save), ()
             case messages.Activate():
-                since = await space.activate(message.key, message.state, message.state_version, message.recover)
+                since = await space.activate(
+                    message.key, message.state, message.state_version, message.recover, message.ended
+                )
                 return messages.Activated(since), ()
             case messages.Resume():
                 space.resume(message.key)
@@ -127,7 +130,8 @@ def configure_logging() -> None:
 
 
 def main(rights: list[int]) -> None:
-    """Entry point of a process: `rights` holds its end of the link."""
+    """Entry point of a process: `rights` holds its end of the link, and of the pipe for its stack."""
+    answer_with_stack(rights[1])
     configure_logging()
     all_here_is_warm()
     connection = socket.socket(fileno=rights[0])

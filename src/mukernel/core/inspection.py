@@ -26,6 +26,7 @@ from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_interfaces
 from .loader import load_class, source_of
 from .messages import Source
+from .plain import plugin_class
 from .quantity import duration_text
 
 LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
@@ -150,7 +151,7 @@ def look_at(subject: Subject) -> Inspected:
     """Import one class and read it."""
     seen = Inspected(subject.name)
     try:
-        kind = load_class(subject.source)
+        kind = plugin_class(load_class(subject.source), subject.source.only)
     except MukernelError as error:
         seen.problems.append(f"use: {error}")
         return seen

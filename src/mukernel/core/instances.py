@@ -81,7 +81,7 @@ class Instances:
             replica.successor = instance  # from now on every new channel is given to it, too
             self.attach_all(replica, instance)
             state, version = replica.checkpoint or (None, 1)
-            await instance.place.activate(instance.blueprint.key, state, version, recover)
+            await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
         except BaseException:
             replica.successor = None
             await self.discard(instance)
@@ -194,7 +194,7 @@ class Instances:
             if bell != NO_BELL:
                 os.close(bell)
             if cut is None:
-                wire.end_interrupted(Kind.INTERRUPTED)
+                wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
             while (message := wire.peek()) is not None:
@@ -228,7 +228,12 @@ class Instances:
                 if instance.life.state is not State.SERVING and taken < accepted:
                     raise Unavailable(f"{entry.name!r} is being replaced{own}go on with that; it was not run")
 
-    # -- what they did --------------------------------------------------------------------------------------------
+    # -- where they are, and what they did ------------------------------------------------------------------------
+
+    def places_of(self, entry: Entry) -> list[Place]:
+        """Where a plug-in is, or is being built."""
+        places = [self.processes.here, *self.processes.places.values()]
+        return [each for each in places if any(key.rpartition("#")[0] == entry.name for key in each.keys)]
 
     async def ledger(self, entry: Entry) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""

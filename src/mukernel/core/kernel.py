@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from ..contract import ContractError, Description, Interface, MukernelError, SwapFailed, Unavailable
+from ..contract import ContractError, Description, MukernelError, SwapFailed, Unavailable, interface_of
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
@@ -42,11 +42,13 @@ from .registry import Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport
 from .scaling import scale
 from .space import Space
+from .stack import Stack
+from .standstill import StandstillWatch
 from .supervisor import Supervisor
 from .switchboard import Switchboard
 
 log = logging.getLogger("mukernel")
-T = TypeVar("T", bound=Interface)
+T = TypeVar("T")
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
 
 
@@ -87,6 +89,7 @@ class Kernel:
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
+        self.standstill = StandstillWatch(self.loop, self.processes.heartbeat, self.stood_still)
         return self
 
     async def __aexit__(
@@ -103,6 +106,7 @@ class Kernel:
 
     async def end(self) -> None:
         self.closed = True
+        self.standstill.close()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
@@ -137,7 +141,8 @@ class Kernel:
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
-        `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or
+        `use`: a class, "module:Class", "file.py:Class" or an entry point; a plain class is served by its typed public
+        methods, or by those in "module:Class[one, another]". `placement`: "inline", "process" or
         "process:NAME". `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
         methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
         restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
@@ -173,16 +178,18 @@ class Kernel:
     ) -> T:  # fmt: skip
         """A proxy for `interface`: hold it as long as you like, it follows the plug-in wherever it goes.
 
-        `plugin`: which one, where several serve the interface. `blocking`: every method blocks its caller, for threads
+        `interface`: an Interface class, or a plain class or Protocol, whose typed public methods are meant.
+        `plugin`: which one, where several serve it. `blocking`: every method blocks its caller, for threads
         and code without an event loop. `when_full`: what a call does that finds the plug-in's mailbox full: raise
         Overloaded, or wait for room, until its deadline if it has one. Raises NotFound or ContractError.
         """
         self.check_open()
-        if not (isinstance(interface, type) and issubclass(interface, Interface)):
+        if not isinstance(interface, type):
             raise ContractError(f"kernel.get: got {interface!r}, wanted an Interface class")
         if when_full not in ("refuse", "wait"):
             raise ContractError(f"kernel.get: when_full: got {when_full!r}, wanted 'refuse' or 'wait'")
-        proxy: T = self.space.get_now(interface, plugin, blocking, when_full == "wait")
+        wanted: Any = interface_of(interface)  # itself, unless it is a plain class or a Protocol
+        proxy: T = self.space.get_now(wanted, plugin, blocking, when_full == "wait")
         return proxy
 
     async def swap(
@@ -248,6 +255,12 @@ class Kernel:
         if cancelled is not None:
             raise cancelled
 
+    async def stack(self, name: str) -> list[Stack]:
+        """Where each process of a plug-in stands, whatever it is doing: with the GIL held, in a deadlock, while it is
+        being built. Raises NotFound."""
+        places = self.instances.places_of(self.registry.entry(name))
+        return list(await asyncio.gather(*(place.stack() for place in places)))
+
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
         entry = self.registry.entry(name)
@@ -261,6 +274,10 @@ class Kernel:
         early = place.early.pop(replica.instance.blueprint.key, None) if isinstance(place, RemotePlace) else None
         replica.checkpoint = replica.checkpoint or early
         self.supervisor.begun(entry, replica)
+
+    def stood_still(self, stack: Stack) -> None:
+        """The loop turns again, after it stood still; `stack` is where it did."""
+        self.record("standstill", "kernel", f"the event loop stood still; it was {stack.short}")
 
     # -- where they are -------------------------------------------------------------------------------------------
 

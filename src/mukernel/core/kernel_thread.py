@@ -11,12 +11,12 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from ..contract import Interface, Unavailable
+from ..contract import Unavailable
 from ..transports.inline import wait_on_loop
 from .kernel import Kernel
 
 T = TypeVar("T")
-Wanted = TypeVar("Wanted", bound=Interface)
+Wanted = TypeVar("Wanted")
 P = ParamSpec("P")
 
 
@@ -84,7 +84,7 @@ class KernelThread:
 
     load, unload, restart = waited_for(Kernel.load), waited_for(Kernel.unload), waited_for(Kernel.restart)
     swap, move, scale = waited_for(Kernel.swap), waited_for(Kernel.move), waited_for(Kernel.scale)
-    ledger = waited_for(Kernel.ledger)
+    ledger, stack = waited_for(Kernel.ledger), waited_for(Kernel.stack)
 
     def get(
         self, interface: type[Wanted], *, plugin: str | None = None, when_full: Literal["refuse", "wait"] = "refuse"

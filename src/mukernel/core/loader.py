@@ -7,19 +7,22 @@ import importlib.machinery
 import importlib.util
 import inspect
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from ..contract import ContractError, NotFound
 from .imported import MAIN, Version, file_of, import_anew, is_own, near, remember, run, stale_modules
 from .messages import Source
+from .plain import class_of_function
 
 ENTRY_POINTS = "mukernel.plugins"
 PRIVATE = "mukernel_file_"
+ENTRY_POINT = "entry-point:"  # of any group
 given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
@@ -27,7 +30,9 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     """Where to load a plug-in from. `fresh`: as a new version, into a namespace of its own.
 
     `use`: a class; "module:Class"; "path/to/file.py:Class" (relative to `folder`, or the working directory); or the
-    name of an entry point of the group "mukernel.plugins". Raises NotFound or ContractError that says what was wanted.
+    name of an entry point of the group "mukernel.plugins"; "entry-point:group/name", of any group; each may be a
+    function instead. "[one, another]" after it: of a plain class, these of its
+    methods are served. Raises NotFound or ContractError that says what was wanted.
     """
     if not isinstance(folder, str | None):
         raise ContractError(f"folder: got {folder!r}, wanted a path as a str")
@@ -38,21 +43,24 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     if not isinstance(use, str):
         raise ContractError(f"use: got {use!r}, wanted a class, 'module:Class', 'file.py:Class' or an entry point")
     path = tuple([folder, *sys.path] if folder else sys.path)
+    use, only = without_methods(use)
+    if use.startswith(ENTRY_POINT):
+        return source_of_entry_point(use, path, fresh, only)
     module, colon, name = use.rpartition(":")
     if colon and module.endswith(".py"):
         file = os.path.abspath(os.path.join(folder or os.getcwd(), module))
         if not os.path.exists(file):
             raise NotFound(f"use = {use!r}: there is no file {file}")
-        return Source(module_name(file), name, file, path, fresh=fresh)
+        return Source(module_name(file), name, file, path, fresh, only=only)
     if colon:
         if not module or not name:
             raise ContractError(f"use = {use!r}: wanted 'module:Class', 'file.py:Class' or the name of an entry point")
-        return Source(module, name, "", path, fresh=fresh)
+        return Source(module, name, "", path, fresh, only=only)
     from importlib.metadata import entry_points  # here, as it imports much that no process of plug-ins needs
 
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == use:
-            return Source(point.module, point.attr, "", path, fresh=fresh)
+            return Source(point.module, point.attr, "", path, fresh, only=only)
     known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS))) or "none are installed"
     raise NotFound(
         f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
@@ -67,6 +75,40 @@ def module_name(file: str) -> str:
     installed = [folder for folder in sys.path if not is_own(os.path.join(folder, ""))]
     taken = stem in sys.stdlib_module_names or importlib.machinery.PathFinder.find_spec(stem, installed) is not None
     return PRIVATE + stem if taken and is_own(file) else stem
+
+
+def source_of_entry_point(use: str, path: tuple[str, ...], fresh: bool, only: tuple[str, ...]) -> Source:
+    """Where "entry-point:group/name" leads. Raises NotFound, ContractError."""
+    from importlib.metadata import entry_points
+
+    group, slash, name = use.removeprefix(ENTRY_POINT).partition("/")
+    if not (group and slash and name):
+        raise ContractError(f"use = {use!r}: wanted 'entry-point:group/name'")
+    points = entry_points(group=group)
+    found = {(point.module, point.attr) for point in points if point.name == name}
+    if not found:
+        known = ", ".join(sorted({point.name for point in points})) or "none are installed"
+        raise NotFound(f"use = {use!r}: no entry point of group {group!r} has that name (known: {known})")
+    if len(found) > 1:
+        several = ", ".join(sorted(f"{module}:{attribute}" for module, attribute in found))
+        raise ContractError(f"use = {use!r}: several packages have it: {several}; name the one that is meant so")
+    ((module, attribute),) = found
+    if not attribute:
+        raise ContractError(f"use = {use!r}: it is the module {module}; wanted a class or a function: '{module}:NAME'")
+    return Source(module, attribute, "", path, fresh, only=only)
+
+
+def without_methods(use: str) -> tuple[str, tuple[str, ...]]:
+    """What "module:Class[one, another]" says apart: where the class is, and which of its methods are served."""
+    found = re.fullmatch(r"(.*?)\[([^][]*)\]\s*", use, re.DOTALL)
+    if found is None:
+        return use, ()
+    only = tuple(each.strip() for each in found[2].split(","))
+    if not all(each.isidentifier() for each in only):
+        raise ContractError(
+            f"use = {use!r}: wanted names of methods between the brackets, as in 'module:Class[one, another]'"
+        )
+    return found[1], only
 
 
 def source_of_class(plugin: type) -> Source:
@@ -127,6 +169,8 @@ def class_in(module: ModuleType, source: Source) -> type:
     found: Any = module
     for part in source.name.split("."):
         found = getattr(found, part, None)
+    if isinstance(found, FunctionType):
+        return class_of_function(found)
     if not isinstance(found, type):
         classes = ", ".join(
             name for name, value in vars(module).items()

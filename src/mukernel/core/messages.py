@@ -31,7 +31,8 @@ class Source(msgspec.Struct, frozen=True):
     """Where a plug-in class comes from: `module` and `name` in it; `file` where the module isn't importable by name.
 
     `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
-    name of the class object itself in the process that was given it; in any other it means nothing.
+    name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
+    class, the methods that are served.
     """
 
     module: str
@@ -40,6 +41,7 @@ class Source(msgspec.Struct, frozen=True):
     path: tuple[str, ...] = ()
     fresh: bool = False
     given: str = ""
+    only: tuple[str, ...] = ()
 
 
 class Build(msgspec.Struct, tag=True):
@@ -93,12 +95,14 @@ class Quiesced(msgspec.Struct, tag=True):
 
 
 class Activate(msgspec.Struct, tag=True):
-    """Take the state and begin to receive. `recover`: a predecessor died; answer what it was running."""
+    """Take the state and begin to receive. `recover`: a predecessor died; answer what it was running. `ended`: how it
+    did, as in "it ..."; for the callers."""
 
     key: str
     state: bytes | None = None
     state_version: int = 1
     recover: bool = False
+    ended: str = ""
 
 
 class Activated(msgspec.Struct, tag=True):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+import threading
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from .conversation import Conversation
 from .ending import described
 from .messages import Blueprint, Built, Counts, Quiesced
 from .space import Space
+from .stack import Stack, StackPipe, own_stack
 
 GRACE = 2.0  # seconds that a process has to end by itself
 LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
@@ -43,7 +45,7 @@ class Place(ABC):
     @abstractmethod
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced: ...
     @abstractmethod
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int: ...
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool, ended: str = "") -> int: ...
     @abstractmethod
     async def resume(self, key: str) -> None: ...
     @abstractmethod
@@ -60,6 +62,9 @@ class Place(ABC):
     async def reroute(self, plugin: str, local: str | None) -> None: ...
     @abstractmethod
     async def close_routes(self, plugin: str, reason: str) -> None: ...
+    @abstractmethod
+    async def stack(self, resume: bool = False) -> Stack:
+        """Where it stands, whatever it is doing. `resume`: if it is stopped, it is let go on to tell."""
 
     @property
     def pid(self) -> int:
@@ -92,8 +97,8 @@ class LocalPlace(Place):
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         return await self.here.quiesce(key, drain, save)
 
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
-        return await self.here.activate(key, state, version, recover)
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool, ended: str = "") -> int:
+        return await self.here.activate(key, state, version, recover, ended)
 
     async def resume(self, key: str) -> None:
         self.here.resume(key)
@@ -121,6 +126,9 @@ class LocalPlace(Place):
     async def close_routes(self, plugin: str, reason: str) -> None:
         self.here.close_routes(plugin, reason)
 
+    async def stack(self, resume: bool = False) -> Stack:
+        return own_stack(threading.get_ident(), "it is the kernel's own, where inline plug-ins run")
+
 
 class RemotePlace(Place):
     """Another process, commanded over its link."""
@@ -134,6 +142,8 @@ class RemotePlace(Place):
         self.early: dict[str, tuple[bytes, int]] = {}  # checkpoints of instances that are being built
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
+        self.stacks: StackPipe | None = None  # none where the process is simulated, in our own
+        self.hangs = False  # found to; it is asked where it stands, and then ended
         self.verdict: str | None = None  # why the kernel killed it
 
     @property
@@ -209,8 +219,8 @@ class RemotePlace(Place):
         quiesced = await self.ask(key, messages.Quiesce(key, drain, save), "finishing its calls or saving its state")
         return self.expected(quiesced, Quiesced)
 
-    async def activate(self, key: str, state: bytes | None, version: int, recover: bool) -> int:
-        activated = await self.ask(key, messages.Activate(key, state, version, recover), "taking over")
+    async def activate(self, key: str, state: bytes | None, version: int, recover: bool, ended: str = "") -> int:
+        activated = await self.ask(key, messages.Activate(key, state, version, recover, ended), "taking over")
         return self.expected(activated, messages.Activated).since
 
     async def resume(self, key: str) -> None:
@@ -240,6 +250,11 @@ class RemotePlace(Place):
 
     async def close_routes(self, plugin: str, reason: str) -> None:
         await self.conversation.ask(messages.Rerouted(plugin, closed=reason))
+
+    async def stack(self, resume: bool = False) -> Stack:
+        if self.stacks is None:
+            return own_stack(threading.get_ident(), "the process is simulated, in this one")
+        return await self.stacks.ask(self.process, resume)
 
     async def ping(self) -> None:
         await self.conversation.ask(messages.Ping())

@@ -20,6 +20,7 @@ from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Options, Registry
 from .space import Space
+from .stack import StackPipe
 from .switchboard import Switchboard
 
 WARM = ("mukernel.core.warm",)
@@ -76,34 +77,37 @@ class Processes:
         """A process, as the kernel commands it over its link."""
         return RemotePlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
-        """A new process, and our end of the link to it."""
+    async def start_process(self, name: str, options: Options) -> tuple[Process, Link, StackPipe | None]:
+        """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
         if self.fork_server is None:
             self.fork_server = ForkServer(WARM, path=sys.path)
             await self.fork_server.start()
         if self.ticker is None:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
-        output = None
+        stacks, output = StackPipe(), None
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
                 output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             process = await self.fork_server.spawn(
-                "mukernel.core.host:main", name=name, fds=[theirs.fileno()], limits=options.limits, stdout=output
-            )
+                "mukernel.core.host:main", name=name, fds=[theirs.fileno(), stacks.writer], limits=options.limits,
+                stdout=output,
+            )  # fmt: skip
         except BaseException:
             ours.close()
+            stacks.close()
             raise
         finally:
             theirs.close()
+            stacks.given()
             if output is not None:
                 os.close(output)
-        return process, Link(ours)
+        return process, Link(ours), stacks
 
     async def spawn(self, name: str, options: Options) -> RemotePlace:
         """A new process with an empty space."""
-        process, link = await self.start_process(name, options)
+        process, link, stacks = await self.start_process(name, options)
         space = f"process {process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
@@ -111,6 +115,9 @@ class Processes:
 
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
         self.places[space] = place
+        if stacks is not None:
+            place.stacks = stacks
+            process.on_exit(lambda status: stacks.close())
         process.on_exit(lambda status: self.on_death(place, described(status)))
         return place
 
@@ -145,6 +152,12 @@ class Processes:
                 close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
         return Done(), ()
+
+    def note(self, place: RemotePlace, text: str) -> None:
+        """Write to the log of a process what it can't write itself."""
+        if self.log_folder is not None:
+            with open(os.path.join(self.log_folder, f"{place.process.name}.log"), "a", encoding="utf-8") as file:
+                file.write(text + "\n")
 
     def checkpointed(self, key: str, state: bytes, version: int) -> None:
         """Keep the state that an instance has saved, for a restart."""

@@ -82,6 +82,7 @@ class Replica:
     restarting: asyncio.Task[None] | None = None
     leaving: bool = False
     failure: str | None = None  # why it is given up
+    ended: str = ""  # how its last instance's process did that nobody asked to, as in "it ..."
     settled: Ledger = Ledger()  # the account of channels that are closed
 
 
@@ -99,6 +100,7 @@ class Entry:
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
     restarts: int = 0
+    hang: str | None = None  # when it was found hanging the last time: where it stood
     settled: Ledger = Ledger()  # the account of replicas that are gone
 
     @property

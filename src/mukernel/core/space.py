@@ -23,6 +23,7 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
+from .plain import plugin_class
 from .routes import Routes
 
 log = logging.getLogger("mukernel")
@@ -64,7 +65,7 @@ class Space(Routes):
 
     async def build_version(self, blueprint: Blueprint, version: Version, injected: list[Any]) -> Instance:
         """`injected`: takes the proxies that the instance is given."""
-        kind = version.kind
+        version.kind = kind = plugin_class(version.kind, blueprint.use.only)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
@@ -125,10 +126,10 @@ class Space(Routes):
         if not instance.server.paused:
             self.begin(instance, wire, False)
 
-    def begin(self, instance: Instance, wire: Wire, recover: bool) -> None:
+    def begin(self, instance: Instance, wire: Wire, recover: bool, ended: str = "") -> None:
         """Receive from a wire."""
         if recover:
-            wire.end_interrupted(Kind.INTERRUPTED)
+            wire.end_interrupted(Kind.INTERRUPTED, ended.encode(errors="replace"))
         self.carriers.answer(instance.bell)
         wire.listen()
 
@@ -164,23 +165,25 @@ class Space(Routes):
         """Go on after `quiesce`; what a successor had begun before it failed is answered."""
         self.receive(self.instances[key], True)
 
-    async def activate(self, key: str, state: bytes | None, state_version: int, recover: bool) -> int:
+    async def activate(
+        self, key: str, state: bytes | None, state_version: int, recover: bool, ended: str = ""
+    ) -> int:  # fmt: skip
         """Take over the state and begin to receive; returns when that was, in ns."""
         instance = self.instances[key]
         if state is not None:
             with contained(instance.blueprint.name, "restoring its state"):
                 await instance.handover.restore(state, state_version)
-        self.receive(instance, recover)
+        self.receive(instance, recover, ended)
         instance.begun, since = True, self.now_ns()
         every = instance.blueprint.checkpoint
         if every is not None and instance.handover.stateful:
             self.tickers[key] = self.clock.every(every, lambda: self.checkpoint_soon(instance))
         return since
 
-    def receive(self, instance: Instance, recover: bool) -> None:
+    def receive(self, instance: Instance, recover: bool, ended: str = "") -> None:
         instance.server.paused = False
         for wire in list(instance.wires.values()):
-            self.begin(instance, wire, recover)
+            self.begin(instance, wire, recover, ended)
         instance.server.resume()
 
     def checkpoint_soon(self, instance: Instance) -> None:

@@ -78,6 +78,7 @@ class Status:
             self.since(entry.name),
             [f"{each.name} {each.version}" for each in entry.interfaces],
             next((replica.failure for replica in entry.replicas if replica.failure), None),
+            entry.hang,
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:

@@ -41,6 +41,7 @@ class Supervisor:
             del processes.groups[place.group]
         if place.ending or self.closing:
             return
+        how = place.verdict or how
         for entry in list(self.registry.entries.values()):
             for replica in entry.replicas:
                 instance = replica.instance
@@ -53,6 +54,7 @@ class Supervisor:
         assert replica.instance is not None
         if replica.instance.life.may(Event.CRASH):
             replica.instance.life.on(Event.CRASH)
+            replica.ended = how
             self.journal.record("crash", entry.name, how)
             self.restart_soon(entry, replica)
 
@@ -68,7 +70,7 @@ class Supervisor:
         Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang.
         """
         for place in list(self.processes.places.values()):
-            if place.ending:
+            if place.ending or place.hangs:
                 continue
             if place.pinging is None or place.pinging.done():
                 place.missed = 0
@@ -77,10 +79,25 @@ class Supervisor:
             place.missed += 1
             limit = self.patience(place)
             if limit and place.missed * self.processes.heartbeat > limit:
-                log.warning("%s gave no sign of life for %g s and is ended", place.space, limit)
-                self.journal.record("hang", ", ".join(sorted(place.patience)), f"no heartbeat for {limit:g} s")
-                place.missed = 0
-                place.kill(f"gave no sign of life for {limit:g} s and was ended")
+                place.hangs = True
+                self.keep(self.end_hanging(place, limit))
+
+    async def end_hanging(self, place: RemotePlace, limit: float) -> None:
+        """A process hangs: note where it stands, for whoever has to find out why, and end it."""
+        try:
+            stack = await place.stack(resume=True)
+            names = ", ".join(sorted({key.partition("#")[0] for key in place.patience}))
+            log.warning("%s gave no sign of life for %g s and is ended: %s", names, limit, stack.text)
+            silence = f"no heartbeat for {limit:g} s; it was {stack.short}"
+            with contextlib.suppress(OSError):  # such as a full disk: the process is ended all the same
+                self.processes.note(place, f"mukernel: {silence}\n{stack.text}")
+            for key in place.patience:
+                if entry := self.registry.entries.get(key.partition("#")[0]):
+                    entry.hang = f"{silence}\n{stack.text}"
+            self.journal.record("hang", names, silence)
+            place.verdict = f"gave no sign of life for {limit:g} s and was ended; it was {stack.short}"
+        finally:
+            place.kill(place.verdict or f"gave no sign of life for {limit:g} s and was ended")
 
     def patience(self, place: RemotePlace) -> float:
         """Seconds without a sign of life after which a process counts as hanging: the least that is asked for."""

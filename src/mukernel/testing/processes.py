@@ -28,6 +28,6 @@ class MemoryProcesses(Processes):
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         return MemoryPlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
+    async def start_process(self, name: str, options: Options) -> tuple[Process, Link, None]:
         ours, theirs = MemoryLink.joined()
-        return MemoryProcess(self.space, name, next(self.pids), theirs), ours
+        return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol
 
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
 from ..kernel.ipc import ring
-from .calling import RERUNS, STREAM_CREDIT
+from .calling import RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
@@ -210,7 +210,7 @@ class BlockingCaller:
         elif kind == Kind.ERROR:
             raise decode_fault(content, method.raises)
         elif kind == Kind.INTERRUPTED:
-            raise PluginCrashed(f"{method.name}: its process died while it ran this call")
+            raise PluginCrashed(f"{method.name}: its process died while it ran this call{ending(content)}")
         elif kind == Kind.GONE:
             raise Unavailable(f"{method.name}: {content.decode(errors='replace')}")
         else:

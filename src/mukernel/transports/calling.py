@@ -25,6 +25,7 @@ from .remote import RemoteMethod
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
 BURST_NS = 5_000_000  # how long messages may keep the loop before its other work gets a turn
 RERUNS = 8  # crashes an idempotent call survives before it is given up
+LONGEST_ENDING = 500  # characters of how a process ended, in the message of a call
 
 
 class Pending(NamedTuple):
@@ -245,7 +246,9 @@ class Caller:
             return
         stream = self.streams.get(number)
         if stream is not None:
-            crashed = PluginCrashed(f"{stream.method.name}: its process died; a stream that has begun is not run again")
+            crashed = PluginCrashed(
+                f"{stream.method.name}: its process died{ending(body)}; a stream that has begun is not run again"
+            )
             stream.failed(crashed if kind == Kind.INTERRUPTED else self.reason(kind, stream.method, body))
             return
         call = self.pending.pop(number, None)
@@ -279,7 +282,7 @@ class Caller:
                 if method.idempotent
                 else "it is not run again: not declared @idempotent"
             )
-            return PluginCrashed(f"{method.name}: its process died while it ran this call; {again}")
+            return PluginCrashed(f"{method.name}: its process died while it ran this call{ending(body)}; {again}")
         if kind == Kind.GONE:
             return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
         return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
@@ -441,3 +444,8 @@ class IncomingStream(AsyncIterator[Any]):
         except BaseException as error:
             self.caller.wire.post(Kind.CANCEL, self.number, b"")
             self.failed(error)
+
+
+def ending(body: bytes) -> str:
+    """How a process ended, in brackets, where whoever tells of it knows: the kernel, in 500 characters at most."""
+    return f" ({body.decode(errors='replace')[:LONGEST_ENDING]})" if body else ""

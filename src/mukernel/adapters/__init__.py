@@ -1,0 +1,1 @@
+"""Adapters: by which code and hosts that were written for something else use mukernel."""

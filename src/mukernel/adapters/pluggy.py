@@ -1,0 +1,267 @@
+"""pluggy with processes: `from mukernel.adapters.pluggy import PluginManager` in place of `pluggy.PluginManager` gives
+each plug-in of a host that was written for pluggy a process of its own, or whatever placement is chosen for it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import os
+import re
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType, TracebackType
+from typing import Any, TypeVar
+
+try:
+    import pluggy
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "mukernel.adapters.pluggy needs pluggy: pip install 'mukernel[pluggy]'", name=error.name
+    ) from None
+
+from ..contract import ContractError, RemoteError
+from ..core.kernel_thread import KernelThread
+from .pluggy_process import Answer, Hooks, checked_importable, exception_of
+from .values import pack, unpack
+
+T = TypeVar("T")
+RECIPE = "_mukernel_recipe"
+INLINE = "inline"
+
+
+def isolated(kind: type[T], /, *args: Any, **kwargs: Any) -> T:
+    """In place of `kind(*args, **kwargs)` as a plug-in to register: the object is made in the plug-in's own process.
+
+    What is returned stands for it: an object of the class whose constructor has not run. Raises ContractError for
+    arguments that can't travel.
+    """
+    made = object.__new__(kind)
+    recipe = pack((args, kwargs), f"{kind.__qualname__}: its arguments")
+    try:
+        object.__setattr__(made, RECIPE, recipe)
+    except AttributeError:
+        raise ContractError(
+            f"{kind.__qualname__} has no room for attributes: derive a class without __slots__"
+        ) from None
+    return made
+
+
+@dataclass
+class _Process:
+    """The process of one plug-in: its name in the kernel, and its hooks."""
+
+    plugin: str
+    hooks: Hooks
+    stand_ins: dict[int, tuple[pluggy.HookImpl, pluggy.HookImpl]] = field(default_factory=dict)
+
+
+class PluginManager(pluggy.PluginManager):
+    """As pluggy's, but that plug-ins run elsewhere; calls come in the same order, with the same results.
+
+    `placement`: where plug-ins run, as in `Kernel.load`: "process", "process:NAME", or "inline", which is as pluggy
+    does. `placements`: for single plug-ins, by the name under which they are registered. `kernel`: one that runs
+    already; without it there is one for this manager, opened with its first process and closed with it.
+    """
+
+    def __init__(
+        self, project_name: str, *, placement: str = "process", placements: Mapping[str, str] | None = None,
+        kernel: KernelThread | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(project_name)
+        self.placement, self.placements = placement, dict(placements or {})
+        self.kernel, self._own_kernel = kernel, kernel is None
+        self._processes: dict[str, _Process] = {}
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> PluginManager:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the processes of all plug-ins; their hooks can't be called any more. The end of the program does so."""
+        for name in list(self._processes):
+            self.unregister(name=name)
+        if self._own_kernel and self.kernel is not None:
+            self.kernel.close()
+            self.kernel = None
+
+    # -- plug-ins -------------------------------------------------------------------------------------------------
+
+    def register(self, plugin: Any, name: str | None = None) -> str | None:
+        """As pluggy's. Raises ContractError for a plug-in that no other process can import, or make."""
+        known = name or (self.get_canonical_name(plugin) if plugin is not None else "")
+        if plugin is None or known in self._name2plugin or self.is_registered(plugin):
+            return super().register(plugin, name)  # which says what is wrong, if anything
+        placement = self.placements.get(known, self.placement)
+        if placement == INLINE:
+            if hasattr(type(plugin), "__mro__") and RECIPE in getattr(plugin, "__dict__", {}):
+                raise ContractError(
+                    f"plug-in {known!r} is isolated(...), and its placement is 'inline': make the object"
+                )
+            return super().register(plugin, name)
+        self._processes[known] = self._start(plugin, known, placement)  # before pluggy replays its history to it
+        try:
+            return super().register(plugin, name)
+        except BaseException:
+            if self._name2plugin.get(known) is plugin:  # before 1.7 pluggy leaves what it has refused half registered
+                super().unregister(plugin, known)
+            self._end(known)
+            raise
+
+    def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
+        """As pluggy's; the plug-in's process is ended."""
+        known = name or (self.get_name(plugin) if plugin is not None else None)
+        found = super().unregister(plugin, name)
+        if known is not None:
+            self._end(known)
+        return found
+
+    def _start(self, plugin: Any, name: str, placement: str) -> _Process:
+        module, attribute, recipe = located(plugin, name)
+        file = os.path.abspath(getattr(sys.modules[module], "__file__", None) or "")
+        if self.kernel is None:
+            self.kernel = KernelThread().start()
+        known = re.sub(r"[^A-Za-z0-9_.-]", "-", name).strip("-._")[:40] or "plugin"
+        known = f"{known}-{next(self._numbers)}"
+        self.kernel.load(
+            "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
+            config={"module": module, "file": file, "attribute": attribute, "made_with": recipe},
+        )  # fmt: skip
+        return _Process(known, self.kernel.get(Hooks, plugin=known))
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name, None)
+        if process is not None and self.kernel is not None:
+            self.kernel.unload(process.plugin)
+
+    # -- hooks ----------------------------------------------------------------------------------------------------
+
+    def _hookexec(
+        self, hook_name: str, methods: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object], firstresult: bool
+    ) -> object | list[object]:  # fmt: skip
+        """All calls of hooks come by here, and those of history: each implementation that is elsewhere is replaced by
+        one that calls it there; order, wrappers and results are pluggy's own affair."""
+        there = [self._stand_in(method, hook_name) for method in methods]
+        return super()._hookexec(hook_name, there, kwargs, firstresult)
+
+    def _stand_in(self, method: pluggy.HookImpl, hook_name: str) -> pluggy.HookImpl:
+        process = self._processes.get(method.plugin_name)
+        if process is None:
+            return method
+        known = process.stand_ins.get(id(method))
+        if known is None or known[0] is not method:
+            made = copy.copy(method)
+            made.function = caller(process, method, self._attribute(method, hook_name))  # type: ignore[misc]
+            known = process.stand_ins[id(method)] = method, made
+        return known[1]
+
+    def _attribute(self, method: pluggy.HookImpl, hook_name: str) -> str:
+        """Under which name the plug-in has the function of a hook."""
+        for attribute in dir(method.plugin):
+            options = self.parse_hookimpl_opts(method.plugin, attribute)
+            named = options is not None and (options.get("specname") or attribute) == hook_name
+            if named and getattr(method.plugin, attribute) == method.function:
+                return attribute
+        raise ContractError(f"hook {hook_name} of plug-in {method.plugin_name!r}: the plug-in has it no more")
+
+
+def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
+    """Where another process finds a plug-in: module, attribute in it, and the recipe if it is an object. Raises
+    ContractError."""
+    if isinstance(plugin, ModuleType):
+        checked_importable(sys.modules.get(plugin.__name__), "", plugin, name)
+        return plugin.__name__, "", b""
+    kind = plugin if isinstance(plugin, type) else type(plugin)
+    recipe = b"" if plugin is kind else getattr(plugin, "__dict__", {}).get(RECIPE)
+    if recipe is None:
+        raise ContractError(
+            f"plug-in {name!r} is an object of {kind.__qualname__}, which was made in this process and can't leave it: "
+            f"register isolated({kind.__qualname__}, ...) in its place, or keep it here: placements="
+            f"{{{name!r}: 'inline'}}"
+        )
+    checked_importable(sys.modules.get(kind.__module__), kind.__qualname__, kind, name)
+    return kind.__module__, kind.__qualname__, recipe
+
+
+def caller(process: _Process, method: pluggy.HookImpl, attribute: str) -> Callable[..., Any]:
+    """In the place of a hook's function: calls it in the process of its plug-in."""
+    where = f"hook {attribute} of plug-in {method.plugin_name!r}"
+
+    def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any]) -> Answer:
+        arguments = [
+            pack(each, f"{where}: argument {name!r}") for name, each in zip(method.argnames, args, strict=True)
+        ]
+        named = {name: pack(each, f"{where}: argument {name!r}") for name, each in kwargs.items()}
+        answer = heard(ask_for, attribute, arguments, named)
+        given = {str(place): each for place, each in enumerate(args)} | kwargs
+        for key, data in answer.changed.items():
+            refill(given.get(key), unpack(data), where)
+        return answer
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return unpack(ask(process.hooks.call, args, kwargs).value)
+
+    def finish(token: int, result: Any, error: BaseException | None) -> Answer:
+        old_style = bool(method.hookwrapper)
+        if error is not None:
+            kind, message = type(error).__name__, str(error)
+            return heard(process.hooks.finish_raised, token, kind, message, attribute, old_style)
+        try:
+            packed = pack(result, f"{where}: the result that it wraps")
+        except ContractError:
+            process.hooks.abandon(token)
+            raise
+        return heard(process.hooks.finish, token, packed, attribute, old_style)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
+        token = ask(process.hooks.begin, args, kwargs).token
+        try:
+            result = yield
+        except GeneratorExit:
+            process.hooks.abandon(token)
+            raise
+        except BaseException as error:
+            answer = finish(token, None, error)
+            if answer.passed_on:
+                raise
+            return unpack(answer.value)
+        return unpack(finish(token, result, None).value)
+
+    def old_wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, None]:
+        token = ask(process.hooks.begin, args, kwargs).token
+        try:
+            outcome: Any = yield
+        except GeneratorExit:
+            process.hooks.abandon(token)
+            raise
+        error = outcome.exception
+        answer = finish(token, None if error is not None else outcome.get_result(), error)
+        if not answer.passed_on:
+            outcome.force_result(unpack(answer.value))
+
+    return old_wrapper if method.hookwrapper else wrapper if method.wrapper else call
+
+
+def heard(ask: Callable[..., Answer], *args: Any) -> Answer:
+    """What was answered; raises what the hook raised, as itself where it is one of Python's own exceptions."""
+    try:
+        return ask(*args)
+    except RemoteError as error:
+        here = exception_of(error.type_name, error.message)
+        raise (error if isinstance(here, RemoteError) else here) from error
+
+
+def refill(held: Any, value: Any, where: str) -> None:
+    """Make the caller's own list, dict or set what the hook has made of its copy."""
+    if type(held) not in (list, dict, set) or type(value) is not type(held):
+        raise ContractError(f"{where}: its process says that it changed what was no list, dict or set of its arguments")
+    held.clear()
+    if isinstance(held, list):
+        held.extend(value)
+    else:
+        held.update(value)

@@ -1,0 +1,122 @@
+"""A host's hooks, and plug-ins for it, written for pluggy: nothing here knows mukernel."""
+
+import os
+import signal
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+hookspec = pluggy.HookspecMarker("sample")
+hookimpl = pluggy.HookimplMarker("sample")
+
+
+class Specs:
+    @hookspec
+    def names(self, given: Any) -> Any: ...
+    @hookspec(firstresult=True)
+    def first(self, number: int) -> Any: ...
+    @hookspec(historic=True)
+    def configured(self, option: str) -> Any: ...
+    @hookspec
+    def wrapped(self, items: list[Any]) -> Any: ...
+    @hookspec
+    def fails(self, why: str) -> Any: ...
+    @hookspec
+    def where(self) -> Any: ...
+
+
+class Early:
+    """A class that is registered as a namespace."""
+
+    @staticmethod
+    @hookimpl(tryfirst=True)
+    def names(given: Any) -> Any:
+        return ("early", given)
+
+    @staticmethod
+    @hookimpl
+    def first(number: int) -> Any:
+        return None if number < 10 else f"early {number}"
+
+    @classmethod
+    @hookimpl
+    def configured(cls, option: str) -> Any:
+        return f"{cls.__name__} {option}"
+
+    @staticmethod
+    @hookimpl(wrapper=True)
+    def wrapped(items: list[Any]) -> Generator[None, Any, Any]:
+        items.append("early before")
+        try:
+            result = yield
+        except ValueError as error:
+            return [f"early caught {error}"]
+        return [*result, "early after"]
+
+    @staticmethod
+    @hookimpl
+    def where() -> int:
+        return os.getpid()
+
+
+class Late:
+    """One that is made with arguments."""
+
+    def __init__(self, label: str, *, extra: Path = Path("/")) -> None:
+        self.label, self.extra, self.calls = label, extra, 0
+
+    @hookimpl(trylast=True)
+    def names(self, given: Any) -> Any:
+        self.calls += 1
+        return {"late": {self.label, self.calls}, "extra": self.extra}
+
+    @hookimpl(specname="first", trylast=True)
+    def another_name(self, number: int) -> Any:
+        return number * 2
+
+    @hookimpl(hookwrapper=True)
+    def wrapped(self, items: list[Any]) -> Generator[None, Any, None]:
+        items.append("late before")
+        outcome = yield
+        if outcome.exception is None:
+            outcome.force_result([*outcome.get_result(), self.label])
+
+    @hookimpl
+    def fails(self, why: str) -> Any:
+        if why == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if why == "object":
+            return sys
+        raise {"key": KeyError, "own": OwnError}.get(why, ValueError)(why)
+
+    @hookimpl
+    def where(self) -> int:
+        return os.getpid()
+
+
+class OwnError(Exception):
+    pass
+
+
+class Inner:
+    @staticmethod
+    @hookimpl
+    def wrapped(items: list[Any]) -> Any:
+        if "raise" in items:
+            raise ValueError("inner")
+        if "other" in items:
+            raise LookupError("other")
+        return list(items)
+
+    @staticmethod
+    @hookimpl
+    def names(given: Any) -> Any:
+        yield from (1, 2)
+
+    @staticmethod
+    @hookimpl
+    def configured(option: str) -> Any:
+        return f"inner {option}"

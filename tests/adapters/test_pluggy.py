@@ -1,0 +1,291 @@
+"""A host that was written for pluggy gets processes by another plug-in manager, and the very same results."""
+
+import os
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import hook_refused
+import hook_samples
+import pluggy
+import pytest
+from hook_samples import Early, Inner, Late, Specs
+
+from mukernel import ContractError, NotFound, PluginCrashed, RemoteError
+from mukernel.adapters.pluggy import PluginManager, isolated, refill
+from mukernel.adapters.values import pack, unpack
+
+
+@pytest.fixture
+def manager() -> Iterator[PluginManager]:
+    with PluginManager("sample") as made:
+        made.add_hookspecs(Specs)
+        yield made
+    assert made.kernel is None
+
+
+def steps(manager: pluggy.PluginManager, late: Any) -> list[Any]:
+    """What a host does, and all that it sees."""
+    seen: list[Any] = []
+    manager.hook.configured.call_historic(seen.append, {"option": "before"})
+    seen.append([manager.register(Early), manager.register(late, "late"), manager.register(Inner)])
+    manager.check_pending()
+    for _ in range(2):
+        results = manager.hook.names(given=[1, (2, 3), {"a": {4}}, None, b"5", 1 << 70, Path("/x")])
+        seen.append([list(each) if isinstance(each, types.GeneratorType) else each for each in results])
+    seen.append([manager.hook.first(number=number) for number in (1, 10)])
+    for items in ([], ["raise"], ["other"]):
+        try:
+            seen.append(manager.hook.wrapped(items=items))
+        except Exception as error:
+            seen.append((type(error), str(error)))
+        seen.append(items)
+    for why in ("plain", "key"):
+        try:
+            manager.hook.fails(why=why)
+        except Exception as error:
+            seen.append((type(error), str(error).strip("'\"")))
+    manager.hook.configured.call_historic(seen.append, {"option": "after"})
+    seen.append([manager.get_plugin("late") is late, manager.is_registered(Inner), len(manager.get_plugins())])
+    seen.append(sorted(name for name, _ in manager.list_name_plugin()))
+    seen.append(manager.subset_hook_caller("names", [late])(given=None)[0])
+    seen.append([manager.unregister(Early) is Early, manager.has_plugin("Early")])
+    seen.append(manager.hook.first(number=10))
+    manager.set_blocked("late")
+    seen.append([manager.hook.first(number=10), manager.register(late, "late"), manager.is_blocked("late")])
+    return seen
+
+
+def test_everything_is_as_with_pluggy_itself(manager: PluginManager) -> None:
+    theirs = pluggy.PluginManager("sample")
+    theirs.add_hookspecs(Specs)
+    expected = steps(theirs, Late("L", extra=Path("/late")))
+    seen = steps(manager, isolated(Late, "L", extra=Path("/late")))
+    assert seen == expected
+
+
+def test_each_plugin_has_a_process_of_its_own_or_the_one_that_is_chosen() -> None:
+    placements = {"c": "process:shared", "d": "process:shared", "e": "inline"}
+    with PluginManager("sample", placements=placements) as manager:
+        manager.add_hookspecs(Specs)
+        for name in "abcd":
+            manager.register(isolated(Late, name), name)
+        manager.register(Late("e"), "e")
+        e, d, c, b, a = manager.hook.where()
+        assert e == os.getpid()
+        assert c == d
+        assert len({a, b, c, e}) == 4
+        with pytest.raises(ContractError, match=r"'x' is isolated\(...\), and its placement is 'inline'"):
+            manager.placements["x"] = "inline"
+            manager.register(isolated(Late, "x"), "x")
+
+
+def test_what_can_not_travel_is_named(manager: PluginManager) -> None:
+    manager.register(Early)
+    late = isolated(Late, "late")
+    manager.register(late, "late")
+    with pytest.raises(
+        ContractError, match=r"hook names of plug-in 'Early': argument 'given'\['a'\]\[1\]: got .*module"
+    ):
+        manager.hook.names(given={"a": [1, sys]})
+    with pytest.raises(ContractError, match=r"hook fails: its result: got builtins.module, which can't travel"):
+        manager.hook.fails(why="object")
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(ContractError, match="one that holds itself"):
+        manager.hook.names(given=endless)
+    with pytest.raises(ContractError, match=r"Late: its arguments\[0\]\[0\]: got builtins.object"):
+        isolated(Late, object())  # type: ignore[arg-type]
+    assert manager.hook.first(number=3) == 6
+
+
+@pytest.mark.filterwarnings("ignore::pluggy.PluggyTeardownRaisedWarning")  # pluggy's own word on old-style wrappers
+@pytest.mark.parametrize("old_style", [False, True])
+def test_a_wrapper_whose_result_can_not_travel_says_so_and_is_ended(manager: PluginManager, old_style: bool) -> None:
+    class Here:
+        @hook_samples.hookimpl
+        def wrapped(self, items: list[Any]) -> Any:
+            return [sys]
+
+    manager.placements["here"] = "inline"
+    manager.register(Here(), "here")
+    manager.register(isolated(Late, "late") if old_style else Early, "wrapping")
+    with pytest.raises(ContractError, match=r"hook wrapped of plug-in 'wrapping': the result that it wraps\[0\]\[0\]"):
+        manager.hook.wrapped(items=[])
+
+
+def test_an_exception_of_the_plugins_own_tells_all_of_it(manager: PluginManager) -> None:
+    manager.register(isolated(Late, "late"), "late")
+    with pytest.raises(RemoteError, match="OwnError: own") as raised:
+        manager.hook.fails(why="own")
+    assert "hook_samples.py" in raised.value.traceback
+
+
+def test_a_plugin_that_dies_takes_nobody_with_it_and_comes_back(manager: PluginManager) -> None:
+    manager.register(Early)
+    manager.register(isolated(Late, "late"), "late")
+    before = manager.hook.where()
+    with pytest.raises(PluginCrashed, match="SIGKILL"):
+        manager.hook.fails(why="die")
+    after = manager.hook.where()
+    assert (before[0] != after[0], before[1] == after[1]) == (True, True)
+
+
+def test_a_wrapper_whose_process_dies_between_its_halves_says_so(manager: PluginManager) -> None:
+    class Killer:
+        @hook_samples.hookimpl
+        def wrapped(self, items: list[Any]) -> Any:
+            (pid,) = manager.hook.where()
+            os.kill(pid, signal.SIGKILL)
+            return items
+
+    manager.register(Early)
+    manager.placements["killer"] = "inline"
+    manager.register(Killer(), "killer")
+    with pytest.raises(NotFound, match="hook wrapped: the process of its wrapper has been started again since"):
+        manager.hook.wrapped(items=[])
+    assert len(manager.hook.where()) == 1
+
+
+@pytest.mark.parametrize(("held", "value"), [(None, []), ("text", "other"), ([], {}), ((), ()), ({}, [1])])
+def test_what_a_process_says_it_changed_is_not_trusted(held: Any, value: Any) -> None:
+    with pytest.raises(ContractError, match="says that it changed what was no list"):
+        refill(held, value, "hook")
+
+
+def local_class() -> type:
+    class Local:
+        @staticmethod
+        @hook_samples.hookimpl
+        def where() -> int:
+            return 1
+
+    return Local
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem"),
+    [
+        (
+            lambda: Late("x"),
+            r"'p' is an object of Late, which was made in this process.*register isolated\(Late, ...\)",
+        ),
+        (local_class, r"'p': another process can't import it as hook_\w*|can't import it as .*<locals>.Local"),
+        (lambda: types.ModuleType("made_up"), r"'p': another process can't import it as \?"),
+    ],
+)
+def test_what_can_not_leave_this_process_is_refused_with_the_remedy(
+    manager: PluginManager, plugin: Callable[[], Any], problem: str
+) -> None:
+    with pytest.raises(ContractError, match=problem):
+        manager.register(plugin(), "p")
+    assert not manager.has_plugin("p")
+    assert not manager._processes
+
+
+def test_a_plugin_that_pluggy_refuses_leaves_no_process(manager: PluginManager) -> None:
+    with pytest.raises(pluggy.PluginValidationError, match="nonsense"):
+        manager.register(hook_refused, "refused")
+    assert manager.kernel is not None
+    assert not manager.kernel.kernel.registry.entries
+    manager.register(Early)
+    with pytest.raises(ValueError, match="already registered"):
+        manager.register(Early)
+    with pytest.raises(ValueError, match="already registered under a different name"):
+        manager.register(Early, "other")
+    assert list(manager._processes) == ["Early"]
+
+
+VALUES: list[Any] = [
+    None, True, 0, -1, 1 << 64, -(1 << 63) - 1, 1.5, "text", b"bytes", [], (), set(), frozenset({1}), {}, {1: (2, [3])},
+    {(1, 2): {"a"}}, Path("a/b"), datetime(2026, 1, 2, 3, 4), datetime(2026, 1, 2).date(),
+    datetime(2026, 1, 2, 3).time(), timedelta(days=-1, microseconds=3), ["list", "looks", "tagged"], float("inf"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_a_value_comes_out_as_what_it_was(value: Any) -> None:
+    read = unpack(pack(value, "value"))
+    assert (type(read), read) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "value", [object(), len, Late, type("Text", (str,), {})("x"), 1j, range(3), "\ud800"], ids=repr
+)
+def test_what_would_come_out_as_something_else_is_refused(value: Any) -> None:
+    with pytest.raises(ContractError, match=r"^here: got"):
+        pack(value, "here")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\xa4none", b"\x92\xa3int\xa1x", b"\x92\xa4dict\x01", b"\x90"])
+def test_bytes_that_are_no_values_are_refused(data: bytes) -> None:
+    with pytest.raises(ContractError, match="can't be read"):
+        unpack(data)
+
+
+# -- packages of others, unchanged ------------------------------------------------------------------------------------
+
+
+def test_allure_writes_its_attachments_from_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    core = pytest.importorskip("allure_commons._core")
+    logger = pytest.importorskip("allure_commons.logger")
+    monkeypatch.setattr(core, "PluginManager", PluginManager)
+    monkeypatch.setattr(core.MetaPluginManager, "_plugin_manager", None)
+    host = core.plugin_manager
+    try:
+        host.register(isolated(logger.AllureFileLogger, str(tmp_path / "report")), "files")
+        host.hook.report_attached_data(body=b"picture", file_name="a.png")
+        (tmp_path / "source.txt").write_text("text")
+        host.hook.report_attached_file(source=str(tmp_path / "source.txt"), file_name="b.txt")
+        assert (tmp_path / "report" / "a.png").read_bytes() == b"picture"
+        assert (tmp_path / "report" / "b.txt").read_text() == "text"
+        from allure_commons.model2 import TestResult
+
+        with pytest.raises(
+            ContractError, match=r"hook report_result of plug-in 'files': argument 'result': got allure_"
+        ):
+            host.hook.report_result(result=TestResult(uuid="1"))
+    finally:
+        core.plugin_manager.close()
+
+
+DJANGO = """
+import os
+import pluggy
+from mukernel.adapters.pluggy import PluginManager
+pluggy.PluginManager = PluginManager
+import djp
+assert isinstance(djp.pm, PluginManager)
+import django
+from django.conf import settings
+chosen = {"ROOT_URLCONF": "__main__", "ALLOWED_HOSTS": ["testserver"], "INSTALLED_APPS": [], "MIDDLEWARE": []}
+djp.settings(chosen)
+settings.configure(**chosen)
+django.setup()
+from django.http import HttpResponse
+from django.test import Client
+from django.urls import path
+urlpatterns = [path("", lambda request: HttpResponse("served"))]
+response = Client().get("/")
+print(response.content.decode(), "Django-Composition" in response.headers)
+print([(each["name"], each["hooks"]) for each in djp.get_plugins()])
+place, = djp.pm.kernel.kernel.places.values()
+print(place.pid != os.getpid())
+djp.pm.close()
+"""
+
+
+def test_djp_serves_a_django_site_with_a_plugin_in_another_process(tmp_path: Path) -> None:
+    pytest.importorskip("djp")
+    pytest.importorskip("django_plugin_django_header")
+    (tmp_path / "serve.py").write_text(DJANGO)
+    done = subprocess.run([sys.executable, str(tmp_path / "serve.py")], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "served True", "[('django-plugin-django-header', ['middleware'])]", "True",
+    ]  # fmt: skip
