@@ -77,6 +77,8 @@ WORLDS = [
     World("inline-strict", "inline", strict=True),
     World("process-ring", "process", transport="ring", isolated=True),
     World("process-socket", "process", transport="socket", isolated=True),
+    World("sandbox", "sandbox", isolated=True),
+    World("sandbox-socket", "sandbox", transport="socket", isolated=True),
     World("process-group", "process:together", isolated=True),
     World("simulated", "process", transport="memory", isolated=True),
 ]

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..contract import ContractError, Description, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
+from ..sandbox.policy import Sandbox
 from . import messages
 from .conversation import Conversation
 from .ending import described
@@ -134,6 +135,7 @@ class RemotePlace(Place):
         self.early: dict[str, tuple[bytes, int]] = {}  # checkpoints of instances that are being built
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
+        self.sandbox: Sandbox | None = None  # what encloses it
         self.verdict: str | None = None  # why the kernel killed it
 
     @property

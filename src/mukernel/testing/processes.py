@@ -7,6 +7,7 @@ import itertools
 from ..core.conversation import Conversation
 from ..core.place import RemotePlace
 from ..core.processes import Processes
+from ..core.messages import Source
 from ..core.registry import Options, Registry
 from ..core.space import Space
 from ..core.switchboard import Switchboard
@@ -28,6 +29,6 @@ class MemoryProcesses(Processes):
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         return MemoryPlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link]:
+    async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link]:
         ours, theirs = MemoryLink.joined()
         return MemoryProcess(self.space, name, next(self.pids), theirs), ours
