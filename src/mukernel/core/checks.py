@@ -107,8 +107,6 @@ def checked_sandbox(options: Options) -> None:
         return
     if not isinstance(sandbox, Sandbox):
         raise wrong("sandbox", sandbox, "a Sandbox")
-    if options.placement.partition(":")[0] == "inline":
-        raise wrong("sandbox", sandbox, "none for a plug-in that runs inline; placement = 'sandbox' has one")
     for what in ("read", "write"):
         paths = getattr(sandbox, what)
         if not isinstance(paths, tuple | list):

@@ -29,6 +29,7 @@ class PluginStatus(msgspec.Struct):
     `calls`: started by its present instances; None where it is called directly, as a method, and nothing
     counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
     kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up.
+    `limits`: what holds its processes to theirs, "rlimits"; "" inline.
     """
 
     name: str
@@ -44,6 +45,7 @@ class PluginStatus(msgspec.Struct):
     since: float
     interfaces: list[str]
     failure: str | None = None
+    limits: str = ""
 
 
 class TreePlugin(msgspec.Struct):

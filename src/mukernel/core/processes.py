@@ -46,6 +46,7 @@ class Processes:
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
+        self.witnesses: dict[int, int] = {}  # for each sandbox, by pid: a pipe that ends when nobody in it lives
         self.fork_server: ForkServer | None = None
         self.scrubbed_server: ForkServer | None = None  # for sandboxes: it never knew the kernel's environment
         self.ticker: Any = None
@@ -61,6 +62,8 @@ class Processes:
         for server in (self.fork_server, self.scrubbed_server):
             if server is not None:
                 await server.stop()
+        for pid in list(self.witnesses):
+            self.forget_witness(pid)
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
@@ -122,6 +125,7 @@ class Processes:
             given.clear()
             if sandbox is not None:
                 await enclosed(self.loop, report, name, process)
+                self.witnesses[process.pid], report = report, -1
         except BaseException:
             ours.close()
             raise
@@ -141,8 +145,27 @@ class Processes:
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
         place.sandbox = sandbox_of(options)
         self.places[space] = place
-        process.on_exit(lambda status: self.on_death(place, described(status)))
+        process.on_exit(lambda status: self.ended(place, described(status)))
         return place
+
+    def ended(self, place: RemotePlace, how: str) -> None:
+        """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
+        must not go on with a mailbox that a successor is given."""
+        witness = self.witnesses.get(place.pid)
+        if witness is None:
+            self.on_death(place, how)
+            return
+
+        def nobody_lives() -> None:
+            self.forget_witness(place.pid)
+            self.on_death(place, how)
+
+        self.loop.add_reader(witness, nobody_lives)
+
+    def forget_witness(self, pid: int) -> None:
+        witness = self.witnesses.pop(pid)
+        self.loop.remove_reader(witness)
+        os.close(witness)
 
     async def leave(self, place: Place) -> None:
         """End a process that has nothing in it any more."""

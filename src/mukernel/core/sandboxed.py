@@ -43,7 +43,12 @@ def written(policy: Policy) -> int:
 async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, process: Process) -> None:
     """Return when a process has enclosed itself. Raises Unavailable that says what could not be set up, and ends it."""
     said = loop.create_future()
-    loop.add_reader(report, lambda: said.done() or said.set_result(os.read(report, LONGEST_REPORT)))
+
+    def heard() -> None:
+        loop.remove_reader(report)
+        said.set_result(os.read(report, LONGEST_REPORT))
+
+    loop.add_reader(report, heard)
     try:
         async with asyncio.timeout(LONGEST_ENCLOSING):
             words: bytes = await said

@@ -38,9 +38,7 @@ from .system import (
 )
 from .system_calls import filter_system_calls
 
-NAMESPACES = (
-    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
-)
+NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 FIRST_USER, USERS = 61_184, 4_336  # those that systemd sets aside for services that want one for themselves
 OURS = 2  # processes of a sandbox that are not the plug-in's: the outer and the first
 CHUNK = 1 << 16  # bytes that are handed on at once
@@ -73,7 +71,7 @@ def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
     """Return enclosed, in the inner process, with no descriptors but the standard ones and those of `keep`.
 
     The outer and the first never return. `report`: a descriptor that takes why it was not enclosed; the inner keeps
-    it, too. Raises NotEnclosed, in whichever process: who calls this reports it and ends.
+    it, too: it tells who waits for its end that everybody in here has died. Raises NotEnclosed, in whichever process: who calls this reports it and ends.
     """
     with part("files"):
         root, parent = os.geteuid() == 0, os.getppid()
@@ -245,8 +243,7 @@ def in_enclosure(policy: Policy, keep: Sequence[int], report: int, main: Callabl
         with contextlib.suppress(OSError):
             os.write(report, str(error).encode(errors="replace")[:4000])
         os._exit(1)
-    os.write(report, READY)
-    os.close(report)
+    os.write(report, READY)  # and it stays open as long as anybody lives here
     main()
 
 

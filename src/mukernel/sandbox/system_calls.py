@@ -10,8 +10,17 @@ import ctypes
 import errno
 import struct
 
-from .system import CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS
-from .system import MACHINE, prctl
+from .system import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    MACHINE,
+    prctl,
+)
 
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
 LOAD, EQUAL, GREATER, ANY_BIT, RETURN, MASK = 0x20, 0x15, 0x25, 0x45, 0x06, 0x54

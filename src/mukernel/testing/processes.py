@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 from ..core.conversation import Conversation
+from ..core.messages import Source
 from ..core.place import RemotePlace
 from ..core.processes import Processes
-from ..core.messages import Source
 from ..core.registry import Options, Registry
 from ..core.space import Space
 from ..core.switchboard import Switchboard
