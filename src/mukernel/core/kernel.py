@@ -139,9 +139,10 @@ class Kernel:
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process",
-        "process:NAME", "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
-        methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
-        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
+        "process:NAME", "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of
+        `async def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process
+        may use. `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected
+        for an interface, by its name, where several serve it.
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """

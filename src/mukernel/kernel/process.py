@@ -104,7 +104,7 @@ class Process:
 class ForkServer:
     """Starts processes, by forking one whose imports are warm. For use on one event loop.
 
-    `warm`: modules to import once, before a fork; one that fails is reported on stderr. `python`: the interpreter, which
+    `warm`: modules to import once, before a fork; one that fails is reported on stderr. `python`: an interpreter, which
     may be another environment's. `path`, `env`: its sys.path and environment, if not ours. One that died starts again.
     """
 
@@ -162,7 +162,7 @@ class ForkServer:
         passed = theirs.fileno(), os.pidfd_open(os.getpid())
         command = [self._python, "-P", os.path.abspath(__file__), *map(json.dumps, (*passed, self._warm, self._path))]
         try:
-            more: dict[str, Any] = dict(pass_fds=passed, stdin=subprocess.DEVNULL, start_new_session=True)
+            more: dict[str, Any] = {"pass_fds": passed, "stdin": subprocess.DEVNULL, "start_new_session": True}
             self._popen = subprocess.Popen(command, env=self._env, **more)
         except OSError as error:
             ours.close()

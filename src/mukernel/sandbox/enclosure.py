@@ -71,7 +71,8 @@ def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
     """Return enclosed, in the inner process, with no descriptors but the standard ones and those of `keep`.
 
     The outer and the first never return. `report`: a descriptor that takes why it was not enclosed; the inner keeps
-    it, too: it tells who waits for its end that everybody in here has died. Raises NotEnclosed, in whichever process: who calls this reports it and ends.
+    it, too: it tells who waits for its end that everybody in here has died. Raises NotEnclosed, in whichever process:
+    who calls this reports it and ends.
     """
     with part("files"):
         root, parent = os.geteuid() == 0, os.getppid()
