@@ -18,11 +18,21 @@ class Reports(Interface, version="1.0"):
 
 class ThirdParty(Plugin, Reports):
     async def lines(self, path: str) -> int:
-        return len(Path(path).read_text().splitlines())
+        return count_lines(path)
 
     async def tell_the_world(self) -> str:
         with socket.socket() as connection:
             return f"a socket of family {connection.family.name}"
+
+
+def count_lines(path: str) -> int:
+    return len(Path(path).read_text().splitlines())
+
+
+def write_notes(folder: str) -> None:
+    for name in ("granted", "private"):
+        Path(folder, name).mkdir()
+        Path(folder, name, "notes.txt").write_text("one\ntwo\n")
 
 
 async def attempt(what: str, call) -> None:  # type: ignore[no-untyped-def]
@@ -34,9 +44,7 @@ async def attempt(what: str, call) -> None:  # type: ignore[no-untyped-def]
 
 async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("granted", "private"):
-            Path(folder, name).mkdir()
-            Path(folder, name, "notes.txt").write_text("one\ntwo\n")
+        write_notes(folder)
         async with Kernel() as kernel:
             await kernel.load(ThirdParty, name="reports", placement="process")
             reports = kernel.get(Reports)
