@@ -16,6 +16,7 @@ from benchmarks.report import Part, Settings, bars_table
 PARTS = {
     "inline": "a plain method call, and the same method of an inline plug-in",
     "calls": "a call to another process: hot, after idling, from many callers, and over every peer",
+    "sandbox": "a hot call to a plug-in in a sandbox, and to the same in a process",
     "chains": "chains of processes, alone and beside CPU hogs, by waiting policy",
     "swaps": "1,000 swaps in a row under load",
     "crashes": "200 kill -9 under load",

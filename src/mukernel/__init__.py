@@ -26,6 +26,7 @@ from .core.kernel_thread import KernelThread
 from .core.ledger import Ledger
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
+from .sandbox.policy import Sandbox
 from .transports.context import deadline, priority
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "PluginCrashed",
     "RemoteError",
     "RestartPolicy",
+    "Sandbox",
     "SwapFailed",
     "SwapReport",
     "Unavailable",

@@ -12,17 +12,33 @@ from typing import Any
 
 import pytest
 
+from mukernel.cli.main import main
+
 from .conftest import APPLICATION, write_shop
 
 
 def test_a_sound_application(home: Path, tmp_path: Path, mukernel: Any) -> None:
     folder = write_shop(tmp_path / "shop")
     text = mukernel("check", str(folder / "app.toml")).good()
-    assert [line.split()[0] for line in text.splitlines()] == ["NAME", "greeter", "catalog", "app.toml"]
+    assert [line.split()[0] for line in text.splitlines()] == ["NAME", "greeter", "catalog", "app.toml", "sandbox:"]
     checked = json.loads(mukernel("check", str(folder / "app.toml"), "--json").good())
     assert checked["ok"] is True
     assert checked["plugins"][1]["calls"] == {"Greeter": "greeter"}
     assert checked["plugins"][1]["settings"] == ["path: str", "size: int = 10"]
+    assert checked["sandbox"]["available"] is True
+    assert "seccomp" in checked["sandbox"]["enforced"]
+
+
+def test_a_sandbox_that_this_machine_can_not_enforce(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An application that wants one is not sound here; the reason is told."""
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace('"process"', '"sandbox"'))
+    monkeypatch.setattr("mukernel.sandbox.machine.tried", lambda: "namespaces of its own: Operation not permitted")
+    assert main(["check", str(folder / "app.toml"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is False and told["sandbox"]["available"] is False
+    assert "Operation not permitted" in told["problems"][0]
 
 
 def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> None:

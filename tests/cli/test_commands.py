@@ -252,7 +252,8 @@ def test_what_is_not_there_is_named(shop: Any, mukernel: Any) -> None:
         ("call", "greet"): "got 'greet', wanted INTERFACE.METHOD such as Greeter.greet; "
         "`mukernel tree` lists the interfaces, `mukernel describe NAME` the methods of a plug-in",
         ("move", "gretter", "inline"): "no plug-in is named 'gretter'; there are: greeter, catalog",
-        ("move", "greeter", "moon"): "placement: got 'moon', wanted 'inline', 'process' or 'process:NAME'",
+        ("move", "greeter", "moon"): "placement: got 'moon', wanted 'inline', 'process', "
+        "'process:NAME', 'sandbox' or 'sandbox:NAME'",
         ("ps", "--app", "other"): "no application named 'other' is running; running: shop",
         ("start", "other"): "no plug-in 'other' is stopped; stopped are: none",
     }.items():

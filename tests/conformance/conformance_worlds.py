@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mukernel import Kernel
+from mukernel import Kernel, Sandbox
 from mukernel.core.journal import Happening
 from mukernel.kernel import ipc
 from mukernel.testing import TestKernel
@@ -37,6 +37,10 @@ class World:
     def codec(self) -> bool:
         """Do values pass through the codec here?"""
         return self.strict or self.isolated
+
+    def writing(self, folder: os.PathLike[str]) -> Sandbox | None:
+        """What a plug-in has to be granted here to write into a folder."""
+        return Sandbox(write=(os.fspath(folder),)) if self.placement == "sandbox" else None
 
     def run(self, main: Callable[[Kernel], Awaitable[None]]) -> None:
         if self.simulated:
@@ -77,6 +81,8 @@ WORLDS = [
     World("inline-strict", "inline", strict=True),
     World("process-ring", "process", transport="ring", isolated=True),
     World("process-socket", "process", transport="socket", isolated=True),
+    World("sandbox", "sandbox", isolated=True),
+    World("sandbox-socket", "sandbox", transport="socket", isolated=True),
     World("process-group", "process:together", isolated=True),
     World("simulated", "process", transport="memory", isolated=True),
 ]

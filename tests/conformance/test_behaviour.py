@@ -274,7 +274,7 @@ async def test_a_full_mailbox_refuses_at_once_or_lets_wait(world: World, kernel:
 
 @isolated
 async def test_a_process_that_dies_while_it_runs_a_call(world: World, kernel: Kernel, tmp_path: Path) -> None:
-    await kernel.load(Actor, name="actor", placement=world.placement)
+    await kernel.load(Actor, name="actor", placement=world.placement, sandbox=world.writing(tmp_path))
     actor = kernel.get(Behaviour)
     once = asyncio.ensure_future(actor.hold_call("x"))
     again = asyncio.ensure_future(actor.hold_once(str(tmp_path / "mark")))

@@ -79,10 +79,13 @@ def table(**keys: Any) -> dict[str, Any]:
             {"drain": "5 parsecs"},
             "drain: got '5 parsecs', wanted a time in seconds such as 5 or 0.5, or '200ms', '5s', '2m', '1h'",
         ),
-        ({"placement": "moon"}, "placement: got 'moon', wanted 'inline', 'process' or 'process:NAME'"),
+        (
+            {"placement": "moon"},
+            "placement: got 'moon', wanted 'inline', 'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'",
+        ),
         (
             {"placement": "process:../x"},
-            "placement: got 'process:../x', wanted 'inline', 'process' or 'process:NAME'",
+            "placement: got 'process:../x', wanted 'inline', 'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'",
         ),
         ({"placement": "process:kernel"}, f"placement: got 'process:kernel', {OTHER}"),
         ({"memory": "4K"}, "memory: got '4K', wanted '1M' to '1024T'"),

@@ -19,7 +19,7 @@ import mukernel
 from mukernel import Kernel
 from mukernel.cli.main import COMMANDS
 from mukernel.contract.errors import ERROR_CODES
-from mukernel.core.application_file import PLUGIN_KEYS, RESTART_KEYS
+from mukernel.core.application_file import PLUGIN_KEYS, RESTART_KEYS, sandbox_keys
 from mukernel.transports.kind import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def test_errors_have_their_codes() -> None:
 
 def test_keys_of_the_application_file_are_described() -> None:
     text = (DOCS / "reference" / "application-file.md").read_text()
-    for key in [*PLUGIN_KEYS, *RESTART_KEYS]:
+    for key in [*PLUGIN_KEYS, *RESTART_KEYS, *sandbox_keys("/")]:
         assert f"| `{key}` |" in text
 
 

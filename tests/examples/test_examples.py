@@ -9,6 +9,12 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
+    "sandbox.py": [
+        r"in a process, your notes: 2",
+        r"in a sandbox, what it was granted: 2",
+        r"in a sandbox, your notes: refused, (FileNotFoundError|PermissionError)",
+        r"in a sandbox, the network: refused, PermissionError",
+    ],
     "hello.py": [
         r"Good day, Ada \(1 notes\)",
         r"\[0, 1, 2, 3, 4\] \['NEVER', 'LOST'\]",

@@ -9,6 +9,7 @@ import sys
 from ..contract import ContractError, NotFound
 from ..core.application import Application, read_application
 from ..core.extensions import missing_extensions
+from ..sandbox.machine import Enforced, enforced
 from .terminal import Terminal, as_json
 
 DESCRIPTION = """\
@@ -41,16 +42,34 @@ def run(arguments: argparse.Namespace) -> int:
         problems = list(getattr(error, "differences", ())) or [str(error)]
         Terminal().say(as_json({"ok": False, "problems": problems, "plugins": []}))
         return 1
+    sandbox = enforced()
+    boxed = [name for name, table in application.file.plugins.items() if table.placement.partition(":")[0] == "sandbox"]
+    problems = [
+        f"{application.file.label}: plugins.{name}.placement: {sandbox.text}" for name in boxed if sandbox.missing
+    ]
+    if problems and not arguments.json:
+        raise ContractError(f"{application.file.label} can't run here", problems)
     if arguments.json:
+        plugins = [facts(application, n) for n in application.order]
         Terminal().say(
-            as_json({"ok": True, "problems": [], "plugins": [facts(application, n) for n in application.order]})
+            as_json({"ok": not problems, "problems": problems, "plugins": plugins, "sandbox": sandbox_facts(sandbox)})
         )
-    else:
-        terminal = Terminal(sys.stdout)
-        rows = [row(application, name, terminal) for name in application.order]
-        terminal.say(terminal.table(("NAME", "PLACEMENT", "SERVES", "CALLS"), rows))
-        terminal.say(f"{application.file.label} is sound; plug-ins start in this order")
+        return int(bool(problems))
+    terminal = Terminal(sys.stdout)
+    rows = [row(application, name, terminal) for name in application.order]
+    terminal.say(terminal.table(("NAME", "PLACEMENT", "SERVES", "CALLS"), rows))
+    terminal.say(f"{application.file.label} is sound; plug-ins start in this order")
+    terminal.say(f"sandbox: {sandbox.text}")
     return 0
+
+
+def sandbox_facts(sandbox: Enforced) -> dict[str, object]:
+    return {
+        "available": not sandbox.missing,
+        "missing": sandbox.missing,
+        "enforced": sandbox.parts,
+        "not": sandbox.gaps,
+    }
 
 
 def facts(application: Application, name: str) -> dict[str, object]:

@@ -20,6 +20,7 @@ HEADER = (
     "WAITING",
     "RESTARTS",
     "MEM",
+    "LIMITS",
     "SINCE",
 )
 RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
@@ -29,7 +30,7 @@ List the plug-ins of a running application.
 
 CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
 inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
-kernel's."""
+kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself."""
 
 EXAMPLES = """\
 examples:
@@ -75,6 +76,7 @@ def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
         str(plugin.waiting),
         str(plugin.restarts),
         "-" if plugin.memory is None else size_text(plugin.memory),
+        plugin.limits or "-",
         duration_text(plugin.since),
     ]
 

@@ -53,7 +53,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
             "--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)"
         )
     elif command == "move":
-        parser.add_argument("placement", metavar="PLACEMENT", help="inline, process or process:NAME")
+        parser.add_argument(
+            "placement", metavar="PLACEMENT", help="inline, process, process:NAME, sandbox or sandbox:NAME"
+        )
     elif command == "scale":
         parser.add_argument("replicas", metavar="COUNT", type=int, help="how many instances")
     add_options(parser)

@@ -99,7 +99,7 @@ name = "@NAME@"
 
 [plugins.greeter]
 use = "@PACKAGE@.plugin:English"
-placement = "inline"            # or "process", "process:NAME"; `mukernel move greeter process` while it runs
+placement = "inline"            # or "process", "process:NAME", "sandbox"; `mukernel move greeter process` while it runs
 # memory = "256M"               # of its process
 # checkpoint = "5s"             # between two saves of its state, for restarts
 

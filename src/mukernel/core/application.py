@@ -48,6 +48,7 @@ class Application:
                     drain=table.drain,
                     restart=table.restart,
                     folder=self.file.folder,
+                    sandbox=table.sandbox,
                 )
             except Exception as error:
                 raise self.not_started(name, error) from error

@@ -12,10 +12,14 @@ from typing import Any
 import msgspec
 
 from ..contract import ContractError, NotFound
+from ..sandbox.policy import Sandbox, is_given
 from .checks import (
+    APART,
     LEAST_MEMORY,
+    LEAST_TEMPORARY,
     MOST_CALLS,
     MOST_MEMORY,
+    MOST_PROCESSES,
     MOST_REPLICAS,
     MOST_THREADS,
     NAME,
@@ -47,6 +51,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     drain: float = 30.0
     restart: RestartPolicy = RestartPolicy()
     config: dict[str, Any] = {}
+    sandbox: Sandbox | None = None
 
 
 class ApplicationFile(msgspec.Struct, frozen=True):
@@ -98,6 +103,8 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         if isinstance(table, dict) and "restart" in table:
             policy = reader.table(f"{where}.restart", table["restart"], RESTART_KEYS)
             values["restart"] = RestartPolicy(**policy)
+        if isinstance(table, dict) and "sandbox" in table:
+            values["sandbox"] = Sandbox(**reader.table(f"{where}.sandbox", table["sandbox"], sandbox_keys(folder)))
         if isinstance(table, dict) and "use" not in table:
             reader.problems.append(f"{label}: {where}.use is missing, wanted {WANTED_USE}")
         lines = config_problems(values)
@@ -126,9 +133,12 @@ def config_problems(values: Mapping[str, Any]) -> list[str]:
 
 def contradictions(plugin: PluginTable) -> list[str]:
     """Keys that are sound by themselves and don't fit each other."""
-    if plugin.placement != "inline":
-        return []
+    kind = plugin.placement.partition(":")[0]
     lines = []
+    if plugin.sandbox is not None and kind != "sandbox":
+        lines.append(f"sandbox: a plug-in of placement {plugin.placement!r} has none; wanted placement = 'sandbox'")
+    if kind != "inline":
+        return lines
     if plugin.replicas != 1:
         lines.append(
             f"replicas: got {plugin.replicas}, wanted 1 for a plug-in that runs inline "
@@ -198,7 +208,8 @@ def placement(given: Any) -> str:
     try:
         return checked_placement(given)
     except ContractError:
-        raise ValueError(WANTED_OTHER if given == f"process:{RESERVED}" else PLACEMENTS) from None
+        reserved = given in [f"{kind}:{RESERVED}" for kind in APART]
+        raise ValueError(WANTED_OTHER if reserved else PLACEMENTS) from None
 
 
 def whole(least: int, most: int | None = None) -> Reader:
@@ -225,6 +236,31 @@ def memory(given: Any) -> int:
     count = size(given)
     if not LEAST_MEMORY <= count <= MOST_MEMORY:
         raise ValueError("'1M' to '1024T'")
+    return count
+
+
+def sandbox_keys(folder: str) -> dict[str, Reader]:
+    """The keys of a table [plugins.NAME.sandbox]; paths in it are relative to `folder`."""
+
+    def paths(given: Any) -> tuple[str, ...]:
+        wanted = "a list of paths of folders or files that exist, relative to the application file"
+        if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+            raise ValueError(wanted)
+        found = tuple(os.path.abspath(os.path.join(folder, each)) for each in given)
+        for path in found:
+            if not os.path.exists(path):
+                raise ValueError(f"{wanted}: there is no {path}")
+            if not is_given(os.path.realpath(path)):
+                raise ValueError(f"{wanted}; {path} as a whole is refused, name what is needed in it")
+        return found
+
+    return {"read": paths, "write": paths, "temporary": temporary, "processes": whole(1, MOST_PROCESSES)}
+
+
+def temporary(given: Any) -> int:
+    count = size(given)
+    if not LEAST_TEMPORARY <= count <= MOST_MEMORY:
+        raise ValueError("'64K' to '1024T'")
     return count
 
 
@@ -260,4 +296,5 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "drain": duration,
     "restart": lambda given: RestartPolicy(),
     "config": table,
+    "sandbox": lambda given: None,
 }

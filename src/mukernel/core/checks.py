@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
 from ..contract import ContractError
+from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
 from .registry import Options, RestartPolicy
 
 # Names become those of log files, processes and spaces.
@@ -23,8 +25,11 @@ MOST_REPLICAS = 1_000  # each has a process
 SHORTEST_CHECKPOINT = 0.001  # seconds
 WHOLE = range(-(1 << 63), 1 << 64)  # what a message between processes can carry
 MOST_CALLS = 1_000_000  # that may be meant to run at once
+MOST_PROCESSES = 10_000  # of one sandbox, threads included
 MOST_THREADS = 1_000  # each has a stack, and a channel to whatever it may call
-PLACEMENTS = "'inline', 'process' or 'process:NAME'"
+PLACEMENTS = "'inline', 'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'"
+APART = ("process", "sandbox")  # placements that a NAME may follow
+LEAST_TEMPORARY = 1 << 16  # bytes
 
 
 def wrong(what: str, came: object, wanted: str) -> ContractError:
@@ -64,11 +69,11 @@ def checked_placement(placement: object) -> str:
     """Raises ContractError for what is no placement, or none that this version has."""
     if isinstance(placement, str):
         kind, colon, name = placement.partition(":")
-        if not colon and kind in ("inline", "process"):
+        if not colon and kind in ("inline", *APART):
             return placement
-        if kind == "process" and name == RESERVED:
+        if kind in APART and name == RESERVED:
             raise wrong("placement", placement, WANTED_OTHER)
-        if kind == "process" and colon and NAME.fullmatch(name):
+        if kind in APART and colon and NAME.fullmatch(name):
             return placement
     raise wrong("placement", placement, PLACEMENTS)
 
@@ -91,7 +96,30 @@ def checked_options(options: Options) -> Options:
     if not is_dict_of_names(options.bind) or not all(isinstance(plugin, str) for plugin in options.bind.values()):
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")
     checked_restart(options.restart)
+    checked_sandbox(options)
     return replace(options, config=config, bind=dict(options.bind))
+
+
+def checked_sandbox(options: Options) -> None:
+    """Raises ContractError for a sandbox that nothing is in, and for a path that is not absolute, or not there."""
+    sandbox = options.sandbox
+    if sandbox is None:
+        return
+    if not isinstance(sandbox, Sandbox):
+        raise wrong("sandbox", sandbox, "a Sandbox")
+    for what in ("read", "write"):
+        paths = getattr(sandbox, what)
+        if not isinstance(paths, tuple | list):
+            raise wrong(f"sandbox.{what}", paths, "a tuple of paths")
+        for path in paths:
+            if not isinstance(path, str) or not os.path.isabs(path) or not os.path.exists(path):
+                raise wrong(f"sandbox.{what}", path, "the absolute path of a folder or file that exists")
+            if not is_given(os.path.realpath(path)):
+                raise wrong(
+                    f"sandbox.{what}", path, f"a folder in it: your whole home and {', '.join(NEVER_GIVEN)} are refused"
+                )
+    checked_count("sandbox.temporary", sandbox.temporary, LEAST_TEMPORARY, MOST_MEMORY)
+    checked_count("sandbox.processes", sandbox.processes, 1, MOST_PROCESSES)
 
 
 def checked_config(config: object) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class PluginStatus(msgspec.Struct):
     `calls`: started by its present instances; None where it is called directly, as a method, and nothing
     counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
     kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where it stood when it
-    was found hanging the last time, one line and then its stack.
+    was found hanging the last time, one line and then its stack. `limits`: what holds its processes to theirs,
+    "rlimits"; "" inline.
     """
 
     name: str
@@ -47,6 +48,7 @@ class PluginStatus(msgspec.Struct):
     interfaces: list[str]
     failure: str | None = None
     hang: str | None = None
+    limits: str = ""
 
 
 class TreePlugin(msgspec.Struct):

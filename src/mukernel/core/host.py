@@ -130,8 +130,9 @@ def configure_logging() -> None:
 
 
 def main(rights: list[int]) -> None:
-    """Entry point of a process: `rights` holds its end of the link, and of the pipe for its stack."""
-    answer_with_stack(rights[1])
+    """Entry point of a process: `rights` holds its end of the link, and of the pipe for its stack, if it has one."""
+    if len(rights) > 1:
+        answer_with_stack(rights[1])
     configure_logging()
     all_here_is_warm()
     connection = socket.socket(fileno=rights[0])

@@ -16,6 +16,7 @@ from ..contract import ContractError, Description, MukernelError, SwapFailed, Un
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
+from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from .checks import (
     checked_bindings,
@@ -137,15 +138,16 @@ class Kernel:
         config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0,
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, sandbox: Sandbox | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point; a plain class is served by its typed public
-        methods, or by those in "module:Class[one, another]". `placement`: "inline", "process" or
-        "process:NAME". `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
-        methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
-        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
+        methods, or by those in "module:Class[one, another]". `placement`: "inline", "process", "process:NAME",
+        "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async def` methods
+        that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may use.
+        `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
+        interface, by its name, where several serve it.
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
@@ -155,6 +157,7 @@ class Kernel:
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
                 limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
+                sandbox,
             )
         )  # fmt: skip
         entry = self.registry.add(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from ..contract import ContractError, Description, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
+from ..sandbox.policy import Sandbox
 from . import messages
 from .conversation import Conversation
 from .ending import described
@@ -144,6 +145,7 @@ class RemotePlace(Place):
         self.ending = False
         self.stacks: StackPipe | None = None  # none where the process is simulated, in our own
         self.hangs = False  # found to; it is asked where it stands, and then ended
+        self.sandbox: Sandbox | None = None  # what encloses it
         self.verdict: str | None = None  # why the kernel killed it
 
     @property

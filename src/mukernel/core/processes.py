@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..contract import ContractError
-from ..kernel.process import ForkServer, Process
+from ..kernel.process import ForkServer, Limits, Process
+from ..sandbox.enclosure import scrubbed_environment
+from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL
 from ..transports.link import Link, close_all
 from . import messages
@@ -19,6 +21,7 @@ from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Options, Registry
+from .sandboxed import ENTRY, enclosed, policy_for, written
 from .space import Space
 from .stack import StackPipe
 from .switchboard import Switchboard
@@ -44,7 +47,9 @@ class Processes:
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
+        self.witnesses: dict[int, int] = {}  # for each sandbox, by pid: a pipe that ends when nobody in it lives
         self.fork_server: ForkServer | None = None
+        self.scrubbed_server: ForkServer | None = None  # for sandboxes: it never knew the kernel's environment
         self.ticker: Any = None
         self.on_beat: Callable[[], object] = lambda: None
         self.on_death: Callable[[RemotePlace, str], object] = lambda place, how: None
@@ -55,8 +60,11 @@ class Processes:
             self.ticker.cancel()
         for place in list(self.places.values()):
             await place.end()
-        if self.fork_server is not None:
-            await self.fork_server.stop()
+        for server in (self.fork_server, self.scrubbed_server):
+            if server is not None:
+                await server.stop()
+        for pid in list(self.witnesses):
+            self.forget_witness(pid)
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
@@ -66,60 +74,111 @@ class Processes:
         check_importable(source)
         _, _, group = options.placement.partition(":")
         if not group:
-            return await self.spawn(plugin, options)
+            return await self.spawn(plugin, options, source)
         async with self.group_lock:  # two that restart at once share the new process, too
             if group not in self.groups:
-                self.groups[group] = place = await self.spawn(group, options)
+                self.groups[group] = place = await self.spawn(group, options, source)
                 place.group = group
-            return self.groups[group]
+            place = self.groups[group]
+            if place.sandbox != sandbox_of(options):
+                raise ContractError(
+                    f"placement: got {options.placement!r}, where others run in "
+                    f"{place.sandbox or 'a process without a sandbox'}; wanted the same sandbox for all of that name, "
+                    f"or another name (this one: {sandbox_of(options) or 'without a sandbox'})"
+                )
+            return place
 
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         """A process, as the kernel commands it over its link."""
         return RemotePlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link, StackPipe | None]:
-        """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
+    async def server_for(self, options: Options) -> ForkServer:
+        """The fork server of a process: sandboxes have one of their own."""
+        if sandbox_of(options) is not None:
+            if self.scrubbed_server is None:
+                env = scrubbed_environment()
+                self.scrubbed_server = ForkServer((*WARM, "mukernel.core.sandboxed"), path=sys.path, env=env)
+                await self.scrubbed_server.start()
+            return self.scrubbed_server
         if self.fork_server is None:
             self.fork_server = ForkServer(WARM, path=sys.path)
             await self.fork_server.start()
+        return self.fork_server
+
+    async def start_process(
+        self, name: str, options: Options, source: Source
+    ) -> tuple[Process, Link, StackPipe | None]:
+        """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
+        server = await self.server_for(options)
         if self.ticker is None:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
-        stacks, output = StackPipe(), None
+        sandbox, output, given, report = sandbox_of(options), None, list[int](), -1
+        stacks = (
+            StackPipe() if sandbox is None else None
+        )  # in a sandbox the process that we know only waits for another
+        entry, limits = "mukernel.core.host:main", options.limits
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
                 output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            process = await self.fork_server.spawn(
-                "mukernel.core.host:main", name=name, fds=[theirs.fileno(), stacks.writer], limits=options.limits,
-                stdout=output,
-            )  # fmt: skip
+            if stacks is not None:
+                given = [stacks.writer]
+            if sandbox is not None:
+                report, reports = os.pipe2(os.O_CLOEXEC)
+                entry, given = ENTRY, [written(policy_for(sandbox, limits, source, sys.path)), reports]
+                limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
+            process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
+            close_all(given)
+            given.clear()
+            if sandbox is not None:
+                await enclosed(self.loop, report, name, process)
+                self.witnesses[process.pid], report = report, -1
         except BaseException:
             ours.close()
-            stacks.close()
+            if stacks is not None:
+                stacks.close()
             raise
         finally:
             theirs.close()
-            stacks.given()
-            if output is not None:
-                os.close(output)
+            close_all([*given, *(fd for fd in (output, report) if fd is not None and fd >= 0)])
         return process, Link(ours), stacks
 
-    async def spawn(self, name: str, options: Options) -> RemotePlace:
+    async def spawn(self, name: str, options: Options, source: Source) -> RemotePlace:
         """A new process with an empty space."""
-        process, link, stacks = await self.start_process(name, options)
+        process, link, stacks = await self.start_process(name, options, source)
         space = f"process {process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
+        place.sandbox = sandbox_of(options)
         self.places[space] = place
         if stacks is not None:
             place.stacks = stacks
             process.on_exit(lambda status: stacks.close())
-        process.on_exit(lambda status: self.on_death(place, described(status)))
+        process.on_exit(lambda status: self.ended(place, described(status)))
         return place
+
+    def ended(self, place: RemotePlace, how: str) -> None:
+        """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
+        must not go on with a mailbox that a successor is given."""
+        witness = self.witnesses.get(place.pid)
+        if witness is None:
+            self.on_death(place, how)
+            return
+
+        def nobody_lives() -> None:
+            self.forget_witness(place.pid)
+            self.on_death(place, how)
+
+        self.loop.add_reader(witness, nobody_lives)
+
+    def forget_witness(self, pid: int) -> None:
+        witness = self.witnesses.pop(pid)
+        self.loop.remove_reader(witness)
+        os.close(witness)
 
     async def leave(self, place: Place) -> None:
         """End a process that has nothing in it any more."""
@@ -170,3 +229,8 @@ class Processes:
         spaces = self.switchboard.spaces_calling(plugin)
         places: list[Place] = [self.here] if self.here.space in spaces else []
         return places + [self.places[space] for space in spaces if space in self.places]
+
+
+def sandbox_of(options: Options) -> Sandbox | None:
+    """What the process of a plug-in is enclosed by; None: by nothing."""
+    return options.sandbox or Sandbox() if options.placement.partition(":")[0] == "sandbox" else None

@@ -12,6 +12,7 @@ from typing import Any
 from ..contract import ContractError, Description, NotFound, Unavailable
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
+from ..sandbox.policy import Sandbox
 from .ledger import Ledger
 from .lifecycle import Lifecycle, State
 from .messages import Blueprint, Built, Source
@@ -41,6 +42,7 @@ class Options:
     """How a plug-in is to run.
 
     `drain`: seconds that a swap waits for calls that are being run. `bind`: which plug-in is meant, by interface.
+    `sandbox`: what it may touch where its placement is a sandbox; None: nothing but what is always there.
     """
 
     placement: str = "inline"
@@ -53,6 +55,7 @@ class Options:
     limits: Limits = Limits()
     restart: RestartPolicy = RestartPolicy()
     bind: dict[str, str] = field(default_factory=dict)
+    sandbox: Sandbox | None = None
 
 
 @dataclass(slots=True, eq=False)

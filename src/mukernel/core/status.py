@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .journal import Happening
     from .kernel import Kernel
 
+BY_PROCESS = "rlimits"  # what holds the limits: of each process by itself
 PATIENCE = 1.0  # seconds that an instance has for saying how busy it is
 CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "unload")
 
@@ -63,7 +64,8 @@ class Status:
         calls: int | None = sum(each.calls for each in answered)
         if options.placement == "inline" and self.is_direct(entry):
             calls = None
-        own = [memory_of(pid) for pid in pids if pid != os.getpid()]
+        sandboxed = options.placement.partition(":")[0] == "sandbox"
+        own = [sum(map(memory_of, session_of(pid) if sandboxed else [pid])) for pid in pids if pid != os.getpid()]
         return PluginStatus(
             entry.name,
             state,
@@ -79,6 +81,7 @@ class Status:
             [f"{each.name} {each.version}" for each in entry.interfaces],
             next((replica.failure for replica in entry.replicas if replica.failure), None),
             entry.hang,
+            "" if options.placement == "inline" else BY_PROCESS,
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:
@@ -139,6 +142,18 @@ def lives(replica: Replica) -> bool:
         State.FAILED,
         State.STOPPED,
     )
+
+
+def session_of(leader: int) -> list[int]:
+    """The processes of a session: those of a sandbox, of which the kernel knows the first."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getsid(int(pid)) == leader:
+                found.append(int(pid))
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def memory_of(pid: int) -> int:

@@ -66,6 +66,7 @@ class StoppedPlugins:
             restart=options.restart,
             limits=options.limits,
             bind=options.bind,
+            sandbox=options.sandbox,
         )
         del self.declarations[name]
         for place in [kernel.here, *kernel.places.values()]:

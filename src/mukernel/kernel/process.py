@@ -104,12 +104,12 @@ class Process:
 class ForkServer:
     """Starts processes, by forking one whose imports are warm. For use on one event loop.
 
-    `warm`: modules to import once, before any fork; one that fails is reported on stderr. `python`: the interpreter,
-    which may be another environment's. `path`: its sys.path, if not its own. A server that died is started again.
+    `warm`: modules to import once, before a fork; one that fails is reported on stderr. `python`: an interpreter, which
+    may be another environment's. `path`, `env`: its sys.path and environment, if not ours. One that died starts again.
     """
 
-    def __init__(self, warm: Sequence[str] = (), python: str = sys.executable, path: Sequence[str] | None = None):
-        self._python, self._stopped = python, False
+    def __init__(self, warm: Sequence[str] = (), python: str = sys.executable, path: Any = None, env: Any = None):
+        self._python, self._stopped, self._env = python, False, env
         self._warm, self._path = [*warm], path and [*path]
         self._turn = asyncio.Lock()  # one spawn at a time: the socket's buffer always has room for it
         self._asked: list[tuple[asyncio.Future[Process], str]] = []  # not answered yet; with the process's name
@@ -160,10 +160,10 @@ class ForkServer:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         passed = theirs.fileno(), os.pidfd_open(os.getpid())
-        arguments = map(json.dumps, (*passed, self._warm, self._path))
-        command = [self._python, "-P", os.path.abspath(__file__), *arguments]
+        command = [self._python, "-P", os.path.abspath(__file__), *map(json.dumps, (*passed, self._warm, self._path))]
         try:
-            self._popen = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, start_new_session=True)
+            more: dict[str, Any] = {"pass_fds": passed, "stdin": subprocess.DEVNULL, "start_new_session": True}
+            self._popen = subprocess.Popen(command, env=self._env, **more)
         except OSError as error:
             ours.close()
             raise ProcessError(f"python: got {self._python!r}, wanted an interpreter that runs: {error}") from error

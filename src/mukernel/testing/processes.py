@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from ..core.conversation import Conversation
+from ..core.messages import Source
 from ..core.place import RemotePlace
 from ..core.processes import Processes
 from ..core.registry import Options, Registry
@@ -28,6 +29,6 @@ class MemoryProcesses(Processes):
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         return MemoryPlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options) -> tuple[Process, Link, None]:
+    async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link, None]:
         ours, theirs = MemoryLink.joined()
         return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None

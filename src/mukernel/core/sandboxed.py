@@ -1,0 +1,75 @@
+"""The process of a sandboxed plug-in: it encloses itself first, and is a host like any other then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+from ..contract import Unavailable
+from ..kernel.process import Limits, Process
+from ..sandbox.enclosure import READY, in_enclosure
+from ..sandbox.policy import Policy, Sandbox, importable_from
+from . import host
+from .messages import Source
+
+ENTRY = "mukernel.core.sandboxed:main"
+LONGEST_POLICY = 1 << 20  # bytes
+LONGEST_REPORT = 4096
+MEMORY, FILES = 1 << 30, 1024  # bytes, descriptors: where the operator sets no limit
+LONGEST_ENCLOSING = 10.0  # seconds
+
+
+def policy_for(sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str]) -> Policy:
+    """What a plug-in's process is to be given: what its operator says, and what it is imported from."""
+    own = [os.path.dirname(source.file)] if source.file else []
+    return Policy(
+        (*importable_from([*own, *source.path, *path]), *sandbox.read),
+        sandbox.write,
+        sandbox.temporary,
+        limits.processes or sandbox.processes,
+        limits.memory or MEMORY,
+        limits.files or FILES,
+    )
+
+
+def written(policy: Policy) -> int:
+    """A policy as a descriptor that the new process reads."""
+    memory = os.memfd_create("mukernel-sandbox", os.MFD_CLOEXEC)
+    os.write(memory, policy.encode())
+    return memory
+
+
+async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, process: Process) -> None:
+    """Return when a process has enclosed itself. Raises Unavailable that says what could not be set up, and ends it."""
+    said = loop.create_future()
+
+    def heard() -> None:
+        loop.remove_reader(report)
+        said.set_result(os.read(report, LONGEST_REPORT))
+
+    loop.add_reader(report, heard)
+    try:
+        async with asyncio.timeout(LONGEST_ENCLOSING):
+            words: bytes = await said
+    except TimeoutError:
+        words = f"it was not done within {LONGEST_ENCLOSING:g} s".encode()
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        loop.remove_reader(report)
+    if words != READY:
+        process.kill()
+        why = words.decode(errors="replace") or "its process ended before"
+        raise Unavailable(
+            f"plug-in {plugin!r} was not started: its sandbox could not be set up: {why} "
+            "(`mukernel check` says what this machine can enforce)"
+        )
+
+
+def main(rights: list[int]) -> None:
+    """Entry point of a process: its end of the link, its policy, and where to report that it is enclosed."""
+    link, policy, report = rights
+    wanted = Policy.decode(os.pread(policy, LONGEST_POLICY, 0))
+    in_enclosure(wanted, [link], report, lambda: host.main([link]))

@@ -1,0 +1,83 @@
+"""Machine: what of a sandbox this machine can enforce. It is tried, in a process that is thrown away."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from . import landlock
+from .enclosure import READY, in_enclosure, scrubbed_environment
+from .policy import Policy, importable_from
+
+LIMIT = 20.0  # seconds
+CGROUPS = "/sys/fs/cgroup"
+PARTS = (
+    "namespaces (user, mount, pid, network, ipc, uts, cgroup)",
+    "a root folder of its own",
+    "seccomp",
+    "no capabilities, no new privileges",
+    "rlimits (memory, files, processes, CPU)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enforced:
+    """`missing`: what kept a sandbox from being set up, "" where nothing did; `parts`: what is held; `gaps`: what this
+    machine, or this version, does not hold."""
+
+    missing: str
+    parts: list[str]
+    gaps: list[str]
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        if self.missing:
+            return f"a sandbox can't be set up on this machine, so none is started: {self.missing}"
+        return f"this machine enforces {'; '.join(self.parts)}. It does not enforce {'; '.join(self.gaps)}"
+
+
+def enforced() -> Enforced:
+    """Set up a sandbox, and say what became of it."""
+    parts = [*PARTS, f"Landlock version {landlock.version()}"]
+    gaps = ["limits by cgroup: shared memory that a plug-in makes is not limited"]
+    if landlock.version() < landlock.NETWORK_SINCE:
+        gaps.append("the network by Landlock, too")
+    if landlock.version() < landlock.SCOPES_SINCE:
+        gaps.append("signals and abstract sockets by Landlock, too")
+    missing = tried()
+    return Enforced(missing, [] if missing else parts, gaps)
+
+
+def tried() -> str:
+    """What keeps a sandbox from being set up here; "" where it can be."""
+    report, reports = os.pipe()
+    command = [sys.executable, "-P", "-m", "mukernel.sandbox.machine", str(reports)]
+    environment = {**scrubbed_environment(), "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    try:
+        subprocess.run(
+            command, pass_fds=[reports], env=environment, timeout=LIMIT, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(reports)
+        reports = -1
+        words = os.read(report, 4096)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    finally:
+        os.close(report)
+        if reports >= 0:
+            os.close(reports)
+    return "" if words == READY else words.decode(errors="replace") or "the process that tried it ended"
+
+
+def main() -> None:
+    """In the process that is thrown away. Its only argument: the descriptor that takes the report."""
+    policy = Policy(tuple(importable_from(sys.path)), (), 1 << 20, 16, 1 << 30, 256)
+    in_enclosure(policy, [], int(sys.argv[1]), lambda: os._exit(0))
+
+
+if __name__ == "__main__":
+    main()

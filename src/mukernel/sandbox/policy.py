@@ -1,0 +1,76 @@
+"""Policy: what one sandbox is to be like. It is decided in the kernel's process, and travels as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+
+LIBRARIES = (
+    "/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec/coreutils", "/usr/local/lib",
+    "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo",
+)  # fmt: skip
+NEVER_GIVEN = ("/", "/dev", "/etc", "/proc", "/run", "/sys", "/tmp")  # all of them: folders in them may be
+TEMPORARY = "/tmp"  # where the sandbox has room of its own
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What a plug-in in a sandbox may touch, besides the interfaces that it is granted: what an operator says.
+
+    `read`, `write`: paths of folders and files that it finds in the same place, to read or to change. `temporary`:
+    bytes of its own /tmp, in memory. `processes`: how many it may have at a time, threads included.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    temporary: int = 64 * MEGABYTE
+    processes: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A sandbox with everything that Python needs in it, paths made absolute; `output`: bytes that it may print."""
+
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    temporary: int
+    processes: int
+    memory: int
+    files: int
+    output: int = 64 * MEGABYTE
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode()
+
+    @staticmethod
+    def decode(data: bytes) -> Policy:
+        policy = Policy(**json.loads(data))
+        return replace(policy, read=tuple(policy.read), write=tuple(policy.write))
+
+
+def importable_from(paths: Iterable[str]) -> list[str]:
+    """The folders (and archives) that Python imports from. Never a whole home, or one of NEVER_GIVEN: what is imported
+    from there wants a folder of its own."""
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    found = [os.path.realpath(path) for path in [*paths, ours, os.path.dirname(os.__file__)]]
+    return [path for path in dict.fromkeys(found) if os.path.exists(path) and is_given(path)]
+
+
+def is_given(path: str) -> bool:
+    """May a real path be given to a sandbox as a whole?"""
+    return path not in NEVER_GIVEN and not contains(path, os.path.realpath(os.path.expanduser("~")))
+
+
+def contains(folder: str, path: str) -> bool:
+    """Is `path` the folder itself, or in it?"""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def libraries() -> list[str]:
+    """The shared libraries of the system and of this interpreter."""
+    own = os.path.join(os.path.realpath(sys.base_prefix), "lib")
+    return [path for path in (*LIBRARIES, own) if os.path.lexists(path)]

@@ -1,0 +1,173 @@
+"""The life of a sandbox: it begins wholly or not at all, reaches what it was given, and ends with whoever it belongs
+to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sandbox_plugins import Escapist, Hostile, Neighbour, Quiet
+
+from mukernel import ContractError, Kernel, Sandbox, Unavailable
+from mukernel.core import sandboxed
+from mukernel.core.application_file import check_application
+from mukernel.core.status import session_of
+
+KERNEL = """
+import asyncio, sys
+sys.path.insert(0, {folder!r})
+from sandbox_plugins import Quiet, Neighbour
+from mukernel import Kernel
+
+async def main():
+    async with Kernel() as kernel:
+        await kernel.load(Quiet, name="quiet", placement="sandbox")
+        await kernel.get(Neighbour).ping()
+        print(kernel.registry.entry("quiet").replicas[0].instance.place.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def watched(pid: int) -> list[int]:
+    """Descriptors that become readable when each process of a sandbox has ended."""
+    return [os.pidfd_open(each) for each in session_of(pid)]
+
+
+async def all_ended(descriptors: list[int]) -> None:
+    loop = asyncio.get_running_loop()
+    for each in descriptors:
+        ended = loop.create_future()
+        loop.add_reader(each, ended.set_result, None)
+        await ended
+        loop.remove_reader(each)
+        os.close(each)
+
+
+async def test_nothing_outlives_a_kernel_that_is_killed() -> None:
+    script = KERNEL.format(folder=os.path.dirname(__file__))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as kernel:
+        assert kernel.stdout is not None
+        ends = watched(int(kernel.stdout.readline()))
+        assert len(ends) == 3  # the outer, the first, the inner
+        kernel.kill()
+        await all_ended(ends)
+
+
+async def test_all_of_it_ends_when_any_of_it_is_killed_and_it_starts_again() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Quiet, name="quiet", placement="sandbox")
+        quiet = kernel.get(Neighbour)
+        for which in range(3):
+            instance = kernel.registry.entry("quiet").replicas[0].instance
+            assert instance is not None
+            members = sorted(session_of(instance.place.pid))
+            ends = watched(instance.place.pid)
+            restarted = kernel.loop.create_future()
+            kernel.listeners.append(
+                lambda happening, done=restarted: (  # type: ignore[misc]
+                    done.set_result(None) if happening.what == "restart" and not done.done() else None
+                )
+            )
+            os.kill(members[which], signal.SIGKILL)
+            await all_ended(ends)
+            await restarted
+            assert await quiet.ping() > 0
+
+
+async def test_folders_that_are_granted(tmp_path: Path) -> None:
+    for name in ("in", "out", "secret"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    async with Kernel() as kernel:
+        sandbox = Sandbox(read=(str(tmp_path / "in"),), write=(str(tmp_path / "out"),))
+        await kernel.load(Escapist, name="plugin", placement="sandbox", sandbox=sandbox)
+        plugin = kernel.get(Hostile)
+
+        async def attempt(way: str, path: Path) -> str:
+            return await plugin.attempt(f"{way} a file of the operator", str(path))
+
+        assert await attempt("read", tmp_path / "in" / "file") == "ESCAPED b'in'"
+        assert "Read-only" in await attempt("write to", tmp_path / "in" / "file")
+        assert (await attempt("write to", tmp_path / "out" / "new")).startswith("ESCAPED")
+        assert "Error" in await attempt("read", tmp_path / "secret" / "file")
+    new = tmp_path / "out" / "new"
+    assert new.exists()
+    assert new.stat().st_uid == os.geteuid()
+
+
+async def test_it_moves_in_and_out_while_it_is_called() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Quiet, name="quiet")
+        quiet = kernel.get(Neighbour)
+        assert await quiet.ping() == os.getpid()
+        await kernel.move("quiet", "sandbox")
+        assert await quiet.ping() != os.getpid()
+        await kernel.swap("quiet", Quiet)
+        await kernel.move("quiet", "process")
+        assert await quiet.ping() > 2
+
+
+async def test_what_cannot_be_set_up_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says which part: here a path that is gone when the process looks for it."""
+    whole = sandboxed.policy_for
+
+    def broken(*arguments: object) -> object:
+        from dataclasses import replace
+
+        policy = whole(*arguments)  # type: ignore[arg-type]
+        return replace(policy, read=(*policy.read, "/no/such/folder"))
+
+    monkeypatch.setattr("mukernel.core.processes.policy_for", broken)
+    async with Kernel() as kernel:
+        with pytest.raises(Unavailable, match=r"sandbox could not be set up: files.*no/such/folder"):
+            await kernel.load(Quiet, name="quiet", placement="sandbox")
+        assert kernel.places == {}
+
+
+async def test_those_that_share_a_sandbox_have_the_same(tmp_path: Path) -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Quiet, name="one", placement="sandbox:both")
+        await kernel.load(Quiet, name="two", placement="sandbox:both")
+        with pytest.raises(ContractError, match="the same sandbox"):
+            await kernel.load(Quiet, name="three", placement="sandbox:both", sandbox=Sandbox(read=(str(tmp_path),)))
+        with pytest.raises(ContractError, match="without a sandbox"):
+            await kernel.load(Quiet, name="four", placement="process:both")
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "wanted"),
+    [
+        (Sandbox(read=("data",)), "absolute path"),
+        (Sandbox(read=("/no/such/folder",)), "that exists"),
+        (Sandbox(write=("/",)), "are refused"),
+        (Sandbox(write=(os.path.expanduser("~"),)), "are refused"),
+        (Sandbox(temporary=1), "temporary"),
+        (Sandbox(processes=0), "processes"),
+    ],
+)
+async def test_a_sandbox_that_is_not_sound_is_refused(sandbox: Sandbox, wanted: str) -> None:
+    async with Kernel() as kernel:
+        with pytest.raises(ContractError, match=wanted):
+            await kernel.load(Quiet, placement="sandbox", sandbox=sandbox)
+
+
+def test_the_table_of_an_application_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = {"use": "a:B", "placement": "sandbox", "sandbox": {"read": ["data"], "temporary": "1M"}}
+    file, problems = check_application({"plugins": {"a": table}}, "app.toml", str(tmp_path))
+    assert problems == []
+    assert file.plugins["a"].sandbox == Sandbox(read=(str(tmp_path / "data"),), temporary=1 << 20)
+    bad = {"read": ["gone"], "write": "data", "wirte": []}
+    _, problems = check_application({"plugins": {"a": {**table, "sandbox": bad}}}, "app.toml", str(tmp_path))
+    assert ["read" in problems[1], "write" in problems[2], "did you mean 'write'" in problems[0]] == [True] * 3
+    _, problems = check_application({"plugins": {"a": {**table, "placement": "process"}}}, "app.toml", str(tmp_path))
+    assert problems == [
+        "app.toml: plugins.a.sandbox: a plug-in of placement 'process' has none; wanted placement = 'sandbox'"
+    ]
