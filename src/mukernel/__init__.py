@@ -3,8 +3,10 @@
 from .contract import (
     Blocking,
     Buffer,
+    Capability,
     ContractError,
     DeadlineExceeded,
+    Granted,
     Interface,
     MukernelError,
     NotFound,
@@ -26,13 +28,16 @@ from .core.ledger import Ledger
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
 from .transports.context import deadline, priority
+from .transports.granted import caller_grant
 
 __all__ = [
     "Blocking",
     "Buffer",
+    "Capability",
     "Clock",
     "ContractError",
     "DeadlineExceeded",
+    "Granted",
     "Interface",
     "Kernel",
     "KernelThread",
@@ -48,6 +53,7 @@ __all__ = [
     "SwapFailed",
     "SwapReport",
     "Unavailable",
+    "caller_grant",
     "deadline",
     "idempotent",
     "oneway",

@@ -46,6 +46,7 @@ class Application:
                     limits=Limits(memory=table.memory),
                     checkpoint=table.checkpoint,
                     drain=table.drain,
+                    grants=table.grants,
                     restart=table.restart,
                     folder=self.file.folder,
                 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from ..contract import ContractError
+from ..contract import Capability, ContractError, read_capability
 from .registry import Options, RestartPolicy
 
 # Names become those of log files, processes and spaces.
@@ -91,7 +91,7 @@ def checked_options(options: Options) -> Options:
     if not is_dict_of_names(options.bind) or not all(isinstance(plugin, str) for plugin in options.bind.values()):
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")
     checked_restart(options.restart)
-    return replace(options, config=config, bind=dict(options.bind))
+    return replace(options, config=config, bind=dict(options.bind), grants=checked_grant_list(options.grants))
 
 
 def checked_config(config: object) -> dict[str, Any]:
@@ -100,6 +100,21 @@ def checked_config(config: object) -> dict[str, Any]:
         raise wrong("config", config, "a dict whose keys are strings")
     checked_whole("config", config)
     return dict(config)
+
+
+def checked_grant_list(grants: object) -> tuple[Capability, ...] | None:
+    """The grants of a plug-in, each once; None: nothing was said."""
+    if grants is None:
+        return None
+    if not isinstance(grants, Sequence) or isinstance(grants, str | bytes):
+        raise wrong("grants", grants, "a list, such as ['Catalog', 'Files:read:/data']")
+    found = []
+    for number, each in enumerate(grants):
+        try:
+            found.append(read_capability(each))
+        except ContractError as error:
+            raise ContractError(f"grants[{number}]: {error}") from None
+    return tuple(dict.fromkeys(found))
 
 
 def is_dict_of_names(value: object) -> TypeGuard[Mapping[str, Any]]:

@@ -36,6 +36,7 @@ class Host:
         self.conversation = Conversation(link, loop, self.handle, self.kernel_gone)
         self.space = Space(name, self, clock or Clock(), loop, transport)
         self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
+        self.space.on_asks = lambda key, interfaces: self.conversation.tell(messages.Asks(key, interfaces))
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -74,7 +75,7 @@ class Host:
             case messages.Attach():
                 self.attach(message, rights)
             case messages.Detach():
-                space.detach(message.channel)
+                space.detach(message.channel, message.revoked)
             case messages.Quiesce():
                 return await space.quiesce(message.key, message.drain, message.save), ()
             case messages.Activate():
@@ -98,7 +99,9 @@ class Host:
         """Receive from a channel. Where that fails, for want of memory or descriptors, its caller would wait for ever:
         so this process ends, and its successor is given every channel anew."""
         try:
-            self.space.attach(message.key, message.channel, rights, message.caller, message.transport)
+            self.space.attach(
+                message.key, message.channel, rights, message.caller, message.transport, message.granted
+            )  # fmt: skip
         except Exception as error:
             if not self.finished.done():
                 self.finished.set_exception(error)

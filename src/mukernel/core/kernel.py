@@ -7,16 +7,26 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from ..contract import ContractError, Description, Interface, MukernelError, SwapFailed, Unavailable
+from ..contract import (
+    Capability,
+    ContractError,
+    Description,
+    Interface,
+    MukernelError,
+    SwapFailed,
+    Unavailable,
+    read_capability,
+)
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
+from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
     checked_config,
@@ -30,6 +40,7 @@ from .directory import Grant
 from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
+from .granting import Granting
 from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
@@ -83,7 +94,9 @@ class Kernel:
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.processes = self.new_processes()
         self.instances = Instances(self.processes, self.new_port, self.strict)
+        self.granting = Granting(self.instances, self.journal)
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
+        self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
@@ -133,16 +146,19 @@ class Kernel:
         config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0,
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, grants: Sequence[str | Capability] | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or
         "process:NAME". `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
         methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
-        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
+        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it. `grants`:
+        what it may call, each "Interface", "Interface:right" or "Interface:right:scope"; default all that its
+        constructor asks for, and nothing else.
 
-        Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
+        Raises NotFound, ContractError, PermissionDenied where the constructor asks for what was not granted, or
+        RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
         self.check_open()
         source = source_of(use, folder)
@@ -150,6 +166,7 @@ class Kernel:
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
                 limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
+                grants,  # type: ignore[arg-type]  # read there
             )
         )  # fmt: skip
         entry = self.registry.add(
@@ -161,7 +178,9 @@ class Kernel:
                     replica = self.instances.new_replica(entry)
                     await self.instances.start_replica(entry, replica, source, options)
                     assert replica.instance is not None
-                    checked_bindings(options.bind, replica.instance.built.needs, entry.name)
+                    needs = replica.instance.built.needs
+                    checked_bindings(options.bind, needs, entry.name)
+                    checked_grants(self.registry, entry.name, options.grants or (), needs)
             except BaseException:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
@@ -247,6 +266,18 @@ class Kernel:
         self.record("unload", name)
         if cancelled is not None:
             raise cancelled
+
+    async def grant(self, name: str, grant: str | Capability) -> None:
+        """Let a plug-in call more from now on: "Interface", "Interface:right" or "Interface:right:scope". What it was
+        refused before it may call by the proxies that it has. Raises NotFound, ContractError."""
+        await self.granting.grant(name, read_capability(grant))
+
+    async def revoke(self, name: str, grant: str | Capability) -> int:
+        """Take from a plug-in what it was granted, and all that lies within. Its channels are closed at once: calls
+        that are being run there end in PermissionDenied, and so do later ones. Returns how many channels that were.
+        Raises NotFound where it does not hold that. (Inline it is advice: see docs/explanation/security.md.)
+        """
+        return await self.granting.revoke(name, read_capability(grant))
 
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""

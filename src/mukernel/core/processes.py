@@ -136,6 +136,8 @@ class Processes:
                 self.switchboard.disconnect(message.channel, place.space)
             case messages.Step():
                 place.doing[message.key] = message.doing
+            case messages.Asks():
+                self.switchboard.capabilities.asked(place.space, message.key, message.interfaces)
             case messages.Checkpoint() if message.key in place.keys:
                 if self.registry.with_instance(message.key) is None:  # it is being built, and may come to nothing
                     place.early[message.key] = message.state, message.state_version

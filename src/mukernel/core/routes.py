@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import DeadlineExceeded, Interface, MukernelError
+from ..contract import DeadlineExceeded, Interface, MukernelError, PermissionDenied
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -167,7 +167,7 @@ class Routes:
                 threads = self.threads_of(route) if grant.connected.local is None else 0
                 self.lead(route, grant, await self.connect_ahead(route, threads))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
-                self.close_route(route, str(error))
+                self.close_route(route, str(error), isinstance(error, PermissionDenied))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
@@ -181,9 +181,9 @@ class Routes:
         for route in self.routes_to(plugin):
             self.close_route(route, reason)
 
-    def close_route(self, route: Route, reason: str) -> None:
-        """The route stays: should the plug-in come back, `reroute` opens it again."""
-        route.close(reason)
+    def close_route(self, route: Route, reason: str, denied: bool = False) -> None:
+        """The route stays: should the plug-in come back, or be granted, `reroute` opens it again."""
+        route.close(reason, denied)
         for caller in route.callers:
             self.retire(caller)
         route.callers = []
