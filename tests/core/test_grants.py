@@ -7,9 +7,9 @@ import gc
 import os
 import signal
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from conftest import Whistle
 from core_granted import Careless, CellarKeeper, Guest, Keeper, Reader, Shelf, ThreadVisitor, Visitor
 from waiting import until
 
@@ -123,7 +123,7 @@ async def test_a_grant_of_an_interface_that_there_is_not_is_refused(kernel: Kern
 @pytest.mark.parametrize("use", [Visitor, ThreadVisitor])
 @pytest.mark.parametrize("keeper", ["inline", "process"])
 async def test_what_is_revoked_is_cut_in_the_middle_of_a_call(
-    kernel: Kernel, whistle: Whistle, keeper: str, use: type
+    kernel: Kernel, whistle: Any, keeper: str, use: type
 ) -> None:
     await kernel.load(Keeper, placement=keeper)
     await kernel.load(use, name="visitor", placement="process", threads=2 if use is ThreadVisitor else 0)
@@ -159,7 +159,7 @@ async def test_what_is_revoked_stays_so_after_a_crash_a_swap_and_a_stop(kernel: 
     assert (await visitor.call("write", "/a")).error.startswith("PermissionDenied")
 
 
-async def test_a_revocation_during_a_swap_is_not_undone_by_it(kernel: Kernel, whistle: Whistle) -> None:
+async def test_a_revocation_during_a_swap_is_not_undone_by_it(kernel: Kernel, whistle: Any) -> None:
     visitor = await loaded(kernel, None, Guest)
     holding = asyncio.create_task(visitor.hold(whistle.path))
     await whistle.heard()

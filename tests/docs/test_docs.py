@@ -195,7 +195,7 @@ def bare(signature: str) -> str:
     return re.sub(r"[\s'\"]", "", signature)
 
 
-@pytest.mark.parametrize("name", ["load", "get", "swap", "move", "scale", "restart", "unload", "ledger"])
+@pytest.mark.parametrize("name", ["load", "get", "swap", "move", "scale", "restart", "unload", "grant", "revoke", "ledger"])
 def test_signatures_of_the_kernel_are_exact(name: str) -> None:
     text = (DOCS / "reference" / "api.md").read_text()
     shown = re.search(rf"^kernel\.{name}(\(.*?\) -> .*?)\n(?:\n|```)", text, re.MULTILINE | re.DOTALL)
