@@ -25,6 +25,7 @@ from .core.builtin import Clock
 from .core.kernel import Kernel
 from .core.kernel_thread import KernelThread
 from .core.ledger import Ledger
+from .core.passing_on import narrow, redeem
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
 from .transports.context import deadline, priority
@@ -56,7 +57,9 @@ __all__ = [
     "caller_grant",
     "deadline",
     "idempotent",
+    "narrow",
     "oneway",
     "priority",
     "raises",
+    "redeem",
 ]

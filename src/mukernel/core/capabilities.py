@@ -52,7 +52,7 @@ class Capabilities:
         """What the constructor of an instance asks for. A second time it is not heard."""
         holder = self.holders.get(space, {}).get(key)
         if holder is not None and holder.asks is None:
-            holder.asks = tuple(interfaces)
+            holder.asks = holder.entry.asks = tuple(interfaces)
 
     def granted(self, space: str, interface: str) -> Granted | None:
         """What a process may do in an interface: the union of what the plug-ins in it hold; None: everything. Raises
@@ -74,13 +74,7 @@ class Capabilities:
 
     def holding(self, entry: Entry) -> tuple[Capability, ...]:
         """What a plug-in holds at present."""
-        if entry.grants is not None:
-            return entry.grants
-        for held in self.holders.values():
-            for holder in held.values():
-                if holder.entry is entry:
-                    return holder.capabilities
-        return ()
+        return Holder(entry, is_sandbox(entry.options.placement), entry.asks).capabilities
 
 
 def is_sandbox(placement: str) -> bool:

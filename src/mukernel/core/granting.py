@@ -50,7 +50,7 @@ class Granting:
         held = self.capabilities.holding(entry)
         if capability not in held:
             entry.grants = (*held, capability)
-        await self.connect_anew(entry, {server.name for server in self.servers_of(capability.interface)})
+        await self.connect_anew(set(self.capabilities.spaces_of(plugin)), self.servers_of(capability.interface))
         self.journal.record("grant", plugin, str(capability))
 
     async def revoke(self, plugin: str, capability: Capability) -> int:
@@ -69,35 +69,48 @@ class Granting:
             names = ", ".join(map(str, held)) or "nothing"
             raise NotFound(f"plug-in {plugin!r} was not granted {capability}{hint or f'; it holds: {names}'}")
         entry.grants = left
-        revoked = self.take(entry)
-        servers = {server.name for server in self.servers_of(capability.interface)}
-        cancelled = await to_its_end(self.end(entry, revoked, servers))
+        revoked = self.take(plugin)
+        spaces = set(self.capabilities.spaces_of(plugin))
+        cancelled = await to_its_end(self.end(revoked, spaces, self.servers_of(capability.interface)))
         self.journal.record("revoke", plugin, f"{capability}; {len(revoked)} channels closed")
         if cancelled is not None:
             raise cancelled
         return len(revoked)
 
+    async def end_passed_on(self) -> None:
+        """What a plug-in has passed on ends with it: close what others have of those that are gone."""
+        revoked = self.take("")
+        if revoked:
+            await self.end(revoked, set(), {each.server for each in revoked})
+
     # -- channels ----------------------------------------------------------------------------------------------
 
-    def take(self, entry: Entry) -> list[Revoked]:
-        """The channels whose callers do not hold any more what these were made for. From now on they are no port's."""
-        spaces = [space for space in self.capabilities.spaces_of(entry.name) if space != KERNEL]
+    def take(self, plugin: str) -> list[Revoked]:
+        """The channels that a plug-in, or whom it passed a part on to, does not hold any more. From now on they are no
+        port's."""
+        spaces = [space for space in self.capabilities.spaces_of(plugin) if space != KERNEL]
         found, switchboard = [], self.instances.switchboard
+        passed_on = switchboard.narrowings.channels
         for server, replica in self.registry.replicas():
             for number, channel in list(replica.port.channels.items()):
-                if channel.caller in spaces and not switchboard.still_holds(replica, channel):
+                if (channel.caller in spaces or number in passed_on) and not switchboard.still_holds(replica, channel):
                     del replica.port.channels[number]
                     caller = replica.callers.pop(number)
                     replica.granted.pop(number, None)
-                    why = PermissionDenied(f"the grant was revoked: {denied(caller.name, [entry.name])}")
-                    found.append(Revoked(server.name, replica, channel, encode_fault(why)))
+                    part = passed_on.pop(number, None)
+                    if part is not None:
+                        why = f"{part.giver.name!r}, which had passed on {part.capability}, does not hold that any more"
+                    else:
+                        why = f"the grant was revoked: {denied(caller.name, [plugin])}"
+                    fault = encode_fault(PermissionDenied(why))
+                    found.append(Revoked(server.name, replica, channel, fault))
         return found
 
-    async def end(self, entry: Entry, revoked: list[Revoked], servers: set[str]) -> None:
+    async def end(self, revoked: list[Revoked], spaces: set[str], servers: set[str]) -> None:
         """End every call that came by some channels, and the channels. First those who serve them let go: from then on
         nothing that a caller writes is read by anybody but the kernel, which refuses it."""
         await asyncio.gather(*(self.cut(each) for each in revoked))
-        await self.connect_anew(entry, servers | {each.server for each in revoked})
+        await self.connect_anew(spaces | {each.channel.caller for each in revoked}, servers)
         # What was sent until then is refused now; later calls find that the route is closed.
         for each in revoked:
             assert each.wire is not None
@@ -124,9 +137,8 @@ class Granting:
         revoked.wire.end_interrupted(Kind.ERROR, revoked.fault)
         refuse_waiting(revoked.wire, Kind.ERROR, revoked.fault)
 
-    async def connect_anew(self, entry: Entry, servers: set[str]) -> None:
-        """Let the processes of a plug-in ask again for what they call. One that does not answer is not waited for."""
-        spaces = self.capabilities.spaces_of(entry.name)
+    async def connect_anew(self, spaces: set[str], servers: set[str]) -> None:
+        """Let processes ask again for what they call. One that does not answer is not waited for."""
         places = [place for name, place in self.processes.places.items() if name in spaces]
 
         async def ask() -> None:
@@ -140,9 +152,9 @@ class Granting:
             async with asyncio.timeout(GRACE):
                 await ask()
 
-    def servers_of(self, interface: str) -> list[Entry]:
+    def servers_of(self, interface: str) -> set[str]:
         """The plug-ins that serve an interface."""
-        return [e for e in self.registry.entries.values() if any(i.name == interface for i in e.interfaces)]
+        return {e.name for e in self.registry.entries.values() if any(i.name == interface for i in e.interfaces)}
 
 
 def needs_of(entry: Entry) -> list[str]:

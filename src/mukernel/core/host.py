@@ -48,14 +48,20 @@ class Host:
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
     async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn), given(bell))
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn, token), given(bell))
         return Grant(connected, rights)
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn), given(bell))
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn, token), given(bell))
         return Grant(connected, rights)
+
+    async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:
+        answer, _ = await self.conversation.ask(messages.Narrow(key, interface, plugin, part, token))
+        return str(answer.token)
 
     def check_served(self, channel: int) -> None:
         pass  # the kernel is in another process, and does what has to be done

@@ -264,6 +264,7 @@ class Kernel:
         async with self.registry.changing(name) as entry:
             cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
         self.record("unload", name)
+        cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
         if cancelled is not None:
             raise cancelled
 
@@ -308,16 +309,21 @@ class Kernel:
     # -- the directory of the kernel's own space ------------------------------------------------------------------
 
     async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
-        return self.connect_now(interface, plugin, bell, space, turn)
+        return self.connect_now(interface, plugin, bell, space, turn, token)
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        grant = self.switchboard.connect(interface, plugin, bell, space, turn)
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        grant = self.switchboard.connect(interface, plugin, bell, space, turn, token)
         return Grant(grant.connected, [os.dup(fd) for fd in grant.rights])
 
     def disconnect(self, channel: int) -> None:
         self.switchboard.disconnect(channel)
+
+    async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:
+        return self.switchboard.narrow("kernel", key, interface, plugin, part, token)
 
     def check_served(self, channel: int) -> None:
         """The loop's own thread waits for a call of its own: raises Unavailable where only the loop could help."""

@@ -168,13 +168,14 @@ class Connect(msgspec.Struct, tag=True):
     """A process asks for channels to the plug-in that serves an interface. Right: the bell to ring for replies.
 
     `turn`: -1 for one channel to every replica, else the number of the replica that is wanted (modulo how many there
-    are).
+    are). `token`: what was passed on, and is redeemed.
     """
 
     interface: Description
     plugin: str | None
     caller: str
     turn: int = -1
+    token: str = ""
 
 
 class Connected(msgspec.Struct, tag=True):
@@ -185,6 +186,22 @@ class Connected(msgspec.Struct, tag=True):
     channels: list[int]
     local: str | None = None
     transport: str = "ring"
+
+
+class Narrow(msgspec.Struct, tag=True):
+    """An instance wants to pass on a part of what it, or `token`, holds in an interface of a plug-in."""
+
+    key: str
+    interface: str
+    plugin: str
+    part: str
+    token: str = ""
+
+
+class Token(msgspec.Struct, tag=True):
+    """What it is to send, so that it can be redeemed."""
+
+    token: str
 
 
 class Disconnect(msgspec.Struct, tag=True):
@@ -220,7 +237,7 @@ class Failed(msgspec.Struct, tag=True):
 
 Message = (
     Build | Step | Asks | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
-    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
+    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Narrow | Token | Done | Failed
 )  # fmt: skip
 
 BRINGS_RIGHTS = (Connect, Attach, Connected)

@@ -127,11 +127,21 @@ class Processes:
             case messages.Connect():
                 try:
                     grant = self.switchboard.connect(
-                        message.interface, message.plugin, rights[0] if rights else NO_BELL, place.space, message.turn
+                        message.interface,
+                        message.plugin,
+                        rights[0] if rights else NO_BELL,
+                        place.space,
+                        message.turn,
+                        message.token,
                     )
                 finally:
                     close_all(rights)
                 return grant.connected, grant.rights
+            case messages.Narrow():
+                token = self.switchboard.narrow(
+                    place.space, message.key, message.interface, message.plugin, message.part, message.token
+                )
+                return messages.Token(token), ()
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel, place.space)
             case messages.Step():

@@ -105,6 +105,7 @@ class Entry:
     grants: tuple[Capability, ...] | None = None
     interfaces: list[Description] = field(default_factory=list)
     rights: list[str] = field(default_factory=list)  # those in grants that it tells apart
+    asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface

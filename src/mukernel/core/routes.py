@@ -80,6 +80,39 @@ class Routes:
             route = self.route_for(interface, plugin, wait_for_room, grant)
         return route.proxy(blocking)
 
+    async def redeem(self, interface: type[Interface], token: str) -> Any:
+        """A proxy for what was passed on to a plug-in here; its route ends with the last that is held. Raises
+        PermissionDenied, ContractError."""
+        key = f"token {token}", interface, False  # no plug-in has such a name
+        route = self.routes.get(key)
+        if route is None or route.reason is not None:
+            description = interface.__contract__.describe()
+            grant = await self.directory.connect(description, None, self.bell, self.name, -1, token)
+            route = self.routes.get(key)
+            if route is None:
+                route = self.routes[key] = Route(grant.connected.plugin, interface, self)
+                route.token = token
+                self.lead(route, grant)
+            elif route.reason is not None:
+                self.lead(route, grant)
+            else:  # two asked at once
+                give_back([grant], self.directory)
+        proxy = route.proxy()
+        weakref.finalize(proxy, self.proxy_gone, key).atexit = False
+        return proxy
+
+    def proxy_gone(self, key: tuple[str, type[Interface], bool]) -> None:
+        """Called in whatever thread let go of the proxy."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.let_go, key)
+
+    def let_go(self, key: tuple[str, type[Interface], bool]) -> None:
+        """A proxy of what was passed on is gone: so is the route, where it was the last."""
+        route = self.routes.get(key)
+        if route is not None and not route.proxies:
+            del self.routes[key]
+            self.close_route(route, "nobody holds a proxy of it any more")
+
     def route_for(self, interface: type[Interface], asked: str | None, wait_for_room: bool, grant: Grant) -> Route:
         name = grant.connected.plugin
         key = name, interface, wait_for_room
@@ -163,7 +196,9 @@ class Routes:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
             try:
-                grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
+                grant = await self.directory.connect(
+                    route.contract.describe(), plugin, self.bell, self.name, -1, route.token
+                )  # fmt: skip
                 threads = self.threads_of(route) if grant.connected.local is None else 0
                 self.lead(route, grant, await self.connect_ahead(route, threads))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
@@ -199,12 +234,14 @@ class Routes:
         except RuntimeError:
             here = None
         if here is self.loop:
-            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
+            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
         else:
             granted: list[Grant] = []
 
             async def connect() -> Grant:
-                granted.append(self.directory.connect_now(description, route.plugin, end.bell, self.name, turn))
+                granted.append(
+                    self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
+                )  # fmt: skip
                 return granted[0]
 
             try:
@@ -242,7 +279,9 @@ class Routes:
         made: list[BlockingCaller] = []
         for _ in range(count):
             end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
-            grant = await self.directory.connect(route.contract.describe(), route.plugin, end.bell, self.name, turn)
+            grant = await self.directory.connect(
+                route.contract.describe(), route.plugin, end.bell, self.name, turn, route.token
+            )  # fmt: skip
             made.append(self.thread_caller(route, end, grant))
         return made
 

@@ -23,6 +23,7 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
+from .passing_on import identify
 from .routes import Routes
 
 log = logging.getLogger("mukernel")
@@ -100,6 +101,7 @@ class Space(Routes):
         instance.bindings, instance.blocks_by = bindings, blocks_by
         instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
+        identify(plugin, self, blueprint.key)
         object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
         try:
             with self.step(blueprint, "being started"):

@@ -62,6 +62,7 @@ class Route:
         self.reason: str | None = None
         self.denied = False  # closed, since its process may not call it
         self.wait_for_room = False
+        self.token = ""  # what was passed on to this process, and opens it
         self.blocks_here = False  # the loop's own thread makes blocking calls by it
         self.thread = ThreadCallers([])
         self.turns = itertools.count()

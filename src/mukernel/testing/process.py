@@ -24,8 +24,10 @@ class MemoryHost(Host):
         super().__init__(link, name, kernel.loop, kernel.clock, "memory")
         self.directory = kernel.directory
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        return self.directory.connect_now(interface, plugin, bell, space, turn)
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        return self.directory.connect_now(interface, plugin, bell, space, turn, token)
 
 
 class MemoryPlace(RemotePlace):
