@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from core_granted import Careless, CellarKeeper, Guest, Keeper, Reader, Shelf, ThreadVisitor, Visitor
-from waiting import until
+from waiting import until, until_waiting
 
 from mukernel import ContractError, Kernel, NotFound, PermissionDenied, SwapFailed
+from mukernel.testing import TestKernel
 
 CHANNELS = 2  # of a process to the shelf: one for its loop, and one for calls of `def` methods that block that
 
@@ -75,6 +76,67 @@ async def test_rights_reach_methods_in_threads(kernel: Kernel) -> None:
     assert (await restricted.call("read_now", "/data/a")).answer == "read /data/a"
     assert (await restricted.call("read_now", "/etc")).error.startswith("PermissionDenied")
     assert (await other.call("read_now", "/etc")).answer == "read /etc"
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, None])
+async def test_no_call_is_taken_for_one_of_another_caller(kernel: Kernel, concurrency: int | None) -> None:
+    """Not when it waited, and is started as another one ends, either."""
+    await kernel.load(Keeper, placement="process", concurrency=concurrency)
+    await kernel.load(Visitor, name="visitor", placement="process", grants=["Shelf:read:/data"])
+    visitor, shelf = kernel.get(Reader), kernel.get(Shelf)
+    restricted = [visitor.call(method, "/data/a") for _ in range(30) for method in ("read", "walk", "held")]
+    free = [shelf.write("/etc") for _ in range(60)]
+    held = [shelf.held() for _ in range(30)]
+    said, wrote, everything = await asyncio.gather(
+        asyncio.gather(*restricted), asyncio.gather(*free), asyncio.gather(*held)
+    )
+    assert {each.answer for each in said} == {"read /data/a", "['a', 'b']", "Shelf:read:/data"}
+    assert set(wrote) == {"wrote /etc"} and set(everything) == {"everything"}
+
+
+def test_grants_hold_in_simulated_processes() -> None:
+    async def main(kernel: TestKernel) -> None:
+        visitor = await loaded(kernel, ["Shelf:read:/data"])
+        assert (await visitor.call("read", "/data/a")).answer == "read /data/a"
+        assert (await visitor.call("read", "/etc")).error.startswith("PermissionDenied")
+        assert (await visitor.call("walk", "/data")).answer == "['a', 'b']"
+        assert await kernel.revoke("visitor", "Shelf") >= 1
+        assert (await visitor.call("read", "/data/a")).error.startswith("PermissionDenied")
+        await kernel.grant("visitor", "Shelf")
+        assert (await visitor.call("read", "/etc")).answer
+
+    TestKernel().run(main)
+
+
+async def test_a_caller_that_stands_still_keeps_nothing(kernel: Kernel) -> None:
+    """It has stopped, and can't be told: its channel is gone all the same, and others are told meanwhile."""
+    visitor = await loaded(kernel, None)
+    assert (await visitor.call("read", "/a")).answer
+    (place,) = [each for each in kernel.places.values() if any(key.startswith("visitor#") for key in each.keys)]
+    os.kill(place.pid, signal.SIGSTOP)
+    try:
+        assert await kernel.revoke("visitor", "Shelf") == CHANNELS
+        assert not kernel.registry.entry("keeper").replicas[0].port.channels
+    finally:
+        os.kill(place.pid, signal.SIGCONT)
+    while (said := await visitor.call("read", "/a")).error == "Unavailable: Shelf.read: the grant was revoked":
+        pass  # until it has asked for another channel
+    assert said.error.startswith("PermissionDenied"), said
+
+
+async def test_revoking_with_a_full_mailbox_answers_every_call(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Keeper, placement="process", concurrency=1)
+    await kernel.load(Visitor, name="visitor", placement="process")
+    visitor = kernel.get(Reader)
+    holding = asyncio.create_task(visitor.hold(whistle.path))
+    await whistle.heard()
+    calls = [asyncio.create_task(visitor.call("read", "/a")) for _ in range(900)]
+    await until_waiting(kernel, "keeper", 500)
+    await kernel.revoke("visitor", "Shelf")
+    answers = await asyncio.gather(holding, *calls)
+    assert all(each.error.startswith("PermissionDenied") for each in answers), {each.error for each in answers}
+    account = await kernel.ledger("keeper")
+    assert account.lost == account.running == account.waiting == 0, account
 
 
 async def test_a_process_that_is_shared_reaches_the_union(kernel: Kernel) -> None:

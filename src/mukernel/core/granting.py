@@ -17,7 +17,7 @@ from .capabilities import KERNEL, Capabilities, checked_grants, denied
 from .ending import to_its_end
 from .instances import Instances, refuse_waiting
 from .journal import Journal
-from .place import GRACE
+from .place import GRACE, RemotePlace
 from .registry import Entry, Replica
 
 log = logging.getLogger("mukernel")
@@ -141,16 +141,13 @@ class Granting:
         """Let processes ask again for what they call. One that does not answer is not waited for."""
         places = [place for name, place in self.processes.places.items() if name in spaces]
 
-        async def ask() -> None:
-            with contextlib.suppress(MukernelError):
-                for place in places:
-                    for server in servers:
-                        if server in self.registry.entries:
-                            await place.reroute(server, None)
+        async def ask(place: RemotePlace) -> None:
+            with contextlib.suppress(MukernelError, TimeoutError):
+                async with asyncio.timeout(GRACE):
+                    for server in servers & set(self.registry.entries):
+                        await place.reroute(server, None)
 
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(GRACE):
-                await ask()
+        await asyncio.gather(*map(ask, places))
 
     def servers_of(self, interface: str) -> set[str]:
         """The plug-ins that serve an interface."""

@@ -37,11 +37,12 @@ class Narrowed:
 
 
 class Narrowings:
-    """All that was passed on, by number. It is as good as what its giver holds now: nothing of it is kept elsewhere."""
+    """All that was passed on, by number and by what it is. It is as good as what its giver holds now."""
 
     def __init__(self, registry: Registry, capabilities: Capabilities) -> None:
         self.registry, self.capabilities = registry, capabilities
         self.made: dict[int, Narrowed] = {}
+        self.parts: dict[tuple[Entry, str, Capability, Narrowed | None], Narrowed] = {}  # the same
         self.channels: dict[int, Narrowed] = {}  # those that tokens opened, by number
         self.last = 0
 
@@ -55,16 +56,17 @@ class Narrowings:
         if not any(each.covers(capability) for each in held):
             names = ", ".join(map(str, held)) or "nothing"
             raise PermissionDenied(f"{giver.name!r} can't pass on {capability}: it holds {names}")
-        self.made = {number: each for number, each in self.made.items() if self.lives(each)}
-        own = [each for each in self.made.values() if each.giver is giver]
-        for each in own:
-            if (each.server, each.capability, each.parent) == (server, capability, parent):
-                return each.token
-        if len(own) >= MOST:
+        part = giver, server, capability, parent
+        if part in self.parts:
+            return self.parts[part].token
+        if len(self.parts) >= MOST:  # the dead among them are forgotten when that may make room
+            self.parts = {each: made for each, made in self.parts.items() if self.lives(made)}
+            self.made = {made.number: made for made in self.parts.values()}
+        if sum(each[0] is giver for each in self.parts) >= MOST:
             raise Overloaded(f"{giver.name!r} has passed on {MOST:,} different parts of what it holds, wanted no more")
         self.last += 1
         made = Narrowed(self.last, giver, server, capability, parent, secrets.token_hex(16))
-        self.made[made.number] = made
+        self.made[made.number] = self.parts[part] = made
         return made.token
 
     def found(self, token: str) -> Narrowed:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
 
 from ..contract import Granted
+from .inputs import one_by_one
 from .served import ServedMethod
 
 # The plug-in whose method runs, and what its caller holds. The plug-in, since a method may call another in its process.
@@ -27,23 +28,37 @@ def caller_grant(plugin: object) -> Granted | None:
 
 
 def restricted(method: ServedMethod, plugin: object, granted: Granted) -> ServedMethod:
-    """The method as it is run for one channel. Methods of other channels know nothing of this and pay nothing."""
-    return method.with_function(told(method.function, (plugin, granted), method.runs_here))
+    """The method as it is run for one channel. Methods of other channels know nothing of this and pay nothing.
 
+    What it was told is taken back when it ends, before the server starts a call that waited, in the same context.
+    """
+    function, grant = method.function, (plugin, granted)
 
-def told(function: Callable[..., Any], grant: tuple[object, Granted], take_back: bool) -> Callable[..., Any]:
-    """Calls a function that can ask for the grant. `take_back`: after it, since it runs in the context of the loop;
-    what runs in a task or a thread has a context of its own."""
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        token = current_grant.set(grant)
+        try:
+            return await function(*args, **kwargs)
+        finally:
+            current_grant.reset(token)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        current_grant.set(grant)
-        return function(*args, **kwargs)
-
-    def call_here(*args: Any, **kwargs: Any) -> Any:
+    def call_plain(*args: Any, **kwargs: Any) -> Any:
         token = current_grant.set(grant)
         try:
             return function(*args, **kwargs)
         finally:
             current_grant.reset(token)
 
-    return call_here if take_back else call
+    async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        token = current_grant.set(grant)
+        try:
+            items = function(*args, **kwargs)
+            try:
+                async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
+                    yield item
+            finally:
+                if hasattr(items, "aclose"):
+                    await items.aclose()
+        finally:
+            current_grant.reset(token)
+
+    return method.with_function(stream if method.streams else call if method.simple else call_plain)
