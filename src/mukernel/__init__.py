@@ -3,8 +3,10 @@
 from .contract import (
     Blocking,
     Buffer,
+    Capability,
     ContractError,
     DeadlineExceeded,
+    Granted,
     Interface,
     MukernelError,
     NotFound,
@@ -24,17 +26,21 @@ from .core.builtin import Clock
 from .core.kernel import Kernel
 from .core.kernel_thread import KernelThread
 from .core.ledger import Ledger
+from .core.passing_on import narrow, redeem
 from .core.registry import RestartPolicy
 from .core.replacement import SwapReport
 from .sandbox.policy import Sandbox
 from .transports.context import deadline, priority
+from .transports.granted import caller_grant
 
 __all__ = [
     "Blocking",
     "Buffer",
+    "Capability",
     "Clock",
     "ContractError",
     "DeadlineExceeded",
+    "Granted",
     "Interface",
     "Kernel",
     "KernelThread",
@@ -51,10 +57,13 @@ __all__ = [
     "SwapFailed",
     "SwapReport",
     "Unavailable",
+    "caller_grant",
     "deadline",
     "idempotent",
     "interface_of",
+    "narrow",
     "oneway",
     "priority",
     "raises",
+    "redeem",
 ]

@@ -34,6 +34,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"bind": {1: "a"}}, "bind"),
     ({"bind": {"Counter": 5}}, "bind"),
     ({"bind": "Counter"}, "bind"),
+    ({"grants": "Counter"}, "grants"),
+    ({"grants": {"Counter": "read"}}, "grants"),
+    ({"grants": ["Counter", 5]}, r"grants\[1\]"),
+    ({"grants": ["Counter:"]}, r"grants\[0\]"),
     ({"folder": 3}, "folder"),
     ({"restart": "x"}, "restart"),
     ({"restart": RestartPolicy(intensity="many")}, "restart.intensity"),  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"])
 EXAMPLES = "examples/"
+GRANTING = ("grant", "revoke")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"# (\S+\.(?:py|toml))\n")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -195,7 +196,9 @@ def bare(signature: str) -> str:
     return re.sub(r"[\s'\"]", "", signature)
 
 
-@pytest.mark.parametrize("name", ["load", "get", "swap", "move", "scale", "restart", "unload", "ledger", "stack"])
+@pytest.mark.parametrize(
+    "name", ["load", "get", "swap", "move", "scale", "restart", "unload", "grant", "revoke", "ledger", "stack"]
+)
 def test_signatures_of_the_kernel_are_exact(name: str) -> None:
     text = (DOCS / "reference" / "api.md").read_text()
     shown = re.search(rf"^kernel\.{name}(\(.*?\) -> .*?)\n(?:\n|```)", text, re.MULTILINE | re.DOTALL)

@@ -31,6 +31,9 @@ COMMANDS = {  # in the order in which help shows them: name → (module, what it
     "stop": ("halt", "stop a plug-in"),
     "start": ("halt", "start a stopped plug-in again"),
     "stack": ("stack", "show where a plug-in stands: why does it hang?"),
+    "caps": ("caps", "list what plug-ins may call, and the channels that are open for it"),
+    "grant": ("caps", "let a plug-in call more, while it runs"),
+    "revoke": ("caps", "take from a plug-in what it was granted, at once"),
     "logs": ("logs", "show what plug-ins have printed"),
     "bench": ("bench", "measure how many calls a second a plug-in answers"),
 }

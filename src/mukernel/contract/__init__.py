@@ -3,6 +3,7 @@ mukernel."""
 
 from .binding import Binding
 from .blocking import Blocking, unwrap_blocking
+from .capability import Capability, Granted, read_capability
 from .codec import MethodCodec
 from .compatibility import differences
 from .contract import Contract
@@ -46,12 +47,14 @@ __all__ = [
     "Binding",
     "Blocking",
     "Buffer",
+    "Capability",
     "Contract",
     "ContractError",
     "DeadlineExceeded",
     "Declared",
     "Description",
     "FieldDescription",
+    "Granted",
     "Interface",
     "Method",
     "MethodCodec",
@@ -85,6 +88,7 @@ __all__ = [
     "oneway",
     "plain_annotations",
     "raises",
+    "read_capability",
     "type_text",
     "unwrap_blocking",
 ]

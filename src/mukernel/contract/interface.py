@@ -119,6 +119,7 @@ class Plugin:
     """
 
     checkpoint: Callable[[], Awaitable[None]]  # set by whoever builds the instance
+    grant_rights: ClassVar[tuple[str, ...]] = ()  # those in grants that it tells apart, where it asks caller_grant()
 
 
 def is_plugin(subject: type) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..contract import ContractError, MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
 from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
+from .application_grants import grant_problems
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins
 
@@ -46,6 +47,7 @@ class Application:
                     limits=Limits(memory=table.memory),
                     checkpoint=table.checkpoint,
                     drain=table.drain,
+                    grants=table.grants,
                     restart=table.restart,
                     folder=self.file.folder,
                     sandbox=table.sandbox,
@@ -79,6 +81,7 @@ async def read_application(path: str) -> Application:
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
     composition = compose(inspected, file.label, complete=not file.unread)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
+    problems += grant_problems(file, inspected)
     if problems:
         raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
     return Application(file, inspected, composition)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..contract import ContractError, NotFound
+from ..contract import Capability, ContractError, NotFound
 from ..sandbox.policy import Sandbox, is_given
 from .checks import (
     APART,
@@ -28,6 +28,7 @@ from .checks import (
     SHORTEST_CHECKPOINT,
     WANTED_NAME,
     WANTED_OTHER,
+    checked_grant_list,
     checked_placement,
     checked_whole,
 )
@@ -49,6 +50,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     checkpoint: float | None = None
     drain: float = 30.0
+    grants: tuple[Capability, ...] | None = None
     restart: RestartPolicy = RestartPolicy()
     config: dict[str, Any] = {}
     sandbox: Sandbox | None = None
@@ -273,6 +275,15 @@ def one_of(*known: str) -> Reader:
     return read
 
 
+def grants(given: Any) -> tuple[Capability, ...] | None:
+    if not isinstance(given, list):
+        raise ValueError("a list, such as ['Catalog', 'Files:read:/data']")
+    try:
+        return checked_grant_list(given)
+    except ContractError as error:
+        raise ValueError(f"grants that can be read: {error}") from None
+
+
 def table(given: Any) -> dict[str, Any]:
     if isinstance(given, dict):
         return given
@@ -294,6 +305,7 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "memory": memory,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
+    "grants": grants,
     "restart": lambda given: RestartPolicy(),
     "config": table,
     "sandbox": lambda given: None,

@@ -23,6 +23,9 @@ class Clock(Interface, version="1.0"):
         """Wait."""
 
 
+BUILTIN = (Clock.__contract__.name,)  # served in every process: nobody needs a channel, or a grant
+
+
 class BuiltinClock(Clock):
     """Serves Clock from the clock of this process."""
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
-from ..contract import ContractError
+from ..contract import Capability, ContractError, read_capability
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
 from .registry import Options, RestartPolicy
 
@@ -97,7 +97,7 @@ def checked_options(options: Options) -> Options:
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")
     checked_restart(options.restart)
     checked_sandbox(options)
-    return replace(options, config=config, bind=dict(options.bind))
+    return replace(options, config=config, bind=dict(options.bind), grants=checked_grant_list(options.grants))
 
 
 def checked_sandbox(options: Options) -> None:
@@ -128,6 +128,21 @@ def checked_config(config: object) -> dict[str, Any]:
         raise wrong("config", config, "a dict whose keys are strings")
     checked_whole("config", config)
     return dict(config)
+
+
+def checked_grant_list(grants: object) -> tuple[Capability, ...] | None:
+    """The grants of a plug-in, each once; None: nothing was said."""
+    if grants is None:
+        return None
+    if not isinstance(grants, Sequence) or isinstance(grants, str | bytes):
+        raise wrong("grants", grants, "a list, such as ['Catalog', 'Files:read:/data']")
+    found = []
+    for number, each in enumerate(grants):
+        try:
+            found.append(read_capability(each))
+        except ContractError as error:
+            raise ContractError(f"grants[{number}]: {error}") from None
+    return tuple(dict.fromkeys(found))
 
 
 def is_dict_of_names(value: object) -> TypeGuard[Mapping[str, Any]]:

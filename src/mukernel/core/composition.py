@@ -9,10 +9,8 @@ from itertools import pairwise
 import msgspec
 
 from ..contract import differences
-from .builtin import Clock
+from .builtin import BUILTIN
 from .inspection import Inspected
-
-BUILTIN = {Clock.__contract__.name}  # interfaces that every process serves itself
 
 
 class Composition(msgspec.Struct):

@@ -81,6 +81,27 @@ class PluginDescription(msgspec.Struct):
     calls: dict[str, str]
 
 
+class OpenChannel(msgspec.Struct):
+    """A channel from a process of plug-ins to a plug-in. `grants`: what may be done by it; empty: everything."""
+
+    number: int
+    interface: str
+    plugin: str
+    grants: list[str]
+
+
+class HeldCapabilities(msgspec.Struct):
+    """What a plug-in may call. `enforced`: what holds it to that: "process", "sandbox", "advice" (it runs inline), or
+    "stopped". `stated`: False where nothing was said, so that it may call what its constructor asks for."""
+
+    plugin: str
+    placement: str
+    enforced: str
+    stated: bool
+    grants: list[str]
+    channels: list[OpenChannel]
+
+
 class Served(msgspec.Struct):
     """Who serves an interface, and its contract."""
 
@@ -203,6 +224,19 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
 
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version; revive what was given up."""
+        raise NotImplementedError
+
+    @idempotent
+    async def caps(self, name: str | None = None) -> list[HeldCapabilities]:
+        """What one plug-in may call, or each."""
+        raise NotImplementedError
+
+    async def grant(self, name: str, grant: str) -> None:
+        """Let a plug-in call more."""
+        raise NotImplementedError
+
+    async def revoke(self, name: str, grant: str) -> int:
+        """Take from a plug-in what it was granted; how many channels that closed."""
         raise NotImplementedError
 
     async def stop_plugin(self, name: str) -> None:

@@ -31,6 +31,7 @@ from .control import (
     BenchReport,
     Control,
     Event,
+    HeldCapabilities,
     LogFile,
     PluginDescription,
     PluginStatus,
@@ -38,6 +39,7 @@ from .control import (
     TreeProcess,
 )
 from .described import check_arguments, served_interface, served_method, visiting, without_gaps
+from .held import held_by_all
 from .registry import Entry
 from .replacement import SwapReport
 from .stack import Stack
@@ -279,6 +281,22 @@ class ControlServer(Control):
             return await self.kernel.restart(name)
         except SwapFailed as error:
             return report_of(error)
+
+    async def caps(self, name: str | None = None) -> list[HeldCapabilities]:
+        found = held_by_all(self.kernel, self.stopped)
+        if name is None:
+            return found
+        if name not in self.stopped.declarations:
+            self.kernel.registry.entry(name)  # raises NotFound
+        return [each for each in found if each.plugin == name]
+
+    async def grant(self, name: str, grant: str) -> None:
+        self.running(name)
+        await self.kernel.grant(name, grant)
+
+    async def revoke(self, name: str, grant: str) -> int:
+        self.running(name)
+        return await self.kernel.revoke(name, grant)
 
     async def stop_plugin(self, name: str) -> None:
         await self.stopped.stop(name)

@@ -25,6 +25,7 @@ from ..contract import (
 )
 from ..mesh.route import Route
 from ..transports.carriers import ledger
+from .capabilities import KERNEL
 from .described_type import DescribedTypes
 from .lifecycle import State
 from .registry import Entry
@@ -144,7 +145,7 @@ async def visiting(
     space = kernel.space
     route = Route(entry.name, cast(type[Interface], DescribedInterface(description)), space)
     # Under a name of its own: as the kernel's space it would be given an inline plug-in without a channel.
-    visitor = f"visitor {next(_visits)}"
+    visitor = f"{KERNEL} visitor {next(_visits)}"
     try:
         space.lead(route, kernel.connect_now(description, entry.name, space.bell, visitor, -1))
         yield route.sending

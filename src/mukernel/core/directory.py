@@ -28,9 +28,15 @@ class Directory(Protocol):
     """Where a space asks for connections: the kernel."""
 
     async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant: ...
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant: ...
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant: ...
+    async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:
+        """A token for a part of what the instance `key`, or `token`, holds in an interface of `plugin`."""
+        ...
+
     def check_served(self, channel: int) -> None:
         """Raises Unavailable where the call that waits in a channel is not run while this thread waits for it."""
 

@@ -37,6 +37,7 @@ class Host:
         self.conversation = Conversation(link, loop, self.handle, self.kernel_gone)
         self.space = Space(name, self, clock or Clock(), loop, transport)
         self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
+        self.space.on_asks = lambda key, interfaces: self.conversation.tell(messages.Asks(key, interfaces))
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -48,14 +49,20 @@ class Host:
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
     async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn), given(bell))
+        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn, token), given(bell))
         return Grant(connected, rights)
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn), given(bell))
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn, token), given(bell))
         return Grant(connected, rights)
+
+    async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:
+        answer, _ = await self.conversation.ask(messages.Narrow(key, interface, plugin, part, token))
+        return str(answer.token)
 
     def check_served(self, channel: int) -> None:
         pass  # the kernel is in another process, and does what has to be done
@@ -75,7 +82,7 @@ class Host:
             case messages.Attach():
                 self.attach(message, rights)
             case messages.Detach():
-                space.detach(message.channel)
+                space.detach(message.channel, message.revoked)
             case messages.Quiesce():
                 return await space.quiesce(message.key, message.drain, message.save), ()
             case messages.Activate():
@@ -101,7 +108,9 @@ class Host:
         """Receive from a channel. Where that fails, for want of memory or descriptors, its caller would wait for ever:
         so this process ends, and its successor is given every channel anew."""
         try:
-            self.space.attach(message.key, message.channel, rights, message.caller, message.transport)
+            self.space.attach(
+                message.key, message.channel, rights, message.caller, message.transport, message.granted
+            )  # fmt: skip
         except Exception as error:
             if not self.finished.done():
                 self.finished.set_exception(error)

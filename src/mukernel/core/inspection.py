@@ -23,7 +23,7 @@ from ..contract import ContractError, Description, MukernelError, RemoteError
 from ..kernel.process import PR_SET_PDEATHSIG, prctl
 from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
-from .instance import checked_interfaces
+from .instance import checked_grant_rights, checked_interfaces
 from .loader import load_class, source_of
 from .messages import Source
 from .plain import plugin_class
@@ -44,13 +44,14 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Inspected(msgspec.Struct):
-    """What one class says of itself. `files`: the sources under the application's folder that it is made
-    of."""
+    """What one class says of itself. `rights`: those in grants that it tells apart. `files`: the sources under the
+    application's folder that it is made of."""
 
     name: str
     interfaces: list[Description] = []
     needs: list[Needed] = []
     settings: list[str] = []
+    rights: list[str] = []
     files: list[str] = []
     problems: list[str] = []
 
@@ -161,6 +162,7 @@ def look_at(subject: Subject) -> Inspected:
     seen.files = sources_of(sys.modules.get(kind.__module__), subject.folder)
     try:
         seen.interfaces = [each.__contract__.describe() for each in checked_interfaces(kind)]
+        seen.rights = checked_grant_rights(kind)
     except ContractError as error:
         seen.problems.append(f"use: {error}")
     except Exception as error:  # of a declaration that nobody foresaw: it is this plug-in's problem, and no other's

@@ -13,6 +13,7 @@ from ..contract import (
     Contract,
     ContractError,
     Description,
+    Granted,
     Interface,
     MethodCodec,
     SwapFailed,
@@ -20,8 +21,10 @@ from ..contract import (
     differences,
     interfaces_of,
 )
+from ..contract.capability import RIGHT
 from ..mesh.route import Route
 from ..transports.contract import Wire
+from ..transports.granted import restricted
 from ..transports.inline import InFlight
 from ..transports.method_pool import MethodPool
 from ..transports.served import ServedMethod, methods_for
@@ -79,6 +82,7 @@ class Instance:
             [each.__contract__.describe() for each in self.interfaces.values()],
             self.handover.stateful, self.handover.version,
             inspect.cleandoc(self.kind.__doc__ or ""), self.bindings, self.needs,
+            checked_grant_rights(self.kind),
         )  # fmt: skip
 
     def contract_for(self, caller: Description) -> Contract:
@@ -97,10 +101,14 @@ class Instance:
                 )
         return contract
 
-    def attach(self, channel: int, wire: Wire, caller: Description) -> None:
-        """Serve the calls of one channel, from the moment that the instance is active."""
+    def attach(self, channel: int, wire: Wire, caller: Description, granted: Granted | None = None) -> None:
+        """Serve the calls of one channel, from the moment that the instance is active. `granted`: what its methods are
+        told of the caller."""
         contract = self.contract_for(caller)
-        self.server.attach(wire, methods_for(caller, contract, self.served[contract.name]))
+        methods = methods_for(caller, contract, self.served[contract.name])
+        if granted is not None:
+            methods = [restricted(method, self.plugin, granted) for method in methods]
+        self.server.attach(wire, methods)
         self.wires[channel] = wire
 
     # -- hooks ------------------------------------------------------------------------------------------------
@@ -172,6 +180,16 @@ class Instance:
         """Cancel the one-way calls and checkpoints, for which nobody waits."""
         for task in list(self.background):
             task.cancel()
+
+
+def checked_grant_rights(kind: type) -> list[str]:
+    """The rights in grants that a class tells apart. Raises ContractError for what are no names of rights."""
+    rights = getattr(kind, "grant_rights", ())
+    if not isinstance(rights, tuple | list) or not all(isinstance(r, str) and RIGHT.fullmatch(r) for r in rights):
+        raise ContractError(
+            f"{kind.__qualname__}.grant_rights: got {rights!r}, wanted a tuple of lower-case words, such as ('read',)"
+        )
+    return list(rights)
 
 
 def checked_interfaces(kind: type) -> list[type[Interface]]:

@@ -11,9 +11,10 @@ from contextlib import suppress
 from ..contract import PluginCrashed, Unavailable
 from ..kernel.ipc import Port
 from ..transports.carriers import NO_BELL, ledger
-from ..transports.contract import WHOLE_WIRE
+from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from . import messages
+from .capabilities import checked_rights, is_sandbox
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Blueprint, Built, Counts, Source
@@ -54,17 +55,22 @@ class Instances:
         known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
         blueprint = Blueprint(
             key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
-            self.strict, {**known, **options.bind},
+            self.strict, {**known, **options.bind}, interfaces_for(entry, options.placement),
         )  # fmt: skip
         place = await self.processes.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))
         instance.life.on(Event.BUILD)
+        capabilities = self.switchboard.capabilities
+        capabilities.enter(place.space, key, entry, options.placement)
         try:
             if isinstance(place, RemotePlace):  # a constructor or a start that never returns counts as hanging, too
                 place.patience[key] = options.restart.hang
+            await self.connect_anew(place)  # for the whole of what its neighbours and it hold now
             instance.built = await built_in_time(place, blueprint, options.restart.hang)
+            await self.connect_anew(place)  # and once more, where that had to be asked
         except BaseException:
             instance.life.on(Event.BROKEN)
+            capabilities.leave(place.space, key)
             if isinstance(place, RemotePlace):
                 place.patience.pop(key, None)
             await self.processes.leave(place)
@@ -79,6 +85,7 @@ class Instances:
         instance = await self.build(entry, replica, source, options)
         try:
             replica.successor = instance  # from now on every new channel is given to it, too
+            check_callers_grants(replica, entry.name, instance.built)
             self.attach_all(replica, instance)
             state, version = replica.checkpoint or (None, 1)
             await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
@@ -96,7 +103,9 @@ class Instances:
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""
         for number, channel in replica.port.channels.items():
-            instance.place.attach(instance.blueprint.key, channel, replica.callers[number])
+            instance.place.attach(
+                instance.blueprint.key, channel, replica.callers[number], replica.granted.get(number)
+            )  # fmt: skip
 
     # -- how they go ----------------------------------------------------------------------------------------------
 
@@ -118,6 +127,10 @@ class Instances:
             await instance.place.stop(instance.blueprint.key, drain, reason)
         except Exception as error:
             log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
+        self.switchboard.capabilities.leave(instance.place.space, instance.blueprint.key)
+        if instance.place.keys:
+            with suppress(Unavailable):
+                await self.connect_anew(instance.place)
         await self.processes.leave(instance.place)
 
     async def remove_replica(
@@ -167,6 +180,11 @@ class Instances:
             with suppress(Unavailable):
                 await place.reroute(entry.name, None)
 
+    async def connect_anew(self, place: Place) -> None:
+        """Where the plug-ins of a process hold other capabilities than when its channels were made, make them anew."""
+        for server in self.switchboard.outdated(place.space):
+            await place.reroute(server, None)
+
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
         return any(
@@ -197,17 +215,7 @@ class Instances:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            while (message := wire.peek()) is not None:
-                try:
-                    with suppress(MemoryError):  # taken it is, and nobody reads it
-                        message.take()
-                except ConnectionError as broken:
-                    wire.fail(str(broken))
-                    break
-                if message.kind < Kind.ITEM:
-                    if message.kind != Kind.ONEWAY:
-                        wire.post(Kind.GONE, message.call, reason.encode())
-                    message.finished(True)
+            refuse_waiting(wire, Kind.GONE, reason.encode())
             # For what is sent from now on: by a thread that is unaware of this, or again after an interruption.
             wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
             wire.finish()
@@ -266,6 +274,35 @@ class Instances:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
             return NOBODY
+
+
+def refuse_waiting(wire: Wire, kind: int, body: bytes) -> None:
+    """Take what waits in a mailbox, and answer each call with `kind` and `body`."""
+    while wire.closed is None and (message := wire.peek()) is not None:
+        try:
+            with suppress(MemoryError):  # taken it is, and nobody reads it
+                message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            break
+        if message.kind < Kind.ITEM:
+            if message.kind != Kind.ONEWAY:
+                wire.post(kind, message.call, body)
+            message.finished(True)
+
+
+def interfaces_for(entry: Entry, placement: str) -> list[str] | None:
+    """The interfaces that an instance may ask for; None: all that its constructor does."""
+    if entry.grants is None:
+        return [] if is_sandbox(placement) else None
+    return sorted({each.interface for each in entry.grants})
+
+
+def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
+    """Raises ContractError where a version would not look at what is kept from its present callers."""
+    for granted in replica.granted.values():
+        for each in granted.capabilities:
+            checked_rights(plugin, built.rights, each)
 
 
 async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Built:

@@ -7,17 +7,27 @@ import logging
 import os
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from ..contract import ContractError, Description, MukernelError, SwapFailed, Unavailable, interface_of
+from ..contract import (
+    Capability,
+    ContractError,
+    Description,
+    MukernelError,
+    SwapFailed,
+    Unavailable,
+    interface_of,
+    read_capability,
+)
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
+from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
     checked_config,
@@ -31,6 +41,7 @@ from .directory import Grant
 from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
+from .granting import Granting
 from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
@@ -86,7 +97,9 @@ class Kernel:
         self.space = Space("kernel", self, self.clock, self.loop, self.transport)
         self.processes = self.new_processes()
         self.instances = Instances(self.processes, self.new_port, self.strict)
+        self.granting = Granting(self.instances, self.journal)
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
+        self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
@@ -139,6 +152,7 @@ class Kernel:
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
         limits: Limits | None = None, sandbox: Sandbox | None = None,
+        grants: Sequence[str | Capability] | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
@@ -147,9 +161,11 @@ class Kernel:
         "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async def` methods
         that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may use.
         `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
-        interface, by its name, where several serve it.
+        interface, by its name, where several serve it. `grants`: what it may call, each "Interface", "Interface:right"
+        or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
 
-        Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
+        Raises NotFound, ContractError, PermissionDenied where the constructor asks for what was not granted, or
+        RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
         self.check_open()
         source = source_of(use, folder)
@@ -158,6 +174,7 @@ class Kernel:
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
                 limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
                 sandbox,
+                grants,  # type: ignore[arg-type]  # read there
             )
         )  # fmt: skip
         entry = self.registry.add(
@@ -169,7 +186,9 @@ class Kernel:
                     replica = self.instances.new_replica(entry)
                     await self.instances.start_replica(entry, replica, source, options)
                     assert replica.instance is not None
-                    checked_bindings(options.bind, replica.instance.built.needs, entry.name)
+                    needs = replica.instance.built.needs
+                    checked_bindings(options.bind, needs, entry.name)
+                    checked_grants(self.registry, entry.name, options.grants or (), needs)
             except BaseException:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
@@ -255,6 +274,7 @@ class Kernel:
         async with self.registry.changing(name) as entry:
             cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
         self.record("unload", name)
+        cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
         if cancelled is not None:
             raise cancelled
 
@@ -263,6 +283,18 @@ class Kernel:
         being built. Raises NotFound."""
         places = self.instances.places_of(self.registry.entry(name))
         return list(await asyncio.gather(*(place.stack() for place in places)))
+
+    async def grant(self, name: str, grant: str | Capability) -> None:
+        """Let a plug-in call more from now on: "Interface", "Interface:right" or "Interface:right:scope". What it was
+        refused before it may call by the proxies that it has. Raises NotFound, ContractError."""
+        await self.granting.grant(name, read_capability(grant))
+
+    async def revoke(self, name: str, grant: str | Capability) -> int:
+        """Take from a plug-in what it was granted, and all that lies within. Its channels are closed at once: calls
+        that are being run there end in PermissionDenied, and so do later ones. Returns how many channels that were.
+        Raises NotFound where it does not hold that. (Inline it is advice: see docs/explanation/security.md.)
+        """
+        return await self.granting.revoke(name, read_capability(grant))
 
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
@@ -297,16 +329,21 @@ class Kernel:
     # -- the directory of the kernel's own space ------------------------------------------------------------------
 
     async def connect(
-        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
-        return self.connect_now(interface, plugin, bell, space, turn)
+        return self.connect_now(interface, plugin, bell, space, turn, token)
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        grant = self.switchboard.connect(interface, plugin, bell, space, turn)
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        grant = self.switchboard.connect(interface, plugin, bell, space, turn, token)
         return Grant(grant.connected, [os.dup(fd) for fd in grant.rights])
 
     def disconnect(self, channel: int) -> None:
         self.switchboard.disconnect(channel)
+
+    async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:
+        return self.switchboard.narrow("kernel", key, interface, plugin, part, token)
 
     def check_served(self, channel: int) -> None:
         """The loop's own thread waits for a call of its own: raises Unavailable where only the loop could help."""

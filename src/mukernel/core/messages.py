@@ -6,14 +6,15 @@ from typing import Any
 
 import msgspec
 
-from ..contract import Description
+from ..contract import Description, Granted
 
 
 class Blueprint(msgspec.Struct, frozen=True):
     """All that is needed to build an instance, in any process.
 
     `key`: names this instance among all, such as "greeter#0.3" (replica 0, third build). `use`: what to load. `config`:
-    for the constructor. `bindings`: which plug-in is meant for an interface that it asks for. Times in seconds.
+    for the constructor. `bindings`: which plug-in is meant for an interface that it asks for. `granted`: the interfaces
+    that it may ask for, None: all; the kernel keeps it to that, and this says so early, inline too. Times in seconds.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     checkpoint: float | None = None
     strict: bool = False
     bindings: dict[str, str] = {}
+    granted: list[str] | None = None
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -55,6 +57,13 @@ class Step(msgspec.Struct, tag=True):
     doing: str
 
 
+class Asks(msgspec.Struct, tag=True):
+    """The interfaces that the constructor of an instance asks for; said before it connects to any."""
+
+    key: str
+    interfaces: list[str]
+
+
 class Built(msgspec.Struct, tag=True):
     interfaces: list[Description]
     stateful: bool
@@ -62,19 +71,25 @@ class Built(msgspec.Struct, tag=True):
     documentation: str = ""
     bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
     needs: list[str] = []  # the interfaces that its constructor asks for
+    rights: list[str] = []  # those in grants that it tells apart
 
 
 class Attach(msgspec.Struct, tag=True):
-    """Serve a channel. Rights: its memory, its caller's bell, the port's bell."""
+    """Serve a channel. Rights: its memory, its caller's bell, the port's bell. `granted`: what its caller may do
+    there; None: everything."""
 
     key: str
     channel: int
     caller: Description
     transport: str = "ring"
+    granted: Granted | None = None
 
 
 class Detach(msgspec.Struct, tag=True):
+    """Serve a channel no more. `revoked`: not what it has brought already, either."""
+
     channel: int
+    revoked: bool = False
 
 
 class Quiesce(msgspec.Struct, tag=True):
@@ -157,13 +172,14 @@ class Connect(msgspec.Struct, tag=True):
     """A process asks for channels to the plug-in that serves an interface. Right: the bell to ring for replies.
 
     `turn`: -1 for one channel to every replica, else the number of the replica that is wanted (modulo how many there
-    are).
+    are). `token`: what was passed on, and is redeemed.
     """
 
     interface: Description
     plugin: str | None
     caller: str
     turn: int = -1
+    token: str = ""
 
 
 class Connected(msgspec.Struct, tag=True):
@@ -174,6 +190,22 @@ class Connected(msgspec.Struct, tag=True):
     channels: list[int]
     local: str | None = None
     transport: str = "ring"
+
+
+class Narrow(msgspec.Struct, tag=True):
+    """An instance wants to pass on a part of what it, or `token`, holds in an interface of a plug-in."""
+
+    key: str
+    interface: str
+    plugin: str
+    part: str
+    token: str = ""
+
+
+class Token(msgspec.Struct, tag=True):
+    """What it is to send, so that it can be redeemed."""
+
+    token: str
 
 
 class Disconnect(msgspec.Struct, tag=True):
@@ -208,8 +240,8 @@ class Failed(msgspec.Struct, tag=True):
 
 
 Message = (
-    Build | Step | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
-    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Done | Failed
+    Build | Step | Asks | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
+    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Narrow | Token | Done | Failed
 )  # fmt: skip
 
 BRINGS_RIGHTS = (Connect, Attach, Connected)

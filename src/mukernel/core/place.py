@@ -10,7 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
-from ..contract import ContractError, Description, Unavailable
+from ..contract import ContractError, Description, Granted, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from ..sandbox.policy import Sandbox
@@ -38,11 +38,15 @@ class Place(ABC):
     @abstractmethod
     async def build(self, blueprint: Blueprint) -> Built: ...
     @abstractmethod
-    def attach(self, key: str, channel: Channel, caller: Description) -> None:
-        """Let an instance receive from a channel, which stays the kernel's own."""
+    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
+        """Let an instance receive from a channel, which stays the kernel's own. `granted`: what its caller may do."""
 
     @abstractmethod
     def detach(self, channel: int) -> None: ...
+    @abstractmethod
+    async def cut(self, channel: int) -> None:
+        """Serve a channel no more, and nothing that it has brought; returns when nobody there reads or writes it."""
+
     @abstractmethod
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced: ...
     @abstractmethod
@@ -89,11 +93,15 @@ class LocalPlace(Place):
         self.keys.add(blueprint.key)
         return built
 
-    def attach(self, key: str, channel: Channel, caller: Description) -> None:
-        self.here.attach(key, channel.number, [os.dup(fd) for fd in channel.server_rights], caller, channel.transport)
+    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
+        rights = [os.dup(fd) for fd in channel.server_rights]
+        self.here.attach(key, channel.number, rights, caller, channel.transport, granted)
 
     def detach(self, channel: int) -> None:
         self.here.detach(channel)
+
+    async def cut(self, channel: int) -> None:
+        self.here.detach(channel, revoked=True)
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         return await self.here.quiesce(key, drain, save)
@@ -208,14 +216,18 @@ class RemotePlace(Place):
         finally:
             self.doing.pop(blueprint.key, None)
 
-    def attach(self, key: str, channel: Channel, caller: Description) -> None:
-        attach = messages.Attach(key, channel.number, caller, channel.transport)
+    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
+        attach = messages.Attach(key, channel.number, caller, channel.transport, granted)
         with contextlib.suppress(Unavailable):  # it has died: its successor is given every channel of the port
             self.conversation.tell(attach, channel.server_rights)
 
     def detach(self, channel: int) -> None:
         with contextlib.suppress(Unavailable):
             self.conversation.tell(messages.Detach(channel))
+
+    async def cut(self, channel: int) -> None:
+        with contextlib.suppress(Unavailable):  # it has died, and reads nothing any more
+            await self.conversation.ask(messages.Detach(channel, revoked=True))
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         quiesced = await self.ask(key, messages.Quiesce(key, drain, save), "finishing its calls or saving its state")

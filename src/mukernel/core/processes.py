@@ -193,15 +193,27 @@ class Processes:
             case messages.Connect():
                 try:
                     grant = self.switchboard.connect(
-                        message.interface, message.plugin, rights[0] if rights else NO_BELL, place.space, message.turn
+                        message.interface,
+                        message.plugin,
+                        rights[0] if rights else NO_BELL,
+                        place.space,
+                        message.turn,
+                        message.token,
                     )
                 finally:
                     close_all(rights)
                 return grant.connected, grant.rights
+            case messages.Narrow():
+                token = self.switchboard.narrow(
+                    place.space, message.key, message.interface, message.plugin, message.part, message.token
+                )
+                return messages.Token(token), ()
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel, place.space)
             case messages.Step():
                 place.doing[message.key] = message.doing
+            case messages.Asks():
+                self.switchboard.capabilities.asked(place.space, message.key, message.interfaces)
             case messages.Checkpoint() if message.key in place.keys:
                 if self.registry.with_instance(message.key) is None:  # it is being built, and may come to nothing
                     place.early[message.key] = message.state, message.state_version

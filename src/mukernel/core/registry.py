@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..contract import ContractError, Description, NotFound, Unavailable
+from ..contract import Capability, ContractError, Description, Granted, NotFound, Unavailable
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
@@ -43,6 +43,7 @@ class Options:
 
     `drain`: seconds that a swap waits for calls that are being run. `bind`: which plug-in is meant, by interface.
     `sandbox`: what it may touch where its placement is a sandbox; None: nothing but what is always there.
+    `grants`: what it may call; None: nothing was said.
     """
 
     placement: str = "inline"
@@ -56,6 +57,7 @@ class Options:
     restart: RestartPolicy = RestartPolicy()
     bind: dict[str, str] = field(default_factory=dict)
     sandbox: Sandbox | None = None
+    grants: tuple[Capability, ...] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +74,8 @@ class Instance:
 class Replica:
     """A port and the instance that receives from it. `successor` is warm while a replacement is under way.
 
-    `callers`: for each channel number of the port, the contract that its caller calls.
+    `callers`: for each channel number of the port, the contract that its caller calls. `granted`: what its caller may
+    do there, for those that don't give everything.
     """
 
     number: int
@@ -80,6 +83,7 @@ class Replica:
     instance: Instance | None = None
     successor: Instance | None = None
     callers: dict[int, Description] = field(default_factory=dict)
+    granted: dict[int, Granted] = field(default_factory=dict)
     restarts: list[float] = field(default_factory=list)
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
@@ -91,14 +95,21 @@ class Replica:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One plug-in. `lock` serialises what replaces its instances; `version` counts its builds."""
+    """One plug-in. `lock` serialises what replaces its instances; `version` counts its builds.
+
+    `grants`: what it may call at present; None: nothing was said. Apart from `options`, which a replacement that is
+    under way puts back: what was revoked stays so.
+    """
 
     name: str
     source: Source
     options: Options
     order: int
     replicas: list[Replica] = field(default_factory=list)
+    grants: tuple[Capability, ...] | None = None
     interfaces: list[Description] = field(default_factory=list)
+    rights: list[str] = field(default_factory=list)  # those in grants that it tells apart
+    asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
@@ -120,6 +131,7 @@ class Entry:
     def served_by(self, instance: Instance) -> None:
         """An instance has begun to serve: what it serves, and whom it calls, is so for the plug-in from now on."""
         self.interfaces, self.bindings = instance.built.interfaces, instance.built.bindings
+        self.rights = instance.built.rights
 
     @property
     def state(self) -> State:
@@ -140,7 +152,7 @@ class Registry:
         """Register a plug-in. Raises ContractError for a name that is taken."""
         if name in self.entries:
             raise ContractError(f"plug-in {name!r} is loaded already; swap it, or unload it first")
-        entry = self.entries[name] = Entry(name, source, options, next(self.order))
+        entry = self.entries[name] = Entry(name, source, options, next(self.order), grants=options.grants)
         return entry
 
     def entry(self, name: str) -> Entry:

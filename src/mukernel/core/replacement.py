@@ -14,7 +14,7 @@ import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .ending import to_its_end
-from .instances import Instances
+from .instances import Instances, check_callers_grants
 from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -127,6 +127,7 @@ class Replacement:
         new = await self.instances.build(self.entry, replica, self.source, self.options)
         self.successions.append(Succession(replica, old, new))
         self.check_callers(replica, new.built)
+        check_callers_grants(replica, self.entry.name, new.built)
         replica.successor = new  # from now on every new channel is given to both
         self.instances.attach_all(replica, new)
 

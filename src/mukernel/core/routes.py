@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import DeadlineExceeded, Interface, MukernelError
+from ..contract import DeadlineExceeded, Interface, MukernelError, PermissionDenied
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -80,6 +80,39 @@ class Routes:
             grant = self.directory.connect_now(description, plugin, self.bell, self.name, -1)
             route = self.route_for(interface, plugin, wait_for_room, grant)
         return route.proxy(blocking)
+
+    async def redeem(self, interface: type[Interface], token: str) -> Any:
+        """A proxy for what was passed on to a plug-in here; its route ends with the last that is held. Raises
+        PermissionDenied, ContractError."""
+        key = f"token {token}", interface, False  # no plug-in has such a name
+        route = self.routes.get(key)
+        if route is None or route.reason is not None:
+            description = interface.__contract__.describe()
+            grant = await self.directory.connect(description, None, self.bell, self.name, -1, token)
+            route = self.routes.get(key)
+            if route is None:
+                route = self.routes[key] = Route(grant.connected.plugin, interface, self)
+                route.token = token
+                self.lead(route, grant)
+            elif route.reason is not None:
+                self.lead(route, grant)
+            else:  # two asked at once
+                give_back([grant], self.directory)
+        proxy = route.proxy()
+        weakref.finalize(proxy, self.proxy_gone, key).atexit = False
+        return proxy
+
+    def proxy_gone(self, key: tuple[str, type[Interface], bool]) -> None:
+        """Called in whatever thread let go of the proxy."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.let_go, key)
+
+    def let_go(self, key: tuple[str, type[Interface], bool]) -> None:
+        """A proxy of what was passed on is gone: so is the route, where it was the last."""
+        route = self.routes.get(key)
+        if route is not None and not route.proxies:
+            del self.routes[key]
+            self.close_route(route, "nobody holds a proxy of it any more")
 
     def route_for(self, interface: type[Interface], asked: str | None, wait_for_room: bool, grant: Grant) -> Route:
         name = grant.connected.plugin
@@ -164,11 +197,13 @@ class Routes:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
             try:
-                grant = await self.directory.connect(route.contract.describe(), plugin, self.bell, self.name)
+                grant = await self.directory.connect(
+                    route.contract.describe(), plugin, self.bell, self.name, -1, route.token
+                )  # fmt: skip
                 threads = self.threads_of(route) if grant.connected.local is None else 0
                 self.lead(route, grant, await self.connect_ahead(route, threads))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
-                self.close_route(route, str(error))
+                self.close_route(route, str(error), isinstance(error, PermissionDenied))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
@@ -182,7 +217,7 @@ class Routes:
         for route in self.routes_to(plugin):
             self.close_route(route, reason)
 
-    def let_go(self, proxies: Sequence[Any]) -> None:
+    def let_go_of(self, proxies: Sequence[Any]) -> None:
         """An instance is gone, and with it its `proxies`. The routes that only they used, by an interface whose module
         has been imported anew since, have no use any more: others go by the present one."""
         for route in {id(each._mukernel_route): each._mukernel_route for each in proxies}.values():
@@ -197,9 +232,9 @@ class Routes:
         """Those by which threads of the instances that are here make blocking calls."""
         return [route for each in self.instances.values() for route in each.blocks_by]
 
-    def close_route(self, route: Route, reason: str) -> None:
-        """The route stays: should the plug-in come back, `reroute` opens it again."""
-        route.close(reason)
+    def close_route(self, route: Route, reason: str, denied: bool = False) -> None:
+        """The route stays: should the plug-in come back, or be granted, `reroute` opens it again."""
+        route.close(reason, denied)
         for caller in route.callers:
             self.retire(caller)
         route.callers = []
@@ -215,12 +250,14 @@ class Routes:
         except RuntimeError:
             here = None
         if here is self.loop:
-            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn)
+            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
         else:
             granted: list[Grant] = []
 
             async def connect() -> Grant:
-                granted.append(self.directory.connect_now(description, route.plugin, end.bell, self.name, turn))
+                granted.append(
+                    self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
+                )  # fmt: skip
                 return granted[0]
 
             try:
@@ -258,7 +295,9 @@ class Routes:
         made: list[BlockingCaller] = []
         for _ in range(count):
             end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
-            grant = await self.directory.connect(route.contract.describe(), route.plugin, end.bell, self.name, turn)
+            grant = await self.directory.connect(
+                route.contract.describe(), route.plugin, end.bell, self.name, turn, route.token
+            )  # fmt: skip
             made.append(self.thread_caller(route, end, grant))
         return made
 

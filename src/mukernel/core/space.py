@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..contract import ContractError, Description, NotFound
+from ..contract import ContractError, Description, Granted, NotFound, PermissionDenied
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.carriers import NO_BELL
 from ..transports.contract import Wire
 from ..transports.kind import Kind
-from .builtin import BuiltinClock
+from .builtin import BUILTIN, BuiltinClock
 from .directory import Directory
 from .ending import contained
 from .imported import Version
@@ -23,6 +23,7 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
+from .passing_on import identify
 from .plain import plugin_class
 from .routes import Routes
 
@@ -40,6 +41,7 @@ class Space(Routes):
         self.building: dict[str, asyncio.Task[Any] | None] = {}  # by what: to be ended with it
         self.tickers: dict[str, Any] = {}
         self.on_step: Callable[[str, str], None] = lambda key, step: None
+        self.on_asks: Callable[[str, list[str]], None] = lambda key, interfaces: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
 
     @contextmanager
@@ -58,7 +60,7 @@ class Space(Routes):
             return await self.build_version(blueprint, version, injected)
         except BaseException:
             version.withdraw()
-            self.let_go(injected)
+            self.let_go_of(injected)
             raise
         finally:
             del self.building[blueprint.key]
@@ -70,8 +72,13 @@ class Space(Routes):
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
         blocks_by: list[Route] = []
+        self.on_asks(blueprint.key, [need.interface.__contract__.name for need in needs])
         for need in needs:
             name = need.interface.__contract__.name
+            if is_withheld(blueprint, name):
+                if need.required:
+                    raise withheld(blueprint, kind, need)
+                continue
             try:
                 proxy = await self.get(
                     need.interface, blueprint.bindings.get(name), need.blocking, threads=blueprint.threads > 0
@@ -79,6 +86,10 @@ class Space(Routes):
             except NotFound as error:
                 if need.required:
                     raise missing(blueprint, kind, need, error) from None
+                continue
+            except PermissionDenied:  # revoked since it was begun
+                if need.required:
+                    raise withheld(blueprint, kind, need) from None
                 continue
             arguments[need.parameter] = proxy
             if isinstance(proxy, BuiltinClock):
@@ -94,6 +105,7 @@ class Space(Routes):
         instance.bindings, instance.blocks_by, instance.injected = bindings, blocks_by, injected
         instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
+        identify(plugin, self, blueprint.key)
         object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
         try:
             with self.step(blueprint, "being started"):
@@ -109,9 +121,10 @@ class Space(Routes):
         return instance
 
     def attach(
-        self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring"
-    ) -> None:
-        """Give an instance the receiving end of a channel; it owns `rights`."""
+        self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring",
+        granted: Granted | None = None,
+    ) -> None:  # fmt: skip
+        """Give an instance the receiving end of a channel; it owns `rights`. `granted`: what its caller may do."""
         instance = self.instances[key]
         wire, bell = self.carriers.server(transport, rights)
         if instance.bell == NO_BELL:
@@ -119,7 +132,7 @@ class Space(Routes):
         elif bell != NO_BELL:
             os.close(bell)
         try:
-            instance.attach(channel, wire, caller)
+            instance.attach(channel, wire, caller, granted)
         except ContractError:
             wire.close()
             raise
@@ -133,12 +146,13 @@ class Space(Routes):
         self.carriers.answer(instance.bell)
         wire.listen()
 
-    def detach(self, channel: int) -> None:
-        """The caller of a channel is gone. While a plug-in is replaced here, two instances have it."""
+    def detach(self, channel: int, revoked: bool = False) -> None:
+        """The caller of a channel is gone, or may not call any more. While a plug-in is replaced here, two instances
+        have it."""
         for instance in self.instances.values():
             wire = instance.wires.pop(channel, None)
             if wire is not None:
-                if wire.closed is None and not instance.server.paused:
+                if wire.closed is None and not instance.server.paused and not revoked:
                     instance.server.pump(wire)  # one-way calls that it had sent are still run
                 wire.close("the caller is gone")
 
@@ -235,12 +249,25 @@ class Space(Routes):
             self.instances.pop(key, None)
             if not instance.begun:
                 instance.version.withdraw()
-            self.let_go(instance.injected)
+            self.let_go_of(instance.injected)
             for route in instance.blocks_by:
                 del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)
+
+
+def is_withheld(blueprint: Blueprint, interface: str) -> bool:
+    """Was an interface kept from an instance?"""
+    return blueprint.granted is not None and interface not in blueprint.granted and interface not in BUILTIN
+
+
+def withheld(blueprint: Blueprint, kind: type, need: Need) -> PermissionDenied:
+    name = need.interface.__contract__.name
+    return PermissionDenied(
+        f"plug-in {blueprint.name!r}: {kind.__qualname__}.__init__ asks for {name} (parameter {need.parameter!r}), "
+        f"which it was not granted; add {name!r} to its `grants`"
+    )
 
 
 def missing(blueprint: Blueprint, kind: type, need: Need, error: NotFound) -> NotFound:

@@ -4,7 +4,7 @@ again."""
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract import Description, MukernelError, NotFound
@@ -39,7 +39,9 @@ class StoppedPlugins:
         if name in self.declarations:
             return
         entry = self.kernel.registry.entry(name)
-        declaration = Declaration(entry.source, entry.options, tuple(entry.interfaces))
+        declaration = Declaration(
+            entry.source, replace(entry.options, grants=entry.grants), tuple(entry.interfaces)
+        )  # fmt: skip
         await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
         self.declarations[name] = declaration
 
@@ -67,6 +69,7 @@ class StoppedPlugins:
             limits=options.limits,
             bind=options.bind,
             sandbox=options.sandbox,
+            grants=options.grants,
         )
         del self.declarations[name]
         for place in [kernel.here, *kernel.places.values()]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ..contract import ContractError, Description, Unavailable, differences
+from ..contract import ContractError, Description, Granted, PermissionDenied, Unavailable, differences
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger
+from .capabilities import Capabilities, checked_rights
 from .directory import Grant
 from .ledger import Ledger
 from .messages import Connected
+from .narrowing import Narrowed, Narrowings, part_of
 from .registry import Entry, Registry, Replica
 
 
@@ -16,17 +18,29 @@ class Switchboard:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.capabilities = Capabilities()
+        self.narrowings = Narrowings(registry, self.capabilities)
         self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
 
-    def connect(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1) -> Grant:
+    def connect(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
+    ) -> Grant:  # fmt: skip
         """Channels from `space` to the plug-in that serves `interface`; the grant's rights stay the kernel's own.
 
-        Raises NotFound, Unavailable, or ContractError with the differences of the two contracts.
+        Raises PermissionDenied, NotFound, Unavailable, or ContractError with the differences of the two contracts.
         """
+        # What is granted comes first: who may not call it learns nothing of it.
+        narrowed = self.narrowings.found(token) if token else None
+        if narrowed is not None:
+            plugin, granted = narrowed.server, narrowed.granted(interface.name)
+        else:
+            granted = self.capabilities.granted(space, interface.name)
         entry = self.registry.serving(interface.name, plugin)
         if entry.failure is not None:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
+        for each in granted.capabilities if granted is not None else ():
+            checked_rights(entry.name, entry.rights, each)
         self.space_plugins.setdefault(space, set()).add(entry.name)
         replicas = [replica for replica in entry.staying if replica.failure is None]
         if turn < 0:
@@ -39,7 +53,7 @@ class Switchboard:
             raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
         grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport))
         for replica in replicas:
-            channel = self.mint(replica, interface, bell, space)
+            channel = self.mint(replica, interface, bell, space, granted, narrowed)
             grant.connected.channels.append(channel.number)
             grant.rights += channel.caller_rights
         return grant
@@ -51,14 +65,31 @@ class Switchboard:
             if lines:
                 raise ContractError(f"{caller.name}: the caller's contract and that of {entry.name!r} don't fit", lines)
 
-    def mint(self, replica: Replica, caller: Description, bell: int, space: str) -> Channel:
+    def mint(
+        self, replica: Replica, caller: Description, bell: int, space: str, granted: Granted | None = None,
+        narrowed: Narrowed | None = None,
+    ) -> Channel:  # fmt: skip
         """Make a channel and hand its receiving end to whoever receives from the port, now or soon."""
         channel = replica.port.mint(space, bell)
         replica.callers[channel.number] = caller
+        if granted is not None:
+            replica.granted[channel.number] = granted
+        if narrowed is not None:
+            self.narrowings.channels[channel.number] = narrowed
         for instance in (replica.instance, replica.successor):
             if instance is not None and instance.place is not None:
-                instance.place.attach(instance.blueprint.key, channel, caller)
+                instance.place.attach(instance.blueprint.key, channel, caller, granted)
         return channel
+
+    def narrow(self, space: str, key: str, interface: str, server: str, part: str, token: str) -> str:
+        """A token for a part of what an instance, or `token`, holds in an interface of a plug-in. Raises
+        PermissionDenied, NotFound, ContractError."""
+        holder = self.capabilities.holders.get(space, {}).get(key)
+        if holder is None:
+            raise PermissionDenied(f"{key!r} is no instance of the process that asks")
+        entry, capability = self.registry.serving(interface, server), part_of(interface, part)
+        checked_rights(entry.name, entry.rights, capability)
+        return self.narrowings.narrow(holder.entry, entry.name, capability, token)
 
     def disconnect(self, number: int, space: str | None = None) -> None:
         """The caller has let go of a channel. `space`: who says so, where that can't be trusted: of its own alone."""
@@ -74,17 +105,41 @@ class Switchboard:
             if instance is not None:
                 instance.place.detach(number)
         replica.callers.pop(number, None)
+        replica.granted.pop(number, None)
+        self.narrowings.channels.pop(number, None)
         replica.settled = replica.settled.closed(*ledger(replica.port.channels[number]))
         replica.port.revoke(number)
 
     def space_died(self, space: str) -> None:
         """A process is gone, and its send rights with it."""
         self.space_plugins.pop(space, None)
+        self.capabilities.space_died(space)
         for entry in self.registry.entries.values():
             for replica in entry.replicas:
                 for number, channel in list(replica.port.channels.items()):
                     if channel.caller == space:
                         self.drop(replica, number)
+
+    def still_holds(self, replica: Replica, channel: Channel) -> bool:
+        """Is a channel what its caller would be given today?"""
+        narrowed = self.narrowings.channels.get(channel.number)
+        if narrowed is not None:
+            return self.narrowings.lives(narrowed)
+        try:
+            now = self.capabilities.granted(channel.caller, replica.callers[channel.number].name)
+        except PermissionDenied:
+            return False
+        return now == replica.granted.get(channel.number)
+
+    def outdated(self, space: str) -> list[str]:
+        """The plug-ins to which a process has channels that are not what it would be given today."""
+        return [
+            entry.name for entry in self.registry.entries.values()
+            if any(
+                channel.caller == space and not self.still_holds(replica, channel)
+                for replica in entry.replicas for channel in replica.port.channels.values()
+            )
+        ]  # fmt: skip
 
     def spaces_calling(self, plugin: str) -> list[str]:
         """The spaces that have routes to a plug-in."""

@@ -24,7 +24,7 @@ from ..transports.link import Link
 from ..transports.remote import RemoteMethod
 from . import host, packing, rehearsal
 from .conversation import Conversation
-from .messages import Activate, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
+from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
 from .space import Space
 from .stack import STACK_SIGNAL
 
@@ -35,7 +35,7 @@ CALLS = (("find", ("text", 1)), ("plain", (b"data",)))
 
 
 async def listen(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-    if not isinstance(message, Step):
+    if not isinstance(message, Step | Asks):
         raise NotFound("nothing is asked for in a rehearsal")
     return Done(), ()
 

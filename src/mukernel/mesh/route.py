@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..contract import Interface, MethodCodec, NotFound, Unavailable
+from ..contract import Interface, MethodCodec, MukernelError, NotFound, PermissionDenied, Unavailable
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.inline import result_of
@@ -60,7 +60,9 @@ class Route:
         self.last_plugin: Any = None  # the instance that was here before
         self.gate: asyncio.Future[None] | None = None
         self.reason: str | None = None
+        self.denied = False  # closed, since its process may not call it
         self.wait_for_room = False
+        self.token = ""  # what was passed on to this process, and opens it
         self.blocks_here = False  # the loop's own thread makes blocking calls by it
         self.thread = ThreadCallers([])
         self.turns = itertools.count()
@@ -150,10 +152,10 @@ class Route:
             gate, self.gate = self.gate, None
             gate.set_result(None)
 
-    def close(self, reason: str) -> None:
-        """No call can succeed any more."""
+    def close(self, reason: str, denied: bool = False) -> None:
+        """No call can succeed any more. `denied`: since none may be made from here."""
         self.retire_target()
-        self.caller, self.reason = None, reason
+        self.caller, self.reason, self.denied = None, reason, denied
         self.thread = ThreadCallers([])
         self.rebind(self.sending, self.sending_blocking)
         self.open_gate()
@@ -168,14 +170,19 @@ class Route:
             for name, function in self.bound.items():
                 redirect(self, name, function)
 
+    def check_open(self) -> None:
+        """Raises what a call meets that finds the route closed: Unavailable or PermissionDenied."""
+        if self.reason is not None:
+            error: type[MukernelError] = PermissionDenied if self.denied else Unavailable
+            raise error(f"{self.contract.name}: {self.reason}")
+
     # -- calls that found no caller ---------------------------------------------------------------------------
 
     async def ready(self) -> dict[str, Callable[..., Any]]:
         """The methods, once the plug-in is where it will be. Raises Unavailable when it is gone."""
         while self.gate is not None:
             await asyncio.shield(self.gate)
-        if self.reason is not None:
-            raise Unavailable(f"{self.contract.name}: {self.reason}")
+        self.check_open()
         if self.caller is None and self.target is None:
             raise NotFound(f"{self.contract.name}: no plug-in serves it")
         return self.bound
@@ -200,11 +207,9 @@ class Route:
                     f"{self.contract.name}.{name}: the plug-in is being replaced, and a blocking call on the event "
                     "loop's own thread can't wait for that; it was not run"
                 )
-            if self.reason is not None:
-                raise Unavailable(f"{self.contract.name}: {self.reason}")
+            self.check_open()
         else:
-            if self.reason is not None:
-                raise Unavailable(f"{self.contract.name}: {self.reason}")
+            self.check_open()
             result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from signal import SIGKILL
 
-from ..contract import Description
+from ..contract import Description, Granted
 from ..core.directory import Grant
 from ..core.host import Host
 from ..core.place import RemotePlace
@@ -24,8 +24,10 @@ class MemoryHost(Host):
         super().__init__(link, name, kernel.loop, kernel.clock, "memory")
         self.directory = kernel.directory
 
-    def connect_now(self, interface: Description, plugin: str | None, bell: int, space: str, turn: int) -> Grant:
-        return self.directory.connect_now(interface, plugin, bell, space, turn)
+    def connect_now(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
+    ) -> Grant:  # fmt: skip
+        return self.directory.connect_now(interface, plugin, bell, space, turn, token)
 
 
 class MemoryPlace(RemotePlace):
@@ -33,9 +35,9 @@ class MemoryPlace(RemotePlace):
 
     process: MemoryProcess
 
-    def attach(self, key: str, channel: Channel, caller: Description) -> None:
+    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
         rights = [os.dup(fd) for fd in channel.server_rights]
-        self.process.host.space.attach(key, channel.number, rights, caller, channel.transport)
+        self.process.host.space.attach(key, channel.number, rights, caller, channel.transport, granted)
 
 
 class MemoryProcess(Process):

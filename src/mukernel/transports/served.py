@@ -40,6 +40,19 @@ class ServedMethod:
         self.encode_unchecked = codec.encode_value
         self.encode_item, self.decode_input = codec.encode_item, codec.decode_input
 
+    def with_function(self, function: Callable[..., Any]) -> ServedMethod:
+        """The same method, run by another function."""
+        other = copied(self)
+        other.function = function
+        return other
+
+
+def copied(method: ServedMethod) -> ServedMethod:
+    other = object.__new__(ServedMethod)
+    for name in ServedMethod.__slots__:
+        setattr(other, name, getattr(method, name))
+    return other
+
 
 def methods_for(caller: Description, contract: Contract, served: dict[str, ServedMethod]) -> list[ServedMethod]:
     """The table by which one caller's messages are served: its own numbers, our methods.
@@ -53,9 +66,7 @@ def methods_for(caller: Description, contract: Contract, served: dict[str, Serve
 
 
 def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
-    other = object.__new__(ServedMethod)
-    for name in ServedMethod.__slots__:
-        setattr(other, name, getattr(method, name))
+    other = copied(method)
     other.decode_unchecked = by_name(method.codec, names)
     return other
 

@@ -1,0 +1,96 @@
+"""`mukernel caps`, `grant`, `revoke`: what plug-ins may call, and changing that while they run."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+
+from ..core.control import Control, HeldCapabilities
+from .client import add_options, with_control
+from .terminal import Terminal, as_json
+
+HEADER = ("NAME", "PLACEMENT", "HELD BY", "GRANTS", "CHANNELS")
+
+CAPS = """\
+List what the plug-ins of a running application may call, and which channels are open for it.
+
+GRANTS says what each holds; "(default)" behind it: its declaration has no `grants`, so it may call what its
+constructor asks for, and in a sandbox nothing. HELD BY says what holds it to that: "process" and "sandbox": the
+kernel opens no channel to anything else; "advice": it runs in the kernel's own process, where nothing can.
+CHANNELS are those of its process, which plug-ins that share it have, too."""
+GRANT = """\
+Let a plug-in call more, from now on. GRANT is an interface, such as Catalog; with rights, Files:read or
+Files:read,write; and with a scope, Files:read:/data. It lasts until the application ends: what is to last longer is
+written in app.toml."""
+REVOKE = """\
+Take from a plug-in what it was granted, and all that lies within. Its channels are closed at once: calls that are being
+run there end in PermissionDenied, and so do later ones. Plug-ins that share its process lose the calls that they have
+under way there, and go on with what they were granted themselves."""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    if command == "caps":
+        parser.description = CAPS
+        parser.epilog = "examples:\n  mukernel caps\n  mukernel caps catalog --json"
+        parser.add_argument("name", metavar="PLUGIN", nargs="?", help="one plug-in (default: all)")
+    else:
+        parser.description = GRANT if command == "grant" else REVOKE
+        parser.epilog = f"examples:\n  mukernel {command} report Catalog\n  mukernel {command} report Files:read:/data"
+        parser.add_argument("name", metavar="PLUGIN", help="whose grants are changed")
+        parser.add_argument("grant", metavar="GRANT", help="INTERFACE[:RIGHT,...[:SCOPE]]")
+    add_options(parser, json=True)
+    parser.set_defaults(run={"caps": caps, "grant": grant, "revoke": revoke}[command])
+
+
+def caps(arguments: argparse.Namespace) -> int:
+    async def show(control: Control) -> int:
+        held = await control.caps(arguments.name)
+        terminal = Terminal()
+        if arguments.json:
+            terminal.say(as_json(held))
+        else:
+            terminal.say(terminal.table(HEADER, [row(each, terminal) for each in held]))
+        return 0
+
+    return with_control(show, arguments)
+
+
+def row(held: HeldCapabilities, terminal: Terminal) -> list[str]:
+    """The cells of one plug-in, in the order of HEADER."""
+    channels = Counter((each.interface, each.plugin) for each in held.channels)
+    opened = ", ".join(
+        f"{interface} of {plugin}" + (f" ({count})" if count > 1 else "")
+        for (interface, plugin), count in channels.items()
+    )
+    grants = ", ".join(held.grants) or "none"
+    return [
+        terminal.paint(held.plugin, "bold"), held.placement, held.enforced,
+        grants if held.stated else f"{grants} (default)", opened or "-",
+    ]  # fmt: skip
+
+
+def grant(arguments: argparse.Namespace) -> int:
+    async def work(control: Control) -> int:
+        await control.grant(arguments.name, arguments.grant)
+        terminal = Terminal()
+        if arguments.json:
+            terminal.say(as_json({"plugin": arguments.name, "granted": arguments.grant}))
+        else:
+            terminal.say(f"{arguments.name} may call {arguments.grant}")
+        return 0
+
+    return with_control(work, arguments)
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    async def work(control: Control) -> int:
+        closed = await control.revoke(arguments.name, arguments.grant)
+        terminal = Terminal()
+        if arguments.json:
+            terminal.say(as_json({"plugin": arguments.name, "revoked": arguments.grant, "channels_closed": closed}))
+        else:
+            channels = "1 channel was closed" if closed == 1 else f"{closed} channels were closed"
+            terminal.say(f"{arguments.name} may not call {arguments.grant} any more; {channels}")
+        return 0
+
+    return with_control(work, arguments)
