@@ -1,5 +1,6 @@
 """mukernel: a microkernel for Python applications. The public names, nothing else."""
 
+from . import shared
 from .contract import (
     Blocking,
     Buffer,
@@ -53,4 +54,5 @@ __all__ = [
     "oneway",
     "priority",
     "raises",
+    "shared",
 ]

@@ -15,7 +15,7 @@ LAYERS = [
     ["gateways"],
     ["servers", "drivers"],
     ["core"],
-    ["mesh"],
+    ["mesh", "shared"],
     ["transports"],
     ["kernel", "contract"],
 ]

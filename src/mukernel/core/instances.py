@@ -190,7 +190,7 @@ class Instances:
         answer, where that is not for a crash."""
         for number, channel in list(replica.port.channels.items()):
             rights = [os.dup(fd) for fd in channel.server_rights]
-            wire, bell = self.space.carriers.server(channel.transport, rights)
+            wire, bell = self.space.carriers.server(channel.transport, rights, channel.number)
             if bell != NO_BELL:
                 os.close(bell)
             if cut is None:

@@ -109,7 +109,7 @@ class Space(Routes):
     ) -> None:
         """Give an instance the receiving end of a channel; it owns `rights`."""
         instance = self.instances[key]
-        wire, bell = self.carriers.server(transport, rights)
+        wire, bell = self.carriers.server(transport, rights, channel)
         if instance.bell == NO_BELL:
             instance.bell = bell
         elif bell != NO_BELL:
