@@ -44,6 +44,7 @@ class Application:
                     concurrency=table.concurrency,
                     threads=table.threads,
                     limits=Limits(memory=table.memory),
+                    shared_memory=table.shared_memory,
                     checkpoint=table.checkpoint,
                     drain=table.drain,
                     restart=table.restart,

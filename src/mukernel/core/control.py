@@ -28,7 +28,8 @@ class PluginStatus(msgspec.Struct):
 
     `calls`: started by its present instances; None where it is called directly, as a method, and nothing
     counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
-    kernel's. `since`: seconds that it has been as it is. `failure`: why it was given up.
+    kernel's. `shared_memory`: bytes of it that its processes hold, in `segments`; `lent`: bytes that they have sent and
+    nobody has received yet. `since`: seconds that it has been as it is. `failure`: why it was given up.
     """
 
     name: str
@@ -44,6 +45,9 @@ class PluginStatus(msgspec.Struct):
     since: float
     interfaces: list[str]
     failure: str | None = None
+    shared_memory: int = 0
+    segments: int = 0
+    lent: int = 0
 
 
 class TreePlugin(msgspec.Struct):

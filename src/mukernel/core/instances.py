@@ -54,7 +54,7 @@ class Instances:
         known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
         blueprint = Blueprint(
             key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
-            self.strict, {**known, **options.bind},
+            self.strict, {**known, **options.bind}, options.shared_memory,
         )  # fmt: skip
         place = await self.processes.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))

@@ -17,9 +17,11 @@ from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..transports.carriers import new_port, preferred
+from ..transports.segment import account
 from .checks import (
     checked_bindings,
     checked_config,
+    checked_count,
     checked_name,
     checked_options,
     checked_placement,
@@ -58,16 +60,19 @@ class Kernel:
             await kernel.get(Greeter).greet("Ada")
 
     `clock`: the only source of time. `log_folder`: what the plug-ins' processes print goes to NAME.log there, instead
-    of the kernel's own output. `strict`: inline values pass through the codec.
+    of the kernel's own output. `strict`: inline values pass through the codec. `shared_memory`: bytes of it that this
+    process may hold, at most; else half of the machine's memory.
     """
 
     def __init__(
         self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None,
-        strict: bool = False, heartbeat: float = HEARTBEAT,
+        strict: bool = False, heartbeat: float = HEARTBEAT, shared_memory: int | None = None,
     ) -> None:  # fmt: skip
         self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
         self.heartbeat = heartbeat
+        if shared_memory is not None:
+            account.allow(checked_count("shared_memory", shared_memory, 0))
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
@@ -133,14 +138,15 @@ class Kernel:
         config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0,
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
-        limits: Limits | None = None,
+        limits: Limits | None = None, shared_memory: int | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point. `placement`: "inline", "process" or
         "process:NAME". `concurrency`: calls of `async def` methods that may run at once. `threads`: a pool for `def`
         methods. `memory`: bytes that its process may use. `checkpoint`: seconds between two saves of its state, for
-        restarts. `bind`: which plug-in is injected for an interface, by its name, where several serve it.
+        restarts. `shared_memory`: bytes of it that its process may hold. `bind`: which plug-in is injected for an
+        interface, by its name, where several serve it.
 
         Raises NotFound, ContractError, or RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
@@ -150,6 +156,7 @@ class Kernel:
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
                 limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
+                shared_memory,
             )
         )  # fmt: skip
         entry = self.registry.add(

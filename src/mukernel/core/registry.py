@@ -41,6 +41,7 @@ class Options:
     """How a plug-in is to run.
 
     `drain`: seconds that a swap waits for calls that are being run. `bind`: which plug-in is meant, by interface.
+    `shared_memory`: bytes of segments that its process may hold; None: half of the machine's memory.
     """
 
     placement: str = "inline"
@@ -53,6 +54,7 @@ class Options:
     limits: Limits = Limits()
     restart: RestartPolicy = RestartPolicy()
     bind: dict[str, str] = field(default_factory=dict)
+    shared_memory: int | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ from ..mesh.route import Route
 from ..transports.carriers import NO_BELL
 from ..transports.contract import Wire
 from ..transports.kind import Kind
+from ..transports.segment import account
 from .builtin import BuiltinClock
 from .directory import Directory
 from .ending import contained
@@ -63,6 +64,8 @@ class Space(Routes):
 
     async def build_version(self, blueprint: Blueprint, version: Version) -> Instance:
         kind = version.kind
+        if blueprint.shared_memory is not None:
+            account.allow(blueprint.shared_memory)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
@@ -208,7 +211,7 @@ class Space(Routes):
         taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
         return Counts(
             server.calls + inline.calls, len(server.running) + inline.running, len(server.queue),
-            len(server.running), taken, answered, refused,
+            len(server.running), taken, answered, refused, account.held, account.segments, account.in_flight(),
         )  # fmt: skip
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:

@@ -78,6 +78,9 @@ class Status:
             self.since(entry.name),
             [f"{each.name} {each.version}" for each in entry.interfaces],
             next((replica.failure for replica in entry.replicas if replica.failure), None),
+            sum(each.shared_memory for each in answered),
+            sum(each.segments for each in answered),
+            sum(each.lent for each in answered),
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:

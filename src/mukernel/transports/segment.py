@@ -27,13 +27,19 @@ NO_MEMORY = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 
 
 class Account:
-    """The shared memory that this process holds, in bytes. `limit`: its quota. `in_flight`: asked what it has sent
-    and nobody has received yet, which is its own until then."""
+    """The shared memory that this process holds, in bytes: the whole of each segment of which it looks into a part.
+    `limit`: its quota. `in_flight`: asked what it has sent and nobody has received yet, which is its own until then."""
 
     def __init__(self) -> None:
         self.limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        self.allowed = False  # somebody has said how much
         self.held = self.segments = 0
         self.in_flight: Callable[[], int] = lambda: 0
+
+    def allow(self, size: int) -> None:
+        """Let `size` bytes be the quota; of several plug-ins in a process, the one that asks for most has its way."""
+        self.limit = max(self.limit, size) if self.allowed else size
+        self.allowed = True
 
     def check(self, size: int) -> None:
         """Is there room for `size` bytes more? Raises Overloaded."""
