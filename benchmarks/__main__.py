@@ -20,6 +20,7 @@ PARTS = {
     "swaps": "1,000 swaps in a row under load",
     "crashes": "200 kill -9 under load",
     "startup": "start-up time and memory of 1 to 1,000 process plug-ins",
+    "memory": "arrays handed to another process, beside a pipe with pickle, a memcpy and Ray",
     "size": "lines of the kernel",
 }
 BESIDE_PEERS = ("calls",)  # the parts that need the peers' packages
