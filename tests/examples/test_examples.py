@@ -30,6 +30,12 @@ EXPECTED = {
         r"read \[0, 1, 4\]; the other side was no more than its credit ahead: True",
         r"a channel: \[2.0, 3.0, 5.0\]",
     ],
+    "large_arrays.py": [
+        r"the brightest rows: \{255\} can be written here: False",
+        r"held here: True",
+        r"and when nobody looks into them: 0 bytes",
+        r"refused: .*no room for 100,000,000 bytes more of shared memory: .* \(shared_memory\) is 67,108,864; .*",
+    ],
     "supervision.py": [
         r"charged 40",
         r"killed [1-5] processes; 2400 idempotent calls, all answered: True",

@@ -133,9 +133,11 @@ def borrowing(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
             raise data.error
         before, _present.borrows = _present.borrows, data.segments
         try:
-            return decode(data.payload)
+            value = decode(data.payload)
         finally:
             _present.borrows = before
+        data.segments = ()  # what needs them has them; the message itself may be kept for a while
+        return value
 
     return decode_borrowing
 

@@ -28,7 +28,7 @@ from .link import close_all
 from .segment import MADE_IN_PLACE, Segment, account, address_of, copied, new_segment, received_segment, segment_at
 
 TOKEN = 16  # bytes
-UNCLAIMED = 2048  # packets that may wait on the receiving side for their messages; of more, the oldest is given up
+UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
 CALLER, SERVER = 0, 1
 _HEAD = struct.Struct(f"<cBQ{TOKEN}s")  # before the payload: MARK, who sends, the channel's number, the token
 
@@ -57,6 +57,7 @@ class Lane:
         self.socket.setblocking(False)
         self.side, self.number, self.users = side, number, 0
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
+        self.kept = 0  # segments that are in it
         self.sent: deque[tuple[int, int]] = deque()  # the latest packets: what each takes of the socket, what it lends
 
     # -- sending ----------------------------------------------------------------------------------------------
@@ -99,9 +100,14 @@ class Lane:
         while token not in self.unclaimed:
             if not self.receive():
                 raise Unavailable("the shared memory of this message is gone with the process that had received it")
-        found = self.unclaimed.pop(token)
+        found = self.give_up(token)
         if isinstance(found, Exception):
             raise found
+        return found
+
+    def give_up(self, token: bytes) -> list[Segment] | Exception:
+        found = self.unclaimed.pop(token)
+        self.kept -= len(found) if isinstance(found, list) else 0
         return found
 
     def receive(self) -> bool:
@@ -116,8 +122,8 @@ class Lane:
         rights = array.array("i")
         for _, _, content in ancillary:
             rights.frombytes(content[: len(content) // 4 * 4])
-        while len(self.unclaimed) >= UNCLAIMED:
-            del self.unclaimed[next(iter(self.unclaimed))]
+        while self.unclaimed and self.kept + len(self.unclaimed) > UNCLAIMED:
+            self.give_up(next(iter(self.unclaimed)))
         left = list(rights)
         segments: list[Segment] = []
         try:
@@ -125,7 +131,7 @@ class Lane:
                 raise Overloaded("this process has no file descriptor left for shared memory that came")
             while left:
                 segments.append(received_segment(left.pop(0)))
-            self.unclaimed[token] = segments
+            self.unclaimed[token], self.kept = segments, self.kept + len(segments)
         except (ValueError, Overloaded) as error:
             close_all(left)
             self.unclaimed[token] = error
