@@ -225,6 +225,6 @@ async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
         await holder.echo(numpy.zeros(4 * LARGE, "u1"))
     await holder.keep(numpy.ones(2 * LARGE, "u1"))
     assert await holder.kept() == 2 * LARGE
-    with pytest.raises(Overloaded, match=r"process \\d+ holds 2,097,152"):
+    with pytest.raises(Overloaded, match=r"process \d+ holds 2,097,152"):
         await holder.echo(numpy.zeros(2 * LARGE, "u1"))
     assert (await holder.echo(numpy.ones(LARGE, "u1"))).sum() == LARGE  # and it goes on
