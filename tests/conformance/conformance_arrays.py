@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -82,6 +83,24 @@ class First(Plugin, Relay):
 
     async def on(self, array: numpy.ndarray) -> numpy.ndarray:
         return await self.arrays.echo(array)
+
+
+class Once(Interface, version="1.0"):
+    @idempotent
+    async def sum_once_killed(self, array: numpy.ndarray) -> int: ...
+
+
+class Waiting(Plugin, Once):
+    """Has its first call wait for ever, having told the holder of it."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.arrays = arrays
+
+    async def sum_once_killed(self, array: numpy.ndarray) -> int:
+        if await self.arrays.kept() < 0:
+            await self.arrays.keep(array)
+            await asyncio.Event().wait()
+        return int(array.sum())
 
 
 def frames(count: int, size: int) -> Iterator[numpy.ndarray]:

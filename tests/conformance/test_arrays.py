@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 from collections.abc import AsyncIterator
 
 import numpy
 import pytest
-from conformance_arrays import Arrays, First, Holder, Relay, frames
+from conformance_arrays import Arrays, First, Holder, Once, Relay, Waiting, frames
 from conformance_worlds import WORLDS, World, everywhere, over, threaded
 
-from mukernel import Buffer, Kernel, shared
+from mukernel import Buffer, Kernel, Overloaded, shared
 from mukernel.transports.segment import address_of, segment_at
 
 LARGE = 1 << 20  # bytes
@@ -201,9 +203,6 @@ async def test_what_waits_in_the_mailbox_of_a_killed_process_arrives(world: Worl
     """Calls that were not started are run by the successor, with their memory; one-way calls, too."""
     holder = await arrays(world, kernel)
     place = kernel.registry.entry("holder").replicas[0].instance.place
-    import os
-    import signal
-
     os.kill(place.pid, signal.SIGSTOP)
     for _ in range(3):
         await holder.keep(numpy.full(LARGE, 2, "u1"))
@@ -215,8 +214,6 @@ async def test_what_waits_in_the_mailbox_of_a_killed_process_arrives(world: Worl
 
 @between_processes
 async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
-    from mukernel import Overloaded
-
     await kernel.load(Holder, name="holder", placement=world.placement, shared_memory=3 * LARGE)
     holder = kernel.get(Arrays)
     with pytest.raises(Overloaded, match=r"shared_memory\) is 3,145,728"):
@@ -228,3 +225,25 @@ async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
     with pytest.raises(Overloaded, match=r"process \d+ holds 2,097,152"):
         await holder.echo(numpy.zeros(2 * LARGE, "u1"))
     assert (await holder.echo(numpy.ones(LARGE, "u1"))).sum() == LARGE  # and it goes on
+
+
+@between_processes
+async def test_a_process_with_little_memory_of_its_own_receives_large_arrays(world: World, kernel: Kernel) -> None:
+    """What is mapped read-only is not its private memory, which `memory` bounds."""
+    placement = "process"  # each has its own limit
+    await kernel.load(Holder, name="holder", placement=placement, memory=256 << 20)
+    large = numpy.ones(300 << 20, "u1")
+    got = await kernel.get(Arrays).echo(large)
+    assert got.nbytes == large.nbytes and got[-1] == 1
+
+
+@between_processes
+async def test_an_interrupted_idempotent_call_is_sent_again_with_its_memory(world: World, kernel: Kernel) -> None:
+    await kernel.load(Holder, name="holder", placement=world.placement)
+    await kernel.load(Waiting, name="waiting", placement="process")
+    waiting = kernel.get(Once)
+    call = asyncio.ensure_future(waiting.sum_once_killed(numpy.ones(LARGE, "u1")))
+    while await kernel.get(Arrays).kept() < 0:  # it has begun
+        pass
+    await world.kill(kernel, "waiting")
+    assert await call == LARGE

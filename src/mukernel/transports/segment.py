@@ -45,9 +45,9 @@ class Account:
         """Is there room for `size` bytes more? Raises Overloaded."""
         if self.held + size > self.limit or self.held + size + self.in_flight() > self.limit:
             raise Overloaded(
-                f"there is no room for {size:,} bytes more of shared memory: process {os.getpid()} holds {self.held:,}, "
-                f"has {self.in_flight():,} on their way, and its quota (shared_memory) is {self.limit:,}; let go of arrays "
-                "and Buffers that are not needed, or raise the quota"
+                f"there is no room for {size:,} bytes more of shared memory: process {os.getpid()} holds "
+                f"{self.held:,}, has {self.in_flight():,} on their way, and its quota (shared_memory) is "
+                f"{self.limit:,}; let go of arrays and Buffers that are not needed, or raise the quota"
             )
 
 
