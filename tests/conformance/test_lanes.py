@@ -199,3 +199,10 @@ def test_an_empty_array_and_a_small_one_can_be_made() -> None:
     assert shared.empty(3, "f8").tolist() == [0.0, 0.0, 0.0]
     with pytest.raises(ValueError, match="wanted one byte or more"):
         shared.buffer(0)
+
+
+def test_a_packet_that_nobody_sends_leaves_no_descriptor(lanes: tuple[Lane, Lane]) -> None:
+    fds = len(os.listdir("/proc/self/fd"))
+    socket.send_fds(lanes[0].socket, [b"short"], [0, 1, 2])
+    assert not lanes[1].receive()
+    assert len(os.listdir("/proc/self/fd")) == fds

@@ -117,11 +117,12 @@ class Lane:
             token, ancillary, flags, _ = self.socket.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC)
         except OSError:
             return False
-        if len(token) != TOKEN:
-            return False
         rights = array.array("i")
         for _, _, content in ancillary:
             rights.frombytes(content[: len(content) // 4 * 4])
+        if len(token) != TOKEN:  # the other end is closed, or sends what nobody sends
+            close_all(rights)
+            return False
         while self.unclaimed and self.kept + len(self.unclaimed) > UNCLAIMED:
             self.give_up(next(iter(self.unclaimed)))
         left = list(rights)
