@@ -22,6 +22,7 @@ PARTS = {
     "crashes": "200 kill -9 under load",
     "startup": "start-up time and memory of 1 to 1,000 process plug-ins",
     "events": "events a second, plain and kept on the disk, beside NATS where that is installed",
+    "memory": "arrays handed to another process, beside a pipe with pickle, a memcpy and Ray",
     "size": "lines of the kernel",
 }
 BESIDE_PEERS = ("calls",)  # the parts that need the peers' packages

@@ -1,5 +1,6 @@
 """mukernel: a microkernel for Python applications. The public names, nothing else."""
 
+from . import shared
 from .contract import (
     Blocking,
     Buffer,
@@ -66,4 +67,5 @@ __all__ = [
     "priority",
     "raises",
     "redeem",
+    "shared",
 ]

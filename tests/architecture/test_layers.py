@@ -15,7 +15,7 @@ LAYERS = [
     ["gateways"],
     ["servers", "drivers", "adapters"],
     ["core"],
-    ["mesh"],
+    ["mesh", "shared"],
     ["transports", "sandbox"],
     ["kernel", "contract"],
 ]

@@ -29,7 +29,7 @@ class Server:
     """A wire whose other end sends what `answer` gives for each message that it gets; it knows no credit."""
 
     def __init__(self, answer: Callable[[int, int], Iterator[Message]]) -> None:
-        self.answer, self.closed = answer, None
+        self.answer, self.closed, self.lane = answer, None, None
         self.coming: deque[Iterator[Message]] = deque()
         self.sent: list[int] = []
 

@@ -63,6 +63,12 @@ EXPECTED = {
         r"refused: path: got '/reports/../etc/passwd', wanted one without '..': .*",
         r"as itself: \[Errno 2\] '/reports/tuesday.txt': No such file or directory",
     ],
+    "large_arrays.py": [
+        r"the brightest rows: \{255\} can be written here: False",
+        r"held here: True",
+        r"and when nobody looks into them: 0 bytes",
+        r"refused: .*no room for 100,000,000 bytes more of shared memory: .* \(shared_memory\) is 67,108,864; .*",
+    ],
     "supervision.py": [
         r"charged 40",
         r"killed [1-5] processes; 2400 idempotent calls, all answered: True",

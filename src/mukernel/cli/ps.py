@@ -21,16 +21,19 @@ HEADER = (
     "RESTARTS",
     "MEM",
     "LIMITS",
+    "SHARED",
     "SINCE",
 )
-RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SINCE")
+RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SHARED", "SINCE")
 
 DESCRIPTION = """\
 List the plug-ins of a running application.
 
 CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
 inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
-kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself."""
+kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself.
+SHARED is what its processes hold of shared memory: arrays and Buffers that they made, or got
+from others and still look into (one that several hold counts for each)."""
 
 EXAMPLES = """\
 examples:
@@ -77,6 +80,7 @@ def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
         str(plugin.restarts),
         "-" if plugin.memory is None else size_text(plugin.memory),
         plugin.limits or "-",
+        size_text(plugin.shared_memory) if plugin.shared_memory else "-",
         duration_text(plugin.since),
     ]
 

@@ -21,12 +21,13 @@ import msgspec
 
 from .binding import Binding
 from .description import ObjectDescription, TypeDescription
-from .errors import ContractError
+from .errors import ContractError, MukernelError
 from .large import decode_extension, decode_large, encode_large
+from .lending import Incoming, borrowing, lending
 from .method import Method
 from .schema import TypeTable
 
-Message = bytes | bytearray | memoryview
+Message = bytes | bytearray | memoryview | Incoming
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_large)
 _COPIED_OUT = {NoneType, bool, int, float, str, bytes}
@@ -55,12 +56,20 @@ class MethodCodec:
         self._most = self.binding.positional_most
         self._least = self.binding.positional_least
         annotations = [parameter.annotation for parameter in method.parameters]
-        self.encode_positional: Callable[[tuple[Any, ...]], bytes] = _encoder.encode
-        self.encode_value: Callable[[Any], bytes] = _encoder.encode
+        self.encode_positional: Callable[[tuple[Any, ...]], bytes] = self._encoder_for(annotations)
+        self.encode_value: Callable[[Any], bytes] = self._encoder_for([method.returns])
         self.decode_positional: Callable[[Message], tuple[Any, ...]] = self._positional_decoder(annotations)
         self.decode_value: Callable[[Message], Any] = self._decoder(method.returns, [method.returns])
 
     # Made when first needed: few methods need all of them, and a process that starts has no time to spare.
+
+    @functools.cached_property
+    def _encode_item(self) -> Callable[[Any], bytes]:
+        return self._encoder_for([NoneType if self.method.item is None else self.method.item])
+
+    @functools.cached_property
+    def _encode_input(self) -> Callable[[Any], bytes]:
+        return self._encoder_for([NoneType if self.method.input_name is None else self.method.input_item])
 
     @functools.cached_property
     def _decode_named(self) -> Callable[[Message], tuple[Any, ...]]:
@@ -83,7 +92,9 @@ class MethodCodec:
         if kwargs or not self._least <= len(args) <= self._most:
             args = self.binding.positional(args, kwargs)
         try:
-            return _encoder.encode(args)
+            return self.encode_positional(args)
+        except MukernelError:
+            raise
         except Exception as error:
             raise self._unsendable(
                 {p.name: v for p, v in zip(self.method.parameters, args, strict=False)}, error
@@ -99,7 +110,7 @@ class MethodCodec:
 
     def encode_result(self, value: Any) -> bytes:
         """A CALL's result as bytes. Raises ContractError if it cannot be sent."""
-        return self._encode(value, _RESULT)
+        return self._encode(self.encode_value, value, _RESULT)
 
     def decode_result(self, data: Message) -> Any:
         """A CALL's result. Raises ContractError if it is not of the declared type."""
@@ -110,53 +121,72 @@ class MethodCodec:
 
     def encode_item(self, value: Any) -> bytes:
         """One item of the stream that a STREAM or CHANNEL answers with. Raises ContractError."""
-        return self._encode(value, "an item")
+        return self._encode(self._encode_item, value, "an item")
 
     def decode_item(self, data: Message) -> Any:
         """One item of that stream. Raises ContractError."""
         try:
             return self._decode_item(data)
+        except MukernelError:
+            raise
         except Exception as error:
             raise ContractError(self._explain(error, "an item") + _WRONG_RESULT) from None
 
     def encode_input(self, value: Any) -> bytes:
         """One item of a CHANNEL's input. Raises ContractError."""
-        return self._encode(value, f"an item of parameter {self.method.input_name!r}")
+        return self._encode(self._encode_input, value, f"an item of parameter {self.method.input_name!r}")
 
     def decode_input(self, data: Message) -> Any:
         """One item of a CHANNEL's input. Raises ContractError."""
         try:
             return self._decode_input(data)
+        except MukernelError:
+            raise
         except Exception as error:
             where = f"an item of parameter {self.method.input_name!r}"
             raise ContractError(self._explain(error, where)) from None
 
-    def arguments_error(self, error: Exception) -> ContractError:
+    def arguments_error(self, error: Exception) -> MukernelError:
         """What decode_positional raised, as the error to send to the caller."""
+        if isinstance(error, MukernelError):
+            return error
         return ContractError(self._explain(error, None))
 
-    def result_error(self, error: Exception) -> ContractError:
+    def result_error(self, error: Exception) -> MukernelError:
         """What decode_value raised, as the error to raise at the caller."""
+        if isinstance(error, MukernelError):
+            return error
         return ContractError(self._explain(error, _RESULT) + _WRONG_RESULT)
 
-    def encode_error(self, value: Any, error: Exception) -> ContractError:
+    def encode_error(self, value: Any, error: Exception) -> MukernelError:
         """What encode_value raised for `value`, as the error to send to the caller."""
+        if isinstance(error, MukernelError):
+            return error
         return self._unsendable({_RESULT: value}, error)
 
-    def _encode(self, value: Any, place: str) -> bytes:
+    def _encode(self, encode: Callable[[Any], bytes], value: Any, place: str) -> bytes:
         try:
-            return _encoder.encode(value)
+            return encode(value)
+        except MukernelError:
+            raise
         except Exception as error:
             raise self._unsendable({place: value}, error) from None
 
+    def _encoder_for(self, parts: Sequence[Any]) -> Callable[[Any], bytes]:
+        """What encodes values of these types. What it gives back where large ones are among them, an Outgoing, is
+        `bytes` to all but the wires."""
+        return lending(_encoder.encode) if _looks_into_message(parts, self.method.qualified) else _encoder.encode
+
     def _decoder(self, annotation: Any, parts: Sequence[Any]) -> Callable[[Message], Any]:
         try:
-            decode = msgspec.msgpack.Decoder(annotation, dec_hook=decode_large, ext_hook=decode_extension).decode
+            decode: Callable[[Any], Any] = msgspec.msgpack.Decoder(
+                annotation, dec_hook=decode_large, ext_hook=decode_extension
+            ).decode
         except Exception as error:
             raise ContractError(f"{self.method.qualified}: a type of it cannot be sent: {error}") from None
         if not _looks_into_message(parts, self.method.qualified):
             return decode
-        return lambda data: decode(data if type(data) is bytes else bytes(data))
+        return borrowing(decode)
 
     def _positional_decoder(self, annotations: list[Any]) -> Callable[[Message], tuple[Any, ...]]:
         if all(parameter.required for parameter in self.method.parameters):

@@ -1,8 +1,9 @@
 """Buffer and numpy arrays: values whose bytes are worth more than their structure.
 
 They enter and leave messages only here, through the hooks of the codec, so that another way for them to
-travel changes this file alone. On the wire each is a msgpack extension. numpy is optional and never
-imported before an array, or the name of one in an annotation, proves that somebody else imported it.
+travel changes this file alone. On the wire each is a msgpack extension: with its bytes, or, where it is large and the
+wire goes to another process of this machine, with a handle to shared memory (see `lending`). numpy is optional and
+never imported before an array, or the name of one in an annotation, proves that somebody else imported it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 
+from .lending import LENT_FROM, borrowed, lend
+
 if TYPE_CHECKING:
     import numpy
 
 BUFFER_CODE = 1
 ARRAY_CODE = 2
+LENT_BUFFER_CODE = 3
+LENT_ARRAY_CODE = 4
+_HANDLE = struct.Struct("<IQQ")  # the segment's number in the message, where in it, how many bytes
 # The forms of dtype.str that are sent. Nothing else is shown to numpy, whose parser takes whole expressions, loads what
 # they name, and divides by zero for "M8[s/0]".
 _DTYPE = re.compile(
@@ -89,10 +95,17 @@ def is_array_type(annotation: Any) -> bool:
 def encode_large(value: Any) -> object:
     """msgspec's enc_hook: called for whatever msgspec itself cannot encode. Raises TypeError for the rest."""
     if isinstance(value, Buffer):
+        lent = lend(value.view, len(value)) if len(value) >= LENT_FROM else None
+        if lent is not None:
+            return msgspec.msgpack.Ext(LENT_BUFFER_CODE, _HANDLE.pack(*lent, len(value)))
         return msgspec.msgpack.Ext(BUFFER_CODE, value.view)
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray):
-        return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, numpy))
+        header = _header_of(value, numpy)
+        lent = lend(value, value.nbytes) if value.nbytes >= LENT_FROM else None
+        if lent is not None:
+            return msgspec.msgpack.Ext(LENT_ARRAY_CODE, _HANDLE.pack(*lent, value.nbytes) + header)
+        return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, header, numpy))
     return encode_scalar(value)
 
 
@@ -106,14 +119,21 @@ def encode_scalar(value: Any) -> object:
     raise TypeError(f"a value of type {type(value).__qualname__} cannot be sent")
 
 
-def _array_bytes(array: numpy.ndarray[Any, Any], numpy: Any) -> bytes:
+def _header_of(array: numpy.ndarray[Any, Any], numpy: Any) -> bytes:
     if type(array) not in (numpy.ndarray, numpy.memmap):
         raise TypeError(f"an array of type {type(array).__qualname__} cannot be sent: wanted a plain numpy.ndarray")
     if array.dtype.names is not None or not _DTYPE.fullmatch(array.dtype.str):
         raise TypeError(f"an array of dtype {array.dtype} cannot be sent: wanted numbers, texts, bytes or times")
-    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    laid_out = numpy.ascontiguousarray(array.T if fortran else array)
-    header = msgspec.msgpack.encode(ArrayHeader(array.dtype.str, array.shape, bool(fortran)))
+    return msgspec.msgpack.encode(ArrayHeader(array.dtype.str, array.shape, in_fortran_order(array)))
+
+
+def in_fortran_order(array: numpy.ndarray[Any, Any]) -> bool:
+    """Do its bytes travel in Fortran order? Otherwise in C order, whatever theirs is."""
+    return bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+
+
+def _array_bytes(array: numpy.ndarray[Any, Any], header: bytes, numpy: Any) -> bytes:
+    laid_out = numpy.ascontiguousarray(array.T if in_fortran_order(array) else array)
     return b"".join((struct.pack("<I", len(header)), header, memoryview(laid_out.reshape(-1).view(numpy.uint8))))
 
 
@@ -124,25 +144,48 @@ def decode_extension(code: int, data: memoryview) -> object:
         return Buffer(data.toreadonly())
     if code == ARRAY_CODE:
         return _array_of(data)
-    raise ValueError(f"message extension {code} is unknown: wanted {BUFFER_CODE} (Buffer) or {ARRAY_CODE} (array)")
+    if code == LENT_BUFFER_CODE:
+        if data.nbytes != _HANDLE.size:
+            raise ValueError(f"a malformed Buffer: its handle has {data.nbytes} bytes, wanted {_HANDLE.size}")
+        return Buffer(borrowed(*_HANDLE.unpack(data)))
+    if code == LENT_ARRAY_CODE:
+        return _lent_array_of(data)
+    wanted = f"{BUFFER_CODE} or {LENT_BUFFER_CODE} (Buffer), {ARRAY_CODE} or {LENT_ARRAY_CODE} (array)"
+    raise ValueError(f"message extension {code} is unknown: wanted {wanted}")
 
 
 def _array_of(data: memoryview) -> object:
+    try:
+        (length,) = struct.unpack_from("<I", data)
+    except struct.error as error:
+        raise ValueError(f"a malformed array: {error}") from None
+    return _laid_out(data[4 : 4 + length], data[4 + length :].toreadonly())
+
+
+def _lent_array_of(data: memoryview) -> object:
+    try:
+        handle = _HANDLE.unpack_from(data)
+        body = borrowed(*handle)
+    except (struct.error, ValueError) as error:
+        raise ValueError(f"a malformed array: {error}") from None
+    return _laid_out(data[_HANDLE.size :], body)
+
+
+def _laid_out(head: memoryview, body: memoryview) -> object:
+    """The array whose bytes are `body`."""
     try:
         import numpy
     except ImportError:
         raise ValueError("a numpy array arrived, and numpy is not installed here: install mukernel[numpy]") from None
     try:
-        (length,) = struct.unpack_from("<I", data)
-        header = _header_decoder.decode(data[4 : 4 + length])
+        header = _header_decoder.decode(head)
         if not _DTYPE.fullmatch(header.dtype) or min(header.shape, default=0) < 0:
             raise ValueError(f"dtype {header.dtype[:50]!r}, shape {header.shape[:9]}")
         dtype = numpy.dtype(header.dtype)
-        body = data[4 + length :].toreadonly()
         # frombuffer refuses an empty buffer, which is what an array with a zero in its shape has.
         flat = numpy.frombuffer(body, numpy.uint8).view(dtype) if body.nbytes else numpy.empty(0, dtype)
         return flat.reshape(header.shape[::-1]).T if header.fortran else flat.reshape(header.shape)
-    except (struct.error, msgspec.DecodeError, ValueError, TypeError, OverflowError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"a malformed array: {error}") from None
 
 

@@ -45,6 +45,7 @@ class Application:
                     concurrency=table.concurrency,
                     threads=table.threads,
                     limits=Limits(memory=table.memory),
+                    shared_memory=table.shared_memory,
                     checkpoint=table.checkpoint,
                     drain=table.drain,
                     grants=table.grants,

@@ -39,7 +39,7 @@ Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError wi
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table `[plugins.NAME]`. `memory`: bytes; `checkpoint`, `drain`: seconds."""
+    """A table `[plugins.NAME]`. `memory`, `shared_memory`: bytes; `checkpoint`, `drain`: seconds."""
 
     name: str
     use: str
@@ -48,6 +48,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
     threads: int = 0
     memory: int | None = None
+    shared_memory: int | None = None
     checkpoint: float | None = None
     drain: float = 30.0
     grants: tuple[Capability, ...] | None = None
@@ -150,6 +151,8 @@ def contradictions(plugin: PluginTable) -> list[str]:
         lines.append(
             "memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit"
         )
+    if plugin.shared_memory is not None:
+        lines.append("shared_memory: it is a limit of a process; wanted placement = 'process', or no limit")
     return lines
 
 
@@ -303,6 +306,7 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "concurrency": whole(1, MOST_CALLS),
     "threads": whole(0, MOST_THREADS),
     "memory": memory,
+    "shared_memory": memory,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
     "grants": grants,

@@ -92,6 +92,10 @@ def checked_options(options: Options) -> Options:
     checked_seconds("drain", options.drain)
     if options.limits.memory is not None:
         checked_count("memory", options.limits.memory, LEAST_MEMORY, MOST_MEMORY)
+    if options.shared_memory is not None:
+        if options.placement == "inline":
+            raise wrong("shared_memory", options.shared_memory, "none for a plug-in that runs inline: Kernel() has one")
+        checked_count("shared_memory", options.shared_memory, 0, MOST_MEMORY)
     config = checked_config(options.config)
     if not is_dict_of_names(options.bind) or not all(isinstance(plugin, str) for plugin in options.bind.values()):
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")

@@ -55,7 +55,7 @@ class Instances:
         known = {name: plugin for name, plugin in entry.bindings.items() if plugin in self.registry.entries}
         blueprint = Blueprint(
             key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
-            self.strict, {**known, **options.bind}, interfaces_for(entry, options.placement),
+            self.strict, {**known, **options.bind}, interfaces_for(entry, options.placement), options.shared_memory,
         )  # fmt: skip
         place = await self.processes.place_for(options, source, entry.name)
         instance = Instance(blueprint, place, messages.Built([], False))
@@ -208,7 +208,7 @@ class Instances:
         answer, where that is not for a crash."""
         for number, channel in list(replica.port.channels.items()):
             rights = [os.dup(fd) for fd in channel.server_rights]
-            wire, bell = self.space.carriers.server(channel.transport, rights)
+            wire, bell = self.space.carriers.server(channel.transport, rights, channel.number)
             if bell != NO_BELL:
                 os.close(bell)
             if cut is None:

@@ -27,10 +27,12 @@ from ..kernel.ipc import Port
 from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
+from ..transports.segment import account
 from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
     checked_config,
+    checked_count,
     checked_name,
     checked_options,
     checked_placement,
@@ -72,16 +74,19 @@ class Kernel:
             await kernel.get(Greeter).greet("Ada")
 
     `clock`: the only source of time. `log_folder`: what the plug-ins' processes print goes to NAME.log there, instead
-    of the kernel's own output. `strict`: inline values pass through the codec.
+    of the kernel's own output. `strict`: inline values pass through the codec. `shared_memory`: bytes of it that this
+    process may hold, at most; else half of the machine's memory.
     """
 
     def __init__(
         self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None,
-        strict: bool = False, heartbeat: float = HEARTBEAT,
+        strict: bool = False, heartbeat: float = HEARTBEAT, shared_memory: int | None = None,
     ) -> None:  # fmt: skip
         self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
         self.heartbeat = heartbeat
+        if shared_memory is not None:
+            account.allow(checked_count("shared_memory", shared_memory, 0))
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
@@ -152,14 +157,15 @@ class Kernel:
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
         limits: Limits | None = None, sandbox: Sandbox | None = None,
-        grants: Sequence[str | Capability] | None = None,
+        grants: Sequence[str | Capability] | None = None, shared_memory: int | None = None,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point; a plain class is served by its typed public
         methods, or by those in "module:Class[one, another]". `placement`: "inline", "process", "process:NAME",
         "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async def` methods
-        that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may use.
+        that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may use,
+        `shared_memory`: bytes of that which it may hold.
         `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
         interface, by its name, where several serve it. `grants`: what it may call, each "Interface", "Interface:right"
         or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
@@ -175,6 +181,7 @@ class Kernel:
                 limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
                 sandbox,
                 grants,  # type: ignore[arg-type]  # read there
+                shared_memory,
             )
         )  # fmt: skip
         entry = self.registry.add(

@@ -27,6 +27,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     strict: bool = False
     bindings: dict[str, str] = {}
     granted: list[str] | None = None
+    shared_memory: int | None = None  # bytes that the process may hold
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -153,6 +154,7 @@ class Counts(msgspec.Struct, tag=True):
     """How busy an instance is: calls started, running, waiting.
 
     Of them by channels, all counted at one moment: `serving` now; `taken`, `answered`, `refused` since those were made.
+    Of the process: bytes and number of the `segments` that it holds, and bytes `lent` that nobody has received yet.
     """
 
     calls: int = 0
@@ -162,6 +164,9 @@ class Counts(msgspec.Struct, tag=True):
     taken: int = 0
     answered: int = 0
     refused: int = 0
+    shared_memory: int = 0
+    segments: int = 0
+    lent: int = 0
 
 
 class Count(msgspec.Struct, tag=True):

@@ -44,6 +44,7 @@ class Options:
     `drain`: seconds that a swap waits for calls that are being run. `bind`: which plug-in is meant, by interface.
     `sandbox`: what it may touch where its placement is a sandbox; None: nothing but what is always there.
     `grants`: what it may call; None: nothing was said.
+    `shared_memory`: bytes of segments that its process may hold; None: half of the machine's memory.
     """
 
     placement: str = "inline"
@@ -58,6 +59,7 @@ class Options:
     bind: dict[str, str] = field(default_factory=dict)
     sandbox: Sandbox | None = None
     grants: tuple[Capability, ...] | None = None
+    shared_memory: int | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -149,7 +149,7 @@ class Routes:
         """The callers' ends of the channels that were granted."""
         made, transport = [], grant.connected.transport
         for number, rights in zip(grant.connected.channels, grant.for_each(), strict=True):
-            wire = self.carriers.caller(transport, rights)
+            wire = self.carriers.caller(transport, rights, number)
             wire.number = number
             wire.listen()
             made.append(wire)
@@ -270,9 +270,10 @@ class Routes:
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
         """A caller that whichever thread takes it owns from then on."""
-        caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights), self.now_ns)
+        number = grant.connected.channels[0]
+        caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
         caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        caller.number = grant.connected.channels[0]
+        caller.number = number
         weakref.finalize(caller, self.thread_gone, caller.wire, caller.number)
         return caller
 

@@ -15,6 +15,7 @@ from ..mesh.route import Route
 from ..transports.carriers import NO_BELL
 from ..transports.contract import Wire
 from ..transports.kind import Kind
+from ..transports.segment import account
 from .builtin import BUILTIN, BuiltinClock
 from .directory import Directory
 from .ending import contained
@@ -68,6 +69,8 @@ class Space(Routes):
     async def build_version(self, blueprint: Blueprint, version: Version, injected: list[Any]) -> Instance:
         """`injected`: takes the proxies that the instance is given."""
         version.kind = kind = plugin_class(version.kind, blueprint.use.only)
+        if blueprint.shared_memory is not None:
+            account.allow(blueprint.shared_memory)
         needs, settings = read_constructor(kind)
         arguments = checked_configuration(kind, blueprint.name, settings, blueprint.config)
         bindings: dict[str, str] = {}
@@ -126,7 +129,7 @@ class Space(Routes):
     ) -> None:  # fmt: skip
         """Give an instance the receiving end of a channel; it owns `rights`. `granted`: what its caller may do."""
         instance = self.instances[key]
-        wire, bell = self.carriers.server(transport, rights)
+        wire, bell = self.carriers.server(transport, rights, channel)
         if instance.bell == NO_BELL:
             instance.bell = bell
         elif bell != NO_BELL:
@@ -228,7 +231,7 @@ class Space(Routes):
         taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
         return Counts(
             server.calls + inline.calls, len(server.running) + inline.running, len(server.queue),
-            len(server.running), taken, answered, refused,
+            len(server.running), taken, answered, refused, account.held, account.segments, account.in_flight(),
         )  # fmt: skip
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:

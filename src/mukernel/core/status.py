@@ -82,6 +82,9 @@ class Status:
             next((replica.failure for replica in entry.replicas if replica.failure), None),
             entry.hang,
             "" if options.placement == "inline" else BY_PROCESS,
+            sum(each.shared_memory for each in answered),
+            sum(each.segments for each in answered),
+            sum(each.lent for each in answered),
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:

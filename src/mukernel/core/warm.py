@@ -56,7 +56,7 @@ async def call(kernel: Conversation, space: Space) -> None:
     port = new_port(space.carriers.transport)
     channel = port.mint("rehearsal", space.bell)
     await kernel.ask(Attach(KEY, channel.number, contract.describe(), channel.transport), channel.server_rights)
-    wire = space.carriers.caller(channel.transport, [os.dup(fd) for fd in channel.caller_rights])
+    wire = space.carriers.caller(channel.transport, [os.dup(fd) for fd in channel.caller_rights], channel.number)
     wire.listen()
     caller = Caller(wire, space.loop, space.now_ns)
     for name, arguments in CALLS:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Protocol
 
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
+from ..contract.lending import received
 from ..kernel.ipc import ring
 from .calling import RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
+from .lane import Lane, loaded
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
@@ -32,6 +34,7 @@ class BlockingWire(Protocol):
     """A wire of one thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
 
     closed: str | None
+    lane: Lane | None
 
     def send(self, *message: Any) -> bool: ...
     def receive(self) -> Received | None: ...
@@ -115,7 +118,7 @@ class BlockingCaller:
         """Send a call and block until its reply, which is returned encoded."""
         number = next(self.numbers)
         context = current.get()
-        if context is None and self.exchange is not None:
+        if context is None and self.exchange is not None and type(body) is bytes:
             try:
                 message = self.first_answer(number, body, method)
             except BlockingIOError:  # it was sent, and `patience` has ended
@@ -126,11 +129,13 @@ class BlockingCaller:
                     if message.kind == 8:
                         reply: bytes | None = message.body
                         return reply if reply is not None else self.taken(message, method)
+                    if message.kind == Kind.LENT:
+                        return self.taken(message, method)
                     self.ended(message.kind, number, self.taken(message, method), method, body, NO_CONTEXT)
                     return self.rest_of_call(number, method, body, None, reruns=1)
                 self.keep(message)
                 return self.rest_of_call(number, method, body, None)
-        if context is not None or not self.send(0, number, body, method.index):
+        if context is not None or type(body) is not bytes or not self.send(0, number, body, method.index):
             self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
         return self.rest_of_call(number, method, body, context)
 
@@ -181,7 +186,7 @@ class BlockingCaller:
                     self.keep(message)
                     continue
                 content = self.taken(message, method)
-                if message.kind == 8:
+                if message.kind == 8 or message.kind == Kind.LENT:
                     return content
                 self.ended(message.kind, number, content, method, body, context or NO_CONTEXT, reruns)
                 reruns += 1
@@ -196,7 +201,8 @@ class BlockingCaller:
     def taken(self, message: Received, method: RemoteMethod) -> bytes:
         """The body of what a call ended with. Raises Overloaded where this process has no memory for it."""
         try:
-            return message.take()
+            content: bytes = received(message.take())
+            return content
         except MemoryError as error:
             raise Overloaded(f"{method.name}: its reply could not be received: {error}") from None
 
@@ -231,10 +237,13 @@ class BlockingCaller:
             too_much = stream.received(message)
             if too_much is not None:
                 self.broken(too_much)
+        else:
+            received(body)  # and let go of it
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
     ) -> None:
+        body = loaded(self.wire.lane, body)
         while not self.attempt(
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):
@@ -317,6 +326,8 @@ class BlockingCaller:
             self.broken(str(error))
         finally:
             del self.streams[number]
+            for message in waiting:  # nobody reads them: what they lend is let go of
+                self.keep(message)
             if not ended and self.wire.closed is None:
                 self.wire.send(Kind.CANCEL, number, b"")
 

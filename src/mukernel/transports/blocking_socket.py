@@ -12,6 +12,7 @@ from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE
 from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, checked_size, pack
 from .kind import Kind
+from .lane import Lane
 from .message import Message
 from .socket import LARGEST_BODY
 
@@ -30,6 +31,7 @@ class BlockingSocketWire:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket, self.now_ns, self.bound, self.largest_sent = connection, now_ns, bound, largest
         self.closed: str | None = None
+        self.lane: Lane | None = None  # over a stream bytes travel
         self.broken: str | None = None  # why nothing more will come; what came before may still be received
         self.reader, self.arrived = FrameReader(largest), deque[Message]()
         self.accepted, self.greeted, self.peer_greeting = 0, False, b""

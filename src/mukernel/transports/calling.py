@@ -17,9 +17,11 @@ from ..contract import (
     Unavailable,
     decode_fault,
 )
+from ..contract.lending import received
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
+from .lane import loaded
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
@@ -81,8 +83,8 @@ class Caller:
     async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
         context = current.get()
-        if context is not None:
-            return await self.call_within(context, method, body, wait_for_room)
+        if context is not None or type(body) is not bytes:
+            return await self.call_within(context or CallContext(), method, body, wait_for_room)
         number = next(self.numbers)
         future = self.new_future()
         try:
@@ -129,8 +131,9 @@ class Caller:
     ) -> None:  # fmt: skip
         """Send a call; where there is no room, be refused or `wait`, behind those who wait already."""
         wire = self.wire
+        content = loaded(wire.lane, body)
         fields = (
-            kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace,
+            kind, number, content, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace,
         )  # fmt: skip
         if wire.closed is not None:
             raise Unavailable(f"{method.name}: {wire.closed}")
@@ -212,7 +215,9 @@ class Caller:
             elif kind == Kind.ITEM or kind == Kind.END or kind == Kind.CREDIT:
                 stream = self.streams.get(message.call)
                 if stream is not None:
-                    stream.received(kind, body, message.credit)
+                    stream.received(kind, received(body), message.credit)
+                elif body:
+                    received(body)  # and let go of it
             else:
                 self.ended(message, body)
             count += 1
@@ -252,7 +257,12 @@ class Caller:
             stream.failed(crashed if kind == Kind.INTERRUPTED else self.reason(kind, stream.method, body))
             return
         call = self.pending.pop(number, None)
+        if kind == Kind.LENT:
+            body = received(body)
         if call is None or call.future.done():
+            return
+        if kind == Kind.LENT:
+            call.future.set_result(body)
             return
         again = kind == Kind.NOT_STARTED or (
             kind == Kind.INTERRUPTED and call.method.idempotent and call.reruns < RERUNS
@@ -260,8 +270,9 @@ class Caller:
         if again:
             context = call.context or CallContext()
             self.pending[number] = call._replace(reruns=call.reruns + 1)
+            again_body = loaded(self.wire.lane, call.body)
             self.wire.post(
-                Kind.CALL, number, call.body, call.method.index, 0, context.priority, context.deadline, 0, 0,
+                Kind.CALL, number, again_body, call.method.index, 0, context.priority, context.deadline, 0, 0,
                 context.trace,
             )  # fmt: skip
             return
@@ -437,7 +448,8 @@ class IncomingStream(AsyncIterator[Any]):
             async for value in inputs:
                 await self.credit_for_input()
                 self.input_credit -= 1
-                self.caller.wire.post(Kind.ITEM, self.number, self.method.encode_input(value))
+                body = loaded(self.caller.wire.lane, self.method.encode_input(value))
+                self.caller.wire.post(Kind.ITEM, self.number, body)
             self.caller.wire.post(Kind.END, self.number, b"")
         except asyncio.CancelledError:
             raise

@@ -11,16 +11,18 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..contract import ContractError
+from ..contract import ContractError, lending
 from ..kernel import ipc
 from . import memory, packets
 from .blocking import BlockingWire
 from .contract import Wire
+from .lane import CALLER, SERVER, open_lane, this_process, with_lane
 from .packet_wire import BlockingPacketWire, PacketWire
 
 if ipc.ring is not None:
     from .ring import BlockingRingWire, Poller, RingWire
 
+lending.provider = this_process
 SETTING = "MUKERNEL_TRANSPORT"
 NO_BELL = -1
 
@@ -37,7 +39,9 @@ def preferred() -> str:
 
 def new_port(transport: str) -> ipc.Port:
     """A mailbox whose channels are of one transport."""
-    makers = {"ring": ipc.ring_channel, "socket": packets.make_channel, "memory": memory.make_channel}
+    makers = {
+        "ring": with_lane(ipc.ring_channel), "socket": with_lane(packets.make_channel), "memory": memory.make_channel,
+    }  # fmt: skip
     return ipc.Port(transport, makers[transport])
 
 
@@ -73,23 +77,33 @@ class Carriers:
         bell: int = self.poller.waiter.bell if self.transport == "ring" else NO_BELL
         return bell
 
-    def caller(self, transport: str, rights: Sequence[int]) -> Wire:
-        """A caller's end; it owns `rights` from here on."""
-        if transport == "ring":
-            memfd, port_bell = rights
-            return RingWire(self.poller, memfd, port_bell, "caller")
+    def caller(self, transport: str, rights: Sequence[int], number: int) -> Wire:
+        """A caller's end of channel `number`; it owns `rights` from here on."""
         if transport == "memory":
             return memory.MemoryWire(self.loop, rights[0], "caller")
-        return PacketWire(self.loop, rights, "caller")
-
-    def server(self, transport: str, rights: Sequence[int]) -> tuple[Wire, int]:
-        """A server's end, which owns `rights`; and the port's bell, if there is one, which the asker owns."""
+        *own, lane = rights
+        wire: Wire
         if transport == "ring":
-            memfd, caller_bell, port_bell = rights
-            return RingWire(self.poller, memfd, caller_bell, "server"), port_bell
+            memfd, port_bell = own
+            wire = RingWire(self.poller, memfd, port_bell, "caller")
+        else:
+            wire = PacketWire(self.loop, own, "caller")
+        wire.lane, wire.number = open_lane(lane, CALLER, number), number
+        return wire
+
+    def server(self, transport: str, rights: Sequence[int], number: int) -> tuple[Wire, int]:
+        """A server's end, which owns `rights`; and the port's bell, if there is one, which the asker owns."""
         if transport == "memory":
             return memory.MemoryWire(self.loop, rights[0], "server"), NO_BELL
-        return PacketWire(self.loop, rights, "server"), NO_BELL
+        *own, lane = rights
+        wire: Wire
+        if transport == "ring":
+            memfd, caller_bell, bell = own
+            wire = RingWire(self.poller, memfd, caller_bell, "server")
+        else:
+            wire, bell = PacketWire(self.loop, own, "server"), NO_BELL
+        wire.lane = open_lane(lane, SERVER, number)
+        return wire, bell
 
     def answer(self, bell: int) -> None:
         """Answer the bell of a port, which is the loop's own business from now on."""
@@ -112,14 +126,14 @@ class ThreadEnd:
         self.waiter: Any = ipc.ring.Waiter() if transport == "ring" else None
         self.bell: int = self.waiter.bell if self.waiter is not None else NO_BELL
 
-    def wire(self, transport: str, rights: Sequence[int]) -> BlockingWire:
-        """The caller's end; it owns `rights` from here on."""
-        if transport == "ring":
-            memfd, port_bell = rights
-            return BlockingRingWire(self.waiter, memfd, port_bell)
+    def wire(self, transport: str, rights: Sequence[int], number: int) -> BlockingWire:
+        """The caller's end of channel `number`; it owns `rights` from here on."""
         if transport == "memory":
             return memory.BlockingMemoryWire(rights[0])
-        return BlockingPacketWire(rights)
+        *own, lane = rights
+        wire: BlockingWire = BlockingRingWire(self.waiter, *own) if transport == "ring" else BlockingPacketWire(own)
+        wire.lane = open_lane(lane, CALLER, number)
+        return wire
 
 
 __all__ = ["NO_BELL", "Carriers", "ThreadEnd", "ledger", "new_port", "preferred"]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .kind import Kind
+from .lane import Lane
 
 WHOLE_WIRE = 0  # as the number of a call, in a GONE: the other side has closed, and the body says why
 
@@ -75,6 +76,7 @@ class Wire(ABC):
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
         self.number = 0  # of the channel, where a kernel numbers it
+        self.lane: Lane | None = None  # where what it carries may lend shared memory
 
     @abstractmethod
     def send(
@@ -178,6 +180,8 @@ class Wire(ABC):
         if self.closed is None:
             self.closed = why
             self.outbox.clear()
+            if self.lane is not None:
+                self.lane.close()
             self.release()
             self.on_closed(self, why)
 

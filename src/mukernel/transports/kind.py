@@ -19,3 +19,4 @@ class Kind(IntEnum):
     INTERRUPTED = 10  # the callee died while it ran this call
     NOT_STARTED = 11  # the callee is gone and had not begun: send it again
     GONE = 12  # nobody will serve this call: the body says why
+    LENT = 13  # a reply that lends shared memory, which came beside it

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..kernel.ipc import Made
 from .contract import Received, Wire
 from .kind import Kind
+from .lane import Lane
 from .message import Mailbox, Message
 
 if TYPE_CHECKING:
@@ -254,6 +255,7 @@ class BlockingMemoryWire:
         self.channel = opened(right)
         self.channel.weather = CALM  # nobody could wait for what is delayed
         self.closed: str | None = None
+        self.lane: Lane | None = None  # what it carries stays in this process
         self.inner = MemoryWire(asyncio.get_running_loop(), self.channel, "caller", bound)
 
     def send(self, *message: Any) -> bool:

@@ -13,6 +13,7 @@ from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import STARVING, TAKEN, Garbage, checked_size
 from .kind import Kind
+from .lane import Lane
 from .message import Mailbox, Message
 from .packets import BOUND, LARGEST_BODY, PacketEnd, look, receive_packet, send_packet
 
@@ -252,6 +253,7 @@ class BlockingPacketWire:
 
     def __init__(self, rights: Sequence[int], bound: int = BOUND) -> None:
         self.closed: str | None = None
+        self.lane: Lane | None = None
         self.channel, self.bound = PacketEnd(rights), bound
         self.table = self.channel.table
         self.poll = select.poll()
@@ -342,3 +344,5 @@ class BlockingPacketWire:
         if self.closed is None:
             self.closed = why
             self.channel.close()
+            if self.lane is not None:
+                self.lane.close()

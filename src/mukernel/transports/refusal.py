@@ -30,7 +30,7 @@ def unreadable(method: ServedMethod, error: Exception, body: bytes) -> bytes:
     """The arguments in `body` could not be decoded; `error` is what was raised."""
     if isinstance(error, MemoryError):
         return too_large(method, MemoryError(f"there is no memory for arguments of {len(body)} bytes"))
-    return encode_fault(error if isinstance(error, ContractError) else method.codec.arguments_error(error))
+    return encode_fault(method.codec.arguments_error(error))
 
 
 def unsendable(error: Exception) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..kernel.ipc import ring
 from .contract import Received, Wire, refused
+from .lane import Lane
 
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
 
@@ -97,6 +98,7 @@ class BlockingRingWire:
     def __init__(self, waiter: Any, memory: int, peer_bell: int, bound: int = 1024) -> None:
         self.peer_bell = peer_bell
         self.closed: str | None = None
+        self.lane: Lane | None = None
         self.mapping, self.waiter = ring.Mapping(memory), waiter
         self.right_to_send = ring.Sender(self.mapping, 0, peer_bell, bound)
         self.right_to_receive = ring.Receiver(self.mapping, 1, peer_bell)
@@ -113,6 +115,8 @@ class BlockingRingWire:
             self.closed = why
             self.waiter.remove(self.right_to_receive)
             os.close(self.peer_bell)
+            if self.lane is not None:
+                self.lane.close()
 
 
 class Poller:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Contract, Description, Method, MethodCodec, Model
+from ..contract.lending import Incoming, claimed
 
 
 class ServedMethod:
@@ -75,7 +76,10 @@ def by_name(codec: MethodCodec, names: list[str]) -> Callable[[bytes], Sequence[
     """Reads arguments that lie in the order of a caller's own parameters, `names`."""
 
     def decode(body: bytes) -> Sequence[Any]:
-        values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(body)
-        return codec.decode_arguments(msgspec.msgpack.encode(dict(zip(names, values, strict=False))), named=True)
+        came = claimed(body)
+        lends = type(came) is Incoming
+        values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(came.payload if lends else body)
+        named: Any = msgspec.msgpack.encode(dict(zip(names, values, strict=False)))
+        return codec.decode_arguments(Incoming(named, came.segments) if lends else named, named=True)
 
     return decode

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from ..contract import DeadlineExceeded, encode_fault
+from ..contract.lending import MARK, received
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
 from .calling import BURST_NS, STREAM_CREDIT
@@ -19,6 +20,7 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream, one_by_one
 from .kind import Kind
+from .lane import loaded
 from .method_pool import MethodPool
 from .running import Running
 from .served import ServedMethod
@@ -168,6 +170,9 @@ class Server:
         """Send what a call ended with and account for it."""
         if refused and kind == 9 and self.stopped is not None:
             kind, body = Kind.GONE, self.stopped
+        if type(body) is not bytes and message.kind != 1:
+            body = loaded(wire.lane, body)
+            kind = Kind.LENT if body.startswith(MARK) else kind
         sender: Any = wire.right_to_send
         try:
             short = sender is not None and not (refused or wire.outbox or message.kind == 1)
@@ -245,12 +250,13 @@ class Server:
     def taken(self, wire: Wire, message: Received) -> bytes | None:
         """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
         try:
-            return message.take()
+            body = message.take()
         except ConnectionError as broken:
             wire.fail(str(broken))
             return b""
         except MemoryError:
             return None
+        return body if message.kind in (Kind.CREDIT, Kind.CANCEL) else cast(bytes, received(body))
 
     def not_taken(self, wire: Wire, message: Received, method: ServedMethod, error: Exception) -> None:
         """A call could not be started: its record is broken, or its body does not fit into this process."""
@@ -402,7 +408,7 @@ class Server:
                         call.more_credit = self.loop.create_future()
                         await call.more_credit
                     call.credit -= 1
-                    wire.post(4, number, body)
+                    wire.post(4, number, loaded(wire.lane, body))
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:

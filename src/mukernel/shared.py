@@ -1,0 +1,56 @@
+"""Arrays and Buffers that are made in shared memory, so that handing them to another process copies nothing.
+
+    frame = shared.empty((1080, 1920, 3), "uint8")  # fill it in
+    await screen.show(frame)                        # it goes as a handle, and is not to be written any more
+
+What is made here is this process's own, and can be written, until it is first sent. Then all of its memory is sealed:
+it gets no new writer, and the array that was sent (with the one that it is a part of) is read-only. Don't write by
+views that you made before: the receivers would see it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from .contract import Buffer
+from .transports.segment import account, new_segment
+
+if TYPE_CHECKING:
+    import numpy
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any = "float64") -> numpy.ndarray[Any, Any]:
+    """A numpy array of zeros in shared memory of its own, in C order. Raises Overloaded where it is beyond the quota or
+    the memory of the machine, ValueError for a shape or dtype that can't be."""
+    try:
+        import numpy
+    except ImportError:
+        raise ImportError("shared.empty makes numpy arrays: install mukernel[numpy]") from None
+    kind = numpy.dtype(dtype)
+    if kind.hasobject:
+        raise ValueError(f"dtype: got {kind}, wanted numbers, texts, bytes or times: no objects lie in shared memory")
+    sides = (shape,) if isinstance(shape, int) else tuple(shape)
+    if min(sides, default=0) < 0:
+        raise ValueError(f"shape: got {shape!r}, wanted no negative side")
+    size = math.prod(sides) * kind.itemsize
+    if not size:
+        return numpy.empty(sides, kind)
+    flat = numpy.frombuffer(new_segment(size).map(writable=True), kind)
+    return flat.reshape(sides)
+
+
+def buffer(size: int) -> Buffer:
+    """A Buffer of `size` zeros in shared memory of its own; write by its `view`, until it is sent. Raises Overloaded,
+    ValueError."""
+    if size <= 0:
+        raise ValueError(f"size: got {size!r}, wanted one byte or more")
+    return Buffer(memoryview(new_segment(size).map(writable=True)))
+
+
+def held() -> int:
+    """Bytes of shared memory that this process holds: what it made, and what it received and still looks into."""
+    return account.held
+
+
+__all__ = ["buffer", "empty", "held"]

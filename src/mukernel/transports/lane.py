@@ -1,0 +1,217 @@
+"""Lanes: how the segments of a message travel beside it, between two processes of this machine.
+
+Rings and packets carry bytes; a segment is a descriptor. So each channel has a socket pair more, its *lane*. Who sends
+a message that lends puts the descriptors of its segments into the lane first, under a random token, and the token into
+the message. Who takes the message out of its mailbox claims them by it. The kernel, which keeps a duplicate of both
+ends as of all of a channel, keeps what was not claimed for a successor of a server that died.
+
+No third process is asked, none can open what was not sent to it, and what nobody has claimed is gone with the channel.
+A lane that is full is no obstacle: the message then travels whole, as bytes.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..contract import Overloaded, Unavailable
+from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
+from ..kernel.ipc import Made
+from .link import close_all
+from .segment import MADE_IN_PLACE, Segment, account, address_of, copied, new_segment, received_segment, segment_at
+
+TOKEN = 16  # bytes
+UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
+CALLER, SERVER = 0, 1
+_HEAD = struct.Struct(f"<cBQ{TOKEN}s")  # before the payload: MARK, who sends, the channel's number, the token
+
+
+def with_lane(make: Callable[[int, int], Made]) -> Callable[[int, int], Made]:
+    """What makes a channel, with a lane as the last right of each side."""
+
+    def made(caller_bell: int, port_bell: int) -> Made:
+        server, caller, owned, keeps = make(caller_bell, port_bell)
+        pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in pair:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        of_server, of_caller = (end.detach() for end in pair)
+        return [*server, of_server], [*caller, of_caller], [*owned, of_server, of_caller], keeps
+
+    return made
+
+
+class Lane:
+    """One end of a channel's lane. It never blocks. Shared by the wires of a channel that are in this process at one
+    time, as while a plug-in is replaced here; `users` are those."""
+
+    def __init__(self, right: int, side: int, number: int) -> None:
+        """`right` is owned from here on."""
+        self.socket = socket.socket(fileno=right)
+        self.socket.setblocking(False)
+        self.side, self.number, self.users = side, number, 0
+        self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
+        self.kept = 0  # segments that are in it
+        self.sent: deque[tuple[int, int]] = deque()  # the latest packets: what each takes of the socket, what it lends
+
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def load(self, message: Outgoing) -> bytes:
+        """What the wire is to carry. The segments are on their way when this returns."""
+        token = os.urandom(TOKEN)
+        segments: Any = message.segments
+        rights = array.array("i", [segment.fd for segment in segments])
+        before = self.waiting_bytes()
+        try:
+            for segment in segments:
+                segment.seal(MADE_IN_PLACE)
+            self.socket.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            self.sent.append((self.waiting_bytes() - before, sum(segment.size for segment in segments)))
+        except OSError:  # full; or the other side has gone, which the wire will say
+            return bytes(message)
+        return _HEAD.pack(MARK, self.side, self.number, token) + message.payload
+
+    def waiting_bytes(self) -> int:
+        """What the socket has to account for what its other end has not received."""
+        size: int = struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]
+        return size
+
+    def in_flight(self) -> int:
+        """Bytes of segments that were sent and not received: those of the latest packets."""
+        waits, size, count = self.waiting_bytes(), 0, 0
+        for taken, lent in reversed(self.sent):
+            if waits <= 0:
+                break
+            waits, size, count = waits - taken, size + lent, count + 1
+        while len(self.sent) > count:
+            self.sent.popleft()
+        return size
+
+    # -- receiving --------------------------------------------------------------------------------------------
+
+    def claim(self, token: bytes) -> list[Segment]:
+        """The segments that came under a token. Raises Unavailable where they did not, Overloaded."""
+        while token not in self.unclaimed:
+            if not self.receive():
+                raise Unavailable("the shared memory of this message is gone with the process that had received it")
+        found = self.give_up(token)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def give_up(self, token: bytes) -> list[Segment] | Exception:
+        found = self.unclaimed.pop(token)
+        self.kept -= len(found) if isinstance(found, list) else 0
+        return found
+
+    def receive(self) -> bool:
+        """One packet, if there is one."""
+        room = socket.CMSG_SPACE(4 * MOST_SEGMENTS)
+        try:
+            token, ancillary, flags, _ = self.socket.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return False
+        rights = array.array("i")
+        for _, _, content in ancillary:
+            rights.frombytes(content[: len(content) // 4 * 4])
+        if len(token) != TOKEN:  # the other end is closed, or sends what nobody sends
+            close_all(rights)
+            return False
+        while self.unclaimed and self.kept + len(self.unclaimed) > UNCLAIMED:
+            self.give_up(next(iter(self.unclaimed)))
+        left = list(rights)
+        segments: list[Segment] = []
+        try:
+            if flags & socket.MSG_CTRUNC:
+                raise Overloaded("this process has no file descriptor left for shared memory that came")
+            while left:
+                segments.append(received_segment(left.pop(0)))
+            self.unclaimed[token], self.kept = segments, self.kept + len(segments)
+        except (ValueError, Overloaded) as error:
+            close_all(left)
+            self.unclaimed[token] = error
+        return True
+
+    def close(self) -> None:
+        """One wire less uses it."""
+        self.users -= 1
+        if not self.users:
+            _lanes.pop((self.side, self.number), None)
+            self.unclaimed.clear()
+            self.sent.clear()
+            self.socket.close()
+
+
+_lanes: dict[tuple[int, int], Lane] = {}  # by side and channel
+
+
+def open_lane(right: int, side: int, number: int) -> Lane:
+    """This process's end of the lane of channel `number`; `right` is owned from here on."""
+    lane = _lanes.get((side, number))
+    if lane is None:
+        lane = _lanes[side, number] = Lane(right, side, number)
+    else:
+        os.close(right)
+    lane.users += 1
+    return lane
+
+
+def loaded(lane: Lane | None, body: Any) -> bytes:
+    """A body as a wire with this lane, or with none, carries it."""
+    if type(body) is bytes:
+        return body
+    return lane.load(body) if lane is not None and lane.users else bytes(body)
+
+
+class SegmentMemory:
+    """Shared memory as the codec sees it: its values lie in segments, its messages travel with lanes."""
+
+    def lend(self, value: Any) -> tuple[Segment, int]:
+        if isinstance(value, memoryview):
+            return segment_at(address_of(value), value.nbytes) or (copied(value), 0)
+        if value.flags.c_contiguous or value.flags.f_contiguous:
+            return lend_array(value)
+        import numpy
+
+        segment = new_segment(value.nbytes)
+        mapping = segment.map(writable=True)
+        numpy.copyto(numpy.frombuffer(mapping, value.dtype).reshape(value.shape), value)  # the one copy
+        return segment, 0
+
+    def claim(self, body: bytes) -> Incoming:
+        try:
+            _, sender, number, token = _HEAD.unpack_from(body)
+        except struct.error:
+            raise ValueError("a message that lends shared memory is malformed") from None
+        lane = _lanes.get((SERVER if sender == CALLER else CALLER, number))
+        if lane is None:
+            raise ValueError("a message that lends shared memory came by no channel that is open here")
+        return Incoming(body[_HEAD.size :], lane.claim(token))
+
+
+def lend_array(value: Any) -> tuple[Segment, int]:
+    found = segment_at(value.__array_interface__["data"][0], value.nbytes)
+    if found is None:
+        flat = value.reshape(-1, order="A").view("u1")
+        return copied(memoryview(flat)), 0
+    if not found[0].sealed:  # it was made in place: what its maker has of it is not to be written any more
+        part = value
+        while hasattr(part, "flags"):
+            part.flags.writeable = False
+            part = part.base
+    return found
+
+
+def this_process() -> SegmentMemory:
+    """What the codec is given when a large value is first sent or received here."""
+    account.in_flight = lambda: sum(lane.in_flight() for lane in list(_lanes.values()))
+    return SegmentMemory()
+
+
+__all__ = ["CALLER", "SERVER", "Lane", "loaded", "open_lane", "this_process", "with_lane"]

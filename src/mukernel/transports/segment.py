@@ -1,0 +1,209 @@
+"""Segments: pieces of shared memory that are written once and then only read, each a sealed memfd without a name.
+
+Whoever holds a segment's descriptor, or has it mapped, holds the memory; nothing else does. So it is free as soon as
+the last process lets go, however that comes about, `kill -9` of everybody included: the system counts, not we. What we
+count is what this process holds, against its quota.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..contract import Overloaded
+
+FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new way to write; that of its maker stays
+KEPT_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+WRITTEN = KEPT_SIZE | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+MADE_IN_PLACE = KEPT_SIZE | FUTURE_WRITE
+NO_MEMORY = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
+
+
+class Account:
+    """The shared memory that this process holds, in bytes: the whole of each segment of which it looks into a part.
+    `limit`: its quota. `in_flight`: asked what it has sent and nobody has received yet, which is its own until then."""
+
+    def __init__(self) -> None:
+        self.limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        self.allowed = False  # somebody has said how much
+        self.held = self.segments = 0
+        self.in_flight: Callable[[], int] = lambda: 0
+
+    def allow(self, size: int) -> None:
+        """Let `size` bytes be the quota; of several plug-ins in a process, the one that asks for most has its way."""
+        self.limit = max(self.limit, size) if self.allowed else size
+        self.allowed = True
+
+    def check(self, size: int) -> None:
+        """Is there room for `size` bytes more? Raises Overloaded."""
+        if self.held + size > self.limit or self.held + size + self.in_flight() > self.limit:
+            raise Overloaded(
+                f"there is no room for {size:,} bytes more of shared memory: process {os.getpid()} holds "
+                f"{self.held:,}, has {self.in_flight():,} on their way, and its quota (shared_memory) is "
+                f"{self.limit:,}; let go of arrays and Buffers that are not needed, or raise the quota"
+            )
+
+
+account = Account()
+
+
+class Mapping(mmap.mmap):
+    """A segment as it is mapped into this process: all that looks into it keeps it. Found by address while it lives."""
+
+    segment: Segment
+    start: int
+
+    def __del__(self) -> None:
+        forget(self)
+
+
+class Segment:
+    """A piece of shared memory. `fd` is owned from here on; so is `size`, which is counted."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd, self.size = fd, size
+        self.sealed = False
+        self.mapped: weakref.ref[Mapping] | None = None
+        account.held += size
+        account.segments += 1
+
+    def __del__(self) -> None:
+        account.held -= self.size
+        account.segments -= 1
+        os.close(self.fd)
+
+    def seal(self, seals: int) -> None:
+        """From now on it has its size, and no new writer. Raises OSError."""
+        if not self.sealed:
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
+            self.sealed = True
+
+    def map(self, writable: bool = False) -> Mapping:
+        """The memory. Raises Overloaded where there is no room for it among this process's addresses."""
+        mapping = self.mapped() if self.mapped is not None else None
+        if mapping is None:
+            kind, access = (
+                (mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE) if writable else (PRIVATE, mmap.PROT_READ)
+            )
+            try:
+                mapping = Mapping(self.fd, self.size, flags=kind, prot=access, **WITHOUT_DESCRIPTOR)
+            except OSError as error:
+                raise no_room(self.size, error) from None
+            mapping.segment = self
+            self.mapped = weakref.ref(mapping)
+            remember(mapping)
+        return mapping
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Read-only, without a copy. Raises ValueError for what does not lie in it, Overloaded."""
+        if offset + length > self.size:
+            raise ValueError(f"a handle to bytes {offset} to {offset + length} of a segment of {self.size}")
+        return memoryview(self.map())[offset : offset + length].toreadonly()
+
+
+PRIVATE = mmap.MAP_PRIVATE  # of pages that nobody writes: the same ones; MAP_SHARED of a sealed memfd needs Linux 6.7
+# From Python 3.13 on a mapping need not have a descriptor of its own.
+WITHOUT_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if "trackfd" in (mmap.mmap.__doc__ or "") else {}
+
+
+def no_room(size: int, error: OSError) -> Overloaded:
+    return Overloaded(f"{size:,} bytes of shared memory could not be had: {os.strerror(error.errno or 0)}")
+
+
+def new_segment(size: int) -> Segment:
+    """An empty one. Raises Overloaded where the quota, the memory or the descriptors don't suffice."""
+    account.check(size)
+    try:
+        fd = os.memfd_create("mukernel-segment", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise no_room(size, error) from None
+    segment = Segment(fd, size)
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        raise no_room(size, error) from None
+    return segment
+
+
+def received_segment(fd: int) -> Segment:
+    """One that came from a peer; `fd` is owned from here on. Raises ValueError for what could change its size, or be
+    written by others than its maker; Overloaded where it is beyond the quota."""
+    try:
+        seals, size = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_size
+        if seals & KEPT_SIZE != KEPT_SIZE or not seals & (fcntl.F_SEAL_WRITE | FUTURE_WRITE):
+            raise ValueError("a segment that is not sealed against writing, growing and shrinking")
+        account.check(size)
+    except OSError:
+        os.close(fd)
+        raise ValueError("a descriptor that is no shared memory") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    segment = Segment(fd, size)
+    segment.sealed = True
+    return segment
+
+
+def copied(content: memoryview) -> Segment:
+    """One with this content: copied once, by the system, into pages that were not cleared before. Raises Overloaded."""
+    segment = new_segment(content.nbytes)
+    done = 0
+    try:
+        while done < segment.size:
+            done += os.pwrite(segment.fd, content[done : done + (1 << 30)], done)
+        segment.seal(WRITTEN)
+    except OSError as error:
+        raise no_room(segment.size, error) from None
+    return segment
+
+
+# -- which segment an address lies in: how a received array, or a slice of it, is known when it is sent on ----------
+
+_starts: list[int] = []
+_mappings: dict[int, weakref.ref[Mapping]] = {}
+
+
+def remember(mapping: Mapping) -> None:
+    mapping.start = address_of(memoryview(mapping))
+    _mappings[mapping.start] = weakref.ref(mapping)
+    bisect.insort(_starts, mapping.start)
+
+
+def forget(mapping: Mapping) -> None:
+    start = getattr(mapping, "start", None)
+    if start is not None and _mappings.pop(start, None) is not None:
+        _starts.remove(start)
+
+
+def segment_at(address: int, size: int) -> tuple[Segment, int] | None:
+    """The segment in which these bytes of our memory lie, and where in it."""
+    place = bisect.bisect_right(_starts, address) - 1
+    reference = _mappings.get(_starts[place]) if place >= 0 else None
+    mapping = reference() if reference is not None else None
+    if mapping is None or address + size > mapping.start + mapping.segment.size:
+        return None
+    return mapping.segment, address - mapping.start
+
+
+class PyBuffer(ctypes.Structure):
+    """Py_buffer of Python's C interface, as far as we look into it."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p), ("obj", ctypes.py_object), ("len", ctypes.c_ssize_t), ("rest", ctypes.c_void_p * 16),
+    )  # fmt: skip
+
+
+def address_of(view: memoryview) -> int:
+    """Where its bytes lie. (`ctypes.from_buffer` takes no read-only ones.)"""
+    buffer = PyBuffer()
+    ctypes.pythonapi.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(buffer), 0)
+    address: int = buffer.buf
+    ctypes.pythonapi.PyBuffer_Release(ctypes.byref(buffer))
+    return address
