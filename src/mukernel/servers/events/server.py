@@ -69,27 +69,37 @@ class EventServer(Plugin, Events):
 
     async def start(self) -> None:
         try:
-            await self.opened()
+            await self.opened(patience=0.0)
         except FolderInUse as busy:  # at a swap the version before has it, until it hands over
             log.info("%s; it is opened as soon as it is free", busy)
 
-    async def opened(self) -> dict[str, Stream]:
-        """The durable streams. Raises Unavailable while another server has the folder."""
+    async def opened(self, patience: float = 1.0) -> dict[str, Stream]:
+        """The durable streams. Raises Unavailable where another server has the folder for longer than `patience`
+        seconds: a version that was to replace this one, and failed, is about to let it go."""
         if self.store is None:
             if not self.settings:
                 return {}
             async with self.door:
-                if self.store is None:
+                until = self.clock.now() + patience
+                while self.store is None:
                     try:
-                        self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
-                    except OSError as error:
-                        raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
-                    for state in self.handed:
-                        group = self.store.streams[state.stream].groups.get(state.group)
-                        if group is not None:
-                            group.take_over(state)
-                    self.handed = []
+                        self._open()
+                    except FolderInUse:
+                        if self.clock.now() >= until:
+                            raise
+                        await self.clock.sleep(0.01)
         return self.store.streams
+
+    def _open(self) -> None:
+        try:
+            self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
+        except OSError as error:
+            raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
+        for state in self.handed:
+            group = self.store.streams[state.stream].groups.get(state.group)
+            if group is not None:
+                group.take_over(state)
+        self.handed = []
 
     async def save(self) -> EventState:
         """Close the log, for the next version to open it; if that fails, the next call opens it again here."""
