@@ -29,6 +29,7 @@ HOOKS = {
     "stop": "a hook that the kernel calls when it ends a plug-in",
     "save": "a hook that the kernel calls for a plug-in's state",
     "restore": "a hook that the kernel calls with a plug-in's state",
+    "draining": "a hook that the kernel calls when a plug-in's long streams are to end",
     "health": "a hook that the kernel calls to check a plug-in",
     "checkpoint": "what a plug-in calls to hand the kernel its state",
     "state_version": "the version of what a plug-in's save returns",

@@ -30,8 +30,8 @@ class PluginStatus(msgspec.Struct):
     `calls`: started by its present instances; None where it is called directly, as a method, and nothing
     counts. `waiting`: in its mailboxes. `memory`: private bytes of its processes, None where it shares the
     kernel's. `shared_memory`: bytes of it that its processes hold, in `segments`; `lent`: bytes that they have sent and
-    nobody has received yet. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where it
-    stood when it was found hanging the last time, one line and then its stack. `limits`: what holds its processes to
+    nobody has received yet. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where
+    it stood when it was found hanging the last time, one line and then its stack. `limits`: what holds its processes to
     theirs, "rlimits"; "" inline.
     """
 

@@ -121,6 +121,15 @@ class Instance:
             if inspect.isawaitable(result):
                 await result
 
+    def plugin_is_draining(self) -> None:
+        """Ask a plug-in that streams without end to end its streams: they are waited for."""
+        draining = getattr(self.plugin, "draining", None)
+        if draining is not None:
+            try:
+                draining()
+            except Exception:
+                log.exception("%s: its draining failed; its streams are waited for all the same", self.blueprint.key)
+
     async def drained(self, limit: float) -> None:
         """Start nothing more and wait until nothing runs, no thread of a call that was cancelled either. Raises
         SwapFailed after `limit` seconds."""
@@ -139,6 +148,7 @@ class Instance:
         if done.done():
             return
         try:
+            self.plugin_is_draining()
             async with asyncio.timeout(limit):
                 await done
         except TimeoutError:

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from events_collecting import Listening, take
 
-from mukernel import ContractError, NotFound
+from mukernel import ContractError, NotFound, SwapFailed
 from mukernel.servers.events import EventClient, Events, EventServer, Topic
+from mukernel.servers.events.server import EventState
 from mukernel.testing import TestKernel
 
 PLACEMENTS = ["inline", "process"]
@@ -278,6 +279,27 @@ async def test_a_move_under_load_loses_nothing_and_repeats_nothing(
         for event in holding.events:
             assert await event.ack()
         assert (await client.events.stats()).streams["orders"].groups["holding"].settled == 400
+
+
+class Broken(EventServer):
+    """A version that fails when it has the log already."""
+
+    async def restore(self, state: EventState) -> None:
+        await super().restore(state)
+        raise ValueError("broken")
+
+
+async def test_a_swap_that_fails_with_the_log_open_leaves_the_old_version_serving(
+    kernel: TestKernel, config: dict[str, Any]
+) -> None:
+    client = await client_of(kernel, config, "inline")
+    async with Listening(client, "orders.>", ack=True, group="g") as member:
+        await client.publish("orders.new", b"before")
+        with pytest.raises(SwapFailed, match="broken"):
+            await kernel.swap("events", Broken)
+        assert (await client.publish("orders.new", b"after")).offset == 2
+        await kernel.clock.sleep(5)
+        assert member.bodies == [b"before", b"after"]
 
 
 # -- bad input --------------------------------------------------------------------------------------------------

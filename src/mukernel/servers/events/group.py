@@ -98,6 +98,7 @@ class Group:
     def snapshot(self) -> Snapshot:
         floor = self.floor
         tried = {offset: each.deliveries for offset, each in self.outstanding.items() if each.deliveries > 1}
+        tried |= self.tried  # of what a crash interrupted, and nobody has been given since
         return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
 
     def _shorten(self) -> None:

@@ -130,8 +130,8 @@ class Events(Interface, version="1.0", raises=(LogDamaged,)):
         raise NotImplementedError
 
     def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
-        """Batches of events. Each stream ends after about a second, so that the server can be swapped: come back with
-        the same `member`, and with `offset` as the last batch's `next` said. Raises ContractError, LogDamaged."""
+        """Batches of events. A stream ends after a while, and when the server is swapped: come back with the same
+        `member`, and with `offset` as the last batch's `next` said. Raises ContractError, LogDamaged."""
         raise NotImplementedError
 
     @idempotent

@@ -25,10 +25,8 @@ from .topics import LONGEST, check_name, check_pattern, check_topic, covers, mat
 
 log = logging.getLogger("mukernel.events")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-LEASE = 1.0  # seconds after which a stream of batches ends, so that a swap need not wait for it longer
-BATCHES = (
-    32  # batches after which it ends; below the credit of a stream, so a reader that stands still holds up no swap
-)
+LEASE = 60.0  # seconds after which a stream of batches ends, and its subscriber comes back for the next
+BATCHES = 32  # batches after which it ends, below the credit of a stream: who stands still holds up no swap
 BATCH = 64  # events of a batch
 KNOWN_TOPICS = 4096  # topics whose stream is remembered
 
@@ -57,6 +55,7 @@ class EventServer(Plugin, Events):
         except ValueError as error:
             raise ContractError(str(error)) from None
         self.live = LiveSubscribers(clock.now)
+        self.leaving = False  # streams are to end: a swap waits for them
         self.store: Store | None = None
         self.door = asyncio.Lock()  # held while the store is opened or closed
         self.handed: list[GroupState] = []  # to be taken over when the store is opened
@@ -70,27 +69,37 @@ class EventServer(Plugin, Events):
 
     async def start(self) -> None:
         try:
-            await self.opened()
+            await self.opened(patience=0.0)
         except FolderInUse as busy:  # at a swap the version before has it, until it hands over
-            log.warning("%s; it is opened as soon as it is free", busy)
+            log.info("%s; it is opened as soon as it is free", busy)
 
-    async def opened(self) -> dict[str, Stream]:
-        """The durable streams. Raises Unavailable while another server has the folder."""
+    async def opened(self, patience: float = 1.0) -> dict[str, Stream]:
+        """The durable streams. Raises Unavailable where another server has the folder for longer than `patience`
+        seconds: a version that was to replace this one, and failed, is about to let it go."""
         if self.store is None:
             if not self.settings:
                 return {}
             async with self.door:
-                if self.store is None:
+                until = self.clock.now() + patience
+                while self.store is None:
                     try:
-                        self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
-                    except OSError as error:
-                        raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
-                    for state in self.handed:
-                        group = self.store.streams[state.stream].groups.get(state.group)
-                        if group is not None:
-                            group.take_over(state)
-                    self.handed = []
+                        self._open()
+                    except FolderInUse:
+                        if self.clock.now() >= until:
+                            raise
+                        await self.clock.sleep(0.01)
         return self.store.streams
+
+    def _open(self) -> None:
+        try:
+            self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
+        except OSError as error:
+            raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
+        for state in self.handed:
+            group = self.store.streams[state.stream].groups.get(state.group)
+            if group is not None:
+                group.take_over(state)
+        self.handed = []
 
     async def save(self) -> EventState:
         """Close the log, for the next version to open it; if that fails, the next call opens it again here."""
@@ -101,6 +110,13 @@ class EventServer(Plugin, Events):
         self.handed = [each for each in state.groups if each.stream in self.settings]
         self.live.take_over(state.live)
         await self.opened()
+
+    def draining(self) -> None:
+        self.leaving = True
+        for stream in self.store.streams.values() if self.store else ():
+            stream.bell.ring()
+        for subscriber in self.live.members.values():
+            subscriber.bell.ring()
 
     async def stop(self) -> None:
         await self._close()
@@ -151,6 +167,7 @@ class EventServer(Plugin, Events):
     # -- subscribe --------------------------------------------------------------------------------------------
 
     async def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
+        self.leaving = False  # nothing is started while the server drains: that swap has failed
         name = self._kept_in(asked)
         if not name:
             batches = self._live(asked)
@@ -163,6 +180,10 @@ class EventServer(Plugin, Events):
                 yield batch
         finally:
             await batches.aclose()  # type: ignore[attr-defined]
+
+    def _goes_on(self, end: float) -> bool:
+        """Is it too early for a stream of batches to end?"""
+        return not self.leaving and self.clock.now() < end
 
     def _kept_in(self, asked: Subscription) -> str:
         """The stream that has everything that a subscription asks for; "" for a live one. Raises ContractError."""
@@ -204,9 +225,9 @@ class EventServer(Plugin, Events):
         try:
             yield Batch([])  # from now on nothing is missed
             for _ in range(BATCHES):
-                while not subscriber.waiting and self.clock.now() < end:
+                while not subscriber.waiting and self._goes_on(end):
                     await subscriber.bell.wait(end - self.clock.now())
-                if not subscriber.waiting:
+                if not subscriber.waiting or self.leaving:
                     break
                 yield Batch(subscriber.take())
             gone = False
@@ -220,7 +241,7 @@ class EventServer(Plugin, Events):
         stream.retain()
         cursor, sent, missed = stream.start_of(asked), 0, 0
         yield Batch([], cursor)
-        while sent < BATCHES and self.clock.now() < end:
+        while sent < BATCHES and self._goes_on(end):
             stream = (await self.opened())[name]
             records, cursor, lost = stream.read(cursor, BATCH)
             missed += lost
@@ -247,7 +268,7 @@ class EventServer(Plugin, Events):
             raise Unavailable(f"group {asked.group!r} of stream {name!r} can't be made: {error}") from None
         try:
             yield Batch([])  # the group is there
-            while sent < BATCHES and self.clock.now() < end:
+            while sent < BATCHES and self._goes_on(end):
                 stream = (await self.opened())[name]
                 group = stream.group(asked.group)
                 try:
