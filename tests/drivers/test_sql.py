@@ -112,6 +112,9 @@ async def test_a_query_can_change_nothing(sql: Sql) -> None:
         with pytest.raises(SqlError, match=r"read-?only"):
             await sql.query(statement)
     await add(sql, "tea")
+    for statement in ("commit; delete from prices", "select 1; commit; begin; delete from prices; commit"):
+        with pytest.raises(SqlError):
+            await sql.query(statement)
     assert await count(sql) == 1
 
 

@@ -56,6 +56,12 @@ EXPECTED = {
         r"\[{'article': 'ink', 'count': 10}, {'article': 'tea', 'count': 1}\]",
         r"changed 1 row, once: \[\[0\], \[10\]\]",
     ],
+    "disk.py": [
+        r"256 blocks of 4096 bytes",
+        r"merged: True",
+        r"still there: True",
+        r"refused: got 1 blocks from block 256 on, wanted at least 1, within the disk's 256",
+    ],
     "files.py": [
         r"written 12 bytes",
         r"read through mukernel:// 2 lines",

@@ -131,7 +131,7 @@ class Granting:
                 except MukernelError as error:
                     log.warning("%s: a revoked channel was not let go of: %s", instance.blueprint.key, error)
         rights = [os.dup(fd) for fd in channel.server_rights]
-        revoked.wire, bell = self.space.carriers.server(channel.transport, rights)
+        revoked.wire, bell = self.space.carriers.server(channel.transport, rights, channel.number)
         if bell != NO_BELL:
             os.close(bell)
         revoked.wire.end_interrupted(Kind.ERROR, revoked.fault)

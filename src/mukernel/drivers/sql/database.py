@@ -39,6 +39,8 @@ def new_engine(url: str, connections: int) -> Engine:
             "such as 'sqlite:///shop.db'"
         )
     arguments: dict[str, Any] = {"check_same_thread": False, "timeout": BUSY} if sqlite else {}
+    if where.drivername == "postgresql+psycopg":
+        arguments["prepare_threshold"] = 0  # what is prepared is one statement: none can end a read-only transaction
     try:
         engine = sqlalchemy.create_engine(
             where, pool_size=connections, max_overflow=0, pool_pre_ping=not sqlite, connect_args=arguments,

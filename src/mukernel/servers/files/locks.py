@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from ...core.builtin import Clock
 from .interface import FileLock
@@ -39,7 +39,7 @@ class LockTable:
 
     async def hold(
         self, path: str, owner: str, shared: bool, wait: bool, lease: float | None
-    ) -> AsyncIterator[FileLock]:
+    ) -> AsyncGenerator[FileLock, None]:
         """Yields once, when the lock is held; ends with TimeoutError when its lease has run out."""
         if lease is not None and not lease > 0:
             raise ValueError(f"lease: got {lease}, wanted seconds above 0, or None")

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Literal, TypeVar
 from uuid import uuid4
 
@@ -187,8 +187,11 @@ class FileServer(Plugin, Files):
         path = normalised(path)
         with named(path):
             self.allowed(path, "read" if shared else "write")
-        async for held in self.locked.hold(path, owner, shared, wait, lease):
-            yield held
+        async with aclosing(
+            self.locked.hold(path, owner, shared, wait, lease)
+        ) as stream:  # freed at once, not some day
+            async for held in stream:
+                yield held
 
     async def renew(self, path: str, token: int) -> None:
         self.locked.renew(normalised(path), token)
