@@ -113,10 +113,11 @@ def program(machine: str) -> bytes:
         operation(EQUAL, TERMINAL_INPUT, no=1), failed(errno.EPERM),
         operation(EQUAL, TERMINAL_COPY, no=1), failed(errno.EPERM),
     ])  # fmt: skip
-    for *numbers, mode, flags in MODES.values():
-        if (each := numbers[at]) is not None:
+    for x86_64, aarch64, mode, flags in MODES.values():
+        changes = (x86_64, aarch64)[at]
+        if changes is not None:
             created = [] if flags is None else [operation(LOAD, low[flags]), operation(ANY_BIT, CREATES, no=3)]
-            lines += on(each, [
+            lines += on(changes, [
                 *created, operation(LOAD, low[mode]), operation(ANY_BIT, SET_ID, no=1), failed(errno.EPERM),
             ])  # fmt: skip
     return b"".join([*lines, operation(RETURN, ALLOW)])
