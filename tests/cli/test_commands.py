@@ -58,6 +58,7 @@ def test_ps_lists_what_runs_where(shop: Any, mukernel: Any) -> None:
         "WAITING",
         "RESTARTS",
         "MEM",
+        "LIMITS",
         "SINCE",
     ]
     assert [line.split()[:3] for line in lines[1:]] == [
