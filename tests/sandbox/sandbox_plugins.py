@@ -125,9 +125,11 @@ def kill_everybody(_: str) -> str:
     for pid in range(3, 40_000):
         try:
             os.kill(pid, 0)
-            seen.append(pid)
         except ProcessLookupError:
             continue
+        except PermissionError:  # it is seen, if it is another user's
+            pass
+        seen.append(pid)
     if not seen:
         raise OSError("there is nobody else")
     return repr(seen)
