@@ -58,6 +58,7 @@ def test_ps_lists_what_runs_where(shop: Any, mukernel: Any) -> None:
         "WAITING",
         "RESTARTS",
         "MEM",
+        "LIMITS",
         "SHARED",
         "SINCE",
     ]

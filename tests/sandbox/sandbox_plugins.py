@@ -125,9 +125,11 @@ def kill_everybody(_: str) -> str:
     for pid in range(3, 40_000):
         try:
             os.kill(pid, 0)
-            seen.append(pid)
         except ProcessLookupError:
             continue
+        except PermissionError:  # it is seen, if it is another user's
+            pass
+        seen.append(pid)
     if not seen:
         raise OSError("there is nobody else")
     return repr(seen)
@@ -240,6 +242,22 @@ def limits_of_others(pid: str) -> str:
     return pid
 
 
+def setuid_program(how: Callable[[str], object]) -> Escape:
+    def make(_: str) -> str:
+        path = "/tmp/setuid"
+        if os.path.exists(path):
+            os.unlink(path)
+        how(path)
+        return oct(os.stat(path).st_mode)
+
+    return make
+
+
+def made_then_changed(path: str) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o755))
+    os.chmod(path, 0o4755)
+
+
 def chroot_out(_: str) -> str:
     os.mkdir("/tmp/inner")
     os.chroot("/tmp/inner")
@@ -330,6 +348,9 @@ WAYS: dict[str, Escape] = {
     "make a device": device,
     "open by a handle": lambda _: str(call(SYS["open_by_handle_at"], -100, 0, 0)),
     "become root": become_root,
+    "make a setuid program": setuid_program(lambda path: os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o4755))),
+    "change a program to setuid": setuid_program(made_then_changed),
+    "make it by openat2": lambda _: str(call(437, -100, b"/tmp/x", 0, 0)),
     "a key": lambda _: str(call(SYS["add_key"], b"user", b"name", b"x", 1, -4)),
     "keyctl": lambda _: str(call(SYS["keyctl"], 0, -4, 1)),
     "io_uring": lambda _: str(call(SYS["io_uring_setup"], 8, 0)),

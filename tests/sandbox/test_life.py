@@ -141,6 +141,17 @@ async def test_those_that_share_a_sandbox_have_the_same(tmp_path: Path) -> None:
             await kernel.load(Quiet, name="four", placement="process:both")
 
 
+async def test_what_it_may_replace_is_not_followed(tmp_path: Path) -> None:
+    """A link in a folder that it writes to would lead the next sandbox anywhere."""
+    (tmp_path / "out" / "inner").mkdir(parents=True)
+    (tmp_path / "out" / "link").symlink_to("/etc")
+    async with Kernel() as kernel:
+        for inner in ("inner", "link"):
+            sandbox = Sandbox(read=(str(tmp_path / "out" / inner),), write=(str(tmp_path / "out"),))
+            with pytest.raises(ContractError, match=r"beside each other|are refused"):
+                await kernel.load(Quiet, name="quiet", placement="sandbox", sandbox=sandbox)
+
+
 @pytest.mark.parametrize(
     ("sandbox", "wanted"),
     [

@@ -6,10 +6,10 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from ..contract import Unavailable
+from ..contract import ContractError, Unavailable
 from ..kernel.process import Limits, Process
 from ..sandbox.enclosure import READY, in_enclosure
-from ..sandbox.policy import Policy, Sandbox, importable_from
+from ..sandbox.policy import Policy, Sandbox, importable_from, replaceable
 from . import host
 from .messages import Source
 
@@ -21,10 +21,19 @@ LONGEST_ENCLOSING = 10.0  # seconds
 
 
 def policy_for(sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str]) -> Policy:
-    """What a plug-in's process is to be given: what its operator says, and what it is imported from."""
+    """What a plug-in's process is to be given: what its operator says, and what it is imported from.
+
+    Raises ContractError where some of that lies in a folder that it may write to.
+    """
     own = [os.path.dirname(source.file)] if source.file else []
+    read = (*importable_from([*own, *source.path, *path]), *sandbox.read)
+    if found := replaceable(read, sandbox.write):
+        raise ContractError(
+            f"sandbox.write: got {found[1]!r}, in which {found[0]!r} lies, which it is given, too: it could put "
+            "something else in that place; wanted folders that lie beside each other"
+        )
     return Policy(
-        (*importable_from([*own, *source.path, *path]), *sandbox.read),
+        read,
         sandbox.write,
         sandbox.temporary,
         limits.processes or sandbox.processes,

@@ -70,6 +70,18 @@ def contains(folder: str, path: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
+def replaceable(read: Iterable[str], write: Iterable[str]) -> tuple[str, str] | None:
+    """A path that lies in a folder which is written to, and that folder: who writes there could put a link in its
+    place, which would be followed when the sandbox is next set up. None where there is no such path."""
+    for folder in map(os.path.realpath, write):
+        for path in (*read, *write):
+            if any(
+                each != folder and contains(folder, each) for each in (os.path.abspath(path), os.path.realpath(path))
+            ):
+                return path, folder
+    return None
+
+
 def libraries() -> list[str]:
     """The shared libraries of the system and of this interpreter."""
     own = os.path.join(os.path.realpath(sys.base_prefix), "lib")

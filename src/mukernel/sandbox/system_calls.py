@@ -62,7 +62,23 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     # memory that no limit of a process counts
     "shmget": (29, 194), "msgget": (68, 186), "mq_open": (240, 180),
 }  # fmt: skip
-CALLS = {"clone": (56, 220), "clone3": (435, 435), "socket": (41, 198), "socketpair": (53, 199), "ioctl": (16, 29)}
+CALLS = {
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "openat2": (437, 437),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "ioctl": (16, 29),
+}
+
+
+# Calls that make or change a file's mode: their numbers, and which argument is the mode, and which the flags if any.
+# What a plug-in writes into a folder that it was granted must not be a program with its operator's rights.
+MODES: dict[str, tuple[int | None, int | None, int, int | None]] = {
+    "open": (2, None, 2, 1), "openat": (257, 56, 3, 2), "creat": (85, None, 1, None), "chmod": (90, None, 1, None),
+    "fchmod": (91, 52, 1, None), "fchmodat": (268, 53, 2, None), "fchmodat2": (452, 452, 2, None),
+}  # fmt: skip
+SET_ID, CREATES = 0o6000, 0x400040  # S_ISUID | S_ISGID; O_CREAT and the bit of its own of O_TMPFILE
 
 
 def refused_numbers(machine: str) -> list[int]:
@@ -77,12 +93,13 @@ def program(machine: str) -> bytes:
         raise OSError(errno.ENOSYS, f"the system calls of {machine} are not known; wanted {' or '.join(AUDIT)}")
     at = ("x86_64", "aarch64").index(machine)
     number = {name: numbers[at] for name, numbers in CALLS.items()}
-    low = [ARGUMENTS + 8 * argument for argument in range(2)]
+    low = [ARGUMENTS + 8 * argument for argument in range(4)]
     lines = [
         operation(LOAD, ARCHITECTURE), operation(EQUAL, AUDIT[machine], yes=1), operation(RETURN, KILL),
         operation(LOAD, NUMBER),
         operation(GREATER, LAST_KNOWN, no=1), failed(errno.ENOSYS),  # those of x32 too, which has numbers of its own
         operation(EQUAL, number["clone3"], no=1), failed(errno.ENOSYS),  # its flags lie in memory; libc tries clone
+        operation(EQUAL, number["openat2"], no=1), failed(errno.ENOSYS),  # and so does its mode
     ]  # fmt: skip
     for each in refused_numbers(machine):
         lines += [operation(EQUAL, each, no=1), failed(errno.EPERM)]
@@ -96,6 +113,13 @@ def program(machine: str) -> bytes:
         operation(EQUAL, TERMINAL_INPUT, no=1), failed(errno.EPERM),
         operation(EQUAL, TERMINAL_COPY, no=1), failed(errno.EPERM),
     ])  # fmt: skip
+    for x86_64, aarch64, mode, flags in MODES.values():
+        changes = (x86_64, aarch64)[at]
+        if changes is not None:
+            created = [] if flags is None else [operation(LOAD, low[flags]), operation(ANY_BIT, CREATES, no=3)]
+            lines += on(changes, [
+                *created, operation(LOAD, low[mode]), operation(ANY_BIT, SET_ID, no=1), failed(errno.EPERM),
+            ])  # fmt: skip
     return b"".join([*lines, operation(RETURN, ALLOW)])
 
 
