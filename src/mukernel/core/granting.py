@@ -18,7 +18,7 @@ from .ending import to_its_end
 from .instances import Instances, refuse_waiting
 from .journal import Journal
 from .place import GRACE, RemotePlace
-from .registry import Entry, Replica
+from .registry import Replica
 
 log = logging.getLogger("mukernel")
 
@@ -46,7 +46,7 @@ class Granting:
     async def grant(self, plugin: str, capability: Capability) -> None:
         """Let a plug-in call more. Raises NotFound, ContractError for what nobody serves or asks for."""
         entry = self.registry.entry(plugin)
-        checked_grants(self.registry, plugin, [capability], needs_of(entry))
+        checked_grants(self.registry, plugin, [capability], entry.asks)
         held = self.capabilities.holding(entry)
         if capability not in held:
             entry.grants = (*held, capability)
@@ -152,11 +152,3 @@ class Granting:
     def servers_of(self, interface: str) -> set[str]:
         """The plug-ins that serve an interface."""
         return {e.name for e in self.registry.entries.values() if any(i.name == interface for i in e.interfaces)}
-
-
-def needs_of(entry: Entry) -> list[str]:
-    """The interfaces that the constructor of a plug-in asks for."""
-    for replica in entry.replicas:
-        if replica.instance is not None:
-            return replica.instance.built.needs
-    return []

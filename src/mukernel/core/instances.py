@@ -129,8 +129,7 @@ class Instances:
             log.warning("%s did not stop cleanly: %s", instance.blueprint.key, error)
         self.switchboard.capabilities.leave(instance.place.space, instance.blueprint.key)
         if instance.place.keys:
-            with suppress(Unavailable):
-                await self.connect_anew(instance.place)
+            await self.connect_anew(instance.place)
         await self.processes.leave(instance.place)
 
     async def remove_replica(
@@ -182,8 +181,9 @@ class Instances:
 
     async def connect_anew(self, place: Place) -> None:
         """Where the plug-ins of a process hold other capabilities than when its channels were made, make them anew."""
-        for server in self.switchboard.outdated(place.space):
-            await place.reroute(server, None)
+        with suppress(Unavailable):  # one that has died needs none
+            for server in self.switchboard.outdated(place.space):
+                await place.reroute(server, None)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
