@@ -119,8 +119,8 @@ async def test_a_process_that_is_not_yet_ready_to_answer_is_not_ended_by_the_que
     await kernel.load(Tally, name="counter", placement="process")
     server = kernel.processes.fork_server
     assert server is not None and server.pid is not None
-    ignored = Path(f"/proc/{server.pid}/status").read_text().partition("SigIgn:")[2].split()[0]
-    assert int(ignored, 16) >> (STACK_SIGNAL - 1) & 1
+    caught = Path(f"/proc/{server.pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    assert int(caught, 16) >> (STACK_SIGNAL - 1) & 1
 
 
 class Answering:
