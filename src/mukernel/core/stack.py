@@ -61,9 +61,10 @@ class Stack(msgspec.Struct, frozen=True):
 
     @property
     def short(self) -> str:
-        """Where the event loop's thread stands, in one line; our own frames, which called the plug-in, left out."""
+        """Where the event loop's thread stands, in one line. Frames of Python's imports are left out, and our own,
+        which called the plug-in."""
         frames = self.threads[0].frames if self.threads else []
-        inner = [str(each) for each in without_ours(frames)[:SHOWN]]
+        inner = [str(each) for each in without_ours(frames) if not each.file.startswith("<frozen")][:SHOWN]
         return f"{self.state}, in " + ", called by ".join(inner) if inner else f"{self.state}: {self.note}"
 
     @property

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ from . import host, packing, rehearsal
 from .conversation import Conversation
 from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
 from .space import Space
-from .stack import STACK_SIGNAL
+from .stack import answer_with_stack
 
 REHEARSALS = 10  # bytecode is specialised after eight runs
 MODULE = "mukernel_rehearsal"  # imported from its file under this name, as an application's plug-ins are
@@ -93,7 +92,7 @@ def rehearse(source: Source) -> None:
 
 
 def main() -> None:
-    signal.signal(STACK_SIGNAL, signal.SIG_IGN)  # until a process can answer; the default would end it
+    answer_with_stack(os.open(os.devnull, os.O_WRONLY))  # until a process has its own pipe; the default would end it
     host.configure_logging()
     source = Source(MODULE, "Rehearsal", os.path.abspath(rehearsal.__file__), tuple(sys.path))
     rehearse(source)  # what is only done the first time
