@@ -1,5 +1,6 @@
 """Several classes of one interface in one process: each has its own methods, its own types, its own check."""
 
+import asyncio
 import gc
 import os
 import sys
@@ -212,9 +213,12 @@ ONE_FILE = """
     from mukernel import Interface, Plugin
     class Greeter(Interface, name="OneGreeter"):
         async def greet(self) -> str: ...
+        def at_once(self) -> int: ...
     class Hello(Plugin, Greeter):
         async def greet(self) -> str:
             return "hello"
+        def at_once(self) -> int:
+            return 1
     class Shop(Interface, name="OneShop"):
         async def welcome(self) -> str: ...
     class Mine(Plugin, Shop):
@@ -251,3 +255,24 @@ async def test_swaps_leave_no_route_and_no_descriptor_behind(
     for _ in range(5):
         await swap_and_call()
     assert held() <= before
+
+
+@pytest.mark.parametrize("greeter", ["inline", "process"])
+async def test_a_kept_method_of_a_superseded_interface_goes_on(kernel: Kernel, tmp_path: Path, greeter: str) -> None:
+    """Though another plug-in that used the same route is gone, and no proxy of it is left."""
+    module = f"kept_{greeter}"
+    write(tmp_path, f"{module}.py", ONE_FILE)
+    folder: dict[str, Any] = {"folder": str(tmp_path)}
+    await kernel.load(f"{module}.py:Hello", name="greeter", placement=greeter, **folder)
+    await kernel.load(f"{module}.py:Mine", name="shop", **folder)
+    interface = sys.modules[module].Greeter
+    kept, at_once = kernel.get(interface).greet, kernel.get(interface).at_once
+    blocking = kernel.get(interface, blocking=True).greet
+    for _ in range(2):
+        await kernel.swap("shop", f"{module}.py:Mine", **folder)
+        gc.collect()
+        assert await kept() == "hello" and at_once() == 1
+        assert await asyncio.to_thread(blocking) == "hello"
+    await kernel.unload("shop")
+    gc.collect()
+    assert at_once() == 1 and await kept() == "hello"

@@ -59,6 +59,12 @@ class Surroundings:
     def taken_by_thread(self, caller: BlockingCaller) -> None:
         pass
 
+    async def revive(self, route: Route) -> None:
+        raise Unavailable("a command's one route is used throughout")
+
+    def revive_now(self, route: Route) -> None:
+        raise Unavailable("a command's one route is used throughout")
+
 
 @asynccontextmanager
 async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:

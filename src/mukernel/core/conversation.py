@@ -40,11 +40,13 @@ class Conversation:
         number = next(self.numbers)
         future: asyncio.Future[tuple[Any, list[int]]] = self.loop.create_future()
         self.questions[number] = future
-        self.send(Envelope(number, False, content), rights)
         try:
+            self.send(Envelope(number, False, content), rights)
             return await future
         finally:
             self.questions.pop(number, None)
+            if future.done() and not future.cancelled():
+                future.exception()  # where sending failed it was told to the future, too, and nobody looks there
 
     def tell(self, content: Any, rights: Sequence[int] = ()) -> None:
         """Send what wants no answer."""

@@ -20,6 +20,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.inline import result_of
+from ..transports.link import close_all
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
 from .instance import Instance
@@ -219,14 +220,36 @@ class Routes:
 
     def let_go_of(self, proxies: Sequence[Any]) -> None:
         """An instance is gone, and with it its `proxies`. The routes that only they used, by an interface whose module
-        has been imported anew since, have no use any more: others go by the present one."""
+        has been imported anew since, are of no use any more: others go by the present one."""
         for route in {id(each._mukernel_route): each._mukernel_route for each in proxies}.values():
             if superseded(route.interface):
                 for proxy in proxies:
                     route.proxies.discard(proxy)
                 if not route.proxies and route not in self.blocking_routes():
-                    self.close_route(route, "its interface has been imported anew since")
+                    self.close_route(route, "nobody uses this route")
+                    route.dormant = True
                     self.routes = {key: each for key, each in self.routes.items() if each is not route}
+
+    async def revive(self, route: Route) -> None:
+        """Somebody kept a method of a route that nobody seemed to use."""
+        grant = await self.directory.connect(
+            route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
+        )  # fmt: skip
+        self.revived(route, grant)
+
+    def revive_now(self, route: Route) -> None:
+        grant = self.directory.connect_now(
+            route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
+        )  # fmt: skip
+        self.revived(route, grant)
+
+    def revived(self, route: Route, grant: Grant) -> None:
+        if not route.dormant:  # two asked at once
+            close_all(grant.rights)
+            return
+        route.dormant = False
+        self.routes[f"{route.plugin}#{id(route)}", route.interface, route.wait_for_room] = route
+        self.lead(route, grant)
 
     def blocking_routes(self) -> list[Route]:
         """Those by which threads of the instances that are here make blocking calls."""

@@ -28,6 +28,11 @@ class Surroundings(Protocol):
     def taken_by_thread(self, caller: BlockingCaller) -> None:
         """The present thread will make blocking calls by `caller`."""
 
+    async def revive(self, route: Route) -> None:
+        """Connect a dormant route again."""
+
+    def revive_now(self, route: Route) -> None: ...
+
 
 class ThreadCallers(threading.local):
     """For each thread its own caller, `caller`; of all threads, `ahead`: callers that were made for those to come."""
@@ -60,6 +65,7 @@ class Route:
         self.last_plugin: Any = None  # the instance that was here before
         self.gate: asyncio.Future[None] | None = None
         self.reason: str | None = None
+        self.dormant = False  # closed since nobody seems to use it: who kept a method of it finds it connected again
         self.denied = False  # closed, since its process may not call it
         self.wait_for_room = False
         self.token = ""  # what was passed on to this process, and opens it
@@ -182,6 +188,8 @@ class Route:
         """The methods, once the plug-in is where it will be. Raises Unavailable when it is gone."""
         while self.gate is not None:
             await asyncio.shield(self.gate)
+        if self.dormant:
+            await self.surroundings.revive(self)
         self.check_open()
         if self.caller is None and self.target is None:
             raise NotFound(f"{self.contract.name}: no plug-in serves it")
@@ -207,9 +215,12 @@ class Route:
                     f"{self.contract.name}.{name}: the plug-in is being replaced, and a blocking call on the event "
                     "loop's own thread can't wait for that; it was not run"
                 )
+            if self.dormant:
+                self.surroundings.revive_now(self)
             self.check_open()
         else:
-            self.check_open()
+            if not self.dormant:
+                self.check_open()
             result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 

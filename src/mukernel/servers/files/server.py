@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from ...contract import Buffer, Plugin
 from ...core.builtin import Clock
+from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
@@ -30,6 +31,8 @@ class FileServer(Plugin, Files):
     """Serves the mounts of its configuration: `"/data" = "data"`, or `{url = "s3://…", options = {…}, read_only =
     true}`. Work on files is done in threads of its own, so one slow mount keeps nobody else waiting."""
 
+    grant_rights = ("read", "write")
+
     def __init__(self, clock: Clock, *, mounts: dict[str, str | Mount]) -> None:
         self.clock = clock
         self.mounts = MountTable(mounts)
@@ -46,7 +49,11 @@ class FileServer(Plugin, Files):
         self.mounts.close()
 
     def allowed(self, path: str, right: Right) -> Mounted:
-        """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError."""
+        """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError; what its
+        caller was not granted is PermissionDenied."""
+        grant = caller_grant(self)
+        if grant is not None:
+            grant.check(right, path)
         mount = self.mounts.find(path)
         if right == "write" and mount.read_only:
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
@@ -62,10 +69,14 @@ class FileServer(Plugin, Files):
     # -- looking ------------------------------------------------------------------------------------------------
 
     async def stat(self, path: str) -> FileInfo:
+        return await self.described(path, "read")
+
+    async def described(self, path: str, right: Right) -> FileInfo:
+        """What there is, for somebody who has that right."""
         path = normalised(path)
         if path == "/" or self.mounts.virtual(path):
             return FileInfo(path, "directory")
-        info = await self.run(path, "read", lambda mount, inner: mount.storage.stat(inner))
+        info = await self.run(path, right, lambda mount, inner: mount.storage.stat(inner))
         info.path = path
         return info
 
@@ -94,11 +105,11 @@ class FileServer(Plugin, Files):
 
     async def write(self, path: str, data: Buffer) -> FileInfo:
         await self.run(path, "write", lambda mount, inner: mount.storage.write(inner, data.view))
-        return await self.stat(path)
+        return await self.described(path, "write")
 
     async def append(self, path: str, data: Buffer) -> FileInfo:
         await self.run(path, "write", lambda mount, inner: mount.storage.append(inner, data.view))
-        return await self.stat(path)
+        return await self.described(path, "write")
 
     async def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
         name = checked_upload(upload)
@@ -109,7 +120,7 @@ class FileServer(Plugin, Files):
     async def commit(self, path: str, upload: str, size: int) -> FileInfo:
         name = checked_upload(upload)
         await self.run(path, "write", lambda mount, inner: mount.storage.commit(inner, name, size))
-        return await self.stat(path)
+        return await self.described(path, "write")
 
     async def discard(self, path: str, upload: str) -> None:
         name = checked_upload(upload)
@@ -197,8 +208,9 @@ class FileServer(Plugin, Files):
         self.locked.renew(normalised(path), token)
 
     async def locks(self, path: str = "/") -> Locks:
-        path = normalised(path)
-        return [lock for lock in self.locked.on(path) if below(lock.path, path)]
+        path, grant = normalised(path), caller_grant(self)
+        found = [lock for lock in self.locked.on(path) if below(lock.path, path)]
+        return [lock for lock in found if grant is None or grant.allows("read", lock.path)]
 
 
 def checked_upload(upload: str) -> str:
