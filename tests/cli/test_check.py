@@ -33,7 +33,7 @@ def test_a_sandbox_that_this_machine_can_not_enforce(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An application that wants one is not sound here; the reason is told."""
-    folder = write_shop(tmp_path / "shop", APPLICATION.replace('"process"', '"sandbox"'))
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace('"process"', '"sandbox"\ngrants = ["Greeter"]'))
     monkeypatch.setattr("mukernel.sandbox.machine.tried", lambda: "namespaces of its own: Operation not permitted")
     assert main(["check", str(folder / "app.toml"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)

@@ -166,7 +166,7 @@ async def test_a_deadline_that_is_set_by_with_means_the_same(world: World, kerne
 @everywhere
 async def test_a_deadline_holds_for_what_a_callee_calls(world: World, kernel: Kernel) -> None:
     await kernel.load(Actor, name="actor", placement=world.placement)
-    await kernel.load(Relaying, placement=world.placement)
+    await kernel.load(Relaying, placement=world.placement, grants=["Behaviour"])
     actor, relay = kernel.get(Behaviour), kernel.get(Relay)
     with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
         async for _ in relay.hold():

@@ -1,7 +1,7 @@
 """Capability: the right to call an interface, and how far it goes. What an operator writes as a grant is read here.
 
 "Files"                  the interface, whole
-"Files:read,list"        the rights "read" and "list" in it
+"Files:read,write"       the rights "read" and "write" in it
 "Files:read:/data"       the right "read", within the scope "/data"
 "Files:*:/data"          every right, within that scope
 

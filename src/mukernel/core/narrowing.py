@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections import Counter
 from dataclasses import dataclass
 
 from ..contract import Capability, Granted, Overloaded, PermissionDenied, read_capability
@@ -44,7 +45,9 @@ class Narrowings:
         self.made: dict[int, Narrowed] = {}
         self.parts: dict[tuple[Entry, str, Capability, Narrowed | None], Narrowed] = {}  # the same
         self.channels: dict[int, Narrowed] = {}  # those that tokens opened, by number
-        self.last = 0
+        self.counts: Counter[Entry] = Counter()  # parts, by their giver
+        self.full: dict[Entry, tuple[Capability, ...]] = {}  # what those held who had too many
+        self.last, self.swept = 0, MOST
 
     def narrow(self, giver: Entry, server: str, capability: Capability, token: str) -> str:
         """A token for a part of what `giver` holds, by itself or by another `token`; the same for the same part. Raises
@@ -52,22 +55,37 @@ class Narrowings:
         parent = self.found(token) if token else None
         if parent is not None and parent.server != server:
             raise PermissionDenied(f"the token is for {parent.server!r}, not for {server!r}")
-        held = (parent.capability,) if parent is not None else self.capabilities.holding(giver)
+        holding = self.capabilities.holding(giver)
+        held = (parent.capability,) if parent is not None else holding
         if not any(each.covers(capability) for each in held):
             names = ", ".join(map(str, held)) or "nothing"
             raise PermissionDenied(f"{giver.name!r} can't pass on {capability}: it holds {names}")
         part = giver, server, capability, parent
         if part in self.parts:
             return self.parts[part].token
-        if len(self.parts) >= MOST:  # the dead among them are forgotten when that may make room
-            self.parts = {each: made for each, made in self.parts.items() if self.lives(made)}
-            self.made = {made.number: made for made in self.parts.values()}
-        if sum(each[0] is giver for each in self.parts) >= MOST:
+        if (
+            self.counts[giver] >= MOST and self.full.get(giver) != holding
+        ):  # what it holds has changed: some may be dead
+            self.sweep()
+            self.full[giver] = holding
+        if self.counts[giver] >= MOST:
             raise Overloaded(f"{giver.name!r} has passed on {MOST:,} different parts of what it holds, wanted no more")
+        if len(self.parts) >= self.swept:
+            self.sweep()
+        self.counts[giver] += 1
         self.last += 1
         made = Narrowed(self.last, giver, server, capability, parent, secrets.token_hex(16))
         self.made[made.number] = self.parts[part] = made
         return made.token
+
+    def sweep(self) -> None:
+        """Forget what is dead. The next time is when there are twice as many, or a giver has too many and holds others
+        than the last time: so it costs little, whatever a giver does."""
+        self.parts = {each: made for each, made in self.parts.items() if self.lives(made)}
+        self.made = {made.number: made for made in self.parts.values()}
+        self.counts = Counter(each[0] for each in self.parts)
+        self.swept = max(MOST, 2 * len(self.parts))
+        self.full = {giver: held for giver, held in self.full.items() if giver in self.counts}
 
     def found(self, token: str) -> Narrowed:
         """Raises PermissionDenied for a token that nobody was given, and for one that is not good any more."""

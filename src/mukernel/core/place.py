@@ -266,6 +266,8 @@ class RemotePlace(Place):
         await self.conversation.ask(messages.Rerouted(plugin, closed=reason))
 
     async def stack(self, resume: bool = False) -> Stack:
+        if self.sandbox is not None:
+            return Stack(self.pid, "in a sandbox", [], "its stack can't be seen from outside of that")
         if self.stacks is None:
             return own_stack(threading.get_ident(), "the process is simulated, in this one")
         return await self.stacks.ask(self.process, resume)

@@ -122,14 +122,13 @@ class Supervisor:
 
     async def restart(self, entry: Entry, replica: Replica) -> None:
         """Start a crashed instance again, as its policy says, until it serves or is given up."""
-        clock, policy = self.clock, entry.options.restart
+        clock, policy, problem = self.clock, entry.options.restart, ""
         while not self.closing and replica in entry.replicas and died(replica):
             now = clock.now()
             replica.restarts = [when for when in replica.restarts if now - when < policy.period]
             if len(replica.restarts) >= policy.intensity:
-                await self.give_up(
-                    entry, replica, f"crashed more than {policy.intensity} times within {policy.period:g} s"
-                )
+                often = f"crashed more than {policy.intensity} times within {policy.period:g} s"
+                await self.give_up(entry, replica, often + problem)
                 return
             if replica.restarts:
                 wait = policy.backoff * 2 ** (len(replica.restarts) - 1)
@@ -143,7 +142,9 @@ class Supervisor:
                     await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
                 except Exception as error:
                     log.warning("%s could not be restarted: %s", entry.name, error)
-                    self.journal.record("restart failed", entry.name, str(error).splitlines()[0])
+                    first = (str(error).splitlines() or [type(error).__name__])[0]
+                    self.journal.record("restart failed", entry.name, first)
+                    problem = f", or could not be started again: {first}"
                     continue
                 entry.restarts += 1
                 self.journal.record("restart", entry.name, "serves again", clock.now() - began)
