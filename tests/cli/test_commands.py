@@ -14,7 +14,9 @@ import pytest
 
 from mukernel import Interface
 from mukernel.cli.arguments import read_arguments
+from mukernel.cli.replace import report_text
 from mukernel.cli.terminal import UsageError
+from mukernel.core.replacement import SwapReport
 
 
 class Size(enum.Enum):
@@ -414,3 +416,9 @@ def test_a_stopped_plugin_can_be_started_after_it_was_inline(shop: Any, mukernel
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
     mukernel("move", "greeter", "process:talk").good()
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
+
+
+def test_what_was_not_begun_is_not_said_to_be_rolled_back() -> None:
+    reason = "'g' is failed; only what is serving can be replaced"
+    text = report_text(SwapReport("g", "swap", "V1 process", "V2 process", rolled_back=True, reason=reason))
+    assert text == f"g: the swap was not begun: {reason}; `mukernel restart g` starts it again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -331,3 +332,25 @@ def test_watch_loads_what_changed_while_the_plugin_was_stopped(
     mukernel("start", "greeter").good()
     app.until("greeter   swap")
     assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"
+
+
+def test_watch_starts_what_was_given_up_again_when_it_is_mended(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    mukernel("new", str(tmp_path / "hello")).good()
+    folder = tmp_path / "hello"
+    plugin = folder / "hello" / "plugin.py"
+    rewrite(folder / "app.toml", lambda text: text.replace('placement = "inline"', 'placement = "process"'))
+    rewrite(folder / "app.toml", lambda text: text + "\n[plugins.greeter.restart]\nintensity = 0\n")
+    app = start(folder, "--watch")
+    sound = plugin.read_text()
+    method = re.search(r"\n( +)async def greet\(.*?\n", sound)
+    assert method is not None
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
+    rewrite(plugin, lambda text: text.replace(method[0], f"{method[0]}{method[1] * 2}import os; os._exit(3)\n"))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada").status == 1
+    app.until("greeter   given up")
+    rewrite(plugin, lambda text: sound)
+    app.until("greeter   restart")
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"

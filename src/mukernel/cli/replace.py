@@ -11,7 +11,7 @@ import msgspec
 
 from ..core.control import Control
 from ..core.quantity import duration, duration_text
-from ..core.replacement import SwapReport
+from ..core.replacement import ONLY_WHAT_SERVES, SwapReport
 from .client import add_options, with_control
 from .terminal import Terminal, UsageError, as_json
 
@@ -125,6 +125,9 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
         if not verbose:
             reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
             reason += " (--verbose shows the traceback)" if traceback else ""
+        if ONLY_WHAT_SERVES in reason:
+            again = f"`mukernel restart {report.plugin}` starts it again"
+            return f"{report.plugin}: the {report.what} was not begun: {reason}; {again}"
         return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
     done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""

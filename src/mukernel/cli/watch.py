@@ -65,11 +65,16 @@ class Watch:
         running = self.control.kernel.registry.entries
         self.passed_over |= affected - running.keys()  # one that is inline would be started from what was imported
         for name in sorted(affected & running.keys(), key=lambda name: running[name].order):
+            given_up = running[name].failure is not None
             try:
-                await self.control.swapped(name)
+                if given_up:
+                    await self.control.kernel.restart(name)
+                else:
+                    await self.control.swapped(name)
             except MukernelError as error:
                 reason = explained_problem(error, self.application.file.folder)
-                self.terminal.say(f"{name}: not swapped, the old version serves on: {reason}")
+                what = "not started again" if given_up else "not swapped, the old version serves on"
+                self.terminal.say(f"{name}: {what}: {reason}")
 
     async def look_at_classes(self) -> None:
         """Find out the files of what was loaded: another class may be of others, and a new version import more."""

@@ -24,6 +24,7 @@ from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
 
 log = logging.getLogger("mukernel")
+ONLY_WHAT_SERVES = "only what is serving can be replaced"
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ class Replacement:
             if replica.instance is None or replica.instance.life.state is not State.SERVING:
                 name, what = self.entry.name, self.report.what
                 self.report.rolled_back = True
-                self.report.reason = f"{name!r} is {self.entry.state.value}; only what is serving can be replaced"
+                self.report.reason = f"{name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
                 problem = SwapFailed(f"{what} of {name!r} was not begun: {self.report.reason}")
                 problem.report = self.report
                 raise problem

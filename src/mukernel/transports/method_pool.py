@@ -53,7 +53,9 @@ class MethodPool:
         finally:
             self.left()
 
-    def outlived(self, _: asyncio.Future[Any]) -> None:
+    def outlived(self, ended: asyncio.Future[Any]) -> None:
+        if not ended.cancelled():
+            ended.exception()  # nobody waits for it any more, and asyncio need not say so
         self.busy -= 1
         self.left()
 
