@@ -254,6 +254,10 @@ async def test_swaps_leave_no_route_and_no_descriptor_behind(
     before = held()
     for _ in range(5):
         await swap_and_call()
+    for _ in range(200):  # a process that was ended last may have something to give back still
+        if held() <= before:
+            break
+        await asyncio.sleep(0)
     assert held() <= before
 
 

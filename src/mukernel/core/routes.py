@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import DeadlineExceeded, Interface, MukernelError, PermissionDenied
+from ..contract import DeadlineExceeded, Description, Interface, MukernelError, PermissionDenied
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -194,13 +194,15 @@ class Routes:
                             caller.when_idle.append(idle.set)
                             await idle.wait()
 
+    def question(self, route: Route) -> tuple[Description, str, int, str, int, str]:
+        """What the directory is asked for a route: channels to every replica."""
+        return route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
+
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
             try:
-                grant = await self.directory.connect(
-                    route.contract.describe(), plugin, self.bell, self.name, -1, route.token
-                )  # fmt: skip
+                grant = await self.directory.connect(*self.question(route))
                 threads = self.threads_of(route) if grant.connected.local is None else 0
                 self.lead(route, grant, await self.connect_ahead(route, threads))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
@@ -232,16 +234,10 @@ class Routes:
 
     async def revive(self, route: Route) -> None:
         """Somebody kept a method of a route that nobody seemed to use."""
-        grant = await self.directory.connect(
-            route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
-        )  # fmt: skip
-        self.revived(route, grant)
+        self.revived(route, await self.directory.connect(*self.question(route)))
 
     def revive_now(self, route: Route) -> None:
-        grant = self.directory.connect_now(
-            route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
-        )  # fmt: skip
-        self.revived(route, grant)
+        self.revived(route, self.directory.connect_now(*self.question(route)))
 
     def revived(self, route: Route, grant: Grant) -> None:
         if not route.dormant:  # two asked at once
