@@ -35,41 +35,41 @@ static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a
 }
 
 /* How long to spin. Two questions, two numbers:
- *   Is a core free for it?  `crowded_until`: a sched_yield that came back late met a process that burns the core. Until that
- *     time nobody who has heard of it spins; it travels with every message, so one process pays for the discovery and the
- *     others learn it. Found again soon after it ended, it lasts twice as long.
+ *   Is a core free for it?  `crowded_until`: a sched_yield or a wake-up that came late met a process that burns the core. Each
+ *     ms so lost keeps whoever hears of it from spinning for CROWD_SHARE ms, but for the first SLOW_NS: so looking again costs
+ *     little, and one short delay, as the system's own work makes, nothing. It travels with every message: one process pays.
  *   Would spinning have caught the message?  `score`: a producer that rings leaves the time, so a sleeper knows how long it
  *     would have had to spin. A quiet reader's score falls below 0, and it sleeps at once. `near` counts the same for a few
- *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.  */
-enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 1000000, PAUSES = 48,
-       SCORE_MAX = 8, SCORE_MIN = -4, STEP_MAX = 5 };
-#define CROWD_NS (1ll << 25)            /* 34 ms, doubled STEP_MAX times at most: 1.07 s */
+ *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.
+ *     One that is answered late as often as soon has not: the core it would spin on is that of who could answer.  */
+enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 2000000, PAUSES = 48,
+       SCORE_MAX = 8, SCORE_MIN = -4, CROWD_SHARE = 32 };
+#define CROWD_MAX_NS 2000000000ll       /* a crowd that has gone is forgotten by then */
 
 typedef struct { int32_t score, near, late, policy; } mu_spin;  /* one a waiter. `late`: ns after a crowd's end until it tries again */
 enum { ADAPTIVE, ALWAYS_SLEEP, PAUSE_50, YIELD_50 };      /* all but the first are for comparison only */
-static int64_t crowded_until;           /* of the process, monotonic ns; its 3 low bits are the doubling step; 0: never */
+static int64_t crowded_until;           /* of the process, monotonic ns; 0: never */
 
 static inline int64_t crowd_tell(void) { return __atomic_load_n(&crowded_until, __ATOMIC_RELAXED); }
 static inline void crowd_set(int64_t until) { __atomic_store_n(&crowded_until, until, __ATOMIC_RELAXED); }
 static inline void crowd_hear(int64_t until) { if (until > crowd_tell()) crowd_set(until); }
-static inline void crowd_found(int64_t now) {
-    int64_t old = crowd_tell(), step = old & 7;
-    step = old && now - old < 2 * (CROWD_NS << step) ? (step < STEP_MAX ? step + 1 : STEP_MAX) : 0;
-    crowd_set(((now + (CROWD_NS << step)) & ~7ll) | step);
+static inline void crowd_found(int64_t now, int64_t late) {
+    int64_t old = crowd_tell(), until = (old > now ? old : now) + CROWD_SHARE * late;
+    crowd_set(until < now + CROWD_MAX_NS ? until : now + CROWD_MAX_NS);
 }
-static inline void spin_count(int32_t *score, bool caught) {
-    if (caught ? *score < SCORE_MAX : *score > SCORE_MIN) *score += caught ? 1 : -1;
+static inline void spin_count(int32_t *score, bool caught, int32_t loss) {
+    if (caught ? *score < SCORE_MAX : *score > SCORE_MIN) *score += caught ? 1 : -loss;
 }
 static inline bool spin_caught(mu_spin *s, int64_t waited) {
-    spin_count(&s->score, true);
-    spin_count(&s->near, waited < NEAR_NS);
+    spin_count(&s->score, true, 1);
+    spin_count(&s->near, waited < NEAR_NS, 2);
     return true;
 }
 /* After a sleep that was begun at `start`: the producer rang at `rung`, 0 if none did; we run since `now`. */
 static inline void spin_slept(mu_spin *s, int64_t start, int64_t rung, int64_t now) {
-    spin_count(&s->near, rung && rung < start + NEAR_NS);
-    if (rung > start && now - rung > SLOW_NS) crowd_found(now);
-    else if (start > crowd_tell()) spin_count(&s->score, rung && rung < start + SPIN_NS);  /* in a crowd everything is late */
+    spin_count(&s->near, rung && rung < start + NEAR_NS, 2);
+    if (rung > start && now - rung > SLOW_NS) crowd_found(now, now - rung);
+    else if (start > crowd_tell()) spin_count(&s->score, rung && rung < start + SPIN_NS, 1);  /* in a crowd everything is late */
 }
 /* Spin until ready(what), or until sleeping is better; true if ready. */
 static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limit) {
@@ -83,8 +83,8 @@ static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limi
         }
         return ready(what);
     }
-    if (until > start + 2 * (CROWD_NS << STEP_MAX)) crowd_set(until = 0);          /* a peer wrote nonsense */
-    crowd = until && start < until + s->late;
+    if (until > start + 2 * CROWD_MAX_NS) crowd_set(until = 0);     /* a peer wrote nonsense */
+    crowd = start < until - CROWD_SHARE * SLOW_NS + s->late;
     if ((crowd ? s->near : s->score) < 0) return ready(what);
     if (limit > (crowd ? NEAR_SPIN_NS : SPIN_NS)) limit = crowd ? NEAR_SPIN_NS : SPIN_NS;
     while (now - start < limit) {
@@ -97,7 +97,7 @@ static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limi
         sched_yield();
         now = mu_now();
         pauses = now - before > SWITCH_NS ? 1 : PAUSES;    /* the core is shared: pausing keeps it from the others */
-        if (now - before > SLOW_NS) { crowd_found(now); break; }
+        if (now - before > SLOW_NS) { crowd_found(now, now - before); break; }
     }
     return ready(what);
 }

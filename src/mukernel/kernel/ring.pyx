@@ -450,7 +450,7 @@ cdef class Waiter:
 
     def __init__(self):
         self.bell, self.receivers, self.patience = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), [], -1
-        self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 1000000
+        self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 8000000
         self.policy.policy = POLICIES.index(os.environ.get("MUKERNEL_WAITING", ""))
 
     def __dealloc__(self):
