@@ -6,8 +6,10 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +76,29 @@ class World:
         for replica in kernel.registry.entry(plugin).replicas:
             assert replica.instance is not None
             os.kill(replica.instance.place.pid, 9)
+
+    def stop(self, kernel: Kernel, plugin: str) -> None:
+        """As `kill -STOP` does, of every process of the plug-in's: none of its code runs any more when this returns."""
+        for replica in kernel.registry.entry(plugin).replicas:
+            assert replica.instance is not None
+            for pid in family(replica.instance.place.pid):
+                os.kill(pid, signal.SIGSTOP)
+                while process_state(pid) != "T":  # the signal was sent; it may still run on another core
+                    os.sched_yield()
+
+
+def family(pid: int) -> list[int]:
+    """A process and all that come of it: that of a sandbox only waits for the one that runs the plug-in."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+def process_state(pid: int) -> str:
+    """The letter that proc_pid_stat(5) has for it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 WORLDS = [

@@ -202,8 +202,7 @@ async def test_what_nobody_reads_is_let_go_of(world: World, kernel: Kernel) -> N
 async def test_what_waits_in_the_mailbox_of_a_killed_process_arrives(world: World, kernel: Kernel) -> None:
     """Calls that were not started are run by the successor, with their memory; one-way calls, too."""
     holder = await arrays(world, kernel)
-    place = kernel.registry.entry("holder").replicas[0].instance.place
-    os.kill(place.pid, signal.SIGSTOP)
+    world.stop(kernel, "holder")
     for _ in range(3):
         await holder.keep(numpy.full(LARGE, 2, "u1"))
     kept = asyncio.ensure_future(holder.kept())
