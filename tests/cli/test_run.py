@@ -318,6 +318,22 @@ def test_watch_follows_a_swap_by_the_command_line_to_another_file(
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Ave Ada"
 
 
+def test_watch_swaps_what_changed_while_the_application_started(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    folder = tmp_path / "shop"
+    mukernel("new", str(folder)).good()
+    (folder / "late.py").write_text(
+        "from pathlib import Path\n\nfrom shop.plugin import English\n\n\nclass Late(English):\n"
+        "    async def start(self):\n        file = Path(__file__).parent / 'shop' / 'plugin.py'\n"
+        "        file.write_text(file.read_text().replace('Hello', 'Howdy'))\n"
+    )
+    rewrite(folder / "app.toml", lambda text: text + '[plugins.late]\nuse = "late:Late"\n')
+    app = start(folder, "--watch")
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"
+
+
 def test_watch_loads_what_changed_while_the_plugin_was_stopped(
     home: Path, tmp_path: Path, start: Any, mukernel: Any
 ) -> None:

@@ -297,6 +297,15 @@ async def test_a_stopped_plugin_starts_with_the_others_that_it_was_bound_to(kern
     assert await kernel.get(Counter, plugin="two").value() == 2
 
 
+async def test_a_plugin_that_was_stopped_comes_before_its_callers_still(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="tally")
+    await kernel.load(Sum, name="sum")
+    stopped = StoppedPlugins(kernel)
+    await stopped.stop("tally")
+    await stopped.start("tally")
+    assert kernel.registry.entry("tally").order < kernel.registry.entry("sum").order
+
+
 async def test_a_plugin_that_can_not_be_started_stays_stopped(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = StoppedPlugins(kernel)
     await stopped.stop("greeter")

@@ -94,6 +94,7 @@ async def run_in(
     control.status.calls = application.composition.servers
     control.settings = {name: seen.settings for name, seen in application.inspected.items()}
     control.uses = {name: table.use for name, table in file.plugins.items()}
+    watched = Watch(kernel.clock, application, control, terminal) if watch else None
     socket = ControlSocket(control, state.socket)
     await socket.open()
     try:
@@ -116,10 +117,7 @@ async def run_in(
             waiting.cancel()
         terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
         kernel.listeners.append(lambda happening: tell(happening, kernel, terminal))
-        watching = None
-        if watch:
-            watching = asyncio.create_task(Watch(kernel.clock, application, control, terminal).run())
-        await unless(ending, watching) if watching is not None else await ending.wait()
+        await (ending.wait() if watched is None else unless(ending, watched.run()))
         terminal.say(f"{file.name} is ending")
     finally:
         socket.close()

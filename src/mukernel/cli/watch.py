@@ -22,7 +22,9 @@ Mark = tuple[int, int, int]  # what differs when a file was written: time, size,
 class Watch:
     """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried; `loaded`: when
     (ns since 1970) each plug-in was loaded whose files are not known yet; `passed_over`: those that were stopped when
-    their files changed."""
+    their files changed.
+
+    Made before anything is loaded: a file that is written while the application starts has changed, too."""
 
     def __init__(self, clock: Clock, application: Application, control: ControlServer, terminal: Terminal) -> None:
         self.clock, self.application, self.control, self.terminal = clock, application, control, terminal
@@ -31,7 +33,6 @@ class Watch:
         self.loaded: dict[str, int] = {}
         self.passed_over: set[str] = set()
         self.changed_files()
-        control.kernel.listeners.append(self.heard)
 
     def heard(self, happening: Happening) -> None:
         """Whoever loaded or swapped a plug-in: it may be of other files now."""
@@ -40,6 +41,7 @@ class Watch:
 
     async def run(self) -> None:
         """Until cancelled. A swap that fails is reported, and the old version stays."""
+        self.control.kernel.listeners.append(self.heard)
         while True:
             await self.clock.sleep(LOOK)
             started_again = self.passed_over & self.loaded.keys()

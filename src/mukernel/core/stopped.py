@@ -24,6 +24,7 @@ class Declaration:
     source: Source
     options: Options
     interfaces: tuple[Description, ...]
+    order: int
 
 
 class StoppedPlugins:
@@ -40,8 +41,8 @@ class StoppedPlugins:
             return
         entry = self.kernel.registry.entry(name)
         declaration = Declaration(
-            entry.source, replace(entry.options, grants=entry.grants), tuple(entry.interfaces)
-        )  # fmt: skip
+            entry.source, replace(entry.options, grants=entry.grants), tuple(entry.interfaces), entry.order
+        )
         await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
         self.declarations[name] = declaration
 
@@ -72,6 +73,7 @@ class StoppedPlugins:
             grants=options.grants,
         )
         del self.declarations[name]
+        kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it
         for place in [kernel.here, *kernel.places.values()]:
             try:
                 await place.reroute(name, None)
