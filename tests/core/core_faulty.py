@@ -196,7 +196,7 @@ class Vandal(Tally):
             if amount == 0:
                 memory = wire.mapping.fd  # type: ignore[attr-defined]
                 spoil(memory)
-                os.write(wire.peer_bell, (1).to_bytes(8, "little"))  # type: ignore[attr-defined]
+                os.write(wire.peer_bell, b"!")  # type: ignore[attr-defined]
             elif amount == -2:
                 wire.send(Kind.REPLY, 1 << 40, b"\xff" * 16, 0, 0, 0, 0, 0, 0x80, None)
             else:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -23,11 +24,11 @@ class Ends:
     def __init__(self) -> None:
         self.memory = ring.create_channel(capacity=CAPACITY, slots=SLOTS)
         self.waiter = ring.Waiter()
-        self.sender = ring.Sender(ring.Mapping(os.dup(self.memory)), 0, self.waiter.bell)
+        self.sender = ring.Sender(ring.Mapping(os.dup(self.memory)), 0, self.waiter.ringer)
         self.receiver = self.successor()
 
     def successor(self) -> Any:
-        return ring.Receiver(ring.Mapping(os.dup(self.memory)), 0, self.waiter.bell, table=True)
+        return ring.Receiver(ring.Mapping(os.dup(self.memory)), 0, self.waiter.ringer, table=True)
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 start = system.mmap(None, LENGTH + 4096, 0, 0x22, -1, 0)  # private, anonymous, and nobody may read it
 system.munmap(start, LENGTH)  # here the channel is mapped now, and what lies behind it can't be read
 memory, waiter = ring.create_channel(capacity=CAPACITY, slots=SLOTS), ring.Waiter()
-receiver = ring.Receiver(ring.Mapping(memory), 1, waiter.bell)
+receiver = ring.Receiver(ring.Mapping(memory), 1, waiter.ringer)
 assert any(line.startswith(f"{start:x}-") and "mukernel-channel" in line for line in open("/proc/self/maps"))
 replies = 8192 + CAPACITY
 os.pwrite(memory, struct.pack("<IBBbB", CAPACITY - 128, 0, 0, 0, 2), replies)  # padding up to the last line
@@ -161,3 +162,21 @@ except ring.Garbage:
 def test_a_large_body_announced_in_the_last_line_is_not_read_beyond_the_memory() -> None:
     done = subprocess.run([sys.executable, "-c", OVER_THE_EDGE], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "garbage\n", "")
+
+
+def test_a_bell_is_rung_and_hushed_without_waiting_whatever_its_flags_are(ends: Ends) -> None:
+    """Who shares an open file may clear its O_NONBLOCK, fill the pipe, or take out what was in it."""
+    bell, ringer = ends.waiter.bell, ends.waiter.ringer
+    with open("/proc/sys/fs/pipe-max-size") as file:
+        most = int(file.read())
+    with suppress(BlockingIOError):
+        while most > 0:
+            most -= os.write(ringer, bytes(4096))
+    os.set_blocking(ringer, True)
+    os.set_blocking(bell, True)
+    with mmap.mmap(ends.memory, PAGE) as memory:
+        memory[512 + 256] = 1  # its consumer sleeps, and wants to be rung for
+        assert ends.sender.send(0, 1, b"body")
+        assert memory[512 + 256] == 0
+    assert os.read(bell, 1 << 20)
+    ring.hush(bell)

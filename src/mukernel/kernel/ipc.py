@@ -2,8 +2,8 @@
 
 A **port** is a mailbox that the kernel owns; it outlives whoever reads it. A **channel** joins one caller to one
 port: two directions in one piece of shared memory. Rights are file descriptors and nothing else: who holds a
-channel's memory and the port's bell may send, whom the kernel gave the port's channels may receive. They travel with
-`SCM_RIGHTS`, so they can be given, never guessed.
+channel's memory and what rings the port's bell may send, whom the kernel gave the port's channels may receive. They
+travel with `SCM_RIGHTS`, so they can be given, never guessed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,51 +37,49 @@ class Channel:
     keeps: object = None
 
     def close(self) -> None:
-        for fd in self.owned:
-            os.close(fd)
-        self.owned = []
+        while self.owned:
+            os.close(self.owned.pop())
 
 
 Made = tuple[list[int], list[int], list[int], object]  # the rights of server and caller, those it owns, what it keeps
+Bell = Sequence[int]  # where it is heard, and what rings it: two open files, so that nobody who rings can hush it
 
 
-def ring_channel(caller_bell: int, port_bell: int) -> Made:
-    """A channel in shared memory. Server: memory, the caller's bell, the port's. Caller: memory, the port's bell."""
-    memory, bell = ring.create_channel(), os.dup(caller_bell)
-    return [memory, bell, port_bell], [memory, port_bell], [memory, bell], None
+def ring_channel(caller_ringer: int, port_bell: Bell) -> Made:
+    """A channel in shared memory. Server: memory, what rings the caller, its bell. Caller: memory, what rings that."""
+    memory, ringer = ring.create_channel(), os.dup(caller_ringer)
+    return [memory, ringer, port_bell[0]], [memory, port_bell[1]], [memory, ringer], None
 
 
 class Port:
     """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it.
 
-    `make(caller_bell, port_bell)` makes what a channel of `transport` consists of.
+    `make(caller_ringer, port_bell)` makes what a channel of `transport` consists of.
     """
 
     numbers = itertools.count(1)
 
-    def __init__(self, transport: str = "ring", make: Callable[[int, int], Made] = ring_channel) -> None:
+    def __init__(self, transport: str = "ring", make: Callable[[int, Bell], Made] = ring_channel) -> None:
         self.number = next(self.numbers)
         self.transport, self.make = transport, make
-        self.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.bell = [*os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)]
         self.channels: dict[int, Channel] = {}
 
-    def mint(self, caller: str, caller_bell: int) -> Channel:
-        """Make a channel to this port for `caller`, who keeps `caller_bell`."""
-        server, client, owned, keeps = self.make(caller_bell, self.bell)
+    def mint(self, caller: str, caller_ringer: int) -> Channel:
+        """Make a channel to this port for `caller`, who keeps `caller_ringer`."""
+        server, client, owned, keeps = self.make(caller_ringer, self.bell)
         channel = Channel(next(self.numbers), self.transport, caller, server, client, owned, keeps)
         self.channels[channel.number] = channel
         return channel
 
     def revoke(self, number: int) -> None:
         """Forget a channel; the kernel's descriptors are closed."""
-        channel = self.channels.pop(number, None)
-        if channel is not None:
+        if channel := self.channels.pop(number, None):
             channel.close()
 
     def close(self) -> None:
         """Destroy the port with its channels."""
         for number in list(self.channels):
             self.revoke(number)
-        if self.bell >= 0:
-            os.close(self.bell)
-            self.bell = -1
+        while self.bell:
+            os.close(self.bell.pop())

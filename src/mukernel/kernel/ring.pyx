@@ -97,7 +97,7 @@ def ledger(int fd) -> tuple:
 
 
 def now_ns(): return mu_now()             # of the clock that `time.monotonic_ns` reads, too
-def hush(int bell): mu_hush(bell)         # take back what was rung on an eventfd
+def hush(int bell): mu_hush(bell)         # take back what was rung
 cdef inline uint64_t padded(uint64_t size) noexcept nogil: return LINE + ((size + LINE - 1) & ~<uint64_t>(LINE - 1))
 
 
@@ -176,7 +176,7 @@ cdef class Mapping:
 
 
 cdef class Right:
-    """What both rights over one direction of a channel hold. `bell`: the eventfd of the other side."""
+    """What both rights over one direction of a channel hold. `bell`: what rings the other side."""
     cdef Mapping memory
     cdef mu_direction* shared
     cdef char* data
@@ -437,11 +437,11 @@ cdef bint any_message(void* waiter) noexcept nogil:
 
 @cython.final
 cdef class Waiter:
-    """Waits for the messages of many rings at once, for one thread or event loop. `bell`: the eventfd that producers ring.
+    """Waits for the messages of many rings at once, for one thread or event loop. `bell` is heard when producers ring `ringer`.
 
     Rings that had messages lately are *hot* and polled; the others are *cold*: armed (`sleeping` is 1), they cost nothing.
     """
-    cdef readonly int bell
+    cdef readonly int bell, ringer
     cdef list receivers
     cdef void** hot
     cdef int hot_count, room
@@ -449,13 +449,14 @@ cdef class Waiter:
     cdef public int64_t slept_since, patience              # ns; how long `exchange` waits, negative: for ever
 
     def __init__(self):
-        self.bell, self.receivers, self.patience = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC), [], -1
+        (self.bell, self.ringer), self.receivers, self.patience = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC), [], -1
         self.policy.late = (os.getpid() * 2654435761 >> 28 & 15) * 8000000
         self.policy.policy = POLICIES.index(os.environ.get("MUKERNEL_WAITING", ""))
 
     def __dealloc__(self):
         free(self.hot)
         close(self.bell)
+        close(self.ringer)
 
     def add(self, Receiver receiver):
         self.receivers.append(receiver)

@@ -74,7 +74,7 @@ class Carriers:
     @property
     def bell(self) -> int:
         """What a channel's other end rings for us."""
-        bell: int = self.poller.waiter.bell if self.transport == "ring" else NO_BELL
+        bell: int = self.poller.waiter.ringer if self.transport == "ring" else NO_BELL
         return bell
 
     def caller(self, transport: str, rights: Sequence[int], number: int) -> Wire:
@@ -120,11 +120,11 @@ class Carriers:
 
 
 class ThreadEnd:
-    """What one thread needs before it can be connected: a waiter, where there are rings, and its bell."""
+    """What one thread needs before it can be connected: a waiter, where there are rings, and what rings its bell."""
 
     def __init__(self, transport: str) -> None:
         self.waiter: Any = ipc.ring.Waiter() if transport == "ring" else None
-        self.bell: int = self.waiter.bell if self.waiter is not None else NO_BELL
+        self.bell: int = self.waiter.ringer if self.waiter is not None else NO_BELL
 
     def wire(self, transport: str, rights: Sequence[int], number: int) -> BlockingWire:
         """The caller's end of channel `number`; it owns `rights` from here on."""

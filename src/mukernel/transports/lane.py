@@ -23,7 +23,7 @@ from typing import Any
 
 from ..contract import Overloaded, Unavailable
 from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
-from ..kernel.ipc import Made
+from ..kernel.ipc import Bell, Made
 from .link import close_all
 from .segment import MADE_IN_PLACE, Segment, account, address_of, copied, new_segment, received_segment, segment_at
 
@@ -33,11 +33,11 @@ CALLER, SERVER = 0, 1
 _HEAD = struct.Struct(f"<cBQ{TOKEN}s")  # before the payload: MARK, who sends, the channel's number, the token
 
 
-def with_lane(make: Callable[[int, int], Made]) -> Callable[[int, int], Made]:
+def with_lane(make: Callable[[int, Bell], Made]) -> Callable[[int, Bell], Made]:
     """What makes a channel, with a lane as the last right of each side."""
 
-    def made(caller_bell: int, port_bell: int) -> Made:
-        server, caller, owned, keeps = make(caller_bell, port_bell)
+    def made(caller_ringer: int, port_bell: Bell) -> Made:
+        server, caller, owned, keeps = make(caller_ringer, port_bell)
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in pair:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -48,8 +48,8 @@ def with_lane(make: Callable[[int, int], Made]) -> Callable[[int, int], Made]:
 
 
 class Lane:
-    """One end of a channel's lane. It never blocks. Shared by the wires of a channel that are in this process at one
-    time, as while a plug-in is replaced here; `users` are those."""
+    """One end of a channel's lane. It never blocks, though another who has it, too, may change its flags. Shared by the
+    wires of a channel that are in this process at one time, as while a plug-in is replaced here; `users` are those."""
 
     def __init__(self, right: int, side: int, number: int) -> None:
         """`right` is owned from here on."""
@@ -71,7 +71,7 @@ class Lane:
         try:
             for segment in segments:
                 segment.seal(MADE_IN_PLACE)
-            self.socket.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            self.socket.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
             self.sent.append((self.waiting_bytes() - before, sum(segment.size for segment in segments)))
         except OSError:  # full; or the other side has gone, which the wire will say
             return bytes(message)
@@ -114,7 +114,7 @@ class Lane:
         """One packet, if there is one."""
         room = socket.CMSG_SPACE(4 * MOST_SEGMENTS)
         try:
-            token, ancillary, flags, _ = self.socket.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC)
+            token, ancillary, flags, _ = self.socket.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
         except OSError:
             return False
         rights = array.array("i")

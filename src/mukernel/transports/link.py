@@ -86,6 +86,9 @@ class Link:
                 if size > LARGEST_MESSAGE:
                     raise ConnectionError(f"a control message of {size} bytes; the largest has {LARGEST_MESSAGE}")
                 return os.pread(memory, size, 0), fds
+            except OSError as error:  # what it sent can't be read
+                close_all(fds)
+                raise ConnectionError(str(error)) from None
             except BaseException:
                 close_all(fds)
                 raise
@@ -102,11 +105,13 @@ class Link:
 
 
 def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
-    """One message of at most `size` bytes and the descriptors beside it, at most `most`, which no child inherits.
+    """One message of at most `size` bytes and the descriptors beside it, at most `most`, which no child inherits; it
+    does not wait for one.
 
     Raises OSError. (`socket.recv_fds` forgets its flags, MSG_CMSG_CLOEXEC among them.)
     """
-    data, ancillary, _, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), socket.MSG_CMSG_CLOEXEC)
+    flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
+    data, ancillary, _, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), flags)
     passed = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

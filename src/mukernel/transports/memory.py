@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..kernel.ipc import Made
+from ..kernel.ipc import Bell, Made
 from .contract import Received, Wire
 from .kind import Kind
 from .lane import Lane
@@ -115,7 +115,7 @@ class MemoryChannel(Mailbox):
         return self.accepted, self.taken, self.answered, self.refused
 
 
-def make_channel(caller_bell: int = -1, port_bell: int = -1, weather: Weather = CALM) -> Made:
+def make_channel(caller_ringer: int = -1, port_bell: Bell = (-1, -1), weather: Weather = CALM) -> Made:
     """The one right of either side names the channel, which lives as long as somebody keeps it."""
     right = os.memfd_create("mukernel-memory", os.MFD_CLOEXEC)
     channel = _channels[os.fstat(right).st_ino] = MemoryChannel(weather)

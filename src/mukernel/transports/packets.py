@@ -14,7 +14,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ..kernel.ipc import Made
+from ..kernel.ipc import Bell, Made
 from .frame import SIZE, Garbage, checked_size, pack, unpack
 from .link import close_all, receive_rights
 from .message import Message
@@ -28,7 +28,7 @@ PASSED = 4  # descriptors that there is room for; of more than the one wanted, t
 NO_ROOM = (errno.EAGAIN, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EMFILE, errno.EINTR)
 
 
-def make_channel(caller_bell: int, port_bell: int) -> Made:
+def make_channel(caller_ringer: int, port_bell: Bell) -> Made:
     """Rights of the server: table, mailbox, side pair; of the caller: table, and the other ends. No bells."""
     table = make_table()
     sends, receives = packet_pair()
@@ -50,7 +50,8 @@ def ledger(table: int) -> tuple[int, int, int, int]:
 
 
 class PacketEnd:
-    """One end of a channel of packets. It never blocks. Raises ConnectionError where the channel is no more."""
+    """One end of a channel of packets. It never blocks, though another who has it, too, may change its flags. Raises
+    ConnectionError where the channel is no more."""
 
     def __init__(self, rights: Sequence[int]) -> None:
         """`rights` are owned from here on."""
@@ -93,7 +94,7 @@ def send_packet(
 
 def sent(where: socket.socket, parts: list[Any], rights: list[Any]) -> bool:
     try:
-        where.sendmsg(parts, rights)
+        where.sendmsg(parts, rights, socket.MSG_DONTWAIT)
     except OSError as error:
         if error.errno in NO_ROOM:
             return False
@@ -104,7 +105,7 @@ def sent(where: socket.socket, parts: list[Any], rights: list[Any]) -> bool:
 def look(where: socket.socket) -> Message | None:
     """The first packet's message, left where it is and without its body. Raises ConnectionError, Garbage."""
     try:
-        header = where.recv(SIZE, socket.MSG_PEEK)
+        header = where.recv(SIZE, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except (BlockingIOError, InterruptedError):
         return None
     return cut(header)[0]
