@@ -56,6 +56,12 @@ EXPECTED = {
         r"\[{'article': 'ink', 'count': 10}, {'article': 'tea', 'count': 1}\]",
         r"changed 1 row, once: \[\[0\], \[10\]\]",
     ],
+    "web.py": [
+        r"prices: 200 {'tea': 3}",
+        r"changing them: denied, write '(http://127\.0\.0\.1:\d+)/prices': the caller was granted only: Http:read:\1",
+        r"refused: http://169\.254\.169\.254 is not allowed; the origins of this driver are: http://127\.0\.0\.1:\d+",
+        r"streamed: 300000 bytes",
+    ],
     "disk.py": [
         r"256 blocks of 4096 bytes",
         r"merged: True",

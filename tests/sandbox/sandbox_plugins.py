@@ -12,7 +12,8 @@ import subprocess
 import threading
 from collections.abc import Callable
 
-from mukernel import Interface, Plugin
+from mukernel import Interface, Plugin, raises
+from mukernel.drivers.http import Http, OriginRefused, opened
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SECRET = "MUKERNEL_TEST_SECRET"
@@ -376,3 +377,32 @@ WAYS: dict[str, Escape] = {
     "fill the disk with files": fill_disk_with_files,
     "exhaust descriptors": exhaust_descriptors,
 }
+
+
+class Browser(Interface, version="1.0"):
+    """Looks at pages."""
+
+    @raises(OriginRefused)
+    async def visit(self, method: str, url: str) -> str: ...
+    async def streamed(self, url: str) -> str: ...
+    async def by_itself(self, host: str, port: int) -> str: ...
+
+
+class Visitor(Plugin, Browser):
+    def __init__(self, http: Http) -> None:
+        self.http = http
+
+    async def visit(self, method: str, url: str) -> str:
+        response = await (self.http.get(url) if method == "GET" else self.http.request(method, url))
+        return f"{response.status} {response.text()}"
+
+    async def streamed(self, url: str) -> str:
+        async with opened(self.http, "GET", url) as response:
+            return b"".join([bytes(piece) async for piece in response]).decode()
+
+    async def by_itself(self, host: str, port: int) -> str:
+        try:
+            with socket.create_connection((host, port)):
+                return "connected"
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"

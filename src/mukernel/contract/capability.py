@@ -4,6 +4,7 @@
 "Files:read,write"       the rights "read" and "write" in it
 "Files:read:/data"       the right "read", within the scope "/data"
 "Files:*:/data"          every right, within that scope
+"Files:read:/data/*"     the right "read", in what lies beneath "/data", and not to itself
 
 What a right or a scope means is the business of the plug-in that serves the interface: it declares the rights that it
 tells apart (`grant_rights`), and asks at each call what its caller holds.
@@ -26,7 +27,7 @@ WANTED = '"Interface", "Interface:right,right" or "Interface:right,right:scope",
 
 class Capability(msgspec.Struct, frozen=True, order=True):
     """The right to call `interface`. `rights`: empty for all; `scope`: "" for everything, else a path, a prefix that
-    ends at a "/": "/data" holds "/data" and "/data/a", not "/database"."""
+    ends at a "/": "/data" holds "/data" and "/data/a", not "/database"; "/data/*" holds "/data/a", not "/data"."""
 
     interface: str
     rights: tuple[str, ...] = ()
@@ -76,6 +77,8 @@ def within(thing: str, scope: str) -> bool:
         return True
     if ".." in thing.split("/"):
         return False
+    if scope.endswith("/*"):
+        return thing.startswith(scope[:-1]) and len(thing) >= len(scope)
     return thing == scope or thing.startswith(scope if scope.endswith("/") else scope + "/")
 
 

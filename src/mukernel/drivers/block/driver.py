@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 from ...contract import Buffer, Plugin
+from ...transports.granted import caller_grant
 from .disk import Disk
 from .interface import Block, BlockInfo, BlockStatistics
 from .plan import MOST_BLOCKS, Kind, Request, ready, transfers
+
+Right = Literal["read", "write"]
 
 
 class Asked:
@@ -24,6 +27,8 @@ class BlockDriver(Plugin, Block):
     """`path`: a disk image or a block device. `block_size`: bytes. `size`: bytes of the image, which is made if it is
     not there. `read_only`: nothing can be changed. The disk is worked on by one thread, one transfer at a time; what is
     asked for meanwhile waits, and is merged."""
+
+    grant_rights = ("read", "write")
 
     def __init__(
         self, *, path: str, block_size: int = 4096, size: int | None = None, read_only: bool = False
@@ -46,13 +51,16 @@ class BlockDriver(Plugin, Block):
     # -- what is served -----------------------------------------------------------------------------------------
 
     async def info(self) -> BlockInfo:
+        self.allowed("read")
         return BlockInfo(self.disk.block_size, self.disk.blocks, self.disk.read_only)
 
     async def read(self, block: int, count: int = 1) -> Buffer:
+        self.allowed("read")
         self.check(block, count, changes=False)
         return Buffer(await self.ask("read", block, count))
 
     async def write(self, block: int, data: Buffer) -> None:
+        self.allowed("write")
         count, over = divmod(len(data), self.disk.block_size)
         if over or not count:
             raise ValueError(
@@ -62,14 +70,23 @@ class BlockDriver(Plugin, Block):
         await self.ask("write", block, count, data.view)
 
     async def discard(self, block: int, count: int = 1) -> None:
+        self.allowed("write")
         self.check(block, count, changes=True, most=self.disk.blocks)
         await self.ask("discard", block, count)
 
     async def flush(self) -> None:
+        self.allowed("write")
         await self.ask("flush", 0, 0)
 
     async def statistics(self) -> BlockStatistics:
+        self.allowed("read")
         return self.counts
+
+    def allowed(self, right: Right) -> None:
+        """Raises PermissionDenied for what the caller was not granted."""
+        grant = caller_grant(self)
+        if grant is not None:
+            grant.check(right)
 
     def check(self, block: int, count: int, changes: bool, most: int = MOST_BLOCKS) -> None:
         if changes and self.disk.read_only:

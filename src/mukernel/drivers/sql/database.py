@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...contract import ContractError
 from .interface import ConstraintViolated, DatabaseGone, Outcome, Rows, SqlError
+from .sqlite_guard import SqliteGuard
 from .values import bound, written
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def new_engine(url: str, connections: int) -> Engine:
             "such as 'sqlite:///shop.db'"
         )
     arguments: dict[str, Any] = {"check_same_thread": False, "timeout": BUSY} if sqlite else {}
+    if sqlite:
+        arguments["cached_statements"] = 0  # the guard is asked when a statement is compiled, so for each of them
     if where.drivername == "postgresql+psycopg":
         arguments["prepare_threshold"] = 0  # what is prepared is one statement: none can end a read-only transaction
     try:
@@ -58,18 +61,21 @@ def new_engine(url: str, connections: int) -> Engine:
     return engine
 
 
-def set_up_sqlite(connection: Any, record: object) -> None:
+def set_up_sqlite(connection: Any, record: Any) -> None:
     """Transactions begin when we say so; readers don't wait for the writer; what is committed survives kill -9."""
     connection.isolation_level = None
     for pragma in ("journal_mode = wal", "synchronous = full", "foreign_keys = on"):
         connection.execute(f"pragma {pragma}").close()
+    guard = record.info["guard"] = SqliteGuard()
+    connection.set_authorizer(guard.judge)
 
 
 def begin_sqlite(connection: Connection) -> None:
     """Who is going to write waits for the other writer at the beginning, and not half way, where one would fail."""
     read_only = connection.get_execution_options().get(READ_ONLY, False)
-    connection.exec_driver_sql(f"pragma query_only = {'on' if read_only else 'off'}")
-    connection.exec_driver_sql("begin" if read_only else "begin immediate")
+    with connection.info["guard"].lifted():
+        connection.exec_driver_sql(f"pragma query_only = {'on' if read_only else 'off'}")
+        connection.exec_driver_sql("begin" if read_only else "begin immediate")
 
 
 def connect(engine: Engine, read_only: bool) -> Connection:

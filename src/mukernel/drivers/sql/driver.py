@@ -7,10 +7,11 @@ import functools
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ...contract import ContractError, Plugin
 from ...core.builtin import Clock
+from ...transports.granted import caller_grant
 from . import database
 from .interface import Outcome, Rows, Sql, Step
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 T = TypeVar("T")
+Right = Literal["read", "write"]
 LONGEST_KEY = 200  # characters
 MOST_BATCH = 100_000  # rows
 EXECUTED = "create table if not exists mukernel_executed (key text primary key, changed bigint, at float)"
@@ -26,6 +28,8 @@ EXECUTED = "create table if not exists mukernel_executed (key text primary key, 
 class SqlDriver(Plugin, Sql):
     """`url`: of SQLAlchemy; "postgresql://…" uses psycopg. `connections`: at most so many are open, and so many calls
     run, at once; others wait. `remember`: seconds that keys of `execute_once` are kept."""
+
+    grant_rights = ("read", "write")
 
     def __init__(
         self, clock: Clock, *, url: str = "sqlite:///mukernel.db", connections: int = 5, remember: float = 86400.0
@@ -53,13 +57,16 @@ class SqlDriver(Plugin, Sql):
     # -- what is served -----------------------------------------------------------------------------------------
 
     async def query(self, statement: str, parameters: dict[str, Any] = {}) -> Rows:  # noqa: B006
+        self.allowed("read")
         outcome = await self.work(lambda connection: database.run(connection, statement, parameters), read_only=True)
         return outcome.rows or Rows([], [], [])
 
     async def execute(self, statement: str, parameters: dict[str, Any] = {}) -> Outcome:  # noqa: B006
+        self.allowed("write")
         return await self.work(lambda connection: database.run(connection, statement, parameters))
 
     async def execute_many(self, statement: str, parameters: list[dict[str, Any]]) -> Outcome:
+        self.allowed("write")
         if not parameters:
             return Outcome(0)
         return await self.work(lambda connection: database.run(connection, statement, parameters))
@@ -67,6 +74,7 @@ class SqlDriver(Plugin, Sql):
     async def execute_once(
         self, key: str, statement: str, parameters: dict[str, Any] = {}  # noqa: B006
     ) -> Outcome:  # fmt: skip
+        self.allowed("write")
         if not 0 < len(key) <= LONGEST_KEY:
             raise ValueError(f"key: got {len(key)} characters, wanted 1 to {LONGEST_KEY}, such as str(uuid4())")
 
@@ -88,6 +96,7 @@ class SqlDriver(Plugin, Sql):
     async def stream(
         self, statement: str, parameters: dict[str, Any] = {}, batch: int = 500  # noqa: B006
     ) -> AsyncIterator[Rows]:  # fmt: skip
+        self.allowed("read")
         if not 1 <= batch <= MOST_BATCH:
             raise ValueError(f"batch: got {batch}, wanted 1 to {MOST_BATCH:,} rows")
         async with self.connected(read_only=True) as connection:
@@ -110,6 +119,7 @@ class SqlDriver(Plugin, Sql):
                 await self.in_thread(connection, lambda: database.close_result(result))
 
     async def transaction(self, steps: AsyncIterator[Step]) -> AsyncIterator[Outcome]:
+        self.allowed("write")
         async with self.connected(read_only=False) as connection:
             async for step in steps:
                 if step.kind == "commit":
@@ -119,6 +129,13 @@ class SqlDriver(Plugin, Sql):
                     return
                 run = functools.partial(database.run, connection, step.statement, step.parameters)
                 yield await self.in_thread(connection, run)
+
+    def allowed(self, right: Right) -> None:
+        """Raises PermissionDenied for what the caller was not granted. "read" is what runs in a read-only transaction;
+        statements are not read here, so there are no scopes: the database's own rights bind to tables."""
+        grant = caller_grant(self)
+        if grant is not None:
+            grant.check(right)
 
     # -- connections --------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import msgspec
 from ...contract import ContractError, NotFound, Plugin, Unavailable
 from ...core.builtin import Clock
 from ...core.quantity import size
+from ...transports.granted import caller_grant
 from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
@@ -21,8 +22,9 @@ from .segment import Record
 from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity
 from .store import FolderInUse, Store
 from .stream import Stream
-from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap
+from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
 
+Right = Literal["publish", "subscribe", "manage"]
 log = logging.getLogger("mukernel.events")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LEASE = 60.0  # seconds after which a stream of batches ends, and its subscriber comes back for the next
@@ -43,6 +45,8 @@ class EventServer(Plugin, Events):
 
     folder: where the log is. streams: what is durable, by name. max_body: bytes of one event.
     """
+
+    grant_rights = ("publish", "subscribe", "manage")
 
     def __init__(
         self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
@@ -134,8 +138,14 @@ class EventServer(Plugin, Events):
         self, topic: str, body: bytes, *, headers: dict[str, str] | None = None, identity: str = "",
         when_full: Literal["refuse", "wait"] = "wait",
     ) -> Published:  # fmt: skip
+        check_topic(topic)
+        self._allowed("publish", topic)
+        return await self._publish(topic, body, headers or {}, identity, when_full == "refuse")
+
+    async def _publish(
+        self, topic: str, body: bytes, headers: dict[str, str], identity: str, refuse: bool = False
+    ) -> Published:  # fmt: skip
         name = self._stream_of(topic)
-        headers = headers or {}
         length = len(body) + sum(len(key) + len(value) for key, value in headers.items())
         if length > self.max_body:
             raise ContractError(
@@ -146,7 +156,7 @@ class EventServer(Plugin, Events):
         published = Published()
         if name:
             stream = (await self.opened())[name]
-            published = await stream.writer.append(topic, body, headers, identity, when_full == "refuse")
+            published = await stream.writer.append(topic, body, headers, identity, refuse)
         if self.live.members and not published.duplicate:
             at = EPOCH + timedelta(microseconds=self.wall() // 1000)
             self.live.publish(Delivery(topic, body, headers, published.stream, published.offset, at))
@@ -168,6 +178,8 @@ class EventServer(Plugin, Events):
 
     async def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
         self.leaving = False  # nothing is started while the server drains: that swap has failed
+        check_pattern(asked.pattern)
+        self._allowed("subscribe", asked.pattern)
         name = self._kept_in(asked)
         if not name:
             batches = self._live(asked)
@@ -187,7 +199,6 @@ class EventServer(Plugin, Events):
 
     def _kept_in(self, asked: Subscription) -> str:
         """The stream that has everything that a subscription asks for; "" for a live one. Raises ContractError."""
-        check_pattern(asked.pattern)
         if not 0 < len(asked.member) <= 128:
             raise ContractError(
                 f"member: got {asked.member!r}, wanted 1 to 128 characters, another for each subscriber"
@@ -299,8 +310,7 @@ class EventServer(Plugin, Events):
         self, stream: str, group: str, offset: int, verdict: Literal["ack", "nak", "term", "working"], *,
         delay: float = 0.0, reason: str = "",
     ) -> bool:  # fmt: skip
-        kept = await self._stream(stream)
-        found = kept.group(group)
+        kept, found = await self._group("subscribe", stream, group)
         if not 0 < offset < kept.log.end:
             raise NotFound(f"stream {stream!r} has no offset {offset}; the last is {kept.log.end - 1}")
         try:
@@ -341,20 +351,32 @@ class EventServer(Plugin, Events):
             }
             topic = f"{DEAD_LETTERS}.{stream.name}.{group.name}"
             identity = f"{stream.name}.{group.name}.{record.offset}"
-            await self.publish(topic, record.body, headers=record.headers | about, identity=identity)
+            await self._publish(topic, record.body, record.headers | about, identity)
         group.settle(record.offset)
         group.dead += 1
 
     async def remove_group(self, stream: str, group: str) -> None:
-        (await self._stream(stream)).remove_group(group)
+        kept, _ = await self._group("manage", stream, group)
+        kept.remove_group(group)
 
-    async def _stream(self, name: str) -> Stream:
+    def _allowed(self, right: Right, topics: str = "") -> None:
+        """Raises PermissionDenied for what the caller was not granted: a topic, or all that falls under a pattern."""
+        grant = caller_grant(self)
+        if grant is not None:
+            grant.check(right, scope_of(topics))
+
+    async def _group(self, right: Right, stream: str, group: str) -> tuple[Stream, Group]:
+        """A group for somebody who has that right in all that it gets; who has it not is told of none. Raises
+        NotFound."""
         streams = await self.opened()
-        if name not in streams:
-            raise NotFound(f"there is no stream {name!r}; there are: {', '.join(streams) or 'none'}")
-        return streams[name]
+        found = streams[stream].groups.get(group) if stream in streams else None
+        self._allowed(right, found.pattern if found is not None else "")
+        if stream not in streams:
+            raise NotFound(f"there is no stream {stream!r}; there are: {', '.join(streams) or 'none'}")
+        return streams[stream], streams[stream].group(group)
 
     async def stats(self) -> EventFigures:
+        self._allowed("manage")
         streams = {name: each.figures() for name, each in (await self.opened()).items()}
         return EventFigures(streams, len(self.live.members), self.live.missed)
 

@@ -62,3 +62,9 @@ def overlap(one: str, other: str) -> bool:
         if mine != yours and "*" not in (mine, yours):
             return False
     return len(ours) == len(theirs)
+
+
+def scope_of(topics: str) -> str:
+    """A topic or a pattern as the scope of a grant holds it: a path, `orders/eu/created`, whose wildcards are steps
+    as any other. A "/" within a token is written "%2F", so that no topic lies in a scope that is not meant."""
+    return "/".join(token.replace("%", "%25").replace("/", "%2F") for token in topics.split("."))
