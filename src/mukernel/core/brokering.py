@@ -13,7 +13,7 @@ from .registry import Entry, RestartPolicy
 BROKER = "mukernel.servers.events.broker", "CallBroker"
 EVENTS = "Events"  # the interface of the server that keeps the calls
 BROKERS = "process:call-brokers"  # of their own: what lives with a broker reaches what it keeps calls for
-PATIENT = RestartPolicy(intensity=1000, longest_backoff=1.0)
+PATIENT = RestartPolicy(intensity=1000, backoff=0.02, longest_backoff=1.0)
 QUEUE = 10_000  # calls that may wait, unless somebody says otherwise
 
 
@@ -44,6 +44,12 @@ def unbrokered(description: Description, rights: Sequence[str]) -> list[str]:
 def broker_name(interface: str) -> str:
     """The plug-in that keeps the calls of an interface."""
     return f"{interface}.broker"
+
+
+def check_place_of_brokers(placement: str, source: Source) -> None:
+    """Raises ContractError for another plug-in in the brokers' process."""
+    if placement == BROKERS and source.stands_in is None:
+        raise ContractError(f"placement: got {placement!r}, which is the brokers' own; wanted another NAME")
 
 
 class Brokering:
@@ -85,6 +91,13 @@ class Brokering:
         broker = self.registry.brokers.pop(found[0])
         await self.lead(broker)
         return broker
+
+    def check_changeable(self, name: str, how: str) -> None:
+        """Raises ContractError for a broker: there is one for a route, where nothing else lives."""
+        if name in self.registry.brokers.values():
+            raise ContractError(
+                f"{name!r} is the broker of a route, which can't be {how}: restart it, or kernel.route it"
+            )
 
     async def lead(self, name: str) -> None:
         """Those who have routes to a plug-in, or to a broker, ask anew where to call."""

@@ -28,7 +28,7 @@ from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
-from .brokering import BROKERS, EVENTS, PATIENT, QUEUE, Brokering, broker_name
+from .brokering import BROKERS, EVENTS, PATIENT, QUEUE, Brokering, broker_name, check_place_of_brokers
 from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
@@ -177,6 +177,7 @@ class Kernel:
         """
         self.check_open()
         source = source_of(use, folder)
+        check_place_of_brokers(placement, source)
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
@@ -262,6 +263,7 @@ class Kernel:
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
         entry = self.registry.entry(name)
+        self.brokering.check_changeable(name, "swapped")
         try:
             source = source_of(use, folder, fresh=True)
         except MukernelError as error:
@@ -278,6 +280,7 @@ class Kernel:
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
         checked_placement(placement)
+        self.brokering.check_changeable(name, "moved")
         async with self.registry.changing(name) as entry:
             if placement == "inline" and len(entry.replicas) > 1:
                 raise ContractError(
@@ -289,6 +292,7 @@ class Kernel:
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
         checked_replicas(replicas)
+        self.brokering.check_changeable(name, "scaled")
         return await scale(self.instances, self.journal, name, replicas)
 
     async def restart(self, name: str) -> SwapReport:

@@ -27,6 +27,7 @@ from mukernel import (
     PluginCrashed,
     RemoteError,
     RestartPolicy,
+    Unavailable,
     deadline,
 )
 from mukernel.core.application import read_application
@@ -79,6 +80,10 @@ async def kill(kernel: Kernel, plugin: str) -> None:
 
 def lines(billed: Path) -> list[str]:
     return billed.read_text().split("\n")[:-1]
+
+
+async def call_for(bills: Bills, article: str) -> str:
+    return await bills.bill(Order(article, AT))
 
 
 async def left(kernel: Kernel) -> int:
@@ -141,7 +146,7 @@ async def test_it_waits_for_a_plugin_that_is_not_there(kernel: Kernel, billed: P
     await kernel.unload("billing")
     for number in range(20):
         await bills.note(str(number))
-    waiting = asyncio.create_task(bills.bill(Order("tea", AT)))  # type: ignore[arg-type,var-annotated]
+    waiting = asyncio.create_task(call_for(bills, "tea"))
     while await left(kernel) < 21:  # noqa: ASYNC110
         await asyncio.sleep(0)
     with pytest.raises(MukernelError):
@@ -210,6 +215,54 @@ async def test_what_was_accepted_survives_the_death_of(kernel: Kernel, billed: P
     await until_made(kernel)
     assert set(accepted) <= set(lines(billed))
     assert (await kernel.get(Events).stats()).streams["dead-letters"].last == 0
+
+
+async def test_restarts_of_everybody_lose_nothing(kernel: Kernel, billed: Path) -> None:
+    bills = await load_all(kernel, billed)
+    answered = 0
+    stop = False
+
+    async def call() -> None:
+        nonlocal answered
+        while not stop:
+            assert await bills.bill(Order("tea", AT)) == "tea: 1"
+            answered += 1
+
+    callers = [asyncio.create_task(call()) for _ in range(8)]
+    for victim in ["billing", BROKER, "events"] * 3:
+        before = answered
+        await kernel.restart(victim)
+        await until(lambda before=before: answered >= before + 10)  # type: ignore[misc]
+    stop = True
+    await asyncio.gather(*callers)
+    await until_made(kernel)
+    assert len(lines(billed)) >= answered
+
+
+async def test_a_restart_tells_who_waits_for_a_plugin_that_is_not_there(kernel: Kernel, billed: Path) -> None:
+    bills = await load_all(kernel, billed)
+    await kernel.unload("billing")
+    waiting = asyncio.create_task(call_for(bills, "tea"))
+    while await left(kernel) < 1:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await kernel.restart(BROKER)
+    with pytest.raises(Unavailable, match="the call is kept, and made later"):
+        await waiting
+    await load_billing(kernel, billed)
+    await until_made(kernel)
+    assert len(lines(billed)) == 1
+
+
+async def test_a_broker_stays_as_it_is(kernel: Kernel, billed: Path) -> None:
+    await load_all(kernel, billed)
+    with pytest.raises(ContractError, match="can't be moved"):
+        await kernel.move(BROKER, "inline")
+    with pytest.raises(ContractError, match="can't be scaled"):
+        await kernel.scale(BROKER, 2)
+    with pytest.raises(ContractError, match="is the brokers' own"):
+        await kernel.load(Seller, placement="process:call-brokers")
+    with pytest.raises(ContractError, match="is brokered already"):
+        await kernel.route(Bills, brokered=True)
 
 
 async def test_full_is_an_answer_and_room_comes_back(kernel: Kernel, billed: Path) -> None:

@@ -7,7 +7,9 @@ import asyncio
 import itertools
 import logging
 import os
+from collections.abc import Collection
 from contextlib import suppress
+from contextvars import Context
 from typing import Any, Literal
 
 from ...contract import (
@@ -38,6 +40,7 @@ ACK_WAIT = 30.0  # seconds after which what nobody works on any more is delivere
 PREFETCH = 256  # calls that are made at a time
 DELIVERIES = 5  # of a call that its plug-in crashes over
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
+LEAVING = 1.0  # seconds that calls have to end before a replacement cuts them off
 METHOD, CALL, CONTEXT = "Mukernel-Method", "Mukernel-Call", "Mukernel-Context"
 ABSENT = (Unavailable, NotFound, PermissionDenied, ContractError, Overloaded)  # where nobody answered: not yet
 
@@ -65,6 +68,8 @@ class CallBroker(Plugin):
         self.making: dict[int, Event[bytes]] = {}  # what is being made, by offset
         self.tasks: set[asyncio.Task[None]] = set()
         self.in_order = asyncio.Lock()  # held while a call is sent
+        self.background: list[asyncio.Task[None]] = []
+        self.delivering: asyncio.Task[None] | None = None
         self.methods: Any = None  # a proxy of the plug-in, once there was one
         self.publishing = self.last = self.settled = 0  # calls that are being stored; offsets stored, calls done with
 
@@ -77,7 +82,16 @@ class CallBroker(Plugin):
                 f"calls = [{self.name!r}] in the configuration of the event server"
             )
         self.count(kept)
-        self.background = [asyncio.create_task(self.deliver()), asyncio.create_task(self.keep())]
+        self.background.append(asyncio.create_task(self.keep()))
+        space, key = identity(self)
+        name = key.rpartition("#")[0]
+        if not any(other != key and other.rpartition("#")[0] == name for other in space.instances):
+            self.begin()  # else the one before delivers, until it hands over
+
+    def begin(self) -> None:
+        """Deliver what is kept, from now on."""
+        if self.delivering is None or self.delivering.done():
+            self.delivering = asyncio.create_task(self.deliver(), context=Context())  # not the present call's
 
     def count(self, kept: StreamFigures) -> None:
         """How many calls wait or run, as the event server has it."""
@@ -86,18 +100,31 @@ class CallBroker(Plugin):
         self.last, self.settled = kept.last, kept.last - left
 
     def draining(self) -> None:
-        """Whoever waits for a call that is not being made yet is told: it is kept, and made by a successor."""
-        made = {event.headers.get(CALL) for event in self.making.values()}
-        for call, answer in self.waiting.items():
-            if call not in made and not answer.done():
+        """Whoever still waits after a while is told so: the call is kept, and made by a successor."""
+        self.background.append(asyncio.create_task(self.leave()))
+
+    async def leave(self) -> None:
+        await self.clock.sleep(LEAVING)
+        for answer in self.waiting.values():
+            if not answer.done():
                 answer.set_exception(
                     Unavailable(f"{self.name}: the broker is being replaced; the call is kept, and made later")
                 )
 
+    async def save(self) -> None:
+        """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
+        if self.delivering is not None:
+            await end([self.delivering])
+            if self.tasks:  # what is being made, and settled: what is cut off is made again
+                await asyncio.wait(self.tasks, timeout=LEAVING)
+            await end(self.tasks)
+
+    def restore(self, state: None) -> None:
+        self.begin()
+
     async def stop(self) -> None:
-        for task in [*self.background, *self.tasks]:
-            task.cancel()
-        await asyncio.gather(*self.background, *self.tasks, return_exceptions=True)
+        await end(self.background)
+        await self.save()
 
     # -- taking calls -----------------------------------------------------------------------------------------
 
@@ -106,6 +133,7 @@ class CallBroker(Plugin):
         does not fit, Overloaded, Unavailable where it can't be kept."""
         if self.last - self.settled + self.publishing >= self.queue:
             raise Overloaded(f"{self.name}: {self.queue:,} calls wait in the queue of this route already")
+        self.begin()  # unless it does: nothing is started while it hands over, so that has failed
         body = self.encoded(method, arguments)
         call = f"{self.identity}.{next(self.numbers)}"
         headers = {METHOD: method, CALL: call, **written(current.get())}
@@ -164,6 +192,8 @@ class CallBroker(Plugin):
         """Tell the event server that what runs for long is being worked on, and count with it."""
         while True:
             await self.clock.sleep(ACK_WAIT / 3)
+            if self.delivering is not None:
+                self.begin()
             with suppress(MukernelError):
                 for event in list(self.making.values()):
                     await event.working()
@@ -251,6 +281,12 @@ class CallBroker(Plugin):
                 log.debug("%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def written(context: CallContext | None) -> dict[str, str]:
