@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+from benchmarks import brokered, measure
 from benchmarks.peers import nats_server
 from benchmarks.report import Part, Settings
 from mukernel import Kernel, RestartPolicy
@@ -106,4 +106,6 @@ def run(settings: Settings) -> Part:
         measure.throughput_table(f"Plain events a second, publish to receipt{about}", plain_rates, plain[-1].name),
         measure.throughput_table(f"Durable events a second, acknowledged{about}", kept_rates, kept[-1].name),
     ]
+    with asyncio.Runner() as runner:
+        part.tables.append(brokered.table(runner, settings))
     return part

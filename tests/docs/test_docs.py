@@ -197,7 +197,7 @@ def bare(signature: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["load", "get", "swap", "move", "scale", "restart", "unload", "grant", "revoke", "ledger", "stack"]
+    "name", ["load", "get", "swap", "move", "scale", "restart", "unload", "grant", "revoke", "route", "ledger", "stack"]
 )
 def test_signatures_of_the_kernel_are_exact(name: str) -> None:
     text = (DOCS / "reference" / "api.md").read_text()

@@ -44,6 +44,11 @@ EXPECTED = {
         r"replayed: 1 tea, 2 milk",
         r"dead letter: orders.created, nobody can do this",
     ],
+    "brokered.py": [
+        r"sent: \['Ada'\]",
+        r"nobody is there to send them, and two processes were killed",
+        r"sent: \['Ada', 'Grace', 'Barbara'\]",
+    ],
     "flask_shop.py": [r"before \{'200 123'\}, during the swap as before or after: True, after \{'200 120'\}"],
     "django_shop.py": [r"Hello, Ada!", r"all answered during the swap: True", r"Good day, Ada!"],
     "streams.py": [

@@ -18,6 +18,7 @@ from .contract import plain_name
 from .errors import ERROR_CODES, ContractError, RemoteError, error_code
 from .large import encode_scalar
 
+NOTE = "The other side's traceback:"  # begins the note of an exception that came
 DECLARED = 0  # the code that ERROR_CODES leaves free
 
 
@@ -73,8 +74,14 @@ def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] =
         raise ContractError(f"a malformed error arrived: {malformed}") from None
     error = _rebuilt(fault, declared)
     if fault.traceback and not isinstance(error, RemoteError):
-        BaseException.add_note(error, f"The other side's traceback:\n{fault.traceback.rstrip()}")
+        BaseException.add_note(error, f"{NOTE}\n{fault.traceback.rstrip()}")
     return error
+
+
+def was_answered(error: BaseException) -> bool:
+    """Did the other side raise it, and not something on the way there?"""
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return isinstance(error, RemoteError) or any(note.startswith(NOTE) for note in notes)
 
 
 def _rebuilt(fault: Fault, declared: Sequence[type[Exception]]) -> Exception:

@@ -10,6 +10,7 @@ from ..contract import ContractError, MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
 from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
 from .application_grants import grant_problems
+from .application_routes import brokered_now, keeping_calls, route_problems
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins
 
@@ -33,6 +34,7 @@ class Application:
         started, and why; a traceback is a note of it."""
         if self.file.folder not in sys.path:
             sys.path.insert(0, self.file.folder)
+        started: list[str] = []
         for name in self.order:
             table = self.file.plugins[name]
             try:
@@ -53,6 +55,9 @@ class Application:
                     folder=self.file.folder,
                     sandbox=table.sandbox,
                 )
+                started.append(name)
+                for interface in brokered_now(self.file, self.inspected, started):
+                    await kernel.route(interface, brokered=True, queue=self.file.routes[interface].queue)
             except Exception as error:
                 raise self.not_started(name, error) from error
             on_loaded(table)
@@ -82,7 +87,7 @@ async def read_application(path: str) -> Application:
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
     composition = compose(inspected, file.label, complete=not file.unread)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
-    problems += grant_problems(file, inspected)
+    problems += grant_problems(file, inspected) + route_problems(file, inspected)
     if problems:
         raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
-    return Application(file, inspected, composition)
+    return Application(keeping_calls(file, inspected), inspected, composition)

@@ -13,6 +13,7 @@ import msgspec
 
 from ..contract import Capability, ContractError, NotFound
 from ..sandbox.policy import Sandbox, is_given
+from .brokering import QUEUE
 from .checks import (
     APART,
     LEAST_MEMORY,
@@ -57,6 +58,13 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     sandbox: Sandbox | None = None
 
 
+class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table `[routes.INTERFACE]`. `queue`: calls that may wait where it is brokered."""
+
+    brokered: bool = False
+    queue: int = QUEUE
+
+
 class ApplicationFile(msgspec.Struct, frozen=True):
     """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first;
     `unread`: the plug-ins that are not among `plugins`, since what they `use`, or their `config`, is not sound."""
@@ -66,6 +74,7 @@ class ApplicationFile(msgspec.Struct, frozen=True):
     name: str
     plugins: dict[str, PluginTable]
     unread: list[str] = []
+    routes: dict[str, RouteTable] = {}
 
 
 def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
@@ -117,12 +126,12 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         else:
             unread.append(key)
         reader.problems += [f"{label}: {where}.{line}" for line in lines]
-    for key, table in reader.mapping("routes", content.get("routes", {})).items():
-        for setting in reader.mapping(f"routes.{key}", table):
-            later = "is not available in this version" if setting in ROUTE_KEYS else "is unknown"
-            reader.problems.append(f"{label}: routes.{key}.{setting} {later}; leave it out")
+    routes = {
+        key: reader.route(f"routes.{key}", table)
+        for key, table in reader.mapping("routes", content.get("routes", {})).items()
+    }
     default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
-    return ApplicationFile(label, folder, app.get("name", default), plugins, unread), reader.problems
+    return ApplicationFile(label, folder, app.get("name", default), plugins, unread, routes), reader.problems
 
 
 def config_problems(values: Mapping[str, Any]) -> list[str]:
@@ -182,6 +191,18 @@ class _Check:
                 close = difflib.get_close_matches(key, known, 1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
                 self.problems.append(f"{self.label}: {where}{'.' if where else ''}{key} is unknown; {hint}")
+
+    def route(self, where: str, given: Any) -> RouteTable:
+        later = [key for key in given if key in LATER_ROUTE_KEYS] if isinstance(given, dict) else []
+        self.problems += [
+            f"{self.label}: {where}.{key} is not available in this version; leave it out" for key in later
+        ]
+        if later:
+            given = {key: value for key, value in given.items() if key not in later}
+        made = RouteTable(**self.table(where, given, ROUTE_KEYS))
+        if isinstance(given, dict) and "queue" in given and not made.brokered:
+            self.problems.append(f"{self.label}: {where}.queue: it is that of a brokered route; wanted brokered = true")
+        return made
 
     def table(self, where: str, given: Any, readers: Mapping[str, Reader]) -> dict[str, Any]:
         """The values that are sound."""
@@ -287,6 +308,12 @@ def grants(given: Any) -> tuple[Capability, ...] | None:
         raise ValueError(f"grants that can be read: {error}") from None
 
 
+def yes_or_no(given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    raise ValueError("true or false")
+
+
 def table(given: Any) -> dict[str, Any]:
     if isinstance(given, dict):
         return given
@@ -294,11 +321,12 @@ def table(given: Any) -> dict[str, Any]:
 
 
 WANTED_USE = "'module:Class', 'file.py:Class' or the name of an entry point"
-ROUTE_KEYS = ("timeout", "retries", "split")
+LATER_ROUTE_KEYS = ("timeout", "retries", "split")
 RESTART_KEYS: dict[str, Reader] = {
     "intensity": whole(0), "period": duration_of(SHORTEST_CHECKPOINT), "backoff": duration, "longest_backoff": duration,
     "strategy": one_of("one-for-one", "rest-for-one"), "hang": duration,
 }  # fmt: skip
+ROUTE_KEYS: dict[str, Reader] = {"brokered": yes_or_no, "queue": whole(1)}
 PLUGIN_KEYS: dict[str, Reader] = {
     "use": use,
     "placement": placement,

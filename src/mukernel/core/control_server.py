@@ -165,6 +165,9 @@ class ControlServer(Control):
         """The plug-in that serves an interface, named whole or by the end of its name. Raises NotFound,
         ContractError."""
         registry = self.kernel.registry
+        if any(interface == name and plugin in (None, kept_for) for name, kept_for in registry.brokers):
+            entry = registry.answering(interface, plugin)  # it takes calls while the plug-in is stopped, too
+            return entry, served_interface(entry, interface)
         for name in [plugin] if plugin is not None else list(self.stopped.declarations):
             stopped = self.stopped.declarations.get(name)
             if stopped is not None and (plugin or any(each.name == interface for each in stopped.interfaces)):

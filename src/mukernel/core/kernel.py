@@ -28,6 +28,7 @@ from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
+from .brokering import BROKERS, EVENTS, PATIENT, QUEUE, Brokering, broker_name, check_place_of_brokers
 from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
@@ -103,6 +104,7 @@ class Kernel:
         self.processes = self.new_processes()
         self.instances = Instances(self.processes, self.new_port, self.strict)
         self.granting = Granting(self.instances, self.journal)
+        self.brokering = Brokering(self.instances)
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
@@ -175,6 +177,7 @@ class Kernel:
         """
         self.check_open()
         source = source_of(use, folder)
+        check_place_of_brokers(placement, source)
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
@@ -221,6 +224,35 @@ class Kernel:
         proxy: T = self.space.get_now(wanted, plugin, blocking, when_full == "wait")
         return proxy
 
+    async def route(
+        self, interface: type | str, *, brokered: bool, plugin: str | None = None, queue: int = QUEUE
+    ) -> None:  # fmt: skip
+        """Say how the calls of an interface travel: direct, as they do at first, or `brokered`: by a durable queue of
+        the event server, which runs each at least once and outlives its plug-in's absence.
+
+        `plugin`: which one, where several serve it. `queue`: calls that may wait; beyond them callers get Overloaded.
+        What waits when a route becomes direct again stays on the disk until it is brokered once more. Raises
+        ContractError where a method is neither one-way nor @idempotent, NotFound, Unavailable.
+        """
+        self.check_open()
+        wanted: Any = interface if isinstance(interface, str) else interface_of(interface)
+        name = wanted if isinstance(wanted, str) else wanted.__contract__.name
+        if not brokered:
+            await self.unload(await self.brokering.end(name, plugin), "its calls go direct again")
+            return
+        checked_count("queue", queue, 1)
+        entry, description = self.brokering.checked(name, plugin)
+        source, broker = self.brokering.begin(entry, description), broker_name(name)
+        try:
+            await self.load(
+                source, name=broker, placement=BROKERS, config={"plugin": entry.name, "queue": queue},
+                grants=[EVENTS, name], restart=PATIENT,
+            )  # fmt: skip
+        except BaseException:
+            self.registry.brokers.pop((name, entry.name), None)
+            raise
+        await self.brokering.lead(entry.name)
+
     async def swap(
         self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
         folder: str | None = None,
@@ -231,6 +263,7 @@ class Kernel:
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
         entry = self.registry.entry(name)
+        self.brokering.check_changeable(name, "swapped")
         try:
             source = source_of(use, folder, fresh=True)
         except MukernelError as error:
@@ -247,6 +280,7 @@ class Kernel:
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
         checked_placement(placement)
+        self.brokering.check_changeable(name, "moved")
         async with self.registry.changing(name) as entry:
             if placement == "inline" and len(entry.replicas) > 1:
                 raise ContractError(
@@ -258,6 +292,7 @@ class Kernel:
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
         checked_replicas(replicas)
+        self.brokering.check_changeable(name, "scaled")
         return await scale(self.instances, self.journal, name, replicas)
 
     async def restart(self, name: str) -> SwapReport:

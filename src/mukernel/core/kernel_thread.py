@@ -85,7 +85,7 @@ class KernelThread:
     load, unload, restart = waited_for(Kernel.load), waited_for(Kernel.unload), waited_for(Kernel.restart)
     swap, move, scale = waited_for(Kernel.swap), waited_for(Kernel.move), waited_for(Kernel.scale)
     ledger, stack = waited_for(Kernel.ledger), waited_for(Kernel.stack)
-    grant, revoke = waited_for(Kernel.grant), waited_for(Kernel.revoke)
+    grant, revoke, route = waited_for(Kernel.grant), waited_for(Kernel.revoke), waited_for(Kernel.route)
 
     def get(
         self, interface: type[Wanted], *, plugin: str | None = None, when_full: Literal["refuse", "wait"] = "refuse"

@@ -35,7 +35,7 @@ class Source(msgspec.Struct, frozen=True):
 
     `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
     name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
-    class, the methods that are served.
+    class, the methods that are served. `stands_in`: of a broker, the interface that it serves in another's stead.
     """
 
     module: str
@@ -45,6 +45,7 @@ class Source(msgspec.Struct, frozen=True):
     fresh: bool = False
     given: str = ""
     only: tuple[str, ...] = ()
+    stands_in: Description | None = None
 
 
 class Build(msgspec.Struct, tag=True):
@@ -189,12 +190,13 @@ class Connect(msgspec.Struct, tag=True):
 
 class Connected(msgspec.Struct, tag=True):
     """`local`: it runs in the very process that asks. `channels`: rights come in this order, memory and bell for
-    each."""
+    each. `broker`: the plug-in that takes its calls in its stead; their receipt is acknowledged."""
 
     plugin: str
     channels: list[int]
     local: str | None = None
     transport: str = "ring"
+    broker: str = ""
 
 
 class Narrow(msgspec.Struct, tag=True):

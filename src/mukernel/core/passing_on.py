@@ -24,7 +24,7 @@ async def narrow(plugin: object, proxy: Interface, part: str) -> str:
         raise ContractError(f"narrow: proxy: got {proxy!r}, wanted a proxy of the constructor's, or of redeem")
     if not isinstance(part, str):
         raise ContractError(f"narrow: part: got {part!r}, wanted 'right,right:scope', such as 'read:/data'")
-    return await space.directory.narrow(key, route.contract.name, route.plugin, part, route.token)
+    return await space.directory.narrow(key, route.contract.name, route.asked, part, route.token)
 
 
 async def redeem(plugin: object, token: str, interface: type[T]) -> T:

@@ -148,6 +148,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self.brokers: dict[tuple[str, str], str] = {}  # by interface and plug-in: who keeps its calls
         self.order = itertools.count()
 
     def add(self, name: str, source: Source, options: Options) -> Entry:
@@ -173,6 +174,23 @@ class Registry:
                 raise Unavailable(f"plug-in {name!r} was unloaded while this waited for its turn")
             yield entry
 
+    def kept_for(self, name: str) -> str:
+        """The plug-in whose calls a broker keeps; "" for what is no broker."""
+        return next((plugin for (_, plugin), broker in self.brokers.items() if broker == name), "")
+
+    def answering(self, interface: str, plugin: str | None, direct: bool = False) -> Entry:
+        """The plug-in that takes the calls of an interface: its broker, where the route is brokered and the caller is
+        no broker itself (`direct`). Raises as `serving`, and Unavailable where the broker is not there."""
+        found = [] if direct else [
+            broker for (name, kept_for), broker in self.brokers.items()
+            if name == interface and plugin in (None, kept_for)
+        ]  # fmt: skip
+        if not found:
+            return self.serving(interface, plugin)
+        if found[0] not in self.entries:
+            raise Unavailable(f"{interface}: its calls are kept by {found[0]!r}, which is not there; start that again")
+        return self.entries[found[0]]
+
     def serving(self, interface: str, plugin: str | None = None) -> Entry:
         """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was
         named."""
@@ -182,7 +200,10 @@ class Registry:
                 served = ", ".join(each.name for each in entry.interfaces)
                 raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
             return entry
-        found = [e for e in self.entries.values() if any(each.name == interface for each in e.interfaces)]
+        found = [
+            e for e in self.entries.values()
+            if any(each.name == interface for each in e.interfaces) and not self.kept_for(e.name)
+        ]  # fmt: skip
         if not found:
             known = sorted({each.name for e in self.entries.values() for each in e.interfaces})
             raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")

@@ -133,6 +133,8 @@ class Routes:
 
     def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
         """Let a route lead to where the grant says; `ahead` are callers for its threads."""
+        route.asked, route.plugin = grant.connected.plugin, grant.connected.broker or grant.connected.plugin
+        route.acknowledge(bool(grant.connected.broker))
         if grant.connected.local is not None:
             route.use_local(self.instances[grant.connected.local])
         else:
@@ -196,7 +198,7 @@ class Routes:
 
     def question(self, route: Route) -> tuple[Description, str, int, str, int, str]:
         """What the directory is asked for a route: channels to every replica."""
-        return route.contract.describe(), route.plugin, self.bell, self.name, -1, route.token
+        return route.contract.describe(), route.asked, self.bell, self.name, -1, route.token
 
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
@@ -244,7 +246,7 @@ class Routes:
             close_all(grant.rights)
             return
         route.dormant = False
-        self.routes[f"{route.plugin}#{id(route)}", route.interface, route.wait_for_room] = route
+        self.routes[f"{route.asked}#{id(route)}", route.interface, route.wait_for_room] = route
         self.lead(route, grant)
 
     def blocking_routes(self) -> list[Route]:
@@ -269,13 +271,13 @@ class Routes:
         except RuntimeError:
             here = None
         if here is self.loop:
-            grant = self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
+            grant = self.directory.connect_now(description, route.asked, end.bell, self.name, turn, route.token)
         else:
             granted: list[Grant] = []
 
             async def connect() -> Grant:
                 granted.append(
-                    self.directory.connect_now(description, route.plugin, end.bell, self.name, turn, route.token)
+                    self.directory.connect_now(description, route.asked, end.bell, self.name, turn, route.token)
                 )  # fmt: skip
                 return granted[0]
 
@@ -316,7 +318,7 @@ class Routes:
         for _ in range(count):
             end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
             grant = await self.directory.connect(
-                route.contract.describe(), route.plugin, end.bell, self.name, turn, route.token
+                route.contract.describe(), route.asked, end.bell, self.name, turn, route.token
             )  # fmt: skip
             made.append(self.thread_caller(route, end, grant))
         return made

@@ -27,6 +27,7 @@ from .messages import Blueprint, Counts, Quiesced
 from .passing_on import identify
 from .plain import plugin_class
 from .routes import Routes
+from .standing_in import standing_in
 
 log = logging.getLogger("mukernel")
 
@@ -68,7 +69,8 @@ class Space(Routes):
 
     async def build_version(self, blueprint: Blueprint, version: Version, injected: list[Any]) -> Instance:
         """`injected`: takes the proxies that the instance is given."""
-        version.kind = kind = plugin_class(version.kind, blueprint.use.only)
+        kind = version.kind if (served := blueprint.use.stands_in) is None else standing_in(version.kind, served)
+        version.kind = kind = plugin_class(kind, blueprint.use.only)
         if blueprint.shared_memory is not None:
             account.allow(blueprint.shared_memory)
         needs, settings = read_constructor(kind)
@@ -98,7 +100,7 @@ class Space(Routes):
             if isinstance(proxy, BuiltinClock):
                 continue
             injected.append(proxy)
-            bindings[name] = proxy._mukernel_route.plugin
+            bindings[name] = proxy._mukernel_route.asked
             if need.blocking or any(method.blocking for method in proxy._mukernel_route.contract.methods.values()):
                 blocks_by.append(proxy._mukernel_route)
                 await self.prepare_to_block(proxy._mukernel_route, blueprint.threads)

@@ -35,7 +35,7 @@ class Switchboard:
             plugin, granted = narrowed.server, narrowed.granted(interface.name)
         else:
             granted = self.capabilities.granted(space, interface.name)
-        entry = self.registry.serving(interface.name, plugin)
+        entry = self.registry.answering(interface.name, plugin, self.is_broker(space))
         if entry.failure is not None:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
@@ -51,12 +51,20 @@ class Switchboard:
             replicas = [replicas[turn % len(replicas)]]
         if not replicas:
             raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
+        kept_for = self.registry.kept_for(entry.name)
         grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport))
+        if kept_for:
+            grant.connected = Connected(kept_for, [], transport=replicas[0].port.transport, broker=entry.name)
         for replica in replicas:
             channel = self.mint(replica, interface, bell, space, granted, narrowed)
             grant.connected.channels.append(channel.number)
             grant.rights += channel.caller_rights
         return grant
+
+    def is_broker(self, space: str) -> bool:
+        """Do brokers live in a process? They reach what they keep calls for."""
+        brokers = self.registry.brokers.values()
+        return any(holder.entry.name in brokers for holder in self.capabilities.holders.get(space, {}).values())
 
     def check(self, entry: Entry, caller: Description) -> None:
         served = next(each for each in entry.interfaces if each.name == caller.name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..contract import Interface, MethodCodec, MukernelError, NotFound, PermissionDenied, Unavailable
+from ..contract import Interface, Method, MethodCodec, Model, MukernelError, NotFound, PermissionDenied, Unavailable
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.inline import result_of
@@ -53,11 +54,10 @@ class Route:
 
     def __init__(self, plugin: str, interface: type[Interface], surroundings: Surroundings) -> None:
         self.plugin, self.interface, self.surroundings = plugin, interface, surroundings
+        self.asked = plugin  # whom the calls are for; `plugin` is whom they go to: a broker, where there is one
+        self.acknowledged = False  # whom they go to keeps them: each receipt is answered, and it may be sent again
         self.loop, self.now_ns = surroundings.loop, surroundings.now_ns
         self.contract = interface.__contract__
-        self.remotes = {
-            method.name: RemoteMethod(method, MethodCodec(method)) for method in self.contract.methods.values()
-        }
         self.proxies: WeakSet[Any] = WeakSet()
         self.callers: list[Caller] = []
         self.caller: Caller | Balance | None = None
@@ -75,12 +75,22 @@ class Route:
         self.bound: dict[str, Callable[..., Any]] = {}
         self.ajar: dict[str, Callable[..., Any]] = {}  # methods of the last instance here that are still called
         self.bound_blocking: dict[str, Callable[..., Any]] = {}
-        remotes, methods = self.remotes, self.contract.methods
+        self.make_sending(self.contract.methods)
+
+    def make_sending(self, methods: Mapping[str, Method]) -> None:
+        """The methods of proxies while the plug-in is elsewhere."""
+        remotes = self.remotes = {name: RemoteMethod(method, MethodCodec(method)) for name, method in methods.items()}
         self.sending = {
             name: (blocking_method if method.blocking else remote_method)(self, method, remotes[name])
             for name, method in methods.items()
         }
         self.sending_blocking = {name: blocking_method(self, method, remotes[name]) for name, method in methods.items()}
+
+    def acknowledge(self, acknowledged: bool) -> None:
+        """Whether each call, a one-way one too, returns when it is kept, and may be sent twice for that."""
+        if acknowledged is not self.acknowledged:
+            self.acknowledged, methods = acknowledged, self.contract.methods
+            self.make_sending({n: acknowledged_method(m) for n, m in methods.items()} if acknowledged else methods)
 
     def where(self) -> str:
         """The present state in a word or two, for people."""
@@ -88,7 +98,9 @@ class Route:
             return f"closed: {self.reason}"
         if self.target is not None:
             return "inline"
-        return "being replaced" if self.caller is None else "remote"
+        if self.caller is None:
+            return "being replaced"
+        return "brokered" if self.acknowledged else "remote"
 
     # -- proxies ----------------------------------------------------------------------------------------------
 
@@ -236,6 +248,11 @@ class Route:
             thread.caller = caller
             self.surroundings.taken_by_thread(caller)
         return caller
+
+
+def acknowledged_method(method: Method) -> Method:
+    """A method as it is called where its calls are kept, at least once."""
+    return replace(method, model=Model.CALL if method.model is Model.ONEWAY else method.model, idempotent=True)
 
 
 class Balance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Log:
         self.segment_count = max(1, retention.count // 4) if retention.count else None
         self.torn = self.torn_bytes = self.syncs = 0
         self.missing = 0  # offsets between segments whose files are gone
+        self.settled: Callable[[], int] = lambda: 0  # the offset up to which nobody wants them any more
         self.awake: list[Segment] = []
         self.segments: list[Segment] = []
         make_folder(folder)
@@ -161,14 +162,15 @@ class Log:
         self.syncs += 1
 
     def retain(self, now: int) -> None:
-        """Remove the segments that are too old or too many. `now`: ns since 1970. Not while `write` runs."""
+        """Remove the segments that are too old, too many or settled. `now`: ns since 1970. Not while `write` runs."""
         limit = self.retention
         while len(self.segments) > 1:
             oldest = self.segments[0]
             too_many = limit.count is not None and self.end - oldest.base > limit.count
             too_large = limit.size is not None and self.size > limit.size
             too_old = limit.age is not None and oldest.last_at < now - limit.age
-            if not (too_many or too_large or too_old):
+            settled = oldest.end <= self.settled() + 1
+            if not (too_many or too_large or too_old or settled):
                 return
             oldest.remove()
             del self.segments[0]

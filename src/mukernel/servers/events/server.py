@@ -19,7 +19,7 @@ from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
-from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity, streams_of_calls
 from .store import FolderInUse, Store
 from .stream import Stream
 from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
@@ -43,17 +43,18 @@ class EventState(msgspec.Struct):
 class EventServer(Plugin, Events):
     """Publish and subscribe: plain topics at most once, durable ones at least once, from a log on the disk.
 
-    folder: where the log is. streams: what is durable, by name. max_body: bytes of one event.
+    folder: where the log is. streams: what is durable, by name. calls: the interfaces whose brokered calls it keeps,
+    each in a stream of its own. max_body: bytes of one event.
     """
 
     grant_rights = ("publish", "subscribe", "manage")
 
     def __init__(
         self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
-        max_body: str | int = "8M",
+        calls: list[str] | None = None, max_body: str | int = "8M",
     ) -> None:  # fmt: skip
         self.clock, self.folder = clock, Path(folder).absolute()
-        self.settings = checked_streams(streams or {})
+        self.settings = checked_streams(streams_of_calls(calls or []) | (streams or {}))
         try:
             self.max_body = quantity("config.max_body", size, max_body)
         except ValueError as error:

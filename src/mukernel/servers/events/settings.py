@@ -29,7 +29,8 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     topics: patterns. max_age ("7d"), max_bytes ("1G"), max_count: what is kept at most; 0: no such limit. fsync:
     "always": an event is published when the disk has it; a time: the disk is synced so often; "never": when the system
-    likes. segment: bytes of one file. backlog: bytes that may wait for the disk. duplicate_window: how long an identity
+    likes. retention: "limits": what those limits keep; "workqueue": what some group has not settled yet.
+    segment: bytes of one file. backlog: bytes that may wait for the disk. duplicate_window: how long an identity
     is remembered. on_damage: what subscribers see of damaged offsets: "stop": LogDamaged; "skip": only a report in the
     log of the server.
     """
@@ -39,6 +40,7 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     max_bytes: str | int = 0
     max_count: int = 0
     fsync: str | float = "always"
+    retention: Literal["limits", "workqueue"] = "limits"
     segment: str | int = "16M"
     backlog: str | int = "16M"
     duplicate_window: str | float = "2m"
@@ -60,11 +62,16 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         quantity("duplicate_window", duration, self.duplicate_window)
         if self.max_count < 0:
             raise ValueError(f"max_count: got {self.max_count}, wanted 0 (no limit) or more")
+        if self.retention == "workqueue" and (self.max_age or self.max_bytes or self.max_count):
+            raise ValueError(
+                "retention: got 'workqueue', which keeps all that is not settled, with a limit beside it; wanted "
+                "neither max_age nor max_bytes nor max_count"
+            )
         if self.fsync not in ("always", "never"):
             quantity("fsync", duration, self.fsync, "'always', 'never', or ")
 
     @property
-    def retention(self) -> Retention:
+    def limits(self) -> Retention:
         age = duration(self.max_age)
         return Retention(
             round(age * 1e9) if age else None, size(self.max_bytes) if self.max_bytes else None, self.max_count or None
@@ -77,6 +84,24 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 DEAD_LETTER_SETTINGS = StreamSettings([f"{DEAD_LETTERS}.>"], max_age="30d", max_bytes="256M")
+
+
+def call_topic(interface: str) -> str:
+    """Where the calls of an interface whose route is brokered wait."""
+    return f"calls.{interface}"
+
+
+def call_stream(interface: str) -> str:
+    """The stream that keeps them."""
+    return "calls-" + interface.replace(".", "-")
+
+
+def streams_of_calls(interfaces: list[str]) -> dict[str, StreamSettings]:
+    """A stream for the calls of each interface: kept until they have been made, and no longer."""
+    return {
+        call_stream(each): StreamSettings([call_topic(each)], retention="workqueue", segment="4M", on_damage="skip")
+        for each in interfaces
+    }
 
 
 def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSettings]:

@@ -29,7 +29,7 @@ class Stream:
     ) -> None:
         """Open what is on the disk. Raises OSError."""
         self.name, self.settings, self.now, self.wall = name, settings, now, wall
-        self.log = Log(name, folder, settings.retention, size(settings.segment))
+        self.log = Log(name, folder, settings.limits, size(settings.segment))
         self.bell = Bell()
         self.writer = Writer(
             self.log, wall=wall, committed=self.bell.ring, sync_every=settings.sync_every,
@@ -45,6 +45,8 @@ class Stream:
             except ValueError as error:
                 path.rename(path.with_suffix(".damaged"))
                 log.error("%s; it was set aside, and group %r begins anew when a member comes", error, path.stem)
+        if settings.retention == "workqueue":
+            self.log.settled = lambda: min((each.floor for each in self.groups.values()), default=0)
 
     # -- read -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,306 @@
+"""CallBroker: the plug-in behind a brokered route. What it has accepted is in the log of the event server, and is run
+at least once, though its plug-in, the event server, the broker or all of them are killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from contextvars import Context
+from typing import Any, Literal
+
+from ...contract import (
+    ContractError,
+    MethodCodec,
+    MukernelError,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    Plugin,
+    PluginCrashed,
+    Unavailable,
+    interfaces_of,
+)
+from ...contract.faults import was_answered
+from ...core.builtin import Clock
+from ...core.described_type import DescribedTypes
+from ...core.passing_on import identity
+from ...core.standing_in import LEFT_OUT, checking_method
+from ...transports.context import CallContext, current
+from .client import Event, EventClient
+from .interface import Events, LogDamaged, StreamFigures
+from .settings import call_stream, call_topic
+
+log = logging.getLogger("mukernel.events")
+GROUP = "broker"
+ACK_WAIT = 30.0  # seconds after which what nobody works on any more is delivered again
+PREFETCH = 256  # calls that are made at a time
+DELIVERIES = 5  # of a call that its plug-in crashes over
+FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
+LEAVING = 1.0  # seconds that calls have to end before a replacement cuts them off
+METHOD, CALL, CONTEXT = "Mukernel-Method", "Mukernel-Call", "Mukernel-Context"
+ABSENT = (Unavailable, NotFound, PermissionDenied, ContractError, Overloaded)  # where nobody answered: not yet
+
+
+class CallBroker(Plugin):
+    """Keeps the calls of one interface, and makes each when its plug-in is there.
+
+    plugin: the one that serves the interface. queue: calls that may wait or run; beyond them callers get Overloaded.
+    """
+
+    def __init__(self, clock: Clock, events: Events, *, plugin: str, queue: int) -> None:
+        self.clock, self.client, self.plugin, self.queue = clock, EventClient(events), plugin, queue
+        (self.interface,) = interfaces_of(type(self))
+        contract = self.interface.__contract__
+        self.name, self.stream = contract.name, call_stream(contract.name)
+        self.codecs = {name: MethodCodec(method) for name, method in contract.methods.items()}
+        description = contract.describe()
+        known = DescribedTypes(description.types)
+        self.checks = {
+            each.name: MethodCodec(checking_method(contract.name, each, known)) for each in description.methods
+        }
+        self.waited_for = {each.name for each in description.methods if each.model != "oneway"}
+        self.identity, self.numbers = os.urandom(8).hex(), itertools.count(1)
+        self.waiting: dict[str, asyncio.Future[Any]] = {}  # callers, by the identity of their call
+        self.making: dict[int, Event[bytes]] = {}  # what is being made, by offset
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.in_order = asyncio.Lock()  # held while a call is sent
+        self.background: list[asyncio.Task[None]] = []
+        self.delivering: asyncio.Task[None] | None = None
+        self.methods: Any = None  # a proxy of the plug-in, once there was one
+        self.publishing = self.last = self.settled = 0  # calls that are being stored; offsets stored, calls done with
+
+    async def start(self) -> None:
+        stats = await self.client.events.stats()
+        kept = stats.streams.get(self.stream)
+        if kept is None or call_topic(self.name) not in kept.topics:
+            raise ContractError(
+                f"the route to {self.name} is brokered, and the event server does not keep its calls: wanted "
+                f"calls = [{self.name!r}] in the configuration of the event server"
+            )
+        self.count(kept)
+        self.background.append(asyncio.create_task(self.keep()))
+        space, key = identity(self)
+        name = key.rpartition("#")[0]
+        if not any(other != key and other.rpartition("#")[0] == name for other in space.instances):
+            self.begin()  # else the one before delivers, until it hands over
+
+    def begin(self) -> None:
+        """Deliver what is kept, from now on."""
+        if self.delivering is None or self.delivering.done():
+            self.delivering = asyncio.create_task(self.deliver(), context=Context())  # not the present call's
+
+    def count(self, kept: StreamFigures) -> None:
+        """How many calls wait or run, as the event server has it."""
+        group = kept.groups.get(GROUP)
+        left = group.outstanding + group.behind if group is not None else kept.last - kept.first + 1
+        self.last, self.settled = kept.last, kept.last - left
+
+    def draining(self) -> None:
+        """Whoever still waits after a while is told so: the call is kept, and made by a successor."""
+        self.background.append(asyncio.create_task(self.leave()))
+
+    async def leave(self) -> None:
+        await self.clock.sleep(LEAVING)
+        for answer in self.waiting.values():
+            if not answer.done():
+                answer.set_exception(
+                    Unavailable(f"{self.name}: the broker is being replaced; the call is kept, and made later")
+                )
+
+    async def save(self) -> None:
+        """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
+        if self.delivering is not None:
+            await end([self.delivering])
+            if self.tasks:  # what is being made, and settled: what is cut off is made again
+                await asyncio.wait(self.tasks, timeout=LEAVING)
+            await end(self.tasks)
+
+    def restore(self, state: None) -> None:
+        self.begin()
+
+    async def stop(self) -> None:
+        await end(self.background)
+        await self.save()
+
+    # -- taking calls -----------------------------------------------------------------------------------------
+
+    async def accept(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        """Keep a call; of a method with a result, wait for that. Raises what the call raised, ContractError for what
+        does not fit, Overloaded, Unavailable where it can't be kept."""
+        if self.last - self.settled + self.publishing >= self.queue:
+            raise Overloaded(f"{self.name}: {self.queue:,} calls wait in the queue of this route already")
+        self.begin()  # unless it does: nothing is started while it hands over, so that has failed
+        body = self.encoded(method, arguments)
+        call = f"{self.identity}.{next(self.numbers)}"
+        headers = {METHOD: method, CALL: call, **written(current.get())}
+        if method in self.waited_for:
+            self.waiting[call] = asyncio.get_running_loop().create_future()
+        try:
+            self.publishing += 1
+            try:
+                published = await self.client.publish(call_topic(self.name), body, headers=headers, identity=call)
+                self.last = max(self.last, published.offset)
+            finally:
+                self.publishing -= 1
+            return await self.waiting[call] if call in self.waiting else None
+        finally:
+            answer = self.waiting.pop(call, None)
+            if answer is not None:
+                answer.cancel()
+
+    def encoded(self, method: str, arguments: tuple[Any, ...]) -> bytes:
+        """The arguments as they are kept: whole, large values too. Raises ContractError."""
+        count = len(arguments)
+        while count and arguments[count - 1] is LEFT_OUT:
+            count -= 1
+        if LEFT_OUT in arguments[:count]:
+            missing = self.codecs[method].method.parameters[arguments.index(LEFT_OUT)].name
+            raise ContractError(
+                f"{self.name}.{method}: parameter {missing!r} was left out before one that was given, by a caller of "
+                "another version of the interface; a brokered call has to give it"
+            )
+        body = bytes(self.codecs[method].encode_arguments(arguments[:count], {}))
+        self.checks[method].decode_arguments(body)
+        return body
+
+    # -- making them ------------------------------------------------------------------------------------------
+
+    async def deliver(self) -> None:
+        while True:
+            events = self.client.subscribe(
+                call_topic(self.name), group=GROUP, start="first", ack_wait=ACK_WAIT, max_deliver=0, prefetch=PREFETCH
+            )
+            try:
+                async for event in events:
+                    self.last = max(self.last, event.offset)
+                    if event.offset not in self.making:  # after a crash of the event server all that is out comes again
+                        self.making[event.offset] = event
+                        task = asyncio.create_task(self.make(event))
+                        self.tasks.add(task)
+                        task.add_done_callback(self.tasks.discard)
+            except (MukernelError, LogDamaged) as error:
+                log.warning("%s: its kept calls can't be read: %s", self.name, error)
+                await self.clock.sleep(LONGEST_PAUSE)
+            finally:
+                await events.aclose()
+
+    async def keep(self) -> None:
+        """Tell the event server that what runs for long is being worked on, and count with it."""
+        while True:
+            await self.clock.sleep(ACK_WAIT / 3)
+            if self.delivering is not None:
+                self.begin()
+            with suppress(MukernelError):
+                for event in list(self.making.values()):
+                    await event.working()
+                self.count((await self.client.events.stats()).streams[self.stream])
+
+    async def make(self, event: Event[bytes]) -> None:
+        """Make one call, give its caller the answer, and settle it."""
+        answer = self.waiting.get(event.headers.get(CALL, ""))
+        result, told = None, True
+        failure: Exception | None = None
+        try:
+            try:
+                result = await self.made(event)
+            except PluginCrashed as crash:
+                if not was_answered(crash) and event.delivery.deliveries < DELIVERIES:
+                    await self.settle(event, "nak")
+                    return
+                failure = crash
+            except Exception as error:
+                failure = error
+            if answer is None or answer.done():
+                told = False
+            elif failure is None:
+                answer.set_result(result)
+            else:
+                answer.set_exception(failure)
+            # What failed and nobody was told of is not lost: the dead letters have it.
+            verdict: Literal["ack", "term"] = "ack" if told or failure is None else "term"
+            await self.settle(event, verdict, f"{type(failure).__name__}: {failure}")
+        finally:
+            del self.making[event.offset]
+
+    async def made(self, event: Event[bytes]) -> Any:
+        """The result of the call. While nobody is there to answer it waits. Raises what the plug-in raised, and
+        PluginCrashed."""
+        codec = self.codecs.get(event.headers.get(METHOD, ""))
+        if codec is None:
+            raise ContractError(f"{self.name} has no method {event.headers.get(METHOD)!r}")
+        current.set(read(event.headers.get(CONTEXT, "")))
+        arguments = codec.decode_arguments(event.body)
+        arguments = arguments[: arguments.index(LEFT_OUT)] if LEFT_OUT in arguments else arguments
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with self.in_order:
+                    call = asyncio.ensure_future(getattr(await self.served(), codec.method.name)(*arguments))
+                    try:
+                        await asyncio.sleep(0)  # its first step sends it
+                    except asyncio.CancelledError:
+                        call.cancel()
+                        raise
+                return await call
+            except ABSENT as error:
+                if was_answered(error) or isinstance(error, ContractError):
+                    raise
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def served(self) -> Any:
+        """A proxy of the plug-in, as soon as it is there."""
+        pause = FIRST_PAUSE
+        while self.methods is None or self.methods._mukernel_route.reason is not None:
+            space, _ = identity(self)
+            try:
+                self.methods = await space.get(self.interface, self.plugin, wait_for_room=True)
+            except ABSENT as error:
+                level = logging.WARNING if pause == FIRST_PAUSE else logging.DEBUG
+                log.log(level, "%s: %d calls wait: %s", self.name, self.last - self.settled, error)
+                await self.clock.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        return self.methods
+
+    async def settle(self, event: Event[bytes], verdict: Literal["ack", "nak", "term"], reason: str = "") -> None:
+        """Until the event server knows: what it does not know is delivered, and so made, again."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if verdict == "nak":
+                    await event.nak(FIRST_PAUSE)
+                    return
+                await (event.ack() if verdict == "ack" else event.term(reason))
+                self.settled += 1
+                return
+            except (Unavailable, PluginCrashed, Overloaded) as error:
+                log.debug("%s: offset %d is not settled yet: %s", self.name, event.offset, error)
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def written(context: CallContext | None) -> dict[str, str]:
+    """What travels on with a kept call: its priority and its trace. Its deadline is its caller's alone."""
+    if context is None or not (context.priority or context.trace):
+        return {}
+    return {CONTEXT: " ".join(map(str, (context.priority, *(context.trace or ()))))}
+
+
+def read(text: str) -> CallContext | None:
+    if not text:
+        return None
+    priority, *trace = map(int, text.split())
+    return CallContext(0, priority, (trace[0], trace[1], trace[2]) if trace else None)
+
+
+__all__ = ["CallBroker"]

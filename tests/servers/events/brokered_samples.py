@@ -1,0 +1,104 @@
+"""Plug-ins whose calls are brokered."""
+
+import asyncio
+import os
+import signal
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from mukernel import Buffer, Interface, Plugin, idempotent, oneway, raises
+
+
+@dataclass
+class Order:
+    article: str
+    at: datetime
+    pieces: int = 1
+
+
+class Refused(Exception):
+    """Declared, with attributes of its own."""
+
+    def __init__(self, article: str) -> None:
+        super().__init__(article)
+        self.article = article
+
+
+class Bills(Interface, version="1.0"):
+    """Each call leaves a line in a file."""
+
+    @oneway
+    async def note(self, text: str, *, loud: bool = False) -> None:
+        raise NotImplementedError
+
+    @idempotent
+    @raises(Refused)
+    async def bill(self, order: Order, discount: int = 0) -> str:
+        raise NotImplementedError
+
+    @idempotent
+    async def size(self, data: Buffer) -> int:
+        raise NotImplementedError
+
+
+class Billing(Plugin, Bills):
+    def __init__(self, *, file: str, hold: str = "") -> None:
+        self.file, self.hold = Path(file), hold
+
+    async def write(self, line: str) -> None:
+        with self.file.open("a") as file:
+            file.write(line + "\n")
+
+    async def note(self, text: str, *, loud: bool = False) -> None:
+        await self.write(f"{text}!" if loud else text)
+        if text.startswith("die") and self.file.read_text().count(text) <= int(text.split()[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if text == "fail":
+            raise ValueError("it can't be noted")
+        while self.hold and os.path.exists(self.hold):  # noqa: ASYNC110 - another process removes it
+            await asyncio.sleep(0)
+
+    async def bill(self, order: Order, discount: int = 0) -> str:
+        if order.article == "nothing":
+            raise Refused(order.article)
+        if order.article == "error":
+            raise ValueError("no such article")
+        await self.write(f"billed {order.article} {order.pieces} {order.at.isoformat()} {discount}")
+        return f"{order.article}: {order.pieces - discount}"
+
+    async def size(self, data: Buffer) -> int:
+        return len(data)
+
+
+class Shop(Interface):
+    async def sell(self, text: str) -> str:
+        raise NotImplementedError
+
+
+class Seller(Plugin, Shop):
+    """A caller that knows nothing of brokers."""
+
+    def __init__(self, bills: Bills) -> None:
+        self.bills = bills
+
+    async def sell(self, text: str) -> str:
+        await self.bills.note(text)
+        return repr(self.bills)
+
+
+class Unfit(Interface):
+    @idempotent
+    async def fine(self) -> int:
+        raise NotImplementedError
+
+    async def once(self) -> int:
+        raise NotImplementedError
+
+
+class UnfitPlugin(Plugin, Unfit):
+    async def fine(self) -> int:
+        return 1
+
+    async def once(self) -> int:
+        return 2
