@@ -35,7 +35,8 @@ class Source(msgspec.Struct, frozen=True):
 
     `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
     name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
-    class, the methods that are served.
+    class, the methods that are served. `environment`: the folder of the environment that it is installed in, whose
+    Python its process runs; "": the kernel's own. `use`, `python`: what was asked for there, relative to `folder`.
     """
 
     module: str
@@ -45,6 +46,15 @@ class Source(msgspec.Struct, frozen=True):
     fresh: bool = False
     given: str = ""
     only: tuple[str, ...] = ()
+    environment: str = ""
+    use: str = ""
+    python: str = ""
+    folder: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: the class, and what it was installed from."""
+        return f"{self.name} of {self.use}" if self.use else self.name
 
 
 class Build(msgspec.Struct, tag=True):

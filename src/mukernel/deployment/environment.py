@@ -43,6 +43,13 @@ class Installed(msgspec.Struct, frozen=True):
     version: str
     module: str
     attribute: str
+    entry: str
+
+    @property
+    def use(self) -> str:
+        """The request as `use` names it, with the entry point where there are several."""
+        several = len(self.environment.plugins[self.distribution]) > 1 or self.request.entry
+        return f"{self.request.use}:{self.entry}" if several else self.request.use
 
 
 def read_environment(folder: str) -> Environment:
@@ -109,7 +116,7 @@ def chosen(environment: Environment, folder: str, request: Request, distribution
         raise ContractError(
             f"use = {request.whole!r}: entry point {name!r} is the module {module}; wanted 'module:Class'"
         )
-    return Installed(environment, folder, request, distribution, version, module, attribute)
+    return Installed(environment, folder, request, distribution, version, module, attribute, name)
 
 
 class Hold:

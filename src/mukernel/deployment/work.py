@@ -24,6 +24,7 @@ UNREACHABLE = re.compile(
     r"unreachable|network was disabled|could not resolve host|connection timed out|request failed after",
     re.IGNORECASE,
 )
+OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
 FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -111,6 +112,11 @@ def explained(what: str, errors: str, status: int) -> str:
     """What a tool said when it failed, in one line."""
     if FULL.search(errors):
         return f"{what}: the disk is full"
+    if OTHER.search(errors):
+        return (
+            f"{what}: a file is another than the one that is locked ({shortened(errors)}); if that is meant, "
+            "`mukernel install --upgrade` locks the new one"
+        )
     said = shortened(errors) or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
     if UNREACHABLE.search(errors):
         return (
