@@ -16,7 +16,7 @@ LAYERS = [
     ["servers", "drivers", "adapters"],
     ["core"],
     ["mesh", "shared"],
-    ["transports", "sandbox"],
+    ["transports", "sandbox", "deployment"],
     ["kernel", "contract"],
 ]
 LEVEL = {part: len(LAYERS) - level for level, parts in enumerate(LAYERS) for part in parts}

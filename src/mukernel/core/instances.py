@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..contract import PluginCrashed, Unavailable
+from ..contract import ContractError, PluginCrashed, Unavailable
 from ..kernel.ipc import Port
-from ..transports.carriers import NO_BELL, ledger
+from ..transports.carriers import NO_BELL, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from . import messages
@@ -58,6 +58,11 @@ class Instances:
             self.strict, {**known, **options.bind}, interfaces_for(entry, options.placement), options.shared_memory,
         )  # fmt: skip
         place = await self.processes.place_for(options, source, entry.name)
+        try:
+            self.fit_port(replica, place)
+        except BaseException:
+            await self.processes.leave(place)
+            raise
         instance = Instance(blueprint, place, messages.Built([], False))
         instance.life.on(Event.BUILD)
         capabilities = self.switchboard.capabilities
@@ -77,6 +82,23 @@ class Instances:
             raise
         instance.life.on(Event.BUILT)
         return instance
+
+    def fit_port(self, replica: Replica, place: Place) -> None:
+        """Give a mailbox that nobody sends to yet a transport that the process has, whose mukernel may not be compiled.
+        Raises ContractError where somebody does."""
+        known = place.transports if isinstance(place, RemotePlace) else None
+        if known is None or all(each.transport in known for each in replica.port.channels.values()):
+            if known is None or replica.port.transport in known:
+                return
+            if not replica.port.channels:
+                replica.port.close()
+                replica.port = new_port(known[0])
+                return
+        raise ContractError(
+            f"the process of its environment can be reached by {', '.join(known)} only, since mukernel is not compiled "
+            f"for its Python, and present callers use {replica.port.transport}; with gcc and the headers of that "
+            "Python, `mukernel install --upgrade` compiles it"
+        )
 
     async def start_replica(
         self, entry: Entry, replica: Replica, source: Source, options: Options, recover: bool = False

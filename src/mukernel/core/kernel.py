@@ -8,6 +8,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from ..contract import (
     interface_of,
     read_capability,
 )
+from ..deployment import Installer, default_folder
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
@@ -40,6 +42,7 @@ from .checks import (
     checked_replicas,
     checked_seconds,
 )
+from .deployments import Deployments, checked_apart
 from .directory import Grant
 from .ending import to_its_end
 from .extensions import missing_extensions
@@ -49,7 +52,6 @@ from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
 from .lifecycle import State
-from .loader import source_of
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
@@ -76,12 +78,14 @@ class Kernel:
 
     `clock`: the only source of time. `log_folder`: what the plug-ins' processes print goes to NAME.log there, instead
     of the kernel's own output. `strict`: inline values pass through the codec. `shared_memory`: bytes of it that this
-    process may hold, at most; else half of the machine's memory.
+    process may hold, at most; else half of the machine's memory. `installer`: where plug-ins with an environment of
+    their own are installed; by default under $XDG_STATE_HOME/mukernel/NAME (~/.local/state).
     """
 
     def __init__(
         self, name: str = "mukernel", *, clock: Clock | None = None, log_folder: str | None = None,
         strict: bool = False, heartbeat: float = HEARTBEAT, shared_memory: int | None = None,
+        installer: Installer | None = None,
     ) -> None:  # fmt: skip
         self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
@@ -91,6 +95,9 @@ class Kernel:
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
+        self.deployments = Deployments(
+            installer or Installer(default_folder(name)), lambda use, step: self.record("install", use, step)
+        )
         self.closed: bool | None = None  # None: not opened yet
 
     # -- begin and end --------------------------------------------------------------------------------------------
@@ -135,6 +142,7 @@ class Kernel:
             except Exception:
                 log.exception("%s did not stop cleanly", entry.name)
         await self.processes.close()
+        self.deployments.release()
         self.space.close()
 
     def check_open(self) -> None:
@@ -159,15 +167,18 @@ class Kernel:
         memory: int | None = None, checkpoint: float | None = None, drain: float = 30.0,
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
         limits: Limits | None = None, sandbox: Sandbox | None = None,
-        grants: Sequence[str | Capability] | None = None, shared_memory: int | None = None,
+        grants: Sequence[str | Capability] | None = None, shared_memory: int | None = None, python: str = "",
+        entry: str = "",
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point; a plain class is served by its typed public
-        methods, or by those in "module:Class[one, another]". `placement`: "inline", "process", "process:NAME",
-        "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async def` methods
-        that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may use,
-        `shared_memory`: bytes of that which it may hold.
+        methods, or by those in "module:Class[one, another]". Or what is to be installed into an environment of its
+        own: a requirement such as "shop-catalog==2.0", a wheel, a directory, "git+https://..."; `python`: with which
+        Python, such as "3.13"; `entry`: which plug-in of it, where it has several. `placement`: "inline", "process",
+        "process:NAME", "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async
+        def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may
+        use, `shared_memory`: bytes of that which it may hold.
         `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
         interface, by its name, where several serve it. `grants`: what it may call, each "Interface", "Interface:right"
         or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
@@ -176,8 +187,6 @@ class Kernel:
         RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
         self.check_open()
-        source = source_of(use, folder)
-        check_place_of_brokers(placement, source)
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
@@ -187,12 +196,22 @@ class Kernel:
                 shared_memory,
             )
         )  # fmt: skip
-        entry = self.registry.add(
-            checked_name("name", default_name(source.name) if name is None else name), source, options
-        )
+        if name is not None:
+            self.registry.check_free(checked_name("name", name))  # before anything is installed for it
+        try:
+            checked_apart(use, options.placement, folder)
+            async with self.deployments.source(use, folder, python=python, entry=entry) as source:
+                check_place_of_brokers(placement, source)
+                await self.start(name or checked_name("name", default_name(source.name)), source, options)
+        finally:
+            await self.forget_unused()
+
+    async def start(self, name: str, source: Source, options: Options) -> None:
+        """Register a plug-in and let its first instances serve. Where that fails nothing is left behind."""
+        entry = self.registry.add(name, source, options)
         async with entry.lock:
             try:
-                for _ in range(replicas):
+                for _ in range(options.replicas):
                     replica = self.instances.new_replica(entry)
                     await self.instances.start_replica(entry, replica, source, options)
                     assert replica.instance is not None
@@ -203,6 +222,12 @@ class Kernel:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
         self.record("load", entry.name, options.placement)
+
+    async def forget_unused(self) -> None:
+        """End the fork servers of environments that no plug-in is of any more, and let those be removed."""
+        used = self.processes.environments()
+        await self.processes.fork_servers.keep(used)
+        self.deployments.release(used)
 
     def get(
         self, interface: type[T], *, plugin: str | None = None, blocking: bool = False,
@@ -255,27 +280,54 @@ class Kernel:
 
     async def swap(
         self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
-        folder: str | None = None,
+        folder: str | None = None, python: str = "", entry: str = "",
     ) -> SwapReport:  # fmt: skip
         """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present
-        one.
+        one. What has to be installed for it is, beside the old version, which serves on; `python`, `entry`: as for
+        `load`, and by default as they are.
 
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
+        if config is not None:
+            config = checked_config(config)
+        if drain is not None:
+            checked_seconds("drain", drain)
+        return await self.replace(name, "swap", use, config, drain, folder, python, entry)
+
+    async def rollback(self, name: str) -> SwapReport:
+        """Replace a plug-in by the version before the last swap, with the configuration of that. A second rollback
+        goes forward again. Raises SwapFailed, as `swap` does, and ContractError where no version was before."""
+        entry = self.registry.entry(name)
+        if entry.previous is None:
+            raise ContractError(
+                f"plug-in {name!r} has not been swapped for another version: there is none to go back to"
+            )
+        source, config = entry.previous
+        return await self.replace(name, "rollback", source, config)
+
+    async def replace(
+        self, name: str, what: str, use: type | str | Source, config: dict[str, Any] | None, drain: float | None = None,
+        folder: str | None = None, python: str = "", point: str = "",
+    ) -> SwapReport:  # fmt: skip
+        """A swap or a rollback, everything checked."""
         entry = self.registry.entry(name)
         self.brokering.check_changeable(name, "swapped")
-        try:
-            source = source_of(use, folder, fresh=True)
-        except MukernelError as error:
-            report = SwapReport(name, "swap", entry.source.name, str(use), rolled_back=True, reason=str(error))
-            raise reported(SwapFailed(f"swap of {name!r} was not begun: {error}"), report) from error
-        async with self.registry.changing(name) as entry:
-            options = entry.options
-            if config is not None:
-                options = replace(options, config=checked_config(config))
-            if drain is not None:
-                options = replace(options, drain=checked_seconds("drain", drain))
-            return await Replacement(self.instances, self.journal, entry, "swap", source, options).run()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.forget_unused)
+            try:
+                checked_apart(use, entry.options.placement, folder)
+                wanted = self.deployments.source(use, folder, True, python, point, entry.source)
+                source = await stack.enter_async_context(wanted)
+            except MukernelError as error:
+                report = SwapReport(name, what, entry.source.title, str(use), rolled_back=True, reason=str(error))
+                raise reported(SwapFailed(f"{what} of {name!r} was not begun: {error}"), report) from error
+            async with self.registry.changing(name) as entry:
+                options = entry.options
+                if config is not None:
+                    options = replace(options, config=config)
+                if drain is not None:
+                    options = replace(options, drain=drain)
+                return await Replacement(self.instances, self.journal, entry, what, source, options).run()
 
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
@@ -286,6 +338,7 @@ class Kernel:
                 raise ContractError(
                     f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
                 )
+            checked_apart(entry.source, placement)
             options = replace(entry.options, placement=placement)
             return await Replacement(self.instances, self.journal, entry, "move", entry.source, options).run()
 
@@ -317,6 +370,7 @@ class Kernel:
             cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
         self.record("unload", name)
         cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
+        cancelled = await to_its_end(self.forget_unused()) or cancelled
         if cancelled is not None:
             raise cancelled
 

@@ -36,6 +36,8 @@ class Source(msgspec.Struct, frozen=True):
     `path`: folders to import from first. `fresh`: import the module anew, into a namespace of its own. `given`: the
     name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
     class, the methods that are served. `stands_in`: of a broker, the interface that it serves in another's stead.
+    `environment`: the folder of the environment that it is installed in, whose Python its process runs; "": the
+    kernel's own. `use`, `python`: what was asked for there, relative to `folder`.
     """
 
     module: str
@@ -46,6 +48,15 @@ class Source(msgspec.Struct, frozen=True):
     given: str = ""
     only: tuple[str, ...] = ()
     stands_in: Description | None = None
+    environment: str = ""
+    use: str = ""
+    python: str = ""
+    folder: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: the class, and what it was installed from."""
+        return f"{self.name} of {self.use}" if self.use else self.name
 
 
 class Build(msgspec.Struct, tag=True):

@@ -154,6 +154,8 @@ class RemotePlace(Place):
         self.stacks: StackPipe | None = None  # none where the process is simulated, in our own
         self.hangs = False  # found to; it is asked where it stands, and then ended
         self.sandbox: Sandbox | None = None  # what encloses it
+        self.environment = ""  # the folder of the one whose Python it runs; "": the kernel's own
+        self.transports: list[str] | None = None  # by which it can be reached; None: as the kernel
         self.verdict: str | None = None  # why the kernel killed it
 
     @property

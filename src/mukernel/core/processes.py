@@ -10,13 +10,14 @@ from typing import Any
 
 from ..contract import ContractError
 from ..kernel.process import ForkServer, Limits, Process
-from ..sandbox.enclosure import scrubbed_environment
 from ..sandbox.policy import Sandbox
-from ..transports.carriers import NO_BELL
+from ..transports.carriers import NO_BELL, available
 from ..transports.link import Link, close_all
-from . import messages
+from . import environment_host, messages
 from .conversation import Conversation
 from .ending import described
+from .fork_servers import ForkServers, imported_from
+from .handshake import Agreement, introduced
 from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
@@ -25,8 +26,6 @@ from .sandboxed import ENTRY, enclosed, policy_for, written
 from .space import Space
 from .stack import StackPipe
 from .switchboard import Switchboard
-
-WARM = ("mukernel.core.warm",)
 
 
 class Processes:
@@ -48,8 +47,7 @@ class Processes:
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
         self.witnesses: dict[int, int] = {}  # for each sandbox, by pid: a pipe that ends when nobody in it lives
-        self.fork_server: ForkServer | None = None
-        self.scrubbed_server: ForkServer | None = None  # for sandboxes: it never knew the kernel's environment
+        self.fork_servers = ForkServers()
         self.ticker: Any = None
         self.on_beat: Callable[[], object] = lambda: None
         self.on_death: Callable[[RemotePlace, str], object] = lambda place, how: None
@@ -60,9 +58,7 @@ class Processes:
             self.ticker.cancel()
         for place in list(self.places.values()):
             await place.end()
-        for server in (self.fork_server, self.scrubbed_server):
-            if server is not None:
-                await server.stop()
+        await self.fork_servers.close()
         for pid in list(self.witnesses):
             self.forget_witness(pid)
 
@@ -86,30 +82,38 @@ class Processes:
                     f"{place.sandbox or 'a process without a sandbox'}; wanted the same sandbox for all of that name, "
                     f"or another name (this one: {sandbox_of(options) or 'without a sandbox'})"
                 )
+            if place.environment != source.environment:
+                raise ContractError(
+                    f"placement: got {options.placement!r}, where others run in "
+                    f"{place.environment or 'the environment of the kernel'}; wanted the same environment for all "
+                    f"of that name, or another name (this one: {source.environment or 'the environment of the kernel'})"
+                )
             return place
 
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         """A process, as the kernel commands it over its link."""
         return RemotePlace(space, process, conversation)
 
-    async def server_for(self, options: Options) -> ForkServer:
-        """The fork server of a process: sandboxes have one of their own."""
-        if sandbox_of(options) is not None:
-            if self.scrubbed_server is None:
-                env = scrubbed_environment()
-                self.scrubbed_server = ForkServer((*WARM, "mukernel.core.sandboxed"), path=sys.path, env=env)
-                await self.scrubbed_server.start()
-            return self.scrubbed_server
-        if self.fork_server is None:
-            self.fork_server = ForkServer(WARM, path=sys.path)
-            await self.fork_server.start()
-        return self.fork_server
+    @property
+    def fork_server(self) -> ForkServer | None:
+        """That of the kernel's own environment; None where nothing needed it yet."""
+        return self.fork_servers.get("", sandboxed=False)
+
+    def environments(self) -> set[str]:
+        """Those that plug-ins run in, or are to be started in again."""
+        used = {place.environment for place in self.places.values() if not place.ending}
+        return used | {entry.source.environment for entry in self.registry.entries.values()}
 
     async def start_process(
         self, name: str, options: Options, source: Source
     ) -> tuple[Process, Link, StackPipe | None]:
         """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
-        server = await self.server_for(options)
+        async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
+            return await self.forked(server, name, options, source)
+
+    async def forked(
+        self, server: ForkServer, name: str, options: Options, source: Source
+    ) -> tuple[Process, Link, StackPipe | None]:
         if self.ticker is None:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
@@ -118,6 +122,8 @@ class Processes:
             StackPipe() if sandbox is None else None
         )  # in a sandbox the process that we know only waits for another
         entry, limits = "mukernel.core.host:main", options.limits
+        if source.environment:
+            entry = environment_host.ENTRY
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
@@ -126,7 +132,10 @@ class Processes:
                 given = [stacks.writer]
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
-                entry, given = ENTRY, [written(policy_for(sandbox, limits, source, sys.path)), reports]
+                entry, imported = ENTRY, sys.path
+                if source.environment:
+                    entry, imported = environment_host.SANDBOX_ENTRY, imported_from(source.environment)
+                given = [written(policy_for(sandbox, limits, source, imported)), reports]
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
             process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
             close_all(given)
@@ -152,14 +161,34 @@ class Processes:
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
+        agreement = None
+        if source.environment:
+            agreement = await self.agreement(name, process, link, stacks, source.environment)
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
-        place.sandbox = sandbox_of(options)
+        place.sandbox, place.environment = sandbox_of(options), source.environment
+        if agreement is not None and agreement.transports != available():
+            place.transports = self.switchboard.transports[space] = agreement.transports
         self.places[space] = place
         if stacks is not None:
             place.stacks = stacks
             process.on_exit(lambda status: stacks.close())
         process.on_exit(lambda status: self.ended(place, described(status)))
         return place
+
+    async def agreement(
+        self, name: str, process: Process, link: Link, stacks: StackPipe | None, environment: str
+    ) -> Agreement:
+        """What a process of another environment can do. Where we don't fit each other it is ended."""
+        try:
+            return await introduced(self.loop, link.socket, name, environment)
+        except BaseException:
+            process.kill()
+            link.close()
+            if stacks is not None:
+                stacks.close()
+            if process.pid in self.witnesses:
+                self.forget_witness(process.pid)
+            raise
 
     def ended(self, place: RemotePlace, how: str) -> None:
         """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
@@ -186,6 +215,7 @@ class Processes:
             if place.group is not None:
                 self.groups.pop(place.group, None)
             await place.end()
+            await self.fork_servers.keep(self.environments())
 
     async def asked(self, place: RemotePlace, message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
         """A process asks the kernel."""

@@ -114,6 +114,7 @@ class Entry:
     asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    previous: tuple[Source, dict[str, Any]] | None = None  # the version before, and its configuration
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
     restarts: int = 0
     hang: str | None = None  # when it was found hanging the last time: where it stood
@@ -153,10 +154,14 @@ class Registry:
 
     def add(self, name: str, source: Source, options: Options) -> Entry:
         """Register a plug-in. Raises ContractError for a name that is taken."""
-        if name in self.entries:
-            raise ContractError(f"plug-in {name!r} is loaded already; swap it, or unload it first")
+        self.check_free(name)
         entry = self.entries[name] = Entry(name, source, options, next(self.order), grants=options.grants)
         return entry
+
+    def check_free(self, name: str) -> None:
+        """Raises ContractError for a name that is taken."""
+        if name in self.entries:
+            raise ContractError(f"plug-in {name!r} is loaded already; swap it, or unload it first")
 
     def entry(self, name: str) -> Entry:
         """Raises NotFound with the names there are."""

@@ -67,10 +67,10 @@ class Replacement:
     ) -> None:
         self.instances, self.journal = instances, journal
         self.entry, self.source, self.options = entry, source, options
-        before = f"{entry.source.name} {entry.options.placement}"
+        before = f"{entry.source.title} {entry.options.placement}"
         self.successions: list[Succession] = []
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
-        self.report = SwapReport(entry.name, what, before, f"{source.name} {options.placement}")
+        self.report = SwapReport(entry.name, what, before, f"{source.title} {options.placement}")
 
     async def run(self) -> SwapReport:
         """Replace every replica. Raises SwapFailed, with `report`, when it was rolled back.
@@ -98,6 +98,8 @@ class Replacement:
             self.report.total = clock.now() - began
             self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
+        if self.source != entry.source:
+            entry.previous = entry.source, entry.options.config
         entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
         for each in self.successions:
             self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled

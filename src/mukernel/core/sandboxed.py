@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..contract import ContractError, Unavailable
 from ..kernel.process import Limits, Process
@@ -26,7 +26,7 @@ def policy_for(sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[
     Raises ContractError where some of that lies in a folder that it may write to.
     """
     own = [os.path.dirname(source.file)] if source.file else []
-    read = (*importable_from([*own, *source.path, *path]), *sandbox.read)
+    read = (*importable_from([*own, *source.path, *path], own=not source.environment), *sandbox.read)
     if found := replaceable(read, sandbox.write):
         raise ContractError(
             f"sandbox.write: got {found[1]!r}, in which {found[0]!r} lies, which it is given, too: it could put "
@@ -77,8 +77,9 @@ async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, pr
         )
 
 
-def main(rights: list[int]) -> None:
-    """Entry point of a process: its end of the link, its policy, and where to report that it is enclosed."""
+def main(rights: list[int], run: Callable[[list[int]], None] = host.main) -> None:
+    """Entry point of a process: its end of the link, its policy, and where to report that it is enclosed. `run`: what
+    it does then."""
     link, policy, report = rights
     wanted = Policy.decode(os.pread(policy, LONGEST_POLICY, 0))
-    in_enclosure(wanted, [link], report, lambda: host.main([link]))
+    in_enclosure(wanted, [link], report, lambda: run([link]))

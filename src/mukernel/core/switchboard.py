@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..contract import ContractError, Description, Granted, PermissionDenied, Unavailable, differences
 from ..kernel.ipc import Channel
-from ..transports.carriers import ledger
+from ..transports.carriers import ledger, mint_by
 from .capabilities import Capabilities, checked_rights
 from .directory import Grant
 from .ledger import Ledger
@@ -21,6 +21,7 @@ class Switchboard:
         self.capabilities = Capabilities()
         self.narrowings = Narrowings(registry, self.capabilities)
         self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
+        self.transports: dict[str, list[str]] = {}  # those of the spaces that can't be reached by all
 
     def connect(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
@@ -51,12 +52,12 @@ class Switchboard:
             replicas = [replicas[turn % len(replicas)]]
         if not replicas:
             raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
-        kept_for = self.registry.kept_for(entry.name)
-        grant = Grant(Connected(entry.name, [], transport=replicas[0].port.transport))
-        if kept_for:
-            grant.connected = Connected(kept_for, [], transport=replicas[0].port.transport, broker=entry.name)
+        transport = self.transport_for(space, replicas[0])
+        grant = Grant(Connected(entry.name, [], transport=transport))
+        if kept_for := self.registry.kept_for(entry.name):
+            grant.connected = Connected(kept_for, [], transport=transport, broker=entry.name)
         for replica in replicas:
-            channel = self.mint(replica, interface, bell, space, granted, narrowed)
+            channel = self.mint(replica, interface, bell, space, granted, narrowed, transport)
             grant.connected.channels.append(channel.number)
             grant.rights += channel.caller_rights
         return grant
@@ -75,10 +76,13 @@ class Switchboard:
 
     def mint(
         self, replica: Replica, caller: Description, bell: int, space: str, granted: Granted | None = None,
-        narrowed: Narrowed | None = None,
+        narrowed: Narrowed | None = None, transport: str = "",
     ) -> Channel:  # fmt: skip
-        """Make a channel and hand its receiving end to whoever receives from the port, now or soon."""
-        channel = replica.port.mint(space, bell)
+        """Make a channel and hand its receiving end to whoever receives from the port, now or soon. `transport`: where
+        it is to be another than the port's."""
+        port = replica.port
+        own = transport in ("", port.transport)
+        channel = port.mint(space, bell) if own else mint_by(transport, port, space, bell)
         replica.callers[channel.number] = caller
         if granted is not None:
             replica.granted[channel.number] = granted
@@ -88,6 +92,11 @@ class Switchboard:
             if instance is not None and instance.place is not None:
                 instance.place.attach(instance.blueprint.key, channel, caller, granted)
         return channel
+
+    def transport_for(self, space: str, replica: Replica) -> str:
+        """By what a space can call a replica: the port's own transport, unless the space does not have that."""
+        own, known = replica.port.transport, self.transports.get(space)
+        return own if known is None or own in known else known[0]
 
     def narrow(self, space: str, key: str, interface: str, server: str, part: str, token: str) -> str:
         """A token for a part of what an instance, or `token`, holds in an interface of a plug-in. Raises
@@ -121,6 +130,7 @@ class Switchboard:
     def space_died(self, space: str) -> None:
         """A process is gone, and its send rights with it."""
         self.space_plugins.pop(space, None)
+        self.transports.pop(space, None)
         self.capabilities.space_died(space)
         for entry in self.registry.entries.values():
             for replica in entry.replicas:

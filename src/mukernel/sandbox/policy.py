@@ -52,11 +52,12 @@ class Policy:
         return replace(policy, read=tuple(policy.read), write=tuple(policy.write))
 
 
-def importable_from(paths: Iterable[str]) -> list[str]:
+def importable_from(paths: Iterable[str], own: bool = True) -> list[str]:
     """The folders (and archives) that Python imports from. Never a whole home, or one of NEVER_GIVEN: what is imported
-    from there wants a folder of its own."""
+    from there wants a folder of its own. `own`: those of this interpreter, too."""
     ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    found = [os.path.realpath(path) for path in [*paths, ours, os.path.dirname(os.__file__)]]
+    more = [ours, os.path.dirname(os.__file__)] if own else []
+    found = [os.path.realpath(path) for path in [*paths, *more]]
     return [path for path in dict.fromkeys(found) if os.path.exists(path) and is_given(path)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+from ..contract import ContractError
 from ..core.conversation import Conversation
 from ..core.messages import Source
 from ..core.place import RemotePlace
@@ -30,5 +31,7 @@ class MemoryProcesses(Processes):
         return MemoryPlace(space, process, conversation)
 
     async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link, None]:
+        if source.environment:
+            raise ContractError(f"{source.title} has an environment of its own: a simulated process has none")
         ours, theirs = MemoryLink.joined()
         return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None

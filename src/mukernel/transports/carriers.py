@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..contract import ContractError, lending
@@ -37,12 +37,30 @@ def preferred() -> str:
     return wanted
 
 
+def available() -> list[str]:
+    """The transports that processes of this interpreter can be reached by, the best first."""
+    return ["ring", "socket"] if ipc.ring is not None else ["socket"]
+
+
 def new_port(transport: str) -> ipc.Port:
-    """A mailbox whose channels are of one transport."""
+    """A mailbox whose channels are of one transport, unless a caller has to have another (`mint_by`)."""
+    return ipc.Port(transport, maker_of(transport))
+
+
+def maker_of(transport: str) -> Callable[[int, ipc.Bell], ipc.Made]:
+    """What makes the channels of a transport."""
     makers = {
         "ring": with_lane(ipc.ring_channel), "socket": with_lane(packets.make_channel), "memory": memory.make_channel,
     }  # fmt: skip
-    return ipc.Port(transport, makers[transport])
+    return makers[transport]
+
+
+def mint_by(transport: str, port: ipc.Port, caller: str, caller_ringer: int) -> ipc.Channel:
+    """A channel to a port by a transport that is not the port's: for a caller that has no other."""
+    server, client, owned, keeps = maker_of(transport)(caller_ringer, port.bell)
+    channel = ipc.Channel(next(port.numbers), transport, caller, server, client, owned, keeps)
+    port.channels[channel.number] = channel
+    return channel
 
 
 def ledger(channel: ipc.Channel) -> tuple[int, int, int, int]:
@@ -136,4 +154,4 @@ class ThreadEnd:
         return wire
 
 
-__all__ = ["NO_BELL", "Carriers", "ThreadEnd", "ledger", "new_port", "preferred"]
+__all__ = ["NO_BELL", "Carriers", "ThreadEnd", "available", "ledger", "mint_by", "new_port", "preferred"]

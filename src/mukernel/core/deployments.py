@@ -1,0 +1,142 @@
+"""Deployments: plug-ins of one kernel that are installed into environments of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from ..contract import ContractError, NotFound
+from ..deployment import Installer, Request, read_request
+from ..deployment.environment import Hold, Installed, read_environment
+from ..deployment.request import checked_python
+from ..deployment.work import Work
+from .loader import source_of
+from .messages import Source
+
+
+class Deployments:
+    """Installs what is asked for, beside what runs, and keeps each environment from removal as long as a plug-in of
+    this kernel is of it. `say`: called, on the loop, with (what was asked for, a line of text) at each step."""
+
+    def __init__(self, installer: Installer, say: Callable[[str, str], object]) -> None:
+        self.installer, self.say = installer, say
+        self.holds: dict[str, Hold] = {}  # by the folder of the environment
+        self.busy: Counter[str] = Counter()  # environments that something is just being made of
+
+    @asynccontextmanager
+    async def source(
+        self, use: type | str | Source, folder: str | None = None, fresh: bool = False, python: str = "",
+        entry: str = "", fallback: Source | None = None,
+    ) -> AsyncIterator[Source]:  # fmt: skip
+        """Where to load a plug-in from, installed first where that is meant; the environment stays while this lasts.
+        `fallback`: of the version before, whose Python and entry point are meant where none is named.
+
+        Raises NotFound, ContractError, Unavailable.
+        """
+        request = self.request(use, folder, python, entry, fallback)
+        if request is None:
+            if python or entry:
+                what, got = ("python", python) if python else ("entry", entry)
+                raise ContractError(
+                    f"{what}: got {got!r} with use = {use!r}, which runs with the Python of the kernel; wanted a "
+                    "plug-in with an environment of its own: a requirement, a wheel, a directory or 'git+...'"
+                )
+            source = source_of(use, folder, fresh)
+        else:
+            source = source_in(await self.install(request), folder)
+        if source.environment:
+            self.hold(source.environment)
+        self.busy[source.environment] += 1
+        try:
+            yield source
+        finally:
+            self.busy[source.environment] -= 1
+
+    def request(
+        self, use: object, folder: str | None, python: str, entry: str, fallback: Source | None
+    ) -> Request | None:
+        """What is to be installed; None where nothing is."""
+        if isinstance(use, Source):
+            if not use.environment or is_whole(use.environment):
+                return None
+            return read_request(use.use, use.folder or None, use.python)  # it has been removed since
+        checked_python(python)
+        before = read_request(fallback.use, fallback.folder or None, fallback.python) if fallback is not None else None
+        request = read_request(use, folder, python or (before.python if before is not None else ""), entry)
+        if request is None or before is None:
+            return request
+        return replace(request, fallback=before.entry)
+
+    async def install(self, request: Request) -> Installed:
+        """The environment of a request, made unless it is there; it is held from then on."""
+        loop = asyncio.get_running_loop()
+        work = Work(lambda text: loop.call_soon_threadsafe(self.say, request.whole, text))
+        installed, hold = await in_thread(work, lambda: self.installer.install(request, work))
+        try:
+            self.hold(installed.folder)
+        finally:
+            hold.close()
+        return installed
+
+    def hold(self, environment: str) -> None:
+        """Keep an environment from being removed. Raises NotFound where it has been."""
+        if environment not in self.holds:
+            self.holds[environment] = hold(environment)
+
+    def release(self, used: Collection[str] = ()) -> None:
+        """Let go of the environments that nothing is of any more."""
+        for folder in [each for each in self.holds if each not in used and not self.busy[each]]:
+            self.holds.pop(folder).close()
+
+
+def checked_apart(use: object, placement: str, folder: str | None = None) -> None:
+    """Raises ContractError for a plug-in with an environment of its own that is to run inline."""
+    apart = use.environment if isinstance(use, Source) else read_request(use, folder)
+    if apart and placement == "inline":
+        title = use.title if isinstance(use, Source) else repr(use)
+        raise ContractError(
+            f"placement: got 'inline' for {title}, which has an environment and so a process of its own; wanted "
+            "'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'"
+        )
+
+
+def hold(environment: str) -> Hold:
+    try:
+        held = Hold(environment)
+    except OSError:
+        held = None
+    if held is None or not is_whole(environment):  # it was being removed at that very moment
+        raise NotFound(f"the environment {environment} has been removed; `mukernel install` makes it anew")
+    return held
+
+
+def is_whole(environment: str) -> bool:
+    try:
+        read_environment(environment)
+    except NotFound:
+        return False
+    return True
+
+
+def source_in(installed: Installed, folder: str | None) -> Source:
+    """What an installation is loaded from, by a process of its environment."""
+    return Source(
+        installed.module, installed.attribute, environment=installed.folder, use=installed.use,
+        python=installed.request.python, folder=folder or "",
+    )  # fmt: skip
+
+
+async def in_thread(work: Work, do: Callable[[], tuple[Installed, Hold]]) -> tuple[Installed, Hold]:
+    """Do blocking work in a thread. Cancelled, it is ended before this returns."""
+    task = asyncio.ensure_future(asyncio.to_thread(do))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        work.cancel()
+        await asyncio.wait((task,))
+        if task.exception() is None:
+            task.result()[1].close()
+        raise

@@ -1,0 +1,23 @@
+"""The process of a plug-in that has an environment of its own: it introduces itself, and is a host like any other."""
+
+from __future__ import annotations
+
+import os
+
+from . import host, sandboxed
+from .handshake import introduce
+
+ENTRY = "mukernel.core.environment_host:main"
+SANDBOX_ENTRY = "mukernel.core.environment_host:main_in_sandbox"
+
+
+def main(rights: list[int]) -> None:
+    """Entry point of a process; `rights` as those of `host.main`."""
+    if not introduce(rights[0]):
+        os._exit(1)
+    host.main(rights)
+
+
+def main_in_sandbox(rights: list[int]) -> None:
+    """Entry point of a sandboxed process; `rights` as those of `sandboxed.main`."""
+    sandboxed.main(rights, main)

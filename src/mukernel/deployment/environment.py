@@ -1,0 +1,158 @@
+"""Environment: a folder with a Python and the distributions of one plug-in, as it was installed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import glob
+import os
+from importlib.metadata import distributions
+
+import msgspec
+
+from ..contract import ContractError, NotFound
+from .pythons import Python
+from .request import Request, normalised
+
+ENTRY_POINTS = "mukernel.plugins"
+RECORD = "environment.json"
+IN_USE = "in-use"  # who uses the environment holds a shared lock on this file, which goes with its process
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What stands in an environment. `name`: of its folder; `runtime`: the version of mukernel in it; `distributions`:
+    name → version; `plugins`: for each distribution that has some, entry point → "module:Class"; `sources`: what was
+    built on this machine for it; `size`: bytes, as its files say."""
+
+    name: str
+    python: Python
+    runtime: str
+    distributions: dict[str, str]
+    plugins: dict[str, dict[str, str]]
+    sources: list[str] = []
+    size: int = 0
+
+
+class Installed(msgspec.Struct, frozen=True):
+    """An environment, where it is, and the plug-in in it that was asked for."""
+
+    environment: Environment
+    folder: str
+    request: Request
+    distribution: str
+    version: str
+    module: str
+    attribute: str
+    entry: str
+
+    @property
+    def use(self) -> str:
+        """The request as `use` names it, with the entry point where there are several."""
+        several = len(self.environment.plugins[self.distribution]) > 1 or self.request.entry
+        return f"{self.request.use}:{self.entry}" if several else self.request.use
+
+
+def read_environment(folder: str) -> Environment:
+    """Raises NotFound where no whole environment is there."""
+    try:
+        with open(os.path.join(folder, RECORD), "rb") as file:
+            return msgspec.json.decode(file.read(), type=Environment)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise NotFound(f"there is no environment in {folder}: {error}; `mukernel install` makes it anew") from None
+
+
+def write_record(folder: str, environment: Environment) -> None:
+    for name, content in ((IN_USE, b""), (RECORD, msgspec.json.format(msgspec.json.encode(environment)))):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(content)
+
+
+def site_packages(folder: str) -> str:
+    """Where its distributions are."""
+    found = glob.glob(os.path.join(glob.escape(folder), "lib", "python*", "site-packages"))
+    if not found:
+        raise NotFound(f"{folder} is no environment of Python: it has no site-packages")
+    return found[0]
+
+
+def interpreter(folder: str) -> str:
+    return os.path.join(folder, "bin", "python")
+
+
+def seen_in(folder: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The distributions in an environment, and the plug-ins that they offer. Nothing of them is imported."""
+    versions: dict[str, str] = {}
+    plugins: dict[str, dict[str, str]] = {}
+    for each in distributions(path=[site_packages(folder)]):
+        name = normalised(each.metadata["Name"])
+        versions[name] = each.version
+        points = {point.name: point.value for point in each.entry_points if point.group == ENTRY_POINTS}
+        if points:
+            plugins[name] = dict(sorted(points.items()))
+    return dict(sorted(versions.items())), plugins
+
+
+def chosen(environment: Environment, folder: str, request: Request, distribution: str) -> Installed:
+    """The plug-in that a request means. Raises ContractError where it offers none, or several."""
+    points = environment.plugins.get(distribution, {})
+    version = environment.distributions.get(distribution, "")
+    if not points:
+        raise ContractError(
+            f"use = {request.use!r}: {distribution} {version} offers no plug-in; wanted an entry point of group "
+            f'{ENTRY_POINTS!r} in its metadata ([project.entry-points."{ENTRY_POINTS}"] of its pyproject.toml)'
+        )
+    known = ", ".join(points)
+    name = request.entry or (request.fallback if request.fallback in points and len(points) > 1 else "")
+    if not name and len(points) > 1:
+        raise ContractError(
+            f"use = {request.use!r}: {distribution} {version} offers several plug-ins: {known}; say which is meant, as "
+            f"in '{request.use}:{next(iter(points))}', or with `entry`"
+        )
+    name = name or next(iter(points))
+    if name not in points:
+        raise NotFound(f"use = {request.whole!r}: {distribution} {version} offers no plug-in {name!r}; it has: {known}")
+    module, _, attribute = points[name].partition("[")[0].strip().partition(":")
+    if not attribute:
+        raise ContractError(
+            f"use = {request.whole!r}: entry point {name!r} is the module {module}; wanted 'module:Class'"
+        )
+    return Installed(environment, folder, request, distribution, version, module, attribute, name)
+
+
+class Hold:
+    """Keeps an environment from being removed, by whichever process, until it is closed or this process ends."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.file = os.open(os.path.join(folder, IN_USE), os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(self.file, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+            self.file = -1
+
+
+def is_held(folder: str) -> bool:
+    """Does somebody use an environment at this moment?"""
+    try:
+        file = os.open(os.path.join(folder, IN_USE), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+
+
+def size_of(folder: str) -> int:
+    """Bytes of the files in a folder."""
+    total = 0
+    for where, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(where, name)).st_size
+    return total

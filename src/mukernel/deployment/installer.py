@@ -1,0 +1,277 @@
+"""Installer: from a request to an environment that is whole."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ..contract import ContractError, MukernelError, NotFound, Unavailable
+from .environment import Environment, Hold, Installed, chosen, seen_in, size_of, write_record
+from .lock_file import Locked, LockFile, Resolution
+from .pythons import Python, find_python
+from .request import Request, distribution_of
+from .runtime import Runtime
+from .sources import source_of, wheel_of
+from .store import Failure, Store
+from .tools import Tools, Uv, Wanted, requirement_line, tools_for
+from .wheel import check_wheel, digest, read_name
+from .work import ToolFailed, Work
+
+T = TypeVar("T")
+COMPILERS = ["Cython>=3.1", "setuptools>=77"]
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one installation has to do with. `wheel`: the file on this machine that was asked for, or was built;
+    `wanted`: what is resolved."""
+
+    request: Request
+    python: Python
+    tools: Tools
+    runtime: Runtime
+    wanted: Wanted
+    distribution: str
+    wheel: str | None = None
+    source: str = ""  # what names the content of a directory or a repository
+
+    @property
+    def lock_key(self) -> tuple[str, str, str]:
+        return self.request.use, self.python.minor, self.python.platform
+
+
+class Installer:
+    """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself.
+    `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
+    in which a tool looks for settings of its own, such as an index."""
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, lock_file: str | os.PathLike[str] | None = None,
+        wheels: Sequence[str] = (), settings: str | None = None,
+    ) -> None:  # fmt: skip
+        self.store = Store(folder)
+        self.lock_file = LockFile(lock_file if lock_file is not None else self.store.folder / "app.lock")
+        self.wheels = tuple(os.path.abspath(each) for each in wheels)
+        self.settings = settings
+
+    def install(self, request: Request, work: Work | None = None, *, upgrade: bool = False) -> tuple[Installed, Hold]:
+        """The environment of a request, made unless it is there; the hold keeps it from being removed.
+
+        `upgrade`: resolve anew, whatever the lock file says. Raises NotFound, ContractError or Unavailable, which are
+        remembered as the failure of this request; Cancelled. Nothing that was there is changed then.
+        """
+        work = work or Work()
+        try:
+            with self.store.locked(work):
+                try:
+                    subject, resolution = self.resolved(request, work, upgrade)
+                    name = environment_name(subject, resolution)
+                    environment = self.environment(name, subject, resolution, work)
+                    installed = chosen(environment, self.store.path(name), request, subject.distribution)
+                    if self.lock_file.find(*subject.lock_key) != resolution:
+                        self.lock_file.add(resolution)
+                except MukernelError as error:
+                    self.remember(request, None, str(error))
+                    raise
+                self.remember(request, name)
+                return installed, Hold(self.store.path(name))
+        except OSError as error:
+            reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            raise Unavailable(f"use = {request.use!r} can't be installed: {reason}") from None
+
+    def present(self, request: Request) -> Installed:
+        """What was installed for a request, without doing anything for it. Raises NotFound, ContractError."""
+        name = self.store.notes().environments.get(note_key(request), "")
+        if not name or not self.store.has(name):
+            raise NotFound(f"use = {request.use!r} is not installed; `mukernel install` does it")
+        environment = next(each for each in self.store.all() if each.name == name)
+        return chosen(environment, self.store.path(name), request, self.distribution(request))
+
+    def failure(self, request: Request) -> str | None:
+        """Why a request could not be installed the last time; None where it was, or was not tried."""
+        found = self.store.notes().failures.get(note_key(request))
+        return found.reason if found is not None else None
+
+    def remember(self, request: Request, name: str | None, failure: str = "") -> None:
+        notes = self.store.notes()
+        key = note_key(request)
+        notes.failures.pop(key, None)
+        if name is None:
+            notes.failures[key] = Failure(request.use, request.python, failure)
+        else:
+            notes.environments[key] = name
+        self.store.write_notes(notes)
+
+    # -- one step after the other ---------------------------------------------------------------------------------
+
+    def resolved(self, request: Request, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
+        """What is to be installed: as the lock file says, or else found out now."""
+        tools = tools_for(self.store)
+        python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
+        runtime = Runtime(python)
+        folder = self.runtime_folder(runtime, tools, work)
+        wanted = Wanted([], (*self.wheels, folder), self.settings)
+        subject = Subject(request, python, tools, runtime, wanted, "")
+        locked = None if upgrade else self.lock_file.find(*subject.lock_key)
+        subject = self.looked_up(subject, locked, work)
+        if locked is not None and self.holds(subject, locked):
+            return subject, locked
+        work.say(f"resolving {request.use} for Python {python.version}, with {tools.name}")
+        ours = f"mukernel=={runtime.version}"
+        target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}" if subject.wheel else request.target
+        asked = Wanted([target, ours], wanted.wheels, wanted.folder)
+        try:
+            found = tools.resolve(asked, python, work)
+        except ToolFailed as error:
+            raise ToolFailed(f"use = {request.use!r}: {error}") from None
+        kept = [each for each in found if each.name != "mukernel"]
+        if subject.source:  # built here, and so by no other machine into the very same file
+            kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
+        without = [
+            each.name for each in kept if not each.hashes and not (subject.source and each.name == subject.distribution)
+        ]
+        if without:
+            raise ContractError(
+                f"use = {request.use!r}: no hash is known of {', '.join(without)}; wanted one of each file"
+            )
+        use, minor, platform = subject.lock_key
+        return subject, Resolution(use, minor, platform, subject.distribution, subject.source, kept)
+
+    def looked_up(self, subject: Subject, locked: Resolution | None, work: Work) -> Subject:
+        """The subject with what its request names: a distribution of an index, or a file on this machine."""
+        request = subject.request
+        if request.kind == "requirement":
+            return replaced(subject, distribution=distribution_of(request.target))
+        source = ""
+        if request.kind == "wheel":
+            path = request.target
+            if not os.path.isfile(path):
+                raise NotFound(f"use = {request.use!r}: there is no file {path}")
+            check_wheel(path)
+            check_platform(path, subject.python, request.use)
+        else:
+            source = source_of(request, locked.source if locked is not None else "", work)
+            path = wheel_of(request, source, subject.python, self.store, subject.tools, subject.wanted, work)
+        return replaced(subject, wheel=path, source=source, distribution=read_name(path).distribution)
+
+    def holds(self, subject: Subject, locked: Resolution) -> bool:
+        """Does what is locked still describe what is asked for? Raises ContractError where a wheel file is another
+        one: nobody may put one in its place unnoticed."""
+        if subject.request.kind == "wheel":
+            assert subject.wheel is not None
+            own = next((each for each in locked.distributions if each.name == subject.distribution), None)
+            if own is None or digest(subject.wheel) not in own.hashes:
+                raise ContractError(
+                    f"use = {subject.request.use!r}: the file is another than the one in {self.lock_file.path}; "
+                    "if that is meant, `mukernel install --upgrade` locks the new one"
+                )
+        return locked.source == subject.source
+
+    def runtime_folder(self, runtime: Runtime, tools: Tools, work: Work) -> str:
+        """The folder that has the wheel of mukernel for a Python, made unless it is there."""
+        folder = self.store.wheels / runtime.folder_name
+        if not folder.exists():
+            compiler = None
+            if not runtime.fits and os.environ.get("MUKERNEL_EXTENSIONS") != "skip":
+                compiler = self.compiler(runtime.python, tools, work)
+            with self.store.making(folder) as unfinished:
+                runtime.build(unfinished, work, compiler)
+        return str(folder)
+
+    def compiler(self, python: Python, tools: Tools, work: Work) -> str | None:
+        """An interpreter of a kind that has what compiles mukernel; None where that can't be had."""
+        folder = self.store.tools / f"cython-{python.identity}"
+        try:
+            if not folder.exists():
+                wanted = Wanted(COMPILERS, self.wheels, self.settings)
+                with self.store.making(folder) as unfinished:
+                    tools.create(unfinished, python, work)
+                    found = tools.resolve(wanted, python, work)
+                    tools.install(unfinished, python, written(unfinished, found, {}), wanted, work)
+        except ToolFailed as error:
+            work.say(f"mukernel is not compiled for Python {python.version}, packets serve instead: {error}")
+            return None
+        return str(folder / "bin" / "python")
+
+    def environment(self, name: str, subject: Subject, resolution: Resolution, work: Work) -> Environment:
+        """The environment of that name, filled unless it is there."""
+        found = next((each for each in self.store.all() if each.name == name), None)
+        if found is not None:
+            return found
+        count = len(resolution.distributions) + 1
+        work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
+        runtime = self.store.wheels / subject.runtime.folder_name
+        ours = next(str(path) for path in runtime.iterdir() if path.suffix == ".whl")
+        local = {"mukernel": ours, **({subject.distribution: subject.wheel} if subject.wheel else {})}
+        everything = [*resolution.distributions, Locked("mukernel", subject.runtime.version)]
+        with self.store.making(self.store.environments / name) as unfinished:
+            try:
+                subject.tools.create(unfinished, subject.python, work)
+                listed = written(unfinished, everything, local)
+                subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+            except ToolFailed as error:
+                raise ToolFailed(f"use = {subject.request.use!r}: {error}") from None
+            versions, plugins = seen_in(unfinished)
+            sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
+            made = Environment(
+                name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished)
+            )  # fmt: skip
+            chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
+            write_record(unfinished, made)
+        work.say(f"installed {subject.request.use} into {name} ({made.size / MEGABYTE:.1f} MB)")
+        return made
+
+    def distribution(self, request: Request) -> str:
+        """The name of the distribution that a request is about, as far as the store knows."""
+        if request.kind == "requirement":
+            return distribution_of(request.target)
+        if request.kind == "wheel":
+            return read_name(request.target).distribution
+        return next((each.distribution for each in self.lock_file.read() if each.use == request.use), "")
+
+
+def written(folder: str, distributions: Sequence[Locked], local: dict[str, str]) -> str:
+    """A file of requirements in an environment; returns its path."""
+    path = Path(folder, "requirements.txt")
+    lines = [requirement_line(each, local.get(each.name)) for each in distributions]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def environment_name(subject: Subject, resolution: Resolution) -> str:
+    """A name that stands for the content: equal environments have the same."""
+    content = [
+        subject.python.identity, subject.runtime.version, subject.source,
+        sorted((each.name, each.version, each.hashes) for each in resolution.distributions),
+    ]  # fmt: skip
+    key = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
+    own = next((each for each in resolution.distributions if each.name == subject.distribution), None)
+    return f"{subject.distribution}-{own.version if own is not None else '0'}-{key}"
+
+
+def check_platform(path: str, python: Python, use: str) -> None:
+    """Raises ContractError where a wheel is plainly for another system, whatever a tool would say of it."""
+    tags = read_name(path).tags
+    platforms = tags.rpartition("-")[2].split(".")
+    machine = python.platform.partition("-")[2]
+    if not any(each == "any" or ("linux" in each and each.endswith(machine)) for each in platforms):
+        raise ContractError(
+            f"use = {use!r}: the wheel is for {tags}, which does not run here; wanted one for "
+            f"Python {python.minor} on {python.platform}"
+        )
+
+
+def replaced(subject: Subject, **changes: object) -> Subject:
+    return replace(subject, **changes)  # type: ignore[arg-type]
+
+
+def note_key(request: Request) -> str:
+    return f"{request.target}|{request.reference}|{request.subdirectory}|{request.python}"

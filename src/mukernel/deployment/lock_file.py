@@ -1,0 +1,109 @@
+"""Lock file: which versions, and which files by their hashes, an application's environments are made of.
+
+It lies beside the application file and is kept with it: whoever installs later gets the same. No host of a package
+index stands in it, and no path of a machine. mukernel itself does not either: an environment has that of its kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import msgspec
+
+from ..contract import ContractError, Unavailable
+from .store import write_whole
+
+FORMAT = 1
+HEADER = """\
+# Written by `mukernel install`: what the environments of the plug-ins are made of. Keep it with the application file.
+"""
+
+
+class Locked(msgspec.Struct, frozen=True):
+    """One distribution. `hashes`: of the files that may be installed, any of them; empty for what is built here."""
+
+    name: str
+    version: str
+    hashes: list[str] = []
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What a `use` became for one Python ("3.13") and platform. `source`: for what is built here, which commit of a
+    repository, or the digest of a directory."""
+
+    use: str
+    python: str
+    platform: str
+    distribution: str
+    source: str = ""
+    distributions: list[Locked] = []
+
+
+class LockFile:
+    """`path`: of the file, which need not be there."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def read(self) -> list[Resolution]:
+        """Raises ContractError for a file that can't be read as one: it is not ignored, as it says what is safe."""
+        try:
+            content = tomllib.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ContractError(f"{self.path} can't be read: {error}; mend it, or remove it to resolve anew") from None
+        if content.get("format") != FORMAT:
+            raise ContractError(
+                f"{self.path}: format: got {content.get('format')!r}, wanted {FORMAT}, which this mukernel reads"
+            )
+        try:
+            return msgspec.convert(content.get("environment", []), list[Resolution])
+        except msgspec.ValidationError as error:
+            raise ContractError(f"{self.path}: {error}; mend it, or remove it to resolve anew") from None
+
+    def find(self, use: str, python: str, platform: str) -> Resolution | None:
+        wanted = (use, python, platform)
+        return next((each for each in self.read() if (each.use, each.python, each.platform) == wanted), None)
+
+    def add(self, resolution: Resolution) -> None:
+        """Write a resolution in the place of an older one of the same `use`, Python and platform."""
+        key = (resolution.use, resolution.python, resolution.platform)
+        kept = [each for each in self.read() if (each.use, each.python, each.platform) != key]
+        self.write([*kept, resolution])
+
+    def keep(self, uses: set[str]) -> None:
+        """Leave out what is none of these any more."""
+        found = self.read()
+        if kept := [each for each in found if each.use in uses]:
+            if kept != found:
+                self.write(kept)
+        elif found:
+            self.path.unlink()
+
+    def write(self, resolutions: list[Resolution]) -> None:
+        ordered = sorted(resolutions, key=lambda each: (each.use, each.python, each.platform))
+        try:
+            write_whole(self.path, as_toml(ordered).encode())
+        except OSError as error:
+            raise Unavailable(f"the lock file {self.path} can't be written: {error.strerror}") from None
+
+
+def as_toml(resolutions: list[Resolution]) -> str:
+    lines = [HEADER, f"format = {FORMAT}"]
+    for each in resolutions:
+        lines += ["", "[[environment]]", *(text(each, key) for key in ("use", "python", "platform", "distribution"))]
+        if each.source:
+            lines.append(text(each, "source"))
+        for locked in each.distributions:
+            lines += ["", "[[environment.distributions]]", text(locked, "name"), text(locked, "version")]
+            if locked.hashes:
+                lines += ["hashes = [", *(f"    {json.dumps(value)}," for value in locked.hashes), "]"]
+    return "\n".join(lines) + "\n"
+
+
+def text(item: msgspec.Struct, key: str) -> str:
+    return f"{key} = {json.dumps(getattr(item, key), ensure_ascii=False)}"  # such strings are TOML, too

@@ -1,0 +1,110 @@
+"""Runtime: mukernel itself as a wheel for an environment, made of the very files that run here.
+
+So the kernel and all its processes are of one version, whichever Python each has. The compiled parts are copied where
+the Python is of the same kind, and compiled for it otherwise; where that can't be done the wheel comes without them,
+and packets serve in place of the ring.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+
+from .pythons import Python
+from .wheel import write_wheel
+from .work import ToolFailed, Work
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TAKEN = (".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
+MODULES = ("kernel/ring", "transports/tracked")  # those that are compiled
+KEPT = ("Requires-Dist", "Requires-Python", "Provides-Extra")  # of the metadata
+SCRIPTS = ("console_scripts", "pytest11")  # entry points that no process of plug-ins needs
+
+
+class Runtime:
+    """The wheel of this mukernel for one Python. `fingerprint`: of the files that it is made of."""
+
+    def __init__(self, python: Python) -> None:
+        self.python = python
+        self.compiled = [PACKAGE / f"{module}{python.suffix}" for module in MODULES]
+        self.fits = bool(python.suffix) and all(path.exists() for path in self.compiled)
+        self.fingerprint = fingerprint([*sources(), *(self.compiled if self.fits else [])], python)
+        installed = installed_version()
+        self.version = f"{installed}{'.' if '+' in installed else '+'}r{self.fingerprint}"
+
+    @property
+    def folder_name(self) -> str:
+        return f"mukernel-{self.version}"
+
+    def build(self, folder: str, work: Work, compiler: str | None) -> None:
+        """Write the wheel into `folder`. `compiler`: an interpreter of this kind that has Cython and setuptools, where
+        the compiled parts don't fit; None: it is done without them."""
+        files = {f"mukernel/{path.relative_to(PACKAGE)}": path.read_bytes() for path in sources()}
+        compiled = {path: path.read_bytes() for path in self.compiled} if self.fits else {}
+        if compiler is not None:
+            try:
+                compiled = self.compile(os.path.join(folder, "sources"), work, compiler)
+            except ToolFailed as error:
+                work.say(f"mukernel is not compiled for Python {self.python.version}, packets serve instead: {error}")
+            shutil.rmtree(os.path.join(folder, "sources"), ignore_errors=True)
+        files.update({f"mukernel/{path.relative_to(PACKAGE)}": content for path, content in compiled.items()})
+        tag = "py3-none-any"
+        if compiled:
+            kind = "cp" + "".join(self.python.minor.split("."))
+            tag = f"{kind}-{kind}-{self.python.platform.replace('-', '_').replace('.', '_')}"
+        write_wheel(folder, "mukernel", self.version, tag, files, information(self.version))
+
+    def compile(self, folder: str, work: Work, compiler: str) -> dict[Path, bytes]:
+        """The compiled parts, by where they belong."""
+        for path in sources():
+            target = Path(folder, "mukernel", path.relative_to(PACKAGE))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        work.say(f"compiling mukernel for Python {self.python.version}")
+        modules = [f"mukernel/{module}.pyx" for module in MODULES]
+        cythonize = "import sys; from Cython.Build.Cythonize import main; sys.argv[0] = 'cythonize'; main()"
+        work.run([compiler, "-c", cythonize, "-i", "-3", "-q", *modules], "compiling mukernel", folder=folder)
+        return {path: Path(folder, "mukernel", path.relative_to(PACKAGE)).read_bytes() for path in self.compiled}
+
+
+def sources() -> Iterator[Path]:
+    for path in sorted(PACKAGE.rglob("*")):
+        if path.suffix in TAKEN or path.name == "py.typed":
+            yield path
+
+
+def fingerprint(paths: list[Path], python: Python) -> str:
+    found = hashlib.sha256(python.suffix.encode())
+    for path in paths:
+        found.update(f"{path.relative_to(PACKAGE)}\0".encode())
+        found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()[:16]
+
+
+def installed_version() -> str:
+    try:
+        return version("mukernel")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
+
+
+def information(wanted: str) -> dict[str, str]:
+    """The metadata of the running mukernel, with the version of the wheel."""
+    try:
+        about = distribution("mukernel")
+    except PackageNotFoundError:
+        return {"METADATA": f"Metadata-Version: 2.1\nName: mukernel\nVersion: {wanted}\nRequires-Dist: msgspec\n"}
+    metadata = "".join(f"{key}: {value}\n" for key in KEPT for value in about.metadata.get_all(key) or [])
+    groups: dict[str, list[str]] = {}
+    for point in about.entry_points:
+        if point.group not in SCRIPTS:
+            groups.setdefault(point.group, []).append(f"{point.name} = {point.value}")
+    points = "".join(f"[{group}]\n" + "\n".join(lines) + "\n" for group, lines in groups.items())
+    return {
+        "METADATA": f"Metadata-Version: 2.1\nName: mukernel\nVersion: {wanted}\n{metadata}",
+        "entry_points.txt": points,
+    }

@@ -1,0 +1,166 @@
+"""Store: the folder in which one application keeps the environments of its plug-ins, and what it knows of them.
+
+Whatever takes long is made under another name and renamed when it is whole, so nobody finds half of it. One process at
+a time changes the store: it holds the lock on the file `lock`, which goes with it however it ends, and clears first
+what a predecessor left half made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..contract import NotFound, Unavailable
+from .environment import Environment, is_held, read_environment
+from .work import Work
+
+UNFINISHED = ".unfinished-"  # how the names of folders begin that are being made, or removed
+
+
+class Failure(msgspec.Struct):
+    """Why something could not be installed the last time."""
+
+    use: str
+    python: str
+    reason: str
+
+
+class Notes(msgspec.Struct):
+    """What the store remembers. `environments`: for what was asked for (`use` and Python), the name of the
+    environment; `failures`: the same of what could not be installed."""
+
+    environments: dict[str, str] = {}
+    failures: dict[str, Failure] = {}
+
+
+class Store:
+    """The folders `environments`, `wheels` (built here), `tools` (pip, Cython) and the file `notes.json`."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).absolute()
+        self.environments, self.wheels, self.tools = (
+            self.folder / name for name in ("environments", "wheels", "tools")
+        )
+
+    @contextlib.contextmanager
+    def locked(self, work: Work) -> Iterator[None]:
+        """Be the one that changes the store; waits for another that does. Raises Cancelled, Unavailable."""
+        self.make_folders()
+        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            told = False
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if not told:
+                        owner = os.pread(file, 20, 0).decode(errors="replace").strip()
+                        work.say(f"waiting for process {owner or '?'}, which is installing in {self.folder}")
+                        told = True
+                    work.pause()
+            os.ftruncate(file, 0)
+            os.pwrite(file, str(os.getpid()).encode(), 0)
+            self.clear()
+            yield
+        finally:
+            os.close(file)
+
+    def make_folders(self) -> None:
+        """Raises Unavailable where they can't be made, or belong to somebody else, whose code would be run."""
+        try:
+            for folder in (self.folder, self.environments, self.wheels, self.tools):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                found = os.lstat(folder)
+                if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+                    raise Unavailable(
+                        f"{folder} is not a folder that only you may write to (owner {found.st_uid}, mode "
+                        f"{stat.S_IMODE(found.st_mode):04o}); wanted one, since what lies in it is run"
+                    )
+        except OSError as error:
+            raise Unavailable(f"environments can't be kept in {self.folder}: {error.strerror}") from None
+
+    def clear(self) -> None:
+        """Remove what a predecessor, who is dead, was making or removing."""
+        for folder in (self.environments, self.wheels, self.tools):
+            for name in os.listdir(folder):
+                if name.startswith(UNFINISHED):
+                    shutil.rmtree(folder / name, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def making(self, folder: Path) -> Iterator[str]:
+        """A new folder to fill. It is `folder` when the block ends, and nothing is left of it where that raises."""
+        unfinished = tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent)
+        try:
+            yield unfinished
+            os.rename(unfinished, folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+
+    def remove(self, folder: Path) -> None:
+        """Remove a folder: it is not there any more at once, and is cleared away then."""
+        unfinished = tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent)
+        os.rename(folder, os.path.join(unfinished, "removed"))
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+    def path(self, name: str) -> str:
+        return str(self.environments / name)
+
+    def all(self) -> list[Environment]:
+        """Every whole environment, by name."""
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for name in sorted(os.listdir(self.environments)):
+                if not name.startswith(UNFINISHED):
+                    with contextlib.suppress(NotFound):
+                        found.append(read_environment(self.path(name)))
+        return found
+
+    def has(self, name: str) -> bool:
+        return (self.environments / name / "environment.json").exists()
+
+    def is_held(self, name: str) -> bool:
+        return is_held(self.path(name))
+
+    # -- what it remembers ----------------------------------------------------------------------------------------
+
+    def notes(self) -> Notes:
+        try:
+            return msgspec.json.decode((self.folder / "notes.json").read_bytes(), type=Notes)
+        except (OSError, msgspec.MsgspecError):  # none yet; they only save work
+            return Notes()
+
+    def write_notes(self, notes: Notes) -> None:
+        write_whole(self.folder / "notes.json", msgspec.json.format(msgspec.json.encode(notes)))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old content or the new, never a part."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)
+        raise
+
+
+def default_folder(name: str) -> Path:
+    """Where an application keeps its environments, unless it is told: they are to outlive a restart of the machine,
+    which its sockets and logs need not."""
+    state: Any = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(state, "mukernel", name)

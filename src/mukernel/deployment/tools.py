@@ -1,0 +1,181 @@
+"""Tools: what resolves requirements and fills environments: uv, or venv and pip where it is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from ..contract import ContractError, Unavailable
+from .lock_file import Locked
+from .pythons import Python
+from .request import normalised
+from .store import Store
+from .wheel import digest, read_name
+from .work import Work
+
+SETTING = "MUKERNEL_INSTALLER"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be resolved. `requirements`: as pip reads them; `wheels`: folders in which wheels are looked for, too;
+    `folder`: in which a tool finds its own settings."""
+
+    requirements: Sequence[str]
+    wheels: Sequence[str]
+    folder: str | None
+
+
+class Tools(ABC):
+    """What an installation does with an interpreter. Each raises ToolFailed or Cancelled."""
+
+    name: str
+
+    @abstractmethod
+    def create(self, folder: str, python: Python, work: Work) -> None:
+        """An empty environment in `folder`."""
+
+    @abstractmethod
+    def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
+        """The distributions that fulfil the requirements, and each other's; every file by its hash."""
+
+    @abstractmethod
+    def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        """Put exactly these into an environment; `requirements` names each with its hashes."""
+
+    @abstractmethod
+    def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
+        """Make a wheel of a source tree, in folder `target`."""
+
+
+class Uv(Tools):
+    """uv, which is fast and shares the files of equal distributions."""
+
+    name = "uv"
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def create(self, folder: str, python: Python, work: Work) -> None:
+        more = ["--no-project", "--relocatable", "--allow-existing", "--quiet"]
+        work.run([self.command, "venv", "--python", python.executable, *more, folder], "making an environment")
+
+    def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
+        more = ["--generate-hashes", "--no-header", "--no-annotate", "--no-progress", "--python", python.executable]
+        given = "\n".join(wanted.requirements)
+        command = [self.command, "pip", "compile", "-", *more, *found_in(wanted)]
+        return read_requirements(work.run(command, "resolving", folder=wanted.folder, given=given))
+
+    def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        more = ["--no-deps", "--require-hashes", "--compile-bytecode", "--no-progress", "-r", requirements]
+        command = [self.command, "pip", "install", "--python", os.path.join(folder, "bin", "python"), *more]
+        work.run([*command, *found_in(wanted)], "installing", folder=wanted.folder)
+
+    def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
+        more = ["--wheel", "--out-dir", target, "--python", python.executable, "--no-progress"]
+        work.run([self.command, "build", *more, *found_in(wanted), source], "building a wheel", folder=wanted.folder)
+
+
+class Pip(Tools):
+    """venv and pip. pip runs in an environment of its own, one for each interpreter, made when it is first needed."""
+
+    name = "pip"
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def create(self, folder: str, python: Python, work: Work) -> None:
+        work.run([python.executable, "-m", "venv", "--without-pip", folder], "making an environment")
+
+    def pip(self, python: Python, work: Work, *more: str) -> list[str]:
+        """The command that runs pip under an interpreter."""
+        folder = self.store.tools / f"pip-{python.identity}"
+        if not folder.exists():
+            work.say(f"setting up pip for Python {python.version}")
+            with self.store.making(folder) as unfinished:
+                work.run([python.executable, "-m", "venv", unfinished], "setting up pip")
+        quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
+        return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
+
+    def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
+        with self.store.making(self.store.tools / "resolution") as folder:
+            report, requirements = os.path.join(folder, "report.json"), os.path.join(folder, "requirements.txt")
+            Path(requirements).write_text("\n".join(wanted.requirements), encoding="utf-8")
+            more = ["install", "--dry-run", "--ignore-installed", "--report", report, "-r", requirements]
+            command = [*self.pip(python, work), *more, *found_in(wanted)]
+            work.run(command, "resolving", folder=wanted.folder)
+            found = read_report(Path(report).read_text(encoding="utf-8"))
+        shutil.rmtree(self.store.tools / "resolution")
+        return found
+
+    def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        more = ["install", "--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
+        command = [*self.pip(python, work, "--python", os.path.join(folder, "bin", "python")), *more]
+        work.run([*command, *found_in(wanted)], "installing", folder=wanted.folder)
+
+    def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
+        command = [*self.pip(python, work), "wheel", "--no-deps", "--wheel-dir", target]
+        work.run([*command, *found_in(wanted), source], "building a wheel", folder=wanted.folder)
+
+
+def found_in(wanted: Wanted) -> list[str]:
+    return [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+
+
+def tools_for(store: Store) -> Tools:
+    """uv where there is one, else pip; MUKERNEL_INSTALLER says which. Raises ContractError, Unavailable."""
+    wanted = os.environ.get(SETTING, "")
+    if wanted not in ("", "uv", "pip"):
+        raise ContractError(f"{SETTING}: got {wanted!r}, wanted 'uv' or 'pip'")
+    command = None if wanted == "pip" else find_uv()
+    if command is None and wanted == "uv":
+        raise Unavailable(f"{SETTING}: got 'uv', which is not there; `pip install 'mukernel[environments]'` brings it")
+    return Pip(store) if command is None else Uv(command)
+
+
+def find_uv() -> str | None:
+    """The command: beside our own interpreter, as the extra installs it, or on PATH."""
+    beside = os.path.join(os.path.dirname(sys.executable), "uv")
+    return beside if os.access(beside, os.X_OK) else shutil.which("uv")
+
+
+def read_requirements(text: str) -> list[Locked]:
+    """What `uv pip compile` prints: "name==version" or "name @ file://...", each with its hashes."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = line.split()
+        if not words or words[0].startswith(("#", "-")):
+            continue
+        hashes = sorted(word.removeprefix("--hash=") for word in words if word.startswith("--hash="))
+        name, _, version = words[0].partition("==")
+        if words[1:2] == ["@"]:
+            version = read_name(unquote(words[2].partition("#")[0])).version
+        found.append(Locked(normalised(re.sub(r"\[.*\]", "", name)), version, hashes))
+    return found
+
+
+def read_report(text: str) -> list[Locked]:
+    """What `pip install --report` writes."""
+    found = []
+    for each in json.loads(text)["install"]:
+        hashes = each["download_info"].get("archive_info", {}).get("hashes", {})
+        if "sha256" not in hashes:
+            raise ContractError(f"{each['metadata']['name']} comes without a hash of its file; wanted one that has it")
+        about = each["metadata"]
+        found.append(Locked(normalised(about["name"]), about["version"], [f"sha256:{hashes['sha256']}"]))
+    return sorted(found, key=lambda each: each.name)
+
+
+def requirement_line(locked: Locked, path: str | None) -> str:
+    """One line for an installer. `path`: of the wheel, where it is on this machine."""
+    if path is not None:
+        return f"{locked.name} @ {Path(path).as_uri()} --hash={digest(path)}"
+    return " ".join([f"{locked.name}=={locked.version}", *(f"--hash={value}" for value in locked.hashes)])

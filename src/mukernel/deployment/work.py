@@ -1,0 +1,138 @@
+"""Work: one installation that is under way. It says how far it is, runs what it needs, and can be cancelled."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from ..contract import Unavailable
+from ..kernel.process import PR_SET_PDEATHSIG, prctl
+
+LONGEST_REASON = 600  # characters of what a tool says
+WAIT = 0.1  # seconds between two looks at what is waited for
+LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere else
+    "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER",
+    "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET",
+)  # fmt: skip
+UNREACHABLE = re.compile(
+    r"failed to fetch|connection refused|dns error|name resolution|newconnectionerror|max retries|network is "
+    r"unreachable|network was disabled|could not resolve host|connection timed out|request failed after",
+    re.IGNORECASE,
+)
+OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
+FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+class Cancelled(Exception):
+    """Whoever asked for this work does not want it any more."""
+
+
+class ToolFailed(Unavailable):
+    """A tool that an installation needs has failed; the message is what it said, shortened."""
+
+
+class Work:
+    """`say`: called with a line of text at each step, in whatever thread the work is done."""
+
+    def __init__(self, say: Callable[[str], object] = lambda text: None) -> None:
+        self.say = say
+        self._cancelled = threading.Event()
+        self._running: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+
+    def cancel(self) -> None:
+        """End the work soon: what it runs is killed, and it raises Cancelled."""
+        with self._lock:
+            self._cancelled.set()
+            if self._running is not None:
+                _kill(self._running)
+
+    def check(self) -> None:
+        """Raises Cancelled once it is."""
+        if self._cancelled.is_set():
+            raise Cancelled
+
+    def pause(self) -> None:
+        """Let a moment pass, for what is waited for to come about. Raises Cancelled."""
+        self._cancelled.wait(WAIT)
+        self.check()
+
+    def run(self, command: Sequence[str], what: str, *, folder: str | None = None, given: str = "") -> str:
+        """Run a tool; returns what it printed. `given`: its standard input. Raises ToolFailed that begins with
+        `what`, or Cancelled. It dies with this process, and its own children with it where it is cancelled."""
+        parent = os.getpid()
+
+        def bound() -> None:  # in the child, before the tool
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        with self._lock:
+            self.check()
+            try:
+                self._running = subprocess.Popen(
+                    command, cwd=folder, env=environment_variables(), text=True, errors="replace",
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+                    preexec_fn=bound,
+                )  # fmt: skip
+            except OSError as error:
+                raise ToolFailed(f"{what}: {command[0]} can't be run: {error.strerror}") from None
+        running = self._running
+        try:
+            output, errors = running.communicate(given)
+        finally:
+            with self._lock:
+                self._running = None
+            if running.returncode is None:
+                _kill(running)
+                running.wait()
+        self.check()
+        if running.returncode:
+            raise ToolFailed(explained(what, errors or output, running.returncode))
+        return output
+
+
+def _kill(running: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+
+
+def environment_variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours, but for what is about our own environment."""
+    kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
+    return {**kept, "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1", **(more or {})}
+
+
+def explained(what: str, errors: str, status: int) -> str:
+    """What a tool said when it failed, in one line."""
+    if FULL.search(errors):
+        return f"{what}: the disk is full"
+    if OTHER.search(errors):
+        return (
+            f"{what}: a file is another than the one that is locked ({shortened(errors)}); if that is meant, "
+            "`mukernel install --upgrade` locks the new one"
+        )
+    said = shortened(errors) or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
+    if UNREACHABLE.search(errors):
+        return (
+            f"{what}: no package index could be reached ({said}); see to the network, or name a folder of wheels: "
+            "wheels = ['FOLDER'] of [app]"
+        )
+    return f"{what}: {said}"
+
+
+def shortened(text: str) -> str:
+    """The lines of a tool's output that say what was wrong, as one."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m|[×╰─▶│├]+", " ", line).strip() for line in text.splitlines()]
+    lines = [
+        line for line in lines if line and not re.match(r"(hint|WARNING|\[notice\]|Using Python|Resolved \d)", line)
+    ]
+    wrong = next((number for number, line in enumerate(lines) if re.match(r"(ERROR|error|fatal)\b", line)), 0)
+    said = re.sub(r"\s+", " ", " ".join(lines[wrong:]))
+    said = re.sub(r"\b(ERROR|error|cause|fatal): ", "", said)
+    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 3] + "..."
