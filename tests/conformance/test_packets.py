@@ -73,6 +73,75 @@ def test_an_end_is_counted_once_wherever_it_was_cut_off(table: CallTable, refuse
     assert table.counts() == (3, 1, int(not refused), int(refused))
 
 
+class Dead(BaseException):
+    """The process was killed."""
+
+
+class Fields:
+    """The fields of a table, in a process that dies at the store after the next `left`."""
+
+    def __init__(self, fields: memoryview, left: int) -> None:
+        self.fields, self.left = fields, left
+
+    def __getitem__(self, index: int) -> int:
+        return self.fields[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        if not self.left:
+            raise Dead
+        self.left -= 1
+        self.fields[index] = value
+
+
+@pytest.mark.parametrize("reply_wanted", [True, False])
+def test_whatever_store_it_dies_at_each_call_is_counted_once(reply_wanted: bool) -> None:
+    """A server takes a call and answers it; it is killed at its first, second, ... store, and so is the successor."""
+    stores = 0
+    while True:
+        for stores_of_successor in range(30):
+            memory = make_table()
+            table = CallTable(memory)
+            table.accept(1)
+            table.fields, whole = Fields(table.fields, stores), table.fields  # type: ignore[assignment]
+            in_socket, running = True, False
+            try:
+                slot = table.begin(7, 2, 1, reply_wanted)
+                in_socket, running = False, reply_wanted
+                table.taken_out(slot, reply_wanted)
+                running = False
+                if reply_wanted:
+                    table.end(slot, False)
+                ended = True
+            except Dead:
+                ended = False
+            table.fields = whole
+            next_call = 7 if in_socket else None
+            successor = CallTable(memory)
+            successor.fields, whole = Fields(successor.fields, stores_of_successor), successor.fields  # type: ignore[assignment]
+            try:
+                found = successor.recover(next_call)
+                successor.forget()
+            except Dead:
+                found = None
+            successor.fields = whole
+            last = CallTable(memory)
+            found_last = last.recover(next_call)
+            if in_socket:
+                assert found in (None, []) and found_last == []
+            elif running:
+                assert found in (None, [(7, 2, 1)])
+            last.forget()
+            accepted, taken, replied, refused = last.counts()
+            assert (accepted, taken) == (1, int(not in_socket))
+            assert replied + refused == taken, (stores, stores_of_successor)
+            if not reply_wanted and taken:
+                assert replied == 1
+            assert sorted(last.unused) == list(range(1024))
+        if ended:
+            return
+        stores += 1
+
+
 def test_neither_side_can_make_a_table_unreadable() -> None:
     memory = make_table()
     with pytest.raises(PermissionError):

@@ -127,7 +127,9 @@ class Kernel:
 
     async def close(self) -> None:
         """Stop every plug-in, the last loaded first, and end every process. Once begun it runs to its end, though its
-        caller be cancelled."""
+        caller be cancelled. In a process that was forked since, nothing: all is its parent's."""
+        if self.space.lost is not None:
+            return
         cancelled = await to_its_end(self.end())
         if cancelled is not None:
             raise cancelled
@@ -146,7 +148,9 @@ class Kernel:
         self.space.close()
 
     def check_open(self) -> None:
-        """Raises Unavailable outside `async with`."""
+        """Raises Unavailable outside `async with`, and in a process that was forked since."""
+        if self.closed is False:
+            self.space.check_ours()
         if self.closed is not False:
             state = "has been closed" if self.closed else "is not open yet"
             raise Unavailable(f"this kernel {state}: use it inside `async with Kernel() as kernel:`")

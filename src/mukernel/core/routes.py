@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import DeadlineExceeded, Description, Interface, MukernelError, PermissionDenied
+from ..contract import DeadlineExceeded, Description, Interface, MukernelError, PermissionDenied, Unavailable
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -23,6 +23,7 @@ from ..transports.inline import result_of
 from ..transports.link import close_all
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
+from .forked import refused_after_fork
 from .instance import Instance
 
 SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
@@ -47,6 +48,21 @@ class Routes:
         # types of that very class, and it has those methods, whatever another version of it has.
         self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
         self.background: set[asyncio.Task[None]] = set()
+        self.lost: str | None = None  # this process was forked, and these are its parent's
+        self.parents: list[Any] = []  # what they held: let go of here, it would be closed
+        refused_after_fork(self)
+
+    def leave_to_parent(self, reason: str) -> None:
+        self.lost = reason
+        for route in {id(r): r for r in self.routes.values()}.values():
+            self.parents.append((route.callers, route.thread))
+            route.callers, route.gate, route.dormant = [], None, False
+            route.close(reason)
+
+    def check_ours(self) -> None:
+        """Raises Unavailable in a process that was forked."""
+        if self.lost is not None:
+            raise Unavailable(self.lost)
 
     @property
     def bell(self) -> int:
@@ -61,6 +77,7 @@ class Routes:
     ) -> Any:  # fmt: skip
         """A connected proxy. `wait_for_room`: where a mailbox is full. `threads`: for threads, too. Raises NotFound or
         ContractError."""
+        self.check_ours()
         route = self.routes.get((plugin or "", interface, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
@@ -73,6 +90,7 @@ class Routes:
         self, interface: type[Interface], plugin: str | None = None, blocking: bool = False, wait_for_room: bool = False
     ) -> Any:
         """As `get`, without waiting."""
+        self.check_ours()
         route = self.routes.get((plugin or "", interface, wait_for_room))
         if route is None or route.reason is not None:
             if interface.__contract__.name == Clock.__contract__.name:
@@ -295,7 +313,7 @@ class Routes:
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
         caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
         caller.number = number
-        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number)
+        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number).atexit = False
         return caller
 
     def taken_by_thread(self, caller: BlockingCaller) -> None:

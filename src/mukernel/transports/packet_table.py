@@ -4,11 +4,13 @@ It lies in a memfd beside the channel's sockets. Fields are 8 bytes, written who
 caller only, all else by whoever receives from the channel at the time. What changes several fields is written down
 first (the journal) and done then, so that a successor can finish what its predecessor was doing when it died:
 
-- A call is *begun* in three steps: journal and slot, take it out of the socket, count it. Where the call is found in
-the socket, the
-  second step did not happen, and the call waits there as before; else the third is done again.
+- A call is *begun* in three steps: journal, then its slot; take it out of the socket; count it. Where its slot is
+empty, or the call is found in the socket, the second step did not happen, and the call waits there as before; else the
+third is done again. A call that wants no reply is accounted for then, and its slot is freed.
 - It is *ended* in two, after the reply was sent: journal, then count it and free its slot. The second may be done
 twice.
+
+So a slot is filled after the journal, and freed after what it stands for was counted.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ SLOTS = 1024
     ACCEPTED, TAKEN, ANSWERED, REFUSED, STEP, STEP_SLOT, STEP_TAKEN, STEP_ANSWERED, STEP_REFUSED,
 ) = range(9)  # fmt: skip
 FIRST_SLOT = 16
-BEGINNING, ENDING = 1, 2
+BEGINNING, ENDING, BEGINNING_ONEWAY = 1, 2, 3
 BYTES = 8 * (FIRST_SLOT + 2 * SLOTS)
 COUNTS = struct.Struct("=4Q")
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -71,7 +73,12 @@ class CallTable:
 
     @property
     def waiting(self) -> int:
-        return self.fields[ACCEPTED] - self.fields[TAKEN]
+        """Calls that were sent and not taken. Raises ConnectionError where the receiver has counted what was not
+        sent."""
+        waiting = self.fields[ACCEPTED] - self.fields[TAKEN]
+        if waiting < 0:
+            raise ConnectionError("more calls were taken from this channel than were sent: its counts were overwritten")
+        return waiting
 
     # -- the receiver's -------------------------------------------------------------------------------------------
 
@@ -80,26 +87,26 @@ class CallTable:
         if not self.unused:
             raise RuntimeError("no free slot for a call in flight: look at `saturated` first")
         fields, slot = self.fields, self.unused.pop()
-        fields[FIRST_SLOT + 2 * slot + 1] = interface << 16 | method
-        fields[FIRST_SLOT + 2 * slot] = call
         fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN] + 1
         # A call without a reply is accounted for as soon as it is out of the mailbox.
-        fields[STEP_ANSWERED], fields[STEP_REFUSED] = fields[ANSWERED] + (not reply_wanted), fields[REFUSED]
-        fields[STEP] = BEGINNING
+        fields[STEP_ANSWERED] = fields[ANSWERED] + (not reply_wanted)
+        fields[STEP] = BEGINNING if reply_wanted else BEGINNING_ONEWAY
+        fields[FIRST_SLOT + 2 * slot + 1] = interface << 16 | method
+        fields[FIRST_SLOT + 2 * slot] = call
         return slot
 
     def taken_out(self, slot: int, reply_wanted: bool) -> None:
         """The call is out of the socket: count it."""
         fields = self.fields
+        fields[TAKEN], fields[ANSWERED] = fields[STEP_TAKEN], fields[STEP_ANSWERED]
         if not reply_wanted:
             self.free(slot)
-        fields[TAKEN], fields[ANSWERED] = fields[STEP_TAKEN], fields[STEP_ANSWERED]
         fields[STEP] = 0
 
     def end(self, slot: int, refused: bool) -> None:
         """The reply is out."""
         fields = self.fields
-        fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN]
+        fields[STEP_SLOT] = slot
         fields[STEP_ANSWERED] = fields[ANSWERED] + (not refused)
         fields[STEP_REFUSED] = fields[REFUSED] + refused
         fields[STEP] = ENDING
@@ -125,11 +132,11 @@ class CallTable:
         slot = fields[STEP_SLOT] % SLOTS
         if fields[STEP] == ENDING:
             self.settle(slot)
-        elif fields[STEP] == BEGINNING:
+        elif fields[STEP] in (BEGINNING, BEGINNING_ONEWAY) and self.call_in(slot):
             if self.call_in(slot) == next_call:
                 self.free(slot)
             else:
-                self.taken_out(slot, fields[ANSWERED] == fields[STEP_ANSWERED])
+                self.taken_out(slot, fields[STEP] == BEGINNING)
         fields[STEP] = 0
         found = []
         for slot in range(SLOTS):
@@ -142,8 +149,7 @@ class CallTable:
         """The callers of what `recover` found have been told: it counts as refused, and the table is empty."""
         for slot in range(SLOTS):
             if self.call_in(slot):
-                self.free(slot)
-                self.fields[REFUSED] += 1
+                self.end(slot, refused=True)
 
     def close(self) -> None:
         self.fields.release()
