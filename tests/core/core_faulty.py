@@ -31,6 +31,11 @@ class RaisesInStart(Tally):
         raise ConnectionError("the database does not answer")
 
 
+class StartIsAGenerator(Tally):
+    async def start(self) -> AsyncIterator[None]:
+        yield
+
+
 class RaisesInHealth(Tally):
     def health(self) -> None:
         raise ValueError("the index is empty")

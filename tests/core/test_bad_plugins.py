@@ -54,6 +54,7 @@ LOADS: list[tuple[type | str, dict[str, Any], type[Exception], str]] = [
     (faulty.RaisesInConstructor, {}, Exception, "no such disk"),
     (faulty.RaisesInStart, {}, Exception, "the database does not answer"),
     (faulty.RaisesInHealth, {}, Exception, "the index is empty"),
+    (faulty.StartIsAGenerator, {}, ContractError, r"StartIsAGenerator.start: got a generator, which .* never run"),
     (faulty.NoCounter, {}, ContractError, "NoCounter implements no interface: derive it from Plugin and an Interface"),
     (faulty.HalfCounter, {}, ContractError, "HalfCounter does not implement Counter"),
     (Tally, {"start_at": "x"}, ContractError, "plug-in 'bad': config.start_at is 'x': Expected `int`, got `str`"),

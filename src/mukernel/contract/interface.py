@@ -42,7 +42,9 @@ class _LazyContract:
 
     def __get__(self, instance: object, owner: type) -> Contract:
         if is_plugin(owner):
-            raise ContractError(f"{plain_name(owner)} is a plug-in: its interfaces have contracts, see interfaces_of()")
+            raise ContractError(
+                f"{plain_name(owner)} is a plug-in, which has no contract of its own: wanted an interface that it serves"
+            )
         cached = vars(owner).get("__cached_contract__")
         if isinstance(cached, Contract):
             return cached

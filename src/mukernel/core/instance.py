@@ -22,6 +22,7 @@ from ..contract import (
     interfaces_of,
 )
 from ..contract.capability import RIGHT
+from ..contract.interface import HOOKS
 from ..mesh.route import Route
 from ..transports.contract import Wire
 from ..transports.granted import restricted
@@ -203,7 +204,15 @@ def checked_grant_rights(kind: type) -> list[str]:
 
 
 def checked_interfaces(kind: type) -> list[type[Interface]]:
-    """The interfaces that a class serves. Raises ContractError that lists what it does not implement."""
+    """The interfaces that a class serves. Raises ContractError that lists what it does not implement, or names a hook
+    of which nothing would run."""
+    for name in HOOKS:
+        hook = getattr(kind, name, None)
+        if inspect.isgeneratorfunction(hook) or inspect.isasyncgenfunction(hook):
+            raise ContractError(
+                f"{kind.__qualname__}.{name}: got a generator, which the kernel would call and never run; wanted `def` "
+                "or `async def` without `yield`"
+            )
     found = list(interfaces_of(kind))
     if not found:
         raise ContractError(
