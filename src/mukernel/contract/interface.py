@@ -43,7 +43,7 @@ class _LazyContract:
     def __get__(self, instance: object, owner: type) -> Contract:
         if is_plugin(owner):
             raise ContractError(
-                f"{plain_name(owner)} is a plug-in, which has no contract of its own: wanted an interface that it serves"
+                f"{plain_name(owner)} is a plug-in, which has no contract itself: wanted an interface that it serves"
             )
         cached = vars(owner).get("__cached_contract__")
         if isinstance(cached, Contract):
