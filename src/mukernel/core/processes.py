@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,22 +11,25 @@ from typing import Any
 
 from ..contract import ContractError
 from ..kernel.process import ForkServer, Limits, Process
+from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.enclosure import scrubbed_environment
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL
 from ..transports.link import Link, close_all
 from . import messages
 from .conversation import Conversation
+from .enclosed import Enclosed
 from .ending import described
 from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Options, Registry
-from .sandboxed import ENTRY, enclosed, policy_for, written
+from .sandboxed import ENTRY, enclosed, group_limits, policy_for, written
 from .space import Space
 from .stack import StackPipe
 from .switchboard import Switchboard
 
+log = logging.getLogger("mukernel")
 WARM = ("mukernel.core.warm",)
 
 
@@ -47,7 +51,8 @@ class Processes:
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
-        self.witnesses: dict[int, int] = {}  # for each sandbox, by pid: a pipe that ends when nobody in it lives
+        self.cgroups: Cgroups | None = None  # looked for when the first sandbox is started
+        self.empty_cgroups: list[Cgroup] = []  # of sandboxes that could not be started: to be removed
         self.fork_server: ForkServer | None = None
         self.scrubbed_server: ForkServer | None = None  # for sandboxes: it never knew the kernel's environment
         self.ticker: Any = None
@@ -58,13 +63,16 @@ class Processes:
         """End every process; what is in them has been stopped."""
         if self.ticker is not None:  # until here it finds out what hangs
             self.ticker.cancel()
-        for place in list(self.places.values()):
+        places = list(self.places.values())
+        for place in places:
             await place.end()
         for server in (self.fork_server, self.scrubbed_server):
             if server is not None:
-                await server.stop()
-        for pid in list(self.witnesses):
-            self.forget_witness(pid)
+                await server.stop()  # and with it everybody in a sandbox
+        for place in places:
+            if place.enclosed is not None:
+                place.enclosed.close()
+        self.remove_empty_cgroups()
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
@@ -105,58 +113,77 @@ class Processes:
             await self.fork_server.start()
         return self.fork_server
 
+    def new_cgroup(self, options: Options, sandbox: Sandbox) -> Cgroup | None:
+        """A control group for one sandbox; None where there are no rights to make one."""
+        self.remove_empty_cgroups()
+        if self.cgroups is None:
+            self.cgroups = Cgroups()
+        try:
+            return self.cgroups.new(*group_limits(sandbox, options.limits, options.shared_memory))
+        except OSError as error:
+            log.warning("a sandbox has no control group, and is limited by rlimits alone: %s", error)
+            return None
+
+    def remove_empty_cgroups(self) -> None:
+        self.empty_cgroups = [each for each in self.empty_cgroups if not each.remove()]
+
     async def start_process(
         self, name: str, options: Options, source: Source
-    ) -> tuple[Process, Link, StackPipe | None]:
-        """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
+    ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
+        """A new process, our end of the link to it, the pipe by which it tells where it stands, and its sandbox."""
         server = await self.server_for(options)
         if self.ticker is None:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
-        sandbox, output, given, report = sandbox_of(options), None, list[int](), -1
-        stacks = (
-            StackPipe() if sandbox is None else None
-        )  # in a sandbox the process that we know only waits for another
+        sandbox, output, report = sandbox_of(options), None, -1
+        stacks = StackPipe()
+        given = [stacks.writer]
         entry, limits = "mukernel.core.host:main", options.limits
+        cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
+        process = enclosure = None
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
                 output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if stacks is not None:
-                given = [stacks.writer]
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
-                entry, given = ENTRY, [written(policy_for(sandbox, limits, source, sys.path)), reports]
+                given.append(reports)
+                given.insert(1, written(policy_for(sandbox, limits, source, sys.path, cgroup)))
+                entry = ENTRY
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
             process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
             close_all(given)
             given.clear()
             if sandbox is not None:
                 await enclosed(self.loop, report, name, process)
-                self.witnesses[process.pid], report = report, -1
+                enclosure = Enclosed(self.loop, process, cgroup)
         except BaseException:
             ours.close()
-            if stacks is not None:
-                stacks.close()
+            stacks.close()
+            if process is not None:
+                process.kill()
+            if cgroup is not None:
+                self.empty_cgroups.append(cgroup)
+                if process is not None:
+                    process.on_exit(lambda status: self.remove_empty_cgroups())
             raise
         finally:
             theirs.close()
             close_all([*given, *(fd for fd in (output, report) if fd is not None and fd >= 0)])
-        return process, Link(ours), stacks
+        return process, Link(ours), stacks, enclosure
 
     async def spawn(self, name: str, options: Options, source: Source) -> RemotePlace:
         """A new process with an empty space."""
-        process, link, stacks = await self.start_process(name, options, source)
-        space = f"process {process.pid}"
+        process, link, stacks, enclosure = await self.start_process(name, options, source)
+        space = f"process {enclosure.pid if enclosure is not None else process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
-        place.sandbox = sandbox_of(options)
+        place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
         self.places[space] = place
         if stacks is not None:
-            place.stacks = stacks
             process.on_exit(lambda status: stacks.close())
         process.on_exit(lambda status: self.ended(place, described(status)))
         return place
@@ -164,21 +191,17 @@ class Processes:
     def ended(self, place: RemotePlace, how: str) -> None:
         """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
         must not go on with a mailbox that a successor is given."""
-        witness = self.witnesses.get(place.pid)
-        if witness is None:
+        enclosure = place.enclosed
+        if enclosure is None:
             self.on_death(place, how)
             return
 
         def nobody_lives() -> None:
-            self.forget_witness(place.pid)
-            self.on_death(place, how)
+            short = enclosure.cgroup is not None and enclosure.cgroup.killed()
+            enclosure.close()
+            self.on_death(place, f"{how}; its sandbox had used up its memory" if short else how)
 
-        self.loop.add_reader(witness, nobody_lives)
-
-    def forget_witness(self, pid: int) -> None:
-        witness = self.witnesses.pop(pid)
-        self.loop.remove_reader(witness)
-        os.close(witness)
+        enclosure.when_ended(nobody_lives)
 
     async def leave(self, place: Place) -> None:
         """End a process that has nothing in it any more."""
