@@ -88,4 +88,5 @@ async def test_what_it_starts_counts_as_its_memory_though_it_leaves_the_session(
         (after,) = await status.plugins()
         while (after.memory or 0) < (before.memory or 0) + (32 << 20):
             (after,) = await status.plugins()
+        assert [(each.kind, each.pid) for each in status.processes()][1:] == [("sandbox", after.pids[0])]
         assert after.pids == before.pids == [place_of(kernel, "hangs").pid]
