@@ -12,7 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import select
 import signal
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class Cgroups:
                 if parent.version == 2:
                     let_children_have(parent.folder, controller)
                 remove_left_over(parent.folder)
-                probe = os.path.join(parent.folder, f"{PREFIX}{secrets.token_hex(8)}")
+                probe = os.path.join(parent.folder, new_name())
                 os.mkdir(probe)
                 is_removed(probe)
             except OSError as error:
@@ -70,7 +69,11 @@ class Cgroups:
         be made. Raises OSError."""
         if not self.parents:
             return None
-        group = Cgroup({parent.folder for parent in self.parents.values()})
+        folders = {parent.folder for parent in self.parents.values()}
+        try:
+            group = Cgroup(folders)
+        except (FileNotFoundError, BlockingIOError):  # another kernel took it for one that was left over
+            group = Cgroup(folders)
         try:
             for controller, most in zip(CONTROLLERS, (memory, processes), strict=True):
                 if (parent := self.parents.get(controller)) is not None:
@@ -88,7 +91,7 @@ class Cgroup:
     controllers: tuple[str, ...] = ()
 
     def __init__(self, parents: set[str]) -> None:
-        self.name = PREFIX + secrets.token_hex(8)
+        self.name = new_name()
         self.locks: dict[str, int] = {}  # by folder
         self.kills = ""
         try:
@@ -96,7 +99,7 @@ class Cgroup:
                 os.mkdir(folder)
                 self.locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 fcntl.flock(self.locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another took it for one that was left over, perhaps
+        except OSError:
             self.remove()
             raise
 
@@ -137,6 +140,10 @@ class Cgroup:
             os.close(lock)
             del self.locks[folder]
         return True
+
+
+def new_name() -> str:
+    return PREFIX + os.urandom(8).hex()
 
 
 def own_groups(mounts: str, groups: str) -> dict[str, Parent]:
