@@ -64,14 +64,12 @@ class Enclosed:
         self.loop.add_reader(self.first, ended)
 
     def close(self) -> None:
-        """Give up what is kept of it, when it has ended."""
+        """Give up the descriptors, when it has ended."""
         for descriptor in (self.first, self.inner):
             if descriptor >= 0:
                 self.loop.remove_reader(descriptor)
                 os.close(descriptor)
         self.first = self.inner = -1
-        if self.cgroup is not None:
-            self.cgroup.remove()
 
     @property
     def held_by(self) -> str:

@@ -52,7 +52,7 @@ class Processes:
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
         self.cgroups: Cgroups | None = None  # looked for when the first sandbox is started
-        self.empty_cgroups: list[Cgroup] = []  # of sandboxes that could not be started: to be removed
+        self.empty_cgroups: list[Cgroup] = []  # of sandboxes that have ended, or are about to: to be removed
         self.fork_server: ForkServer | None = None
         self.scrubbed_server: ForkServer | None = None  # for sandboxes: it never knew the kernel's environment
         self.ticker: Any = None
@@ -71,7 +71,7 @@ class Processes:
                 await server.stop()  # and with it everybody in a sandbox
         for place in places:
             if place.enclosed is not None:
-                place.enclosed.close()
+                self.forget(place.enclosed)
         self.remove_empty_cgroups()
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
@@ -148,7 +148,7 @@ class Processes:
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
                 given.append(reports)
-                given.insert(1, written(policy_for(sandbox, limits, source, sys.path, cgroup)))
+                given.append(written(policy_for(sandbox, limits, source, sys.path, cgroup)))
                 entry = ENTRY
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
             process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
@@ -197,11 +197,18 @@ class Processes:
             return
 
         def nobody_lives() -> None:
-            short = enclosure.cgroup is not None and enclosure.cgroup.killed()
-            enclosure.close()
+            short = "SIGKILL" in how and enclosure.cgroup is not None and enclosure.cgroup.killed()
+            self.forget(enclosure)
             self.on_death(place, f"{how}; its sandbox had used up its memory" if short else how)
 
         enclosure.when_ended(nobody_lives)
+
+    def forget(self, enclosure: Enclosed) -> None:
+        """Give up what is kept of a sandbox that has ended."""
+        enclosure.close()
+        if enclosure.cgroup is not None:
+            self.empty_cgroups.append(enclosure.cgroup)
+            self.remove_empty_cgroups()
 
     async def leave(self, place: Place) -> None:
         """End a process that has nothing in it any more."""

@@ -88,8 +88,8 @@ async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, pr
 
 
 def main(rights: list[int]) -> None:
-    """Entry point of a process: its ends of the link and of the pipe for its stack; its policy; where to report that it
-    is enclosed."""
-    link, stack, policy, report = rights
+    """Entry point of a process: its ends of the link and of the pipe for its stack, where to report that it is
+    enclosed, and its policy."""
+    link, stack, report, policy = rights
     wanted = Policy.decode(os.pread(policy, LONGEST_POLICY, 0))
     in_enclosure(wanted, [link, stack], report, lambda: host.main([link, stack]))
