@@ -34,7 +34,9 @@ def test_a_sandbox_that_this_machine_can_not_enforce(
 ) -> None:
     """An application that wants one is not sound here; the reason is told."""
     folder = write_shop(tmp_path / "shop", APPLICATION.replace('"process"', '"sandbox"\ngrants = ["Greeter"]'))
-    monkeypatch.setattr("mukernel.sandbox.machine.tried", lambda: "namespaces of its own: Operation not permitted")
+    monkeypatch.setattr(
+        "mukernel.sandbox.machine.tried", lambda groups: "namespaces of its own: Operation not permitted"
+    )
     assert main(["check", str(folder / "app.toml"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["sandbox"]["available"] is False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from core_samples import blow
 
-from mukernel import Blocking, Interface, Plugin, caller_grant
+from mukernel import Blocking, Interface, PermissionDenied, Plugin, caller_grant
 
 
 class Shelf(Interface):
@@ -133,6 +133,13 @@ class Visitor(Plugin, Reader):
         (space,) = [each for each in gc.get_objects() if isinstance(each, Space) and each.instances]
         wanted = {"Shelf": Shelf, "Reader": Reader, "Cellar": Cellar}[interface]
         return await said(space.get(wanted, plugin))
+
+
+class Bouncer(Visitor):
+    """Lets itself not in."""
+
+    def __init__(self) -> None:
+        raise PermissionDenied("not in these shoes")
 
 
 class Guest(Visitor):

@@ -6,11 +6,12 @@ import asyncio
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from core_granted import Careless, CellarKeeper, Guest, Keeper, Reader, Shelf, ThreadVisitor, Visitor
+from core_granted import Bouncer, Careless, CellarKeeper, Guest, Keeper, Reader, Shelf, ThreadVisitor, Visitor
 from waiting import until
 
 from mukernel import ContractError, Kernel, NotFound, PermissionDenied, SwapFailed
@@ -49,11 +50,36 @@ async def test_a_constructor_that_asks_for_what_was_not_granted_says_which_grant
     kernel: Kernel, placement: str
 ) -> None:
     await kernel.load(Keeper)
-    with pytest.raises(PermissionDenied, match=r"'visitor': Visitor\.__init__ asks for Shelf .* add 'Shelf' to its"):
+    with pytest.raises(
+        PermissionDenied, match=r"'visitor': Visitor\.__init__ asks for Shelf .* add 'Shelf' to its"
+    ) as no:
         await kernel.load(Visitor, placement=placement, grants=[])
+    assert told(no.value).count("Traceback") == told(no.value).count("asks for Shelf") == 1
     assert list(kernel.registry.entries) == ["keeper"]
     await kernel.load(Guest, placement=placement, grants=[])
     assert (await kernel.get(Reader).call("read", "/a")).error == "no shelf"
+
+
+def told(error: BaseException) -> str:
+    """As Python shows it to who did not expect it."""
+    return "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_a_grant_that_nobody_would_hold_it_to_is_refused_in_one_sentence(kernel: Kernel, placement: str) -> None:
+    """The kernel refuses it to the process, and that to the kernel: two ways, and no traceback of either."""
+    await kernel.load(CellarKeeper)
+    await kernel.load(Keeper)
+    with pytest.raises(ContractError, match=r"^grant 'Shelf:fly': 'keeper', which serves Shelf, knows no") as no:
+        await kernel.load(Visitor, placement=placement, grants=["Shelf:fly"])
+    assert not hasattr(no.value, "__notes__")
+    assert told(no.value).count("knows no right") == 1
+
+
+async def test_what_code_of_a_plug_in_raises_is_told_with_where(kernel: Kernel) -> None:
+    with pytest.raises(PermissionDenied) as no:
+        await kernel.load(Bouncer, placement="process")
+    assert "core_granted.py" in told(no.value).partition("The other side's traceback")[2]
 
 
 @pytest.mark.parametrize("method", ["read", "read_now", "walk"])

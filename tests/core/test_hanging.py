@@ -206,11 +206,3 @@ async def test_an_inline_plugin_that_blocks_the_kernels_own_loop_is_told_of_once
 async def test_there_is_no_watch_without_heartbeats() -> None:
     async with Kernel(heartbeat=0):
         assert not [each for each in threading.enumerate() if "standstill" in each.name]
-
-
-async def test_of_a_sandbox_no_stack_is_shown_and_least_of_all_the_kernels_own() -> None:
-    async with Kernel() as kernel:
-        await kernel.load(Tally, name="boxed", placement="sandbox")
-        (stack,) = await kernel.stack("boxed")
-        assert (stack.state, stack.threads) == ("in a sandbox", [])
-        assert await kernel.get(Counter).add(1) == 1, "asking does it no harm"

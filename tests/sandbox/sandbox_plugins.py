@@ -55,6 +55,10 @@ class Escapist(Plugin, Hostile):
         return list(WAYS)
 
 
+def denied() -> str:
+    raise OSError("it is tried by itself")
+
+
 def call(number: int, *arguments: object) -> int:
     """A system call that Python has no name for. Raises OSError."""
     given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
@@ -197,6 +201,17 @@ def thread_bomb(_: str) -> str:
 def fill_memory(_: str) -> str:
     held = [bytearray(1 << 24) for _ in range(1_000)]
     return f"{len(held)} times 16 MB"
+
+
+def share_memory(megabytes: str) -> str:
+    """Of no process, and so no process's limit counts it."""
+    held = [os.memfd_create("shared") for _ in range(8)]
+    for memory in held:
+        for _ in range(int(megabytes) // 8):
+            os.write(memory, bytes(1 << 20))
+    for memory in held:
+        os.close(memory)
+    return f"{megabytes} MB"
 
 
 def fill_memory_by_mapping(_: str) -> str:
@@ -372,6 +387,7 @@ WAYS: dict[str, Escape] = {
     "a fork bomb": fork_bomb,
     "a bomb of threads": thread_bomb,
     "fill memory": fill_memory,
+    "share memory": lambda megabytes: share_memory(megabytes) if megabytes else denied(),
     "fill memory by mapping": fill_memory_by_mapping,
     "fill the disk": fill_disk,
     "fill the disk with files": fill_disk_with_files,

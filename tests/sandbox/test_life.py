@@ -16,7 +16,8 @@ from sandbox_plugins import Escapist, Hostile, Neighbour, Quiet
 from mukernel import ContractError, Kernel, Sandbox, Unavailable
 from mukernel.core import sandboxed
 from mukernel.core.application_file import check_application
-from mukernel.core.status import session_of
+from mukernel.core.place import RemotePlace
+from mukernel.sandbox.family import children, descendants
 
 KERNEL = """
 import asyncio, sys
@@ -36,8 +37,25 @@ asyncio.run(main())
 
 
 def watched(pid: int) -> list[int]:
-    """Descriptors that become readable when each process of a sandbox has ended."""
-    return [os.pidfd_open(each) for each in session_of(pid)]
+    """Descriptors that become readable when each process of a sandbox has ended. `pid`: that of its plug-ins."""
+    return [os.pidfd_open(each) for each in family(pid)]
+
+
+def family(pid: int) -> list[int]:
+    """The outer, the first and the inner, and all that this has started."""
+    with open(f"/proc/{pid}/status") as file:
+        first = int(file.read().partition("PPid:")[2].split()[0])
+    with open(f"/proc/{first}/status") as file:
+        outer = int(file.read().partition("PPid:")[2].split()[0])
+    assert (children(outer), children(first)) == ([first], [pid])
+    return [outer, *descendants(outer)]
+
+
+def place_of(kernel: Kernel, plugin: str) -> RemotePlace:
+    """Where the first instance of a plug-in is."""
+    instance = kernel.registry.entry(plugin).replicas[0].instance
+    assert instance is not None and isinstance(instance.place, RemotePlace)
+    return instance.place
 
 
 async def all_ended(descriptors: list[int]) -> None:
@@ -65,10 +83,8 @@ async def test_all_of_it_ends_when_any_of_it_is_killed_and_it_starts_again() -> 
         await kernel.load(Quiet, name="quiet", placement="sandbox")
         quiet = kernel.get(Neighbour)
         for which in range(3):
-            instance = kernel.registry.entry("quiet").replicas[0].instance
-            assert instance is not None
-            members = sorted(session_of(instance.place.pid))
-            ends = watched(instance.place.pid)
+            pid = place_of(kernel, "quiet").pid
+            members, ends = family(pid), watched(pid)
             restarted = kernel.loop.create_future()
             kernel.listeners.append(
                 lambda happening, done=restarted: (  # type: ignore[misc]

@@ -31,7 +31,8 @@ List the plug-ins of a running application.
 
 CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
 inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
-kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself.
+kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself, or
+"cgroup", of all processes of a sandbox together (only "cgroup:memory" or "cgroup:pids" on some machines).
 SHARED is what its processes hold of shared memory: arrays and Buffers that they made, or got
 from others and still look into (one that several hold counts for each)."""
 

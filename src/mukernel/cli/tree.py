@@ -11,8 +11,10 @@ from .terminal import Terminal, as_json
 EXAMPLES = """\
 shop  kernel 4711
 ├─ greeter   serving   Greeter 1.0          (inline: in the kernel's own process)
-└─ process catalog, 4713
-   └─ catalog   serving   Catalog 1.0   calls Greeter of greeter
+├─ process catalog, 4713
+│  └─ catalog   serving   Catalog 1.0   calls Greeter of greeter
+└─ sandbox reports, 4720
+   └─ reports   serving   Report 1.0
 
 examples:
   mukernel tree
@@ -49,7 +51,7 @@ def picture(terminal: Terminal, about: About, processes: list[TreeProcess]) -> l
         lines.append(("└─ " if number == branches else "├─ ") + plugin_line(plugin, terminal))
     for number, process in enumerate(others, len(kernel.plugins) + 1):
         last = number == branches
-        head = f"process {process.name}, {process.pid}{connections(process, terminal)}"
+        head = f"{process.kind} {process.name}, {process.pid}{connections(process, terminal)}"
         lines.append(("└─ " if last else "├─ ") + head)
         for place, plugin in enumerate(process.plugins, 1):
             branch = "└─ " if place == len(process.plugins) else "├─ "

@@ -8,6 +8,7 @@ from being raised at its caller nor raise anything else.
 
 from __future__ import annotations
 
+import os
 import traceback as tracebacks
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,11 @@ from typing import Any
 import msgspec
 
 from .contract import plain_name
-from .errors import ERROR_CODES, ContractError, RemoteError, error_code
+from .errors import ERROR_CODES, ContractError, MukernelError, RemoteError, error_code
 from .large import encode_scalar
 
 NOTE = "The other side's traceback:"  # begins the note of an exception that came
+OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep  # the folder of the package
 DECLARED = 0  # the code that ERROR_CODES leaves free
 
 
@@ -50,7 +52,7 @@ def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ())
                 _sendable(error.traceback),
             )
         )
-    trace = _sendable("".join(tracebacks.format_exception(error)))
+    trace = "" if _is_verdict(error) else _sendable("".join(tracebacks.format_exception(error)))
     for ancestor in type(error).__mro__:
         if ancestor in declared:
             args = [_plain(argument) for argument in error.args]
@@ -64,7 +66,8 @@ def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ())
 
 
 def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] = ()) -> Exception:
-    """The exception to raise at the caller. The other side's traceback is in RemoteError, or else a note.
+    """The exception to raise at the caller. The other side's traceback, if it tells more than the sentence, is in
+    RemoteError, or else a note.
 
     Raises ContractError if `data` is malformed, and nothing else.
     """
@@ -102,6 +105,15 @@ def _rebuilt(fault: Fault, declared: Sequence[type[Exception]]) -> Exception:
     if known is RemoteError:
         return RemoteError(fault.type_name, fault.message, fault.traceback)
     return known(fault.message)
+
+
+def _is_verdict(error: BaseException) -> bool:
+    """Did mukernel itself refuse something, with no code of a plug-in in between? The sentence says all there is then,
+    and where in mukernel it was said helps nobody."""
+    if not isinstance(error, MukernelError) or error.__cause__ is not None or hasattr(error, "__notes__"):
+        return False
+    frames = [frame.f_code.co_filename for frame, _ in tracebacks.walk_tb(error.__traceback__)]
+    return bool(frames) and all(file.startswith(OURS) for file in frames)
 
 
 def _own(name: str) -> bool:

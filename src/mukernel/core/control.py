@@ -32,7 +32,7 @@ class PluginStatus(msgspec.Struct):
     kernel's. `shared_memory`: bytes of it that its processes hold, in `segments`; `lent`: bytes that they have sent and
     nobody has received yet. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where
     it stood when it was found hanging the last time, one line and then its stack. `limits`: what holds its processes to
-    theirs, "rlimits"; "" inline.
+    theirs, "rlimits", "cgroup", "cgroup:memory" or "cgroup:pids"; "" inline.
     """
 
     name: str
@@ -65,12 +65,14 @@ class TreePlugin(msgspec.Struct):
 
 
 class TreeProcess(msgspec.Struct):
-    """A process and what is in it. `connected`: the plug-ins that somebody in it has a way to."""
+    """A process and what is in it. `connected`: the plug-ins that somebody in it has a way to. `kind`: "kernel",
+    "process" or "sandbox"; of a sandbox, `pid` is that of the process that its plug-ins are in."""
 
     name: str
     pid: int
     plugins: list[TreePlugin]
     connected: list[str]
+    kind: str = "process"
 
 
 class PluginDescription(msgspec.Struct):

@@ -16,6 +16,7 @@ from ..kernel.process import Process
 from ..sandbox.policy import Sandbox
 from . import messages
 from .conversation import Conversation
+from .enclosed import Enclosed
 from .ending import described
 from .messages import Blueprint, Built, Counts, Quiesced
 from .space import Space
@@ -156,11 +157,13 @@ class RemotePlace(Place):
         self.sandbox: Sandbox | None = None  # what encloses it
         self.environment = ""  # the folder of the one whose Python it runs; "": the kernel's own
         self.transports: list[str] | None = None  # by which it can be reached; None: as the kernel
+        self.enclosed: Enclosed | None = None  # its processes, where it is
         self.verdict: str | None = None  # why the kernel killed it
 
     @property
     def pid(self) -> int:
-        return self.process.pid
+        """The process that the plug-ins are in, as the kernel's process sees it."""
+        return self.enclosed.pid if self.enclosed is not None else self.process.pid
 
     @property
     def has_ended(self) -> bool:
@@ -268,11 +271,9 @@ class RemotePlace(Place):
         await self.conversation.ask(messages.Rerouted(plugin, closed=reason))
 
     async def stack(self, resume: bool = False) -> Stack:
-        if self.sandbox is not None:
-            return Stack(self.pid, "in a sandbox", [], "its stack can't be seen from outside of that")
         if self.stacks is None:
             return own_stack(threading.get_ident(), "the process is simulated, in this one")
-        return await self.stacks.ask(self.process, resume)
+        return await self.stacks.ask(self.enclosed or self.process, resume)
 
     async def ping(self) -> None:
         await self.conversation.ask(messages.Ping())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,11 +11,13 @@ from typing import Any
 
 from ..contract import ContractError
 from ..kernel.process import ForkServer, Limits, Process
+from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL, available
 from ..transports.link import Link, close_all
 from . import environment_host, messages
 from .conversation import Conversation
+from .enclosed import Enclosed
 from .ending import described
 from .fork_servers import ForkServers, imported_from
 from .handshake import Agreement, introduced
@@ -22,10 +25,12 @@ from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .registry import Options, Registry
-from .sandboxed import ENTRY, enclosed, policy_for, written
+from .sandboxed import ENTRY, enclosed, group_limits, policy_for, written
 from .space import Space
 from .stack import StackPipe
 from .switchboard import Switchboard
+
+log = logging.getLogger("mukernel")
 
 
 class Processes:
@@ -46,8 +51,9 @@ class Processes:
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
-        self.witnesses: dict[int, int] = {}  # for each sandbox, by pid: a pipe that ends when nobody in it lives
         self.fork_servers = ForkServers()
+        self.cgroups: Cgroups | None = None  # looked for when the first sandbox is started
+        self.empty_cgroups: list[Cgroup] = []  # of sandboxes that have ended, or are about to: to be removed
         self.ticker: Any = None
         self.on_beat: Callable[[], object] = lambda: None
         self.on_death: Callable[[RemotePlace, str], object] = lambda place, how: None
@@ -56,11 +62,14 @@ class Processes:
         """End every process; what is in them has been stopped."""
         if self.ticker is not None:  # until here it finds out what hangs
             self.ticker.cancel()
-        for place in list(self.places.values()):
+        places = list(self.places.values())
+        for place in places:
             await place.end()
-        await self.fork_servers.close()
-        for pid in list(self.witnesses):
-            self.forget_witness(pid)
+        await self.fork_servers.close()  # and with them everybody in a sandbox
+        for place in places:
+            if place.enclosed is not None:
+                self.forget(place.enclosed)
+        self.remove_empty_cgroups()
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
@@ -104,80 +113,100 @@ class Processes:
         used = {place.environment for place in self.places.values() if not place.ending}
         return used | {entry.source.environment for entry in self.registry.entries.values()}
 
+    def new_cgroup(self, options: Options, sandbox: Sandbox) -> Cgroup | None:
+        """A control group for one sandbox; None where there are no rights to make one."""
+        self.remove_empty_cgroups()
+        if self.cgroups is None:
+            self.cgroups = Cgroups()
+        try:
+            return self.cgroups.new(*group_limits(sandbox, options.limits, options.shared_memory))
+        except OSError as error:
+            log.warning("a sandbox has no control group, and is limited by rlimits alone: %s", error)
+            return None
+
+    def remove_empty_cgroups(self) -> None:
+        self.empty_cgroups = [each for each in self.empty_cgroups if not each.remove()]
+
     async def start_process(
         self, name: str, options: Options, source: Source
-    ) -> tuple[Process, Link, StackPipe | None]:
-        """A new process, our end of the link to it, and the pipe by which it tells where it stands."""
+    ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
+        """A new process, our end of the link to it, the pipe by which it tells where it stands, and its sandbox."""
         async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
             return await self.forked(server, name, options, source)
 
     async def forked(
         self, server: ForkServer, name: str, options: Options, source: Source
-    ) -> tuple[Process, Link, StackPipe | None]:
+    ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
         if self.ticker is None:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
-        sandbox, output, given, report = sandbox_of(options), None, list[int](), -1
-        stacks = (
-            StackPipe() if sandbox is None else None
-        )  # in a sandbox the process that we know only waits for another
+        sandbox, output, report = sandbox_of(options), None, -1
+        stacks = StackPipe()
+        given = [stacks.writer]
         entry, limits = "mukernel.core.host:main", options.limits
         if source.environment:
             entry = environment_host.ENTRY
+        cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
+        process = enclosure = None
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
                 output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if stacks is not None:
-                given = [stacks.writer]
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
                 entry, imported = ENTRY, sys.path
                 if source.environment:
                     entry, imported = environment_host.SANDBOX_ENTRY, imported_from(source.environment)
-                given = [written(policy_for(sandbox, limits, source, imported)), reports]
+                given.append(reports)
+                given.append(written(policy_for(sandbox, limits, source, imported, cgroup)))
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
             process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
             close_all(given)
             given.clear()
             if sandbox is not None:
                 await enclosed(self.loop, report, name, process)
-                self.witnesses[process.pid], report = report, -1
+                enclosure = Enclosed(self.loop, process, cgroup)
         except BaseException:
             ours.close()
-            if stacks is not None:
-                stacks.close()
+            stacks.close()
+            if process is not None:
+                process.kill()
+            if cgroup is not None:
+                self.empty_cgroups.append(cgroup)
+                if process is not None:
+                    process.on_exit(lambda status: self.remove_empty_cgroups())
             raise
         finally:
             theirs.close()
             close_all([*given, *(fd for fd in (output, report) if fd is not None and fd >= 0)])
-        return process, Link(ours), stacks
+        return process, Link(ours), stacks, enclosure
 
     async def spawn(self, name: str, options: Options, source: Source) -> RemotePlace:
         """A new process with an empty space."""
-        process, link, stacks = await self.start_process(name, options, source)
-        space = f"process {process.pid}"
+        process, link, stacks, enclosure = await self.start_process(name, options, source)
+        space = f"process {enclosure.pid if enclosure is not None else process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
         agreement = None
         if source.environment:
-            agreement = await self.agreement(name, process, link, stacks, source.environment)
+            agreement = await self.agreement(name, process, link, stacks, enclosure, source.environment)
         place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
-        place.sandbox, place.environment = sandbox_of(options), source.environment
+        place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
+        place.environment = source.environment
         if agreement is not None and agreement.transports != available():
             place.transports = self.switchboard.transports[space] = agreement.transports
         self.places[space] = place
         if stacks is not None:
-            place.stacks = stacks
             process.on_exit(lambda status: stacks.close())
         process.on_exit(lambda status: self.ended(place, described(status)))
         return place
 
     async def agreement(
-        self, name: str, process: Process, link: Link, stacks: StackPipe | None, environment: str
-    ) -> Agreement:
+        self, name: str, process: Process, link: Link, stacks: StackPipe | None, enclosure: Enclosed | None,
+        environment: str,
+    ) -> Agreement:  # fmt: skip
         """What a process of another environment can do. Where we don't fit each other it is ended."""
         try:
             return await introduced(self.loop, link.socket, name, environment)
@@ -186,28 +215,31 @@ class Processes:
             link.close()
             if stacks is not None:
                 stacks.close()
-            if process.pid in self.witnesses:
-                self.forget_witness(process.pid)
+            if enclosure is not None:
+                self.forget(enclosure)
             raise
 
     def ended(self, place: RemotePlace, how: str) -> None:
         """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
         must not go on with a mailbox that a successor is given."""
-        witness = self.witnesses.get(place.pid)
-        if witness is None:
+        enclosure = place.enclosed
+        if enclosure is None:
             self.on_death(place, how)
             return
 
         def nobody_lives() -> None:
-            self.forget_witness(place.pid)
-            self.on_death(place, how)
+            short = "SIGKILL" in how and enclosure.cgroup is not None and enclosure.cgroup.killed()
+            self.forget(enclosure)
+            self.on_death(place, f"{how}; its sandbox had used up its memory" if short else how)
 
-        self.loop.add_reader(witness, nobody_lives)
+        enclosure.when_ended(nobody_lives)
 
-    def forget_witness(self, pid: int) -> None:
-        witness = self.witnesses.pop(pid)
-        self.loop.remove_reader(witness)
-        os.close(witness)
+    def forget(self, enclosure: Enclosed) -> None:
+        """Give up what is kept of a sandbox that has ended."""
+        enclosure.close()
+        if enclosure.cgroup is not None:
+            self.empty_cgroups.append(enclosure.cgroup)
+            self.remove_empty_cgroups()
 
     async def leave(self, place: Place) -> None:
         """End a process that has nothing in it any more."""

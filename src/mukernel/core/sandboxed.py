@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 from ..contract import ContractError, Unavailable
 from ..kernel.process import Limits, Process
-from ..sandbox.enclosure import READY, in_enclosure
+from ..sandbox.cgroups import Cgroup
+from ..sandbox.enclosure import OURS, READY, in_enclosure
 from ..sandbox.policy import Policy, Sandbox, importable_from, replaceable
 from . import host
 from .messages import Source
@@ -20,7 +21,9 @@ MEMORY, FILES = 1 << 30, 1024  # bytes, descriptors: where the operator sets no 
 LONGEST_ENCLOSING = 10.0  # seconds
 
 
-def policy_for(sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str]) -> Policy:
+def policy_for(
+    sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str], cgroup: Cgroup | None = None
+) -> Policy:  # fmt: skip
     """What a plug-in's process is to be given: what its operator says, and what it is imported from.
 
     Raises ContractError where some of that lies in a folder that it may write to.
@@ -39,7 +42,14 @@ def policy_for(sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[
         limits.processes or sandbox.processes,
         limits.memory or MEMORY,
         limits.files or FILES,
+        cgroups=cgroup.folders if cgroup is not None else (),
     )
+
+
+def group_limits(sandbox: Sandbox, limits: Limits, shared_memory: int | None) -> tuple[int, int]:
+    """Bytes and processes of all of a sandbox together: its /tmp is memory, too, and so is what it makes to share."""
+    memory = (limits.memory or MEMORY) + sandbox.temporary + (shared_memory or 0)
+    return memory, (limits.processes or sandbox.processes) + OURS
 
 
 def written(policy: Policy) -> int:
@@ -78,8 +88,8 @@ async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, pr
 
 
 def main(rights: list[int], run: Callable[[list[int]], None] = host.main) -> None:
-    """Entry point of a process: its end of the link, its policy, and where to report that it is enclosed. `run`: what
-    it does then."""
-    link, policy, report = rights
+    """Entry point of a process: its ends of the link and of the pipe for its stack, where to report that it is
+    enclosed, and its policy. `run`: what it does then."""
+    link, stack, report, policy = rights
     wanted = Policy.decode(os.pread(policy, LONGEST_POLICY, 0))
-    in_enclosure(wanted, [link], report, lambda: run([link]))
+    in_enclosure(wanted, [link, stack], report, lambda: run([link, stack]))

@@ -17,6 +17,7 @@ from types import FrameType
 import msgspec
 
 from ..kernel.process import Process
+from .enclosed import Enclosed
 
 STACK_SIGNAL = int(SIGRTMAX) - 1  # what a process answers with its stack
 PATIENCE = 1.0  # seconds that an answer may take in all
@@ -111,7 +112,7 @@ class StackPipe:
             self.reader = -1
             self.arrived.set()  # nothing will
 
-    async def ask(self, process: Process, resume: bool = False) -> Stack:
+    async def ask(self, process: Process | Enclosed, resume: bool = False) -> Stack:
         """Where the process stands. `resume`: one that is stopped by a signal is let go on, since it can't answer."""
         async with self.turn:
             state, waits = state_of(process.pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..contract import MukernelError
@@ -11,7 +12,7 @@ from ..kernel.clock import Clock
 from .control import PluginStatus, TreePlugin, TreeProcess
 from .lifecycle import State
 from .messages import Counts
-from .place import RemotePlace
+from .place import Place, RemotePlace
 from .registry import Entry, Replica
 from .stopped import StoppedPlugins
 from .switchboard import account_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .journal import Happening
     from .kernel import Kernel
 
-BY_PROCESS = "rlimits"  # what holds the limits: of each process by itself
+BY_PROCESS = "rlimits"  # what holds the limits, where nothing else does: of each process by itself
 PATIENCE = 1.0  # seconds that an instance has for saying how busy it is
 CHANGES = ("load", "swap", "move", "scale", "restart", "crash", "given up", "unload")
 
@@ -60,17 +61,16 @@ class Status:
         state = entry.state.value if len(answered) == len(counts) else "not answering"
         if entry.lock.locked() and entry.failure is None and all(r.instance is None for r in entry.replicas):
             state = "starting"  # its first instance is not built yet
-        pids = sorted({r.instance.place.pid for r in entry.replicas if r.instance is not None and lives(r)})
         calls: int | None = sum(each.calls for each in answered)
         if options.placement == "inline" and self.is_direct(entry):
             calls = None
-        sandboxed = options.placement.partition(":")[0] == "sandbox"
-        own = [sum(map(memory_of, session_of(pid) if sandboxed else [pid])) for pid in pids if pid != os.getpid()]
+        places = {r.instance.place.pid: r.instance.place for r in entry.replicas if r.instance is not None and lives(r)}
+        own = [sum(map(memory_of, members_of(place))) for pid, place in places.items() if pid != os.getpid()]
         return PluginStatus(
             entry.name,
             state,
             options.placement,
-            pids,
+            sorted(places),
             len(entry.replicas),
             calls,
             sum(each.running for each in answered),
@@ -81,7 +81,7 @@ class Status:
             [f"{each.name} {each.version}" for each in entry.interfaces],
             next((replica.failure for replica in entry.replicas if replica.failure), None),
             entry.hang,
-            "" if options.placement == "inline" else BY_PROCESS,
+            "" if options.placement == "inline" else held_by(places.values()),
             sum(each.shared_memory for each in answered),
             sum(each.segments for each in answered),
             sum(each.lent for each in answered),
@@ -113,7 +113,9 @@ class Status:
     def processes(self) -> list[TreeProcess]:
         kernel = self.kernel
         processes = [
-            TreeProcess("kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space))
+            TreeProcess(
+                "kernel", os.getpid(), self.plugins_in(kernel.here.space), self.connected(kernel.here.space), "kernel"
+            )
         ]
         for place in kernel.places.values():
             if isinstance(place, RemotePlace):
@@ -123,6 +125,7 @@ class Status:
                         place.pid,
                         self.plugins_in(place.space),
                         self.connected(place.space),
+                        "process" if place.sandbox is None else "sandbox",
                     )
                 )
         return processes
@@ -147,16 +150,16 @@ def lives(replica: Replica) -> bool:
     )
 
 
-def session_of(leader: int) -> list[int]:
-    """The processes of a session: those of a sandbox, of which the kernel knows the first."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.getsid(int(pid)) == leader:
-                found.append(int(pid))
-        except OSError:  # it has ended
-            continue
-    return found
+def members_of(place: Place) -> list[int]:
+    """The processes of a place: of a sandbox, all."""
+    enclosed = place.enclosed if isinstance(place, RemotePlace) else None
+    return enclosed.members() if enclosed is not None else [place.pid]
+
+
+def held_by(places: Iterable[Place]) -> str:
+    """What holds the processes of a plug-in to their limits."""
+    kinds = {each.enclosed.held_by for each in places if isinstance(each, RemotePlace) and each.enclosed is not None}
+    return ", ".join(sorted(kinds)) or BY_PROCESS
 
 
 def memory_of(pid: int) -> int:

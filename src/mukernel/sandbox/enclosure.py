@@ -70,10 +70,13 @@ def scrubbed_environment() -> dict[str, str]:
 def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
     """Return enclosed, in the inner process, with no descriptors but the standard ones and those of `keep`.
 
-    The outer and the first never return. `report`: a descriptor that takes why it was not enclosed; the inner keeps
-    it, too: it tells who waits for its end that everybody in here has died. Raises NotEnclosed, in whichever process:
-    who calls this reports it and ends.
+    The outer and the first never return. `report`: a descriptor that takes why it was not enclosed. Raises NotEnclosed,
+    in whichever process: who calls this reports it and ends.
     """
+    with part("the control group that limits all of it"):
+        for folder in policy.cgroups:
+            with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as file:
+                file.write("0")  # this very process
     with part("files"):
         root, parent = os.geteuid() == 0, os.getppid()
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
@@ -244,7 +247,8 @@ def in_enclosure(policy: Policy, keep: Sequence[int], report: int, main: Callabl
         with contextlib.suppress(OSError):
             os.write(report, str(error).encode(errors="replace")[:4000])
         os._exit(1)
-    os.write(report, READY)  # and it stays open as long as anybody lives here
+    os.write(report, READY)
+    os.close(report)
     main()
 
 

@@ -8,17 +8,19 @@ import sys
 from dataclasses import dataclass
 
 from . import landlock
+from .cgroups import Cgroups
 from .enclosure import READY, in_enclosure, scrubbed_environment
 from .policy import Policy, importable_from
 
 LIMIT = 20.0  # seconds
-CGROUPS = "/sys/fs/cgroup"
+MEMORY, PROCESSES = 1 << 30, 16
+WORDS = {"memory": "memory", "pids": "number of processes"}
 PARTS = (
     "namespaces (user, mount, pid, network, ipc, uts, cgroup)",
     "a root folder of its own",
     "seccomp",
     "no capabilities, no new privileges",
-    "rlimits (memory, files, processes, CPU)",
+    "rlimits (memory and CPU of each process, files, processes)",
 )
 
 
@@ -36,25 +38,37 @@ class Enforced:
         """One line for people."""
         if self.missing:
             return f"a sandbox can't be set up on this machine, so none is started: {self.missing}"
-        return f"this machine enforces {'; '.join(self.parts)}. It does not enforce {'; '.join(self.gaps)}"
+        gaps = f". It does not enforce {'; '.join(self.gaps)}" if self.gaps else ""
+        return f"this machine enforces {'; '.join(self.parts)}{gaps}"
 
 
 def enforced() -> Enforced:
     """Set up a sandbox, and say what became of it."""
     parts = [*PARTS, f"Landlock version {landlock.version()}"]
-    gaps = ["limits by cgroup: shared memory that a plug-in makes is not limited"]
+    gaps = []
+    cgroups = Cgroups()
+    if cgroups.parents:
+        held = " and ".join(f"{WORDS[each]} (v{parent.version})" for each, parent in cgroups.parents.items())
+        parts.append(f"control groups: {held} of all of a sandbox together")
+    for controller, why in cgroups.problems.items():
+        gaps.append(f"the {WORDS[controller]} of all of a sandbox together, by a control group ({why})")
     if landlock.version() < landlock.NETWORK_SINCE:
         gaps.append("the network by Landlock, too")
     if landlock.version() < landlock.SCOPES_SINCE:
         gaps.append("signals and abstract sockets by Landlock, too")
-    missing = tried()
+    missing = tried(cgroups)
     return Enforced(missing, [] if missing else parts, gaps)
 
 
-def tried() -> str:
+def tried(cgroups: Cgroups) -> str:
     """What keeps a sandbox from being set up here; "" where it can be."""
+    try:
+        group = cgroups.new(MEMORY, PROCESSES)
+    except OSError as error:
+        return f"a control group: {error}"
     report, reports = os.pipe()
-    command = [sys.executable, "-P", "-m", "mukernel.sandbox.machine", str(reports)]
+    folders = group.folders if group is not None else ()
+    command = [sys.executable, "-P", "-m", "mukernel.sandbox.machine", str(reports), *folders]
     environment = {**scrubbed_environment(), "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     try:
         subprocess.run(
@@ -70,12 +84,14 @@ def tried() -> str:
         os.close(report)
         if reports >= 0:
             os.close(reports)
+        if group is not None:
+            group.end()
     return "" if words == READY else words.decode(errors="replace") or "the process that tried it ended"
 
 
 def main() -> None:
-    """In the process that is thrown away. Its only argument: the descriptor that takes the report."""
-    policy = Policy(tuple(importable_from(sys.path)), (), 1 << 20, 16, 1 << 30, 256)
+    """In the process that is thrown away. Its arguments: the descriptor that takes the report, folders of its group."""
+    policy = Policy(tuple(importable_from(sys.path)), (), 1 << 20, PROCESSES, MEMORY, 256, cgroups=tuple(sys.argv[2:]))
     in_enclosure(policy, [], int(sys.argv[1]), lambda: os._exit(0))
 
 

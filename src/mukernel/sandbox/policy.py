@@ -33,7 +33,8 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A sandbox with everything that Python needs in it, paths made absolute; `output`: bytes that it may print."""
+    """A sandbox with everything that Python needs in it, paths made absolute; `output`: bytes that it may print.
+    `cgroups`: folders of the groups that hold all of it together, which it enters."""
 
     read: tuple[str, ...]
     write: tuple[str, ...]
@@ -42,6 +43,7 @@ class Policy:
     memory: int
     files: int
     output: int = 64 * MEGABYTE
+    cgroups: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -49,7 +51,7 @@ class Policy:
     @staticmethod
     def decode(data: bytes) -> Policy:
         policy = Policy(**json.loads(data))
-        return replace(policy, read=tuple(policy.read), write=tuple(policy.write))
+        return replace(policy, read=tuple(policy.read), write=tuple(policy.write), cgroups=tuple(policy.cgroups))
 
 
 def importable_from(paths: Iterable[str], own: bool = True) -> list[str]:

@@ -30,8 +30,8 @@ class MemoryProcesses(Processes):
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         return MemoryPlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link, None]:
+    async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link, None, None]:
         if source.environment:
             raise ContractError(f"{source.title} has an environment of its own: a simulated process has none")
         ours, theirs = MemoryLink.joined()
-        return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None
+        return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None, None
