@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from mukernel import Kernel, Sandbox
 from mukernel.core.journal import Happening
+from mukernel.core.status import session_of
 from mukernel.kernel import ipc
 from mukernel.testing import TestKernel
 from mukernel.transports.carriers import SETTING
@@ -74,6 +76,15 @@ class World:
         for replica in kernel.registry.entry(plugin).replicas:
             assert replica.instance is not None
             os.kill(replica.instance.place.pid, 9)
+
+
+def stop(kernel: Kernel, plugin: str) -> None:
+    """As SIGSTOP does; in a sandbox to all of it, since the kernel knows only its outermost process."""
+    for replica in kernel.registry.entry(plugin).replicas:
+        assert replica.instance is not None
+        leader = replica.instance.place.pid
+        for pid in session_of(leader) or [leader]:
+            os.kill(pid, signal.SIGSTOP)
 
 
 WORLDS = [

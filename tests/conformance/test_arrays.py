@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import signal
 from collections.abc import AsyncIterator
 
 import numpy
 import pytest
 from conformance_arrays import Arrays, First, Holder, Once, Relay, Waiting, frames
-from conformance_worlds import WORLDS, World, everywhere, over, threaded
+from conformance_worlds import WORLDS, World, everywhere, over, stop, threaded
 
 from mukernel import Buffer, Kernel, Overloaded, shared
 from mukernel.transports.segment import address_of, segment_at
@@ -202,8 +200,7 @@ async def test_what_nobody_reads_is_let_go_of(world: World, kernel: Kernel) -> N
 async def test_what_waits_in_the_mailbox_of_a_killed_process_arrives(world: World, kernel: Kernel) -> None:
     """Calls that were not started are run by the successor, with their memory; one-way calls, too."""
     holder = await arrays(world, kernel)
-    place = kernel.registry.entry("holder").replicas[0].instance.place
-    os.kill(place.pid, signal.SIGSTOP)
+    stop(kernel, "holder")
     for _ in range(3):
         await holder.keep(numpy.full(LARGE, 2, "u1"))
     kept = asyncio.ensure_future(holder.kept())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -16,7 +15,7 @@ import numpy
 import pyarrow as pa
 import pytest
 from conformance_arrow import First, Holder, Passing, Tables
-from conformance_worlds import WORLDS, World, everywhere, over
+from conformance_worlds import WORLDS, World, everywhere, over, stop
 
 from mukernel import ContractError, Kernel, Overloaded, shared
 from mukernel.contract import arrow, large
@@ -200,7 +199,7 @@ async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
 @between_processes
 async def test_what_waits_in_the_mailbox_of_a_killed_process_arrives(world: World, kernel: Kernel) -> None:
     holder = await tables(world, kernel)
-    os.kill(kernel.registry.entry("holder").replicas[0].instance.place.pid, signal.SIGSTOP)
+    stop(kernel, "holder")
     await holder.keep(plain())
     kept = asyncio.ensure_future(holder.kept())
     await asyncio.sleep(0)

@@ -64,6 +64,9 @@ class Mapping(mmap.mmap):
         forget(self)
 
 
+_live: dict[int, weakref.ref[Segment]] = {}  # those that this process holds, for whoever wants to see them
+
+
 class Segment:
     """A piece of shared memory. `fd` is owned from here on; so is `size`, which is counted."""
 
@@ -73,10 +76,13 @@ class Segment:
         self.final = False  # nobody can write it any more
         self.holds_arrow = False
         self.mapped: weakref.ref[Mapping] | None = None
+        self.made = False  # by this process; else it was received
         account.held += size
         account.segments += 1
+        _live[id(self)] = weakref.ref(self)
 
     def __del__(self) -> None:
+        _live.pop(id(self), None)
         account.held -= self.size
         account.segments -= 1
         os.close(self.fd)
@@ -127,11 +133,17 @@ def new_segment(size: int) -> Segment:
     except OSError as error:
         raise no_room(size, error) from None
     segment = Segment(fd, size)
+    segment.made = True
     try:
         os.ftruncate(fd, size)
     except OSError as error:
         raise no_room(size, error) from None
     return segment
+
+
+def live_segments() -> list[Segment]:
+    """All that this process holds."""
+    return [each for each in (reference() for reference in list(_live.values())) if each is not None]
 
 
 def received_segment(fd: int) -> Segment:
