@@ -205,7 +205,7 @@ def test_urls_that_could_be_read_in_two_ways_are_none(url: str) -> None:
 async def test_headers_that_are_the_drivers_or_none_are_refused(http: Http, web: WebServer) -> None:
     bad: list[dict[str, str]] = [
         {"Host": "evil"}, {"Content-Length": "3"}, {"Transfer-Encoding": "chunked"}, {"X": "a\r\nY: b"}, {"a b": "c"},
-        {"Connection": "upgrade"}, {"x": "1", "X": "2"}, {"X": "\u2026"}, {"": "x"},
+        {"Connection": "upgrade"}, {"x": "1", "X": "2"}, {"X": "\u2026"}, {"X": "\xe9"}, {"X": "a\0"}, {"": "x"},
     ]  # fmt: skip
     for headers in bad:
         with pytest.raises(ValueError, match="headers: got"):
@@ -234,6 +234,7 @@ def test_wildcards_mean_subdomains_and_nothing_else() -> None:
         ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False), ("::1", False),
         ("fe80::1", False), ("fd00::1", False), ("::ffff:127.0.0.1", False), ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::", False), ("255.255.255.255", False), ("192.168.0.1", False), ("::", False),
+        ("fec0::1", False), ("64:ff9b:1::a00:1", False), ("::7f00:1", False), ("64:ff9b::808:808", True),
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_known(address: str, public: bool) -> None:

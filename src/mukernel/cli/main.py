@@ -34,6 +34,7 @@ COMMANDS = {  # in the order in which help shows them: name → (module, what it
     "caps": ("caps", "list what plug-ins may call, and the channels that are open for it"),
     "grant": ("caps", "let a plug-in call more, while it runs"),
     "revoke": ("caps", "take from a plug-in what it was granted, at once"),
+    "memory": ("memory", "list the shared memory that plug-ins hold, against their quota"),
     "logs": ("logs", "show what plug-ins have printed"),
     "bench": ("bench", "measure how many calls a second a plug-in answers"),
 }

@@ -31,7 +31,7 @@ Message = bytes | bytearray | memoryview | Incoming
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_large)
 _COPIED_OUT = {NoneType, bool, int, float, str, bytes}
-_LOOKS_INTO_MESSAGE = {"memoryview", "Buffer", "ndarray", "Any"}
+_LOOKS_INTO_MESSAGE = {"memoryview", "Buffer", "ndarray", "arrow", "Any"}
 _PATH = re.compile(r"^(?P<problem>.*) - at (?:`(?P<end>key|value)` in )?`(?P<path>\$.*)`$", re.DOTALL)
 _FIRST_STEP = re.compile(r"^\$(?:\[(?P<index>\d+)\]|\.(?P<name>\w+))?(?P<rest>.*)$", re.DOTALL)
 _RESULT = "the result"

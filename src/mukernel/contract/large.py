@@ -1,9 +1,10 @@
-"""Buffer and numpy arrays: values whose bytes are worth more than their structure.
+"""Buffer, numpy arrays and values of pyarrow: values whose bytes are worth more than their structure.
 
-They enter and leave messages only here, through the hooks of the codec, so that another way for them to
-travel changes this file alone. On the wire each is a msgpack extension: with its bytes, or, where it is large and the
-wire goes to another process of this machine, with a handle to shared memory (see `lending`). numpy is optional and
-never imported before an array, or the name of one in an annotation, proves that somebody else imported it.
+They enter and leave messages only here, through the hooks of the codec, so that another way for them to travel changes
+this file alone. On the wire each is a msgpack extension: with its bytes, or, where it is large and the wire goes to
+another process of this machine, with a handle to shared memory (see `lending`). What is special to pyarrow is in
+`arrow`. numpy is optional and never imported before an array, or the name of one in an annotation, proves that somebody
+else imported it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 
+from .arrow import ARROW_CODE, LENT_ARROW_CODE, arrow_kind, decode_arrow, decode_lent_arrow, encode_arrow
 from .lending import LENT_FROM, borrowed, lend
 
 if TYPE_CHECKING:
@@ -106,7 +108,8 @@ def encode_large(value: Any) -> object:
         if lent is not None:
             return msgspec.msgpack.Ext(LENT_ARRAY_CODE, _HANDLE.pack(*lent, value.nbytes) + header)
         return msgspec.msgpack.Ext(ARRAY_CODE, _array_bytes(value, header, numpy))
-    return encode_scalar(value)
+    kind = arrow_kind(type(value))
+    return encode_scalar(value) if kind is None else encode_arrow(value, kind)
 
 
 def encode_scalar(value: Any) -> object:
@@ -150,7 +153,14 @@ def decode_extension(code: int, data: memoryview) -> object:
         return Buffer(borrowed(*_HANDLE.unpack(data)))
     if code == LENT_ARRAY_CODE:
         return _lent_array_of(data)
-    wanted = f"{BUFFER_CODE} or {LENT_BUFFER_CODE} (Buffer), {ARRAY_CODE} or {LENT_ARRAY_CODE} (array)"
+    if code == ARROW_CODE:
+        return decode_arrow(data)
+    if code == LENT_ARROW_CODE:
+        return decode_lent_arrow(data)
+    wanted = (
+        f"{BUFFER_CODE} or {LENT_BUFFER_CODE} (Buffer), {ARRAY_CODE} or {LENT_ARRAY_CODE} (array), {ARROW_CODE} or "
+        f"{LENT_ARROW_CODE} (Arrow)"
+    )
     raise ValueError(f"message extension {code} is unknown: wanted {wanted}")
 
 
@@ -201,6 +211,8 @@ def decode_large(wanted: Any, value: Any) -> object:
             if dtype is not None and value.dtype != dtype:
                 raise ValueError(f"Expected an array of `{dtype}`, got one of `{value.dtype}`")
             return value
+    if arrow_kind(wanted) is not None and isinstance(value, wanted):
+        return value
     raise ValueError(f"Expected `{getattr(wanted, '__name__', wanted)}`, got `{type(value).__name__}`")
 
 

@@ -22,7 +22,12 @@ MARK = b"\xc1"  # begins a body whose segments came beside it; no msgpack begins
 
 
 class Segment(Protocol):
-    """A piece of shared memory."""
+    """A piece of shared memory. `size`: bytes; `final`: nobody can write it any more; `holds_arrow`: a stream of Arrow
+    is all that is in it."""
+
+    size: int
+    final: bool
+    holds_arrow: bool
 
     def view(self, offset: int, length: int) -> memoryview:
         """Read-only, without a copy. Raises ValueError for what does not lie in it, Overloaded."""
@@ -34,6 +39,12 @@ class SharedMemory(Protocol):
     def lend(self, value: Any) -> tuple[Segment, int]:
         """The segment that has the bytes of a Buffer's memoryview or of an array, and where in it. They are copied,
         once, unless they lie in one already. Raises Overloaded."""
+
+    def find(self, address: int, size: int) -> Segment | None:
+        """The segment in which these bytes of our memory lie."""
+
+    def written(self, size: int, write: Callable[[Any], None]) -> Segment:
+        """A new segment of what `write` writes into a binary file, `size` bytes. Raises Overloaded."""
 
     def claim(self, body: bytes) -> Incoming:
         """A body that begins with MARK, with its segments. Raises ValueError, Unavailable, Overloaded."""
@@ -119,6 +130,25 @@ def lend(value: Any, size: int) -> tuple[int, int] | None:
     return len(lends) - 1, offset
 
 
+def lends() -> bool:
+    """May the message that is being encoded have something beside it?"""
+    return _present.lends is not None
+
+
+def lend_segments(segments: Sequence[Segment]) -> list[int] | None:
+    """Put whole segments beside the message that is being encoded: their numbers. None where they are too many."""
+    lent = _present.lends
+    if lent is None:
+        return None
+    places = {id(each): number for number, each in enumerate(lent)}
+    new = [each for each in segments if id(each) not in places]
+    if len(lent) + len(new) > MOST_SEGMENTS:
+        return None
+    places |= {id(each): len(lent) + number for number, each in enumerate(new)}
+    lent += new
+    return [places[id(each)] for each in segments]
+
+
 def borrowing(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """As `decode`, for what it gives back looks into the message: which is copied first unless it is bytes."""
 
@@ -158,7 +188,12 @@ def received(body: Any) -> Any:
 
 def borrowed(number: int, offset: int, length: int) -> memoryview:
     """What a handle in the message that is being decoded stands for. Raises ValueError, Overloaded."""
+    return borrowed_segment(number).view(offset, length)
+
+
+def borrowed_segment(number: int) -> Segment:
+    """A segment that came with the message that is being decoded. Raises ValueError."""
     segments = _present.borrows
-    if segments is None or number >= len(segments):
+    if segments is None or not 0 <= number < len(segments):
         raise ValueError(f"a handle to shared memory that did not come with this message: {number}")
-    return segments[number].view(offset, length)
+    return segments[number]

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import inspect, structs
 
+from .arrow import arrow_kind
 from .description import FieldDescription, ObjectDescription, TypeDescription
 from .errors import ContractError
 from .large import Buffer, decode_extension, decode_large, encode_large, is_array_type, without_alias
@@ -130,9 +131,12 @@ def _custom(cls: Any, where: str) -> TypeDescription:
         return TypeDescription("Buffer")
     if is_array_type(cls):
         return _array(cls)
+    if arrow_kind(cls) is not None:
+        return TypeDescription("arrow", detail=cls.__name__)
     raise ContractError(
         f"{where}: type {getattr(cls, '__qualname__', cls)} cannot be sent: wanted builtins, a dataclass, "
-        "a msgspec.Struct, TypedDict, NamedTuple, Enum, date or time, UUID, Decimal, Buffer or numpy.ndarray"
+        "a msgspec.Struct, TypedDict, NamedTuple, Enum, date or time, UUID, Decimal, Buffer, numpy.ndarray, or "
+        "Table, RecordBatch, ChunkedArray or Array of pyarrow"
     )
 
 

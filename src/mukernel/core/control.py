@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Description, Interface, idempotent
+from .messages import Inventory
 from .replacement import SwapReport
 from .stack import Stack
 
@@ -106,6 +107,15 @@ class HeldCapabilities(msgspec.Struct):
     stated: bool
     grants: list[str]
     channels: list[OpenChannel]
+
+
+class ProcessMemory(msgspec.Struct):
+    """The shared memory of a process, and the plug-ins in it. `inventory`: None where it does not answer."""
+
+    process: str
+    pid: int
+    plugins: list[str]
+    inventory: Inventory | None
 
 
 class Served(msgspec.Struct):
@@ -235,6 +245,11 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
     @idempotent
     async def caps(self, name: str | None = None) -> list[HeldCapabilities]:
         """What one plug-in may call, or each."""
+        raise NotImplementedError
+
+    @idempotent
+    async def memory(self, name: str | None = None) -> list[ProcessMemory]:
+        """The shared memory that each process holds, or those of one plug-in."""
         raise NotImplementedError
 
     async def grant(self, name: str, grant: str) -> None:

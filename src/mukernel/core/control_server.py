@@ -35,6 +35,7 @@ from .control import (
     LogFile,
     PluginDescription,
     PluginStatus,
+    ProcessMemory,
     Served,
     TreeProcess,
 )
@@ -292,6 +293,11 @@ class ControlServer(Control):
         if name not in self.stopped.declarations:
             self.kernel.registry.entry(name)  # raises NotFound
         return [each for each in found if each.plugin == name]
+
+    async def memory(self, name: str | None = None) -> list[ProcessMemory]:
+        if name is not None and name not in self.stopped.declarations:
+            self.kernel.registry.entry(name)  # raises NotFound
+        return [each for each in await self.status.memory() if name is None or name in each.plugins]
 
     async def grant(self, name: str, grant: str) -> None:
         self.running(name)

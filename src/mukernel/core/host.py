@@ -19,6 +19,7 @@ from . import messages
 from .conversation import Conversation
 from .directory import Grant
 from .imported import all_here_is_warm
+from .inventory import inventory
 from .messages import Connect, Done
 from .space import Space
 from .stack import answer_with_stack
@@ -98,6 +99,8 @@ class Host:
                 await space.stop(message.key, message.drain, message.reason)
             case messages.Count():
                 return space.count(message.key), ()
+            case messages.TakeInventory():
+                return inventory(), ()
             case messages.Rerouted():
                 await self.rerouted(message)
             case messages.Ping():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -185,6 +185,33 @@ class Count(msgspec.Struct, tag=True):
     key: str
 
 
+class HeldSegment(msgspec.Struct):
+    """A piece of shared memory that a process holds. `memory`: the same number in every process that holds the same;
+    `made`: by this process, else received; `state`: "written" while its maker still fills it, "sent" where nobody but
+    its maker can have a way to write it, "final" where nobody has; `content`: "arrow", or "" for an array or Buffer."""
+
+    memory: int
+    size: int
+    made: bool
+    state: Literal["written", "sent", "final"]
+    content: Literal["", "arrow"] = ""
+
+
+class Inventory(msgspec.Struct, tag=True):
+    """What a process holds of shared memory, in bytes, and its `quota`; `lent`: what it has sent and nobody has
+    received yet; `count`: of its segments, of which the largest are listed."""
+
+    quota: int
+    held: int
+    lent: int
+    count: int
+    segments: list[HeldSegment]
+
+
+class TakeInventory(msgspec.Struct, tag=True):
+    pass
+
+
 class Connect(msgspec.Struct, tag=True):
     """A process asks for channels to the plug-in that serves an interface. Right: the bell to ring for replies.
 
@@ -259,7 +286,8 @@ class Failed(msgspec.Struct, tag=True):
 
 Message = (
     Build | Step | Asks | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
-    | Ping | Counts | Count | Connect | Disconnect | Connected | Rerouted | Checkpoint | Narrow | Token | Done | Failed
+    | Ping | Counts | Count | Inventory | TakeInventory | Connect | Disconnect | Connected | Rerouted | Checkpoint
+    | Narrow | Token | Done | Failed
 )  # fmt: skip
 
 BRINGS_RIGHTS = (Connect, Attach, Connected)

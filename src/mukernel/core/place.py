@@ -18,7 +18,8 @@ from . import messages
 from .conversation import Conversation
 from .enclosed import Enclosed
 from .ending import described
-from .messages import Blueprint, Built, Counts, Quiesced
+from .inventory import inventory
+from .messages import Blueprint, Built, Counts, Inventory, Quiesced
 from .space import Space
 from .stack import Stack, StackPipe, own_stack
 
@@ -62,6 +63,8 @@ class Place(ABC):
 
     @abstractmethod
     async def count(self, key: str) -> Counts: ...
+    @abstractmethod
+    async def inventory(self) -> Inventory: ...
     @abstractmethod
     async def gate(self, plugin: str) -> None: ...
     @abstractmethod
@@ -122,6 +125,9 @@ class LocalPlace(Place):
 
     async def count(self, key: str) -> Counts:
         return self.here.count(key)
+
+    async def inventory(self) -> Inventory:
+        return inventory()
 
     async def gate(self, plugin: str) -> None:
         self.here.gate(plugin)
@@ -260,6 +266,9 @@ class RemotePlace(Place):
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]
         return self.expected(counts, Counts)
+
+    async def inventory(self) -> Inventory:
+        return self.expected((await self.conversation.ask(messages.TakeInventory()))[0], Inventory)
 
     async def gate(self, plugin: str) -> None:
         await self.conversation.ask(messages.Rerouted(plugin, gate=True))

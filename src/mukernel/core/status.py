@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from ..contract import MukernelError
 from ..kernel.clock import Clock
-from .control import PluginStatus, TreePlugin, TreeProcess
+from .control import PluginStatus, ProcessMemory, TreePlugin, TreeProcess
 from .lifecycle import State
-from .messages import Counts
+from .messages import Counts, Inventory
 from .place import Place, RemotePlace
 from .registry import Entry, Replica
 from .stopped import StoppedPlugins
@@ -129,6 +129,24 @@ class Status:
                     )
                 )
         return processes
+
+    async def memory(self) -> list[ProcessMemory]:
+        """The kernel's own first."""
+        places: list[tuple[str, Place]] = [("kernel", self.kernel.here)]
+        places += [(each.process.name, each) for each in self.kernel.places.values()]
+        found = await asyncio.gather(*(self.inventory(place) for _, place in places))
+        return [
+            ProcessMemory(name, place.pid, [each.name for each in self.plugins_in(place.space)], inventory)
+            for (name, place), inventory in zip(places, found, strict=True)
+        ]
+
+    async def inventory(self, place: Place) -> Inventory | None:
+        """None where the process does not answer."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await place.inventory()
+        except (TimeoutError, MukernelError):
+            return None
 
     def plugins_in(self, space: str) -> list[TreePlugin]:
         found = []

@@ -25,7 +25,18 @@ from ..contract import Overloaded, Unavailable
 from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
 from ..kernel.ipc import Bell, Made
 from .link import close_all
-from .segment import MADE_IN_PLACE, Segment, account, address_of, copied, new_segment, received_segment, segment_at
+from .segment import (
+    MADE_IN_PLACE,
+    WRITTEN,
+    Segment,
+    SegmentFile,
+    account,
+    address_of,
+    copied,
+    new_segment,
+    received_segment,
+    segment_at,
+)  # fmt: skip
 
 TOKEN = 16  # bytes
 UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
@@ -183,6 +194,16 @@ class SegmentMemory:
         mapping = segment.map(writable=True)
         numpy.copyto(numpy.frombuffer(mapping, value.dtype).reshape(value.shape), value)  # the one copy
         return segment, 0
+
+    def find(self, address: int, size: int) -> Segment | None:
+        found = segment_at(address, size)
+        return found[0] if found is not None else None
+
+    def written(self, size: int, write: Callable[[Any], None]) -> Segment:
+        segment = new_segment(size)
+        write(SegmentFile(segment))
+        segment.seal(WRITTEN)
+        return segment
 
     def claim(self, body: bytes) -> Incoming:
         try:

@@ -64,17 +64,25 @@ class Mapping(mmap.mmap):
         forget(self)
 
 
+_live: dict[int, weakref.ref[Segment]] = {}  # those that this process holds, for whoever wants to see them
+
+
 class Segment:
     """A piece of shared memory. `fd` is owned from here on; so is `size`, which is counted."""
 
     def __init__(self, fd: int, size: int) -> None:
         self.fd, self.size = fd, size
         self.sealed = False
+        self.final = False  # nobody can write it any more
+        self.holds_arrow = False
         self.mapped: weakref.ref[Mapping] | None = None
+        self.made = False  # by this process; else it was received
         account.held += size
         account.segments += 1
+        _live[id(self)] = weakref.ref(self)
 
     def __del__(self) -> None:
+        _live.pop(id(self), None)
         account.held -= self.size
         account.segments -= 1
         os.close(self.fd)
@@ -83,7 +91,7 @@ class Segment:
         """From now on it has its size, and no new writer. Raises OSError."""
         if not self.sealed:
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
-            self.sealed = True
+            self.sealed, self.final = True, bool(seals & fcntl.F_SEAL_WRITE)
 
     def map(self, writable: bool = False) -> Mapping:
         """The memory. Raises Overloaded where there is no room for it among this process's addresses."""
@@ -125,11 +133,17 @@ def new_segment(size: int) -> Segment:
     except OSError as error:
         raise no_room(size, error) from None
     segment = Segment(fd, size)
+    segment.made = True
     try:
         os.ftruncate(fd, size)
     except OSError as error:
         raise no_room(size, error) from None
     return segment
+
+
+def live_segments() -> list[Segment]:
+    """All that this process holds."""
+    return [each for each in (reference() for reference in list(_live.values())) if each is not None]
 
 
 def received_segment(fd: int) -> Segment:
@@ -147,7 +161,7 @@ def received_segment(fd: int) -> Segment:
         os.close(fd)
         raise
     segment = Segment(fd, size)
-    segment.sealed = True
+    segment.sealed, segment.final = True, bool(seals & fcntl.F_SEAL_WRITE)
     return segment
 
 
@@ -162,6 +176,32 @@ def copied(content: memoryview) -> Segment:
     except OSError as error:
         raise no_room(segment.size, error) from None
     return segment
+
+
+class SegmentFile:
+    """A segment as a binary file that is written from its beginning to its end."""
+
+    def __init__(self, segment: Segment) -> None:
+        self.segment, self.done, self.closed = segment, 0, False
+
+    def write(self, content: Any) -> int:
+        """All of a bytes-like object. Raises Overloaded."""
+        left = memoryview(content).cast("B")
+        if self.done + len(left) > self.segment.size:
+            raise ValueError(f"more than the {self.segment.size:,} bytes of the segment")
+        try:
+            while left:
+                count = os.pwrite(self.segment.fd, left[: 1 << 30], self.done)
+                left, self.done = left[count:], self.done + count
+        except OSError as error:
+            raise no_room(self.segment.size, error) from None
+        return len(left)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
 
 
 # -- which segment an address lies in: how a received array, or a slice of it, is known when it is sent on ----------

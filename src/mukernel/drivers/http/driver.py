@@ -110,7 +110,7 @@ class HttpDriver(Plugin, Http):
             yield HttpPart(response.status, reason(response), str(target), fields(response))
             pieces = response.content.iter_any()
             while True:
-                with explained(target.origin, seconds):
+                with explained(target.origin, seconds, sent):
                     piece = await anext(pieces, None)
                 if piece is None:
                     return
@@ -126,12 +126,12 @@ class HttpDriver(Plugin, Http):
         self, request: Request, body: Body, pause: float | None, seconds: float
     ) -> AsyncIterator[tuple[ClientResponse, Target]]:
         """The response at the end of the redirects, before its body is read, and where it came from. `pause`: seconds
-        that the server may be silent. Its connection is let go of in the end, and closed where something is left to
-        read."""
+        that a connection may take, and the server be silent. In the end its connection is let go of, and closed where
+        something is left to read."""
         import aiohttp
 
         grant = caller_grant(self)
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=pause, sock_read=pause)
+        timeout = aiohttp.ClientTimeout(total=None, connect=pause, sock_read=pause)
         for _ in range(self.max_redirects + 1):
             target = request.target
             self.check(request, grant)

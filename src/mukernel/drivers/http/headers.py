@@ -13,7 +13,7 @@ from .origin import Target, read_url
 MOST_HEADERS = 100
 LONGEST_VALUE = 8190  # characters
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
 # What belongs to the connection, or says where a body ends: two ways of saying that are how requests are smuggled.
 OF_THE_DRIVER = {
     "connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "proxy-authorization",
@@ -53,7 +53,7 @@ def checked_headers(headers: Mapping[str, str], where: str = "headers") -> dict[
         if not TOKEN.fullmatch(name) or len(value) > LONGEST_VALUE or not _VALUE.fullmatch(value):
             raise ValueError(
                 f"{where}: got {name!r:.130} with a value of {len(value)} characters, wanted a name of letters, digits "
-                f"and dashes, and at most {LONGEST_VALUE} characters without control characters and beyond Latin-1"
+                f"and dashes, and at most {LONGEST_VALUE} characters of ASCII without control characters"
             )
         if name.lower() in OF_THE_DRIVER:
             raise ValueError(f"{where}: got {name!r}, which the driver sets itself")

@@ -17,6 +17,8 @@ LONGEST_URL = 8192  # characters
 _NAME = re.compile(r"(?=.{1,253}\Z)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # a last label that makes programs take the whole for an address
 WANTED = "'https://api.example.com', 'http://127.0.0.1:8080' or, for all subdomains, 'https://*.example.com'"
+TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # to the IPv4 address in it, by a router
+TRANSLATED_AT_HOME = ipaddress.ip_network("64:ff9b:1::/48")
 IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -150,7 +152,9 @@ def is_public(address: IPAddress) -> bool:
     """Is it an address of the whole Internet, whatever other address it carries within it?"""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in ipaddress.ip_network("64:ff9b::/96"):  # translated by a router
+        if address.is_site_local or address in TRANSLATED_AT_HOME:
+            return False
+        if inner is None and address in TRANSLATED:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(inner)
