@@ -213,8 +213,7 @@ class Server:
 
     def run_next(self) -> None:
         """As `run_queue`, for a call that has ended: the next one gets nothing of its context."""
-        if not self.in_queue:
-            self.context.copy().run(self.run_queue)
+        self.context.copy().run(self.run_queue)
 
     def run_queue(self) -> None:
         """Start what waits, most urgent first, as far as limits allow."""
