@@ -18,6 +18,8 @@ SOURCES = {
     "mukernel.kernel.ring": "src/mukernel/kernel/ring.pyx",
     "mukernel.transports.tracked": "src/mukernel/transports/tracked.pyx",
 }
+if sys.version_info < (3, 12):  # later ones have __buffer__
+    SOURCES["mukernel.contract.exported"] = "src/mukernel/contract/exported.pyx"
 CHOICE = os.environ.get("MUKERNEL_EXTENSIONS", "auto")
 if CHOICE not in CHOICES:
     raise SystemExit(f"MUKERNEL_EXTENSIONS: got {CHOICE!r}, wanted one of {', '.join(CHOICES)}")
@@ -26,7 +28,8 @@ if CHOICE not in CHOICES:
 def report(name: str, reason: object) -> None:
     """Prints that extension `name` is missing, why, and what serves in its place."""
     print(f"mukernel: {name} was not compiled: {reason}", file=sys.stderr)
-    print("mukernel: the installation goes on; the socket transport serves instead", file=sys.stderr)
+    serves = "a Buffer is not bytes-like" if name.endswith("exported") else "the socket transport serves instead"
+    print(f"mukernel: the installation goes on; {serves}", file=sys.stderr)
 
 
 def extension(name: str, source: str) -> Extension:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import enum
+import sys
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -52,6 +53,25 @@ class Carrier(msgspec.Struct):
     label: str
     data: Buffer | None = None
     array: np.ndarray[Any, Any] | None = None
+
+
+def test_a_buffer_is_bytes_like() -> None:
+    """Without a copy, read-only where it wraps what is, and held as long as it is looked into."""
+    pytest.importorskip("mukernel.contract.exported" if sys.version_info < (3, 12) else "sys")
+    data = bytearray(b"abc")
+    view = memoryview(Buffer(data))
+    view[0] = 65
+    assert data == b"Abc" and not view.readonly
+    with pytest.raises(BufferError):
+        data.extend(b"d")
+    view.release()
+    data.extend(b"d")
+    kept = memoryview(Buffer(b"abc"))
+    assert kept.readonly and bytes(kept) == b"abc" and b"".join([Buffer(b"x"), Buffer(b"y")]) == b"xy"
+    held = sys.getrefcount(None)
+    for _ in range(1000):
+        memoryview(Buffer(b"abc")).release()
+    assert abs(sys.getrefcount(None) - held) < 100
 
 
 def codec(annotation: Any) -> MethodCodec:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Any, cast
 
 from ..contract import DeadlineExceeded, encode_fault
@@ -38,6 +39,8 @@ class Server:
         concurrency: int | None = None, threads: int = 0, bound: int = 100_000,
     ) -> None:  # fmt: skip
         self.loop, self.now_ns = loop, now_ns
+        self.context = copy_context()  # what its calls begin with, beside what travels with each
+        self.context.run(current.set, None)
         self.bound = bound
         self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
         self.slots = Slots(concurrency)
@@ -164,7 +167,7 @@ class Server:
         if self.when_drained:
             self.check_drained()
         if self.queue and not self.paused:
-            self.run_queue()
+            self.run_next()
 
     def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
         """Send what a call ended with and account for it."""
@@ -207,6 +210,10 @@ class Server:
             self.taken(wire, message)
             self.reply(wire, message, Kind.ERROR, refusal.unknown_method(message.method), refused=True)
             return None
+
+    def run_next(self) -> None:
+        """As `run_queue`, for a call that has ended: the next one gets nothing of its context."""
+        self.context.copy().run(self.run_queue)
 
     def run_queue(self) -> None:
         """Start what waits, most urgent first, as far as limits allow."""
@@ -391,7 +398,7 @@ class Server:
         self.done(call, kind, reply)
 
     def left_pool(self) -> None:
-        self.run_queue()
+        self.run_next()
         if self.when_drained:
             self.check_drained()
 
@@ -432,9 +439,9 @@ class Server:
         if call.wire.closed is None:
             self.reply(call.wire, call.message, kind, reply, refused=call.cancelled)
         if self.queue and not self.paused:
-            self.run_queue()
+            self.run_next()
         elif not self.paused and self.limited:
-            self.look_again()
+            self.context.copy().run(self.look_again)
         if self.when_drained:
             self.check_drained()
 
@@ -471,10 +478,11 @@ class Server:
         """Start what waits, and what comes."""
         self.paused = False
         self.when_drained.clear()
-        self.loop.call_soon(self.run_queue)  # soon: whoever resumes has something to tell first
+        context = self.context.copy()  # and not that of who resumes
+        self.loop.call_soon(self.run_queue, context=context)  # soon: whoever resumes has something to tell first
         for wire in list(self.tables):
             if not wire.look_ahead:
-                self.loop.call_soon(self.pump, wire)
+                self.loop.call_soon(self.pump, wire, context=context)
 
     def cut_off(self, reason: str) -> None:
         """Cancel what still runs; its callers get Unavailable with `reason`."""

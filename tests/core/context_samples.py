@@ -1,0 +1,78 @@
+"""Plug-ins that tell what they inherit."""
+
+import asyncio
+import time
+from contextvars import ContextVar
+
+from mukernel import Interface, Plugin
+from mukernel.transports.calling import BURST_NS
+from mukernel.transports.context import current
+
+left_behind: ContextVar[str] = ContextVar("left_behind", default="")
+
+
+def inherited() -> str:
+    """What a call has that nobody gave it."""
+    context = current.get()
+    return left_behind.get() + ("" if context is None else f"{bool(context.deadline)} {context.priority}")
+
+
+class Inheritance(Interface):
+    async def slow(self, turns: int) -> str:
+        raise NotImplementedError
+
+    async def quick(self) -> str:
+        raise NotImplementedError
+
+    def blocking(self) -> str:
+        raise NotImplementedError
+
+    async def busy(self) -> str:
+        raise NotImplementedError
+
+    async def until_busy(self) -> str:
+        raise NotImplementedError
+
+
+class Heir(Plugin, Inheritance):
+    def __init__(self) -> None:
+        self.was_busy = asyncio.Event()
+
+    def busy(self) -> str:  # type: ignore[override]
+        """For longer than a server lets others wait: what is behind it is left for a later turn of the loop."""
+        ends = time.perf_counter() + 2 * BURST_NS / 1e9
+        while time.perf_counter() < ends:
+            pass
+        self.was_busy.set()
+        return inherited()
+
+    async def until_busy(self) -> str:
+        await self.was_busy.wait()
+        return inherited()
+
+    async def slow(self, turns: int) -> str:
+        """It leaves a context variable of its own behind."""
+        found = inherited()
+        left_behind.set("left behind")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return found
+
+    async def quick(self) -> str:
+        return inherited()
+
+    def blocking(self) -> str:
+        return inherited()
+
+
+class Asking(Interface):
+    async def ask(self) -> list[str]:
+        raise NotImplementedError
+
+
+class Asker(Plugin, Asking):
+    def __init__(self, heir: Inheritance) -> None:
+        self.heir = heir
+
+    async def ask(self) -> list[str]:
+        return [inherited(), await self.heir.quick()]

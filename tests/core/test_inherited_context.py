@@ -1,0 +1,70 @@
+"""A call has the circumstances that its caller gave it, and nothing of whatever ran before it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+
+import pytest
+from context_samples import Asker, Asking, Heir, Inheritance
+from waiting import until_waiting
+
+from mukernel import Kernel, deadline, priority
+from mukernel.transports.carriers import SETTING
+
+
+@pytest.mark.parametrize("transport", ["", "socket"])
+async def test_a_call_that_waited_inherits_nothing_of_the_one_it_waited_for(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport:
+        monkeypatch.setenv(SETTING, transport)
+    async with Kernel() as kernel:
+        await kernel.load(Heir, name="heir", placement="process", concurrency=1)
+        heir = kernel.get(Inheritance)
+
+        async def first() -> str:
+            with deadline(3600), priority(7):
+                return await heir.slow(20_000)
+
+        for method in (heir.quick, lambda: asyncio.to_thread(kernel.get(Inheritance, blocking=True).blocking)):
+            running = asyncio.create_task(first())
+            await asyncio.sleep(0)
+            waiting = asyncio.create_task(method())  # type: ignore[arg-type]
+            await until_waiting(kernel, "heir", 1)
+            assert not running.done()
+            assert await waiting in ("", "False 0")
+            assert await running == "True 7"
+
+
+async def test_nor_its_deadline_where_calls_wait_for_their_turn() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Heir, name="heir", placement="process")
+        heir = kernel.get(Inheritance)
+
+        async def first() -> str:
+            with deadline(3600), priority(7):
+                return await heir.until_busy()
+
+        running = asyncio.create_task(first())
+        await asyncio.sleep(0)
+        assert await asyncio.gather(heir.busy(), heir.busy(), heir.busy()) == [""] * 3
+        assert await running == "True 7"
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(placement: str) -> None:
+    async with Kernel() as kernel:
+        with deadline(3600), priority(7):
+            await kernel.load(Heir, name="heir", placement=placement)
+            await kernel.load(Asker, name="asker", placement="process")
+            asker = kernel.get(Asking)
+        assert await asker.ask() == ["", ""]
+        for replaced in ("asker", "heir"):
+            with deadline(3600), priority(7):
+                asking = asyncio.create_task(asker.ask(), context=Context())
+                await kernel.restart(replaced)
+            assert await asking == ["", ""]
+            assert await asker.ask() == ["", ""]
+            await kernel.clock.sleep(0.1)  # so that a bell has to be rung
+            assert await asker.ask() == ["", ""]
