@@ -19,6 +19,7 @@ PARTS = {
     "sandbox": "a hot call to a plug-in in a sandbox, and to the same in a process",
     "chains": "chains of processes, alone and beside CPU hogs, by waiting policy",
     "swaps": "1,000 swaps in a row under load",
+    "deployment": "swaps to a version with other dependencies, in an environment of its own",
     "crashes": "200 kill -9 under load",
     "startup": "start-up time and memory of 1 to 1,000 process plug-ins",
     "events": "events a second, plain and kept on the disk, beside NATS where that is installed",

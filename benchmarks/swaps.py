@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 
@@ -11,6 +12,7 @@ from benchmarks.load import Caller, Counting, Load, NextTally, Replies, Tally
 from benchmarks.measure import Table
 from benchmarks.report import Part, Settings, nearest_rank
 from mukernel import Kernel
+from mukernel.deployment import Installer
 
 CALLERS = 16
 
@@ -36,17 +38,21 @@ class SwapOutcome:
     outcomes: Counter[str] = field(default_factory=Counter)
 
 
-async def swap_under_load(swaps: int, callers: int = CALLERS, placement: str = "process") -> SwapOutcome:
-    """Swap a tally `swaps` times between its two versions while `callers` call it without a break."""
+async def swap_under_load(
+    swaps: int, callers: int = CALLERS, placement: str = "process",
+    versions: Sequence[type | str] = (NextTally, Tally), installer: Installer | None = None,
+) -> SwapOutcome:  # fmt: skip
+    """Swap a tally `swaps` times between its two versions, the last of which it begins with, while `callers` call it
+    without a break. `installer`: for versions that are to be installed."""
     outcome = SwapOutcome()
-    async with Kernel() as kernel:
-        await kernel.load(Tally, name="tally", placement=placement)
+    async with Kernel(installer=installer) as kernel:
+        await kernel.load(versions[-1], name="tally", placement=placement)
         counting = kernel.get(Counting)
         calls = (counting.count, counting.count_slowly)
         replies = Replies()
         numbered = [Caller(number, calls[number % 2], replies.replied) for number in range(callers)]
         async with Load(numbered) as load:
-            for version in islice(cycle((NextTally, Tally)), swaps):
+            for version in islice(cycle(versions), swaps):
                 await replies.more(callers)
                 load.slowest()
                 report = await kernel.swap("tally", version)

@@ -50,5 +50,8 @@ def test_one_that_needs_them_says_what_to_install_before_it_measures(
     assert "not installed: Pyro5, grpcio, rpyc" in problem
     assert "pip install 'mukernel[benchmark]'" in problem
     if command[0] == "benchmarks":
-        assert "these parts need no peer: inline sandbox chains swaps crashes startup events memory size" in problem
+        assert (
+            "these parts need no peer: inline sandbox chains swaps deployment crashes startup events memory size"
+            in problem
+        )
     assert capsys.readouterr().out == ""

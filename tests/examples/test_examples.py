@@ -91,6 +91,13 @@ EXPECTED = {
         r"and when nobody looks into them: 0 bytes",
         r"refused: .*no room for 100,000,000 bytes more of shared memory: .* \(shared_memory\) is 67,108,864; .*",
     ],
+    "environments.py": [
+        r"old: 1\.10, by packaging 23\.\d+",
+        r"new: 1\.10, by packaging 2[4-9]\.\d+",
+        r"swapped, 0 lost: packaging 2[4-9]\.\d+",
+        r"and back: packaging 23\.\d+",
+        r"what can't be installed changes nothing: 23\.\d+",
+    ],
     "supervision.py": [
         r"charged 40",
         r"killed [1-5] processes; 2400 idempotent calls, all answered: True",
@@ -108,6 +115,8 @@ def test_every_example_is_expected_to_say_something() -> None:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_runs(name: str) -> None:
     done = subprocess.run([sys.executable, str(EXAMPLES / name)], capture_output=True, text=True, check=False)
+    if "no package index could be reached" in done.stderr:
+        pytest.skip("what this example installs can't be had here")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     lines = done.stdout.splitlines()

@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument(
         "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
     )
+    parser.add_argument("--state", metavar="DIR", help="where its environments are, if `mukernel run` is given one")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.set_defaults(run=run)
 
@@ -35,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     if missing := missing_extensions():  # no problem of the application: for people, beside the result
         Terminal(sys.stderr).say(f"note: {missing}")
     try:
-        application = asyncio.run(read_application(arguments.file))
+        application = asyncio.run(read_application(arguments.file, arguments.state))
     except (ContractError, NotFound) as error:
         if not arguments.json:
             raise

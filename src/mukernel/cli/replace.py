@@ -1,4 +1,4 @@
-"""`mukernel swap`, `move`, `scale`, `restart`: what replaces instances while they are being called."""
+"""`mukernel swap`, `rollback`, `move`, `scale`, `restart`: what replaces instances while they are being called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from ..core.control import Control
 from ..core.quantity import duration, duration_text
 from ..core.replacement import ONLY_WHAT_SERVES, SwapReport
+from ..deployment.request import read_request
 from .client import add_options, with_control
 from .terminal import Terminal, UsageError, as_json
 
@@ -21,7 +22,11 @@ while the old one serves; then it takes over the mailbox and the state. Any step
 version serving.
 
 USE is a "module:Class", a "file.py:Class" or an entry point; without it, the plug-in's own source is loaded
-again."""
+again. Or it is installed first, beside the version that runs, into an environment of its own: a requirement such as
+"shop-catalog==2.1", a wheel, a directory, "git+https://..."; `mukernel rollback` goes back."""
+ROLLBACK = """\
+Replace a plug-in by the version before the last swap, with its configuration, as a swap does: nothing is lost. A second
+rollback goes forward again. An environment that was removed since is made again, from what is locked."""
 MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 
@@ -29,10 +34,13 @@ PLACEMENT is inline (in the kernel's own process), process (in one of its own) o
 shares)."""
 SCALE = "Run more or fewer instances of a plug-in; those that leave first serve what they were sent."
 RESTART = "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
+DONE = {"swap": "swapped", "rollback": "taken back", "move": "moved", "scale": "scaled", "restart": "restarted"}
 EXAMPLES = {
     "swap": "  mukernel swap greeter hello.polite:Polite\n"
     "  mukernel swap greeter --config polite=true\n"
-    "  mukernel swap greeter",
+    "  mukernel swap greeter\n"
+    "  mukernel swap catalog shop-catalog==2.1",
+    "rollback": "  mukernel rollback catalog",
     "move": "  mukernel move greeter process\n  mukernel move greeter inline",
     "scale": "  mukernel scale catalog 3",
     "restart": "  mukernel restart catalog",
@@ -40,7 +48,7 @@ EXAMPLES = {
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
-    parser.description = {"swap": SWAP, "move": MOVE, "scale": SCALE, "restart": RESTART}[command]
+    parser.description = {"swap": SWAP, "rollback": ROLLBACK, "move": MOVE, "scale": SCALE, "restart": RESTART}[command]
     parser.epilog = "examples:\n" + EXAMPLES[command]
     parser.add_argument("name", metavar="NAME", help="of the plug-in")
     if command == "swap":
@@ -52,6 +60,10 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument(
             "--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)"
         )
+        parser.add_argument(
+            "--python", metavar="VERSION", default="",
+            help="of the environment that is installed, such as 3.13 or a path (default: as it is)",
+        )  # fmt: skip
     elif command == "move":
         parser.add_argument(
             "placement", metavar="PLACEMENT", help="inline, process, process:NAME, sandbox or sandbox:NAME"
@@ -59,7 +71,8 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     elif command == "scale":
         parser.add_argument("replicas", metavar="COUNT", type=int, help="how many instances")
     add_options(parser)
-    parser.set_defaults(run={"swap": swap, "move": move, "scale": scale, "restart": restart}[command])
+    runs = {"swap": swap, "rollback": rollback, "move": move, "scale": scale, "restart": restart}
+    parser.set_defaults(run=runs[command])
 
 
 def swap(arguments: argparse.Namespace) -> int:
@@ -75,7 +88,22 @@ def swap(arguments: argparse.Namespace) -> int:
         file, _, name = use.rpartition(":")
         if os.path.exists(file):  # a file as we see it; else one of the application's folder
             use = f"{os.path.abspath(file)}:{name}"
-    return replaced(arguments, lambda control: control.swap(arguments.name, use, config, drain))
+    elif use is not None:
+        use = as_seen_here(use)
+    return replaced(arguments, lambda control: control.swap(arguments.name, use, config, drain, arguments.python))
+
+
+def as_seen_here(use: str) -> str:
+    """A wheel or a directory that is there is meant as we see it; else as in the application's folder."""
+    request = read_request(use, os.getcwd())
+    if request is None or request.kind not in ("wheel", "directory") or not os.path.exists(request.target):
+        return use
+    path = request.target + ("/" if request.kind == "directory" else "")
+    return f"{path}:{request.entry}" if request.entry else path
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    return replaced(arguments, lambda control: control.rollback(arguments.name))
 
 
 def move(arguments: argparse.Namespace) -> int:
@@ -129,7 +157,7 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
             again = f"`mukernel restart {report.plugin}` starts it again"
             return f"{report.plugin}: the {report.what} was not begun: {reason}; {again}"
         return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
-    done = {"swap": "swapped", "move": "moved", "scale": "scaled", "restart": "restarted"}.get(report.what, report.what)
+    done = DONE.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
     ledger = report.ledger
     account = (

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from ..contract import Unavailable
 from ..core.application import Application, read_application
+from ..core.application_environments import installer_for
 from ..core.application_file import PluginTable
 from ..core.control_server import ControlServer, ControlSocket
 from ..core.journal import Happening
@@ -26,7 +27,8 @@ from .watch import Watch
 DESCRIPTION = """\
 Run the application of an application file: every plug-in where the file places it, each after those that it
 needs. The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C or
-SIGTERM ends it, in order; a second one at once."""
+SIGTERM ends it, in order; a second one at once. What plug-ins want installed is installed first, as by
+`mukernel install`, but for what has failed before."""
 EXAMPLES = """\
 examples:
   mukernel run                        the app.toml here
@@ -61,7 +63,11 @@ async def serve(arguments: argparse.Namespace) -> int:
     terminal = Terminal()
     ending = asyncio.Event()
     end_on_signals(ending, terminal)
-    application = await unless(ending, read_application(arguments.file))
+
+    def say(name: str, text: str) -> None:
+        terminal.say(f"  {terminal.paint(name, 'bold')}   {text}")
+
+    application = await unless(ending, read_application(arguments.file, arguments.state, say))
     if application is None:
         return 0
     name = application.file.name
@@ -72,7 +78,8 @@ async def serve(arguments: argparse.Namespace) -> int:
         raise Unavailable(f"{name} can't be run: {error}") from None
     try:
         log_to(os.path.join(state.logs, "kernel.log"))
-        async with Kernel(name, log_folder=state.logs) as kernel:
+        installer = installer_for(application.file, arguments.state)
+        async with Kernel(name, log_folder=state.logs, installer=installer) as kernel:
             await run_in(kernel, application, state, ending, terminal, arguments.watch)
     finally:
         state.release()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from ..contract import ContractError, MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
+from .application_environments import Say, as_problems, installed, installer_for, present, requests_of
 from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
 from .application_grants import grant_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins
+from .messages import Source
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -23,6 +25,7 @@ class Application:
 
     def __init__(self, file: ApplicationFile, inspected: dict[str, Inspected], composition: Composition) -> None:
         self.file, self.inspected, self.composition = file, inspected, composition
+        self.sources: dict[str, Source] = {}  # of the plug-ins that are installed, each in an environment of its own
 
     @property
     def order(self) -> list[str]:
@@ -39,7 +42,7 @@ class Application:
             table = self.file.plugins[name]
             try:
                 await kernel.load(
-                    table.use,
+                    self.sources.get(name, table.use),
                     name=name,
                     placement=table.placement,
                     config=table.config,
@@ -75,19 +78,33 @@ class Application:
         return problem
 
 
-async def read_application(path: str) -> Application:
+async def read_application(path: str, state: str | None = None, say: Say | None = None) -> Application:
     """Read and check an application without starting any of it. What is wrong in the table of one plug-in does not keep
     the classes of the others from being looked at.
+
+    `state`: its state folder, where that was named. `say`: what has to be installed is, and told to this; where it is
+    None, what is not installed is a problem.
 
     Raises NotFound, or ContractError whose `differences` are all its problems, one each.
     """
     file, problems = read_application_file(path)
-    uses = {name: (table.use, table.config) for name, table in file.plugins.items()}
-    hangs = {name: table.restart.hang for name, table in file.plugins.items()}
+    sources: dict[str, Source] = {}
+    missing: dict[str, str] = {}
+    if requests_of(file):
+        installer = installer_for(file, state)
+        sources, missing = present(file, installer) if say is None else await installed(file, installer, say)
+    tables = {name: table for name, table in file.plugins.items() if name not in missing}
+    uses = {name: (sources.get(name, table.use), table.config) for name, table in tables.items()}
+    hangs = {name: table.restart.hang for name, table in tables.items()}
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
-    composition = compose(inspected, file.label, complete=not file.unread)
+    for name in missing:
+        inspected[name] = Inspected(name)
+    composition = compose(inspected, file.label, complete=not (file.unread or missing))
+    problems += as_problems(file, missing)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
     problems += grant_problems(file, inspected) + route_problems(file, inspected)
     if problems:
         raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
-    return Application(keeping_calls(file, inspected), inspected, composition)
+    application = Application(keeping_calls(file, inspected), inspected, composition)
+    application.sources = sources
+    return application

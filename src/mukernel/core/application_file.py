@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..contract import Capability, ContractError, NotFound
+from ..deployment.request import ENTRY, WANTED_PYTHON, checked_python, read_request
 from ..sandbox.policy import Sandbox, is_given
 from .brokering import QUEUE
 from .checks import (
@@ -44,6 +45,8 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     use: str
+    python: str = ""
+    entry: str = ""
     placement: str = "inline"
     replicas: int = 1
     concurrency: int | None = None
@@ -67,7 +70,8 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 
 class ApplicationFile(msgspec.Struct, frozen=True):
     """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first;
-    `unread`: the plug-ins that are not among `plugins`, since what they `use`, or their `config`, is not sound."""
+    `unread`: the plug-ins that are not among `plugins`, since what they `use`, or their `config`, is not sound.
+    `wheels`: folders, relative to it, in which wheels are looked for."""
 
     label: str
     folder: str
@@ -75,6 +79,7 @@ class ApplicationFile(msgspec.Struct, frozen=True):
     plugins: dict[str, PluginTable]
     unread: list[str] = []
     routes: dict[str, RouteTable] = {}
+    wheels: tuple[str, ...] = ()
 
 
 def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
@@ -99,7 +104,7 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
     structs."""
     reader = _Check(label)
     reader.unknown("", content, ("app", "plugins", "routes"))
-    app = reader.table("app", content.get("app", {}), {"name": name})
+    app = reader.table("app", content.get("app", {}), {"name": name, "wheels": folders_in(folder)})
     plugins: dict[str, PluginTable] = {}
     unread: list[str] = []
     tables = reader.mapping("plugins", content.get("plugins", {}))
@@ -122,7 +127,7 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         lines = config_problems(values)
         if "use" in values and not lines and ("config" in values or "config" not in table):
             plugins[key] = made = PluginTable(name=key, **values)
-            lines = contradictions(made)
+            lines = contradictions(made) + environment_problems(made, folder)
         else:
             unread.append(key)
         reader.problems += [f"{label}: {where}.{line}" for line in lines]
@@ -131,7 +136,8 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         for key, table in reader.mapping("routes", content.get("routes", {})).items()
     }
     default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
-    return ApplicationFile(label, folder, app.get("name", default), plugins, unread, routes), reader.problems
+    wheels = app.get("wheels", ())
+    return ApplicationFile(label, folder, app.get("name", default), plugins, unread, routes, wheels), reader.problems
 
 
 def config_problems(values: Mapping[str, Any]) -> list[str]:
@@ -140,6 +146,26 @@ def config_problems(values: Mapping[str, Any]) -> list[str]:
         checked_whole("config", values.get("config", {}))
     except ContractError as error:
         return [str(error)]
+    return []
+
+
+def environment_problems(plugin: PluginTable, folder: str) -> list[str]:
+    """Keys of a plug-in that is to be installed, or is not, that don't fit that."""
+    try:
+        request = read_request(plugin.use, folder, plugin.python, plugin.entry)
+    except ContractError as error:
+        return [str(error)]
+    if request is None:
+        return [
+            f"{key}: {plugin.use!r} runs with the Python of the kernel; wanted a `use` that is installed into an "
+            "environment of its own, such as 'shop-catalog==2.0', or this key left out"
+            for key, value in (("python", plugin.python), ("entry", plugin.entry)) if value
+        ]  # fmt: skip
+    if plugin.placement == "inline":
+        return [
+            f"placement: {plugin.use!r} has an environment of its own, and so a process of its own; wanted placement = "
+            "'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'"
+        ]
     return []
 
 
@@ -283,6 +309,34 @@ def sandbox_keys(folder: str) -> dict[str, Reader]:
     return {"read": paths, "write": paths, "temporary": temporary, "processes": whole(1, MOST_PROCESSES)}
 
 
+def folders_in(folder: str) -> Reader:
+    def read(given: Any) -> tuple[str, ...]:
+        wanted = "a list of folders that exist, relative to the application file"
+        if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+            raise ValueError(wanted)
+        for each in given:
+            if not os.path.isdir(os.path.join(folder, each)):
+                raise ValueError(f"{wanted}: there is no {each}")
+        return tuple(given)
+
+    return read
+
+
+def python(given: Any) -> str:
+    if not given:
+        raise ValueError(WANTED_PYTHON)
+    try:
+        return checked_python(given)
+    except ContractError:
+        raise ValueError(WANTED_PYTHON) from None
+
+
+def entry(given: Any) -> str:
+    if isinstance(given, str) and ENTRY.fullmatch(given):
+        return given
+    raise ValueError("the name of an entry point of group 'mukernel.plugins'")
+
+
 def temporary(given: Any) -> int:
     count = size(given)
     if not LEAST_TEMPORARY <= count <= MOST_MEMORY:
@@ -320,7 +374,10 @@ def table(given: Any) -> dict[str, Any]:
     raise ValueError("a table")
 
 
-WANTED_USE = "'module:Class', 'file.py:Class' or the name of an entry point"
+WANTED_USE = (
+    "'module:Class', 'file.py:Class' or the name of an entry point; or, for an environment of its own, a requirement "
+    "such as 'shop-catalog==2.0', a wheel file, './a/directory' or 'git+https://...'"
+)
 LATER_ROUTE_KEYS = ("timeout", "retries", "split")
 RESTART_KEYS: dict[str, Reader] = {
     "intensity": whole(0), "period": duration_of(SHORTEST_CHECKPOINT), "backoff": duration, "longest_backoff": duration,
@@ -329,6 +386,8 @@ RESTART_KEYS: dict[str, Reader] = {
 ROUTE_KEYS: dict[str, Reader] = {"brokered": yes_or_no, "queue": whole(1)}
 PLUGIN_KEYS: dict[str, Reader] = {
     "use": use,
+    "python": python,
+    "entry": entry,
     "placement": placement,
     "replicas": whole(1, MOST_REPLICAS),
     "concurrency": whole(1, MOST_CALLS),

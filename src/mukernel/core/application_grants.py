@@ -16,7 +16,11 @@ def grant_problems(file: ApplicationFile, inspected: Mapping[str, Inspected]) ->
     interface that a constructor requires and that is not granted."""
     lines = []
     # Where a class could not be read, or a table not, somebody may serve what nobody seems to.
-    complete = not file.unread and not any(each.problems and not each.interfaces for each in inspected.values())
+    complete = (
+        not file.unread
+        and set(inspected) == set(file.plugins)
+        and not any(each.problems and not each.interfaces for each in inspected.values())
+    )
     for name, table in file.plugins.items():
         where = f"{file.label}: plugins.{name}.grants"
         needs = inspected[name].needs

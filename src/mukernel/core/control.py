@@ -88,6 +88,16 @@ class PluginDescription(msgspec.Struct):
     calls: dict[str, str]
 
 
+class PluginVersion(msgspec.Struct):
+    """What a plug-in is of. `environment`: the folder of the one that it is installed in, "" for the kernel's own;
+    `previous`: what it was of before the last swap, "" where there was none."""
+
+    plugin: str
+    use: str
+    environment: str
+    previous: str
+
+
 class OpenChannel(msgspec.Struct):
     """A channel from a process of plug-ins to a plug-in. `grants`: what may be done by it; empty: everything."""
 
@@ -225,9 +235,19 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         use: str | None = None,
         config: dict[str, Any] | None = None,
         drain: float | None = None,
+        python: str = "",
     ) -> SwapReport:
         """Replace a plug-in; without `use`, by the present state of its own source. A failure is in the
         report."""
+        raise NotImplementedError
+
+    async def rollback(self, name: str) -> SwapReport:
+        """Replace a plug-in by the version before the last swap."""
+        raise NotImplementedError
+
+    @idempotent
+    async def versions(self) -> list[PluginVersion]:
+        """What each plug-in is of, stopped ones last."""
         raise NotImplementedError
 
     async def move(self, name: str, placement: str) -> SwapReport:

@@ -35,12 +35,14 @@ from .control import (
     LogFile,
     PluginDescription,
     PluginStatus,
+    PluginVersion,
     ProcessMemory,
     Served,
     TreeProcess,
 )
 from .described import check_arguments, served_interface, served_method, visiting, without_gaps
 from .held import held_by_all
+from .messages import Source
 from .registry import Entry
 from .replacement import SwapReport
 from .stack import Stack
@@ -102,7 +104,7 @@ class ControlServer(Control):
         instance = entry.replicas[0].instance if entry is not None and entry.replicas else None
         source = described.source
         return PluginDescription(
-            status, self.uses.get(name) or f"{source.file or source.module}:{source.name}",
+            status, self.use_of(name, source),
             instance.built.documentation if instance is not None else "", list(described.interfaces),
             described.options.config, self.settings.get(name, []), self.status.calls.get(name, {}),
         )  # fmt: skip
@@ -244,11 +246,40 @@ class ControlServer(Control):
         use: str | None = None,
         config: dict[str, Any] | None = None,
         drain: float | None = None,
+        python: str = "",
     ) -> SwapReport:
         try:
-            return await self.swapped(name, use, config, drain)
+            return await self.swapped(name, use, config, drain, python)
         except SwapFailed as error:
             return report_of(error)
+
+    async def rollback(self, name: str) -> SwapReport:
+        self.running(name)
+        try:
+            report = await self.kernel.rollback(name)
+        except SwapFailed as error:
+            return report_of(error)
+        self.uses.pop(name, None)  # what a swap without `use` loads is what runs now
+        return report
+
+    async def versions(self) -> list[PluginVersion]:
+        entries = sorted(self.kernel.registry.entries.values(), key=lambda entry: entry.order)
+        running = [
+            PluginVersion(
+                each.name, self.use_of(each.name, each.source), each.source.environment,
+                "" if each.previous is None else self.use_of("", each.previous[0]),
+            )
+            for each in entries
+        ]  # fmt: skip
+        stopped = [
+            PluginVersion(name, self.use_of(name, each.source), each.source.environment, "")
+            for name, each in self.stopped.declarations.items()
+        ]
+        return running + stopped
+
+    def use_of(self, name: str, source: Source) -> str:
+        """What a plug-in was loaded from, as an operator would write it."""
+        return source.use or self.uses.get(name) or f"{source.file or source.module}:{source.name}"
 
     async def swapped(
         self,
@@ -256,11 +287,12 @@ class ControlServer(Control):
         use: str | None = None,
         config: dict[str, Any] | None = None,
         drain: float | None = None,
+        python: str = "",
     ) -> SwapReport:
         """As `swap`. Raises SwapFailed, whose cause says what went wrong."""
         entry = self.running(name)
         wanted = use or self.uses.get(name) or entry.source
-        report = await self.kernel.swap(name, wanted, config=config, drain=drain, folder=self.folder)
+        report = await self.kernel.swap(name, wanted, config=config, drain=drain, folder=self.folder, python=python)
         if use is not None:
             self.uses[name] = use
         return report

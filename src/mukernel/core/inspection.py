@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError, RemoteError
+from ..deployment.environment import interpreter
+from ..deployment.work import environment_variables
 from ..kernel.process import PR_SET_PDEATHSIG, prctl
 from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
@@ -81,14 +83,16 @@ async def inspect_plugins(
         except MukernelError as error:
             found[name] = Inspected(name, problems=[str(error)])
     limits = {name: max(LIMIT, (hangs or {}).get(name, 0.0)) for name in uses}
-    while subjects:  # once, unless some class takes the process with it, or keeps it
-        seen, how = await _inspect(subjects, limits)
-        found.update(seen)
-        left = [each for each in subjects if each.name not in seen]
-        if left:
-            problem = f"use: importing {left[0].source.module} {how}"
-            found[left[0].name] = Inspected(left[0].name, problems=[problem])
-        subjects = left[1:]
+    for environment in dict.fromkeys(each.source.environment for each in subjects):
+        waiting = [each for each in subjects if each.source.environment == environment]
+        while waiting:  # once, unless some class takes the process with it, or keeps it
+            seen, how = await _inspect(waiting, limits, environment)
+            found.update(seen)
+            left = [each for each in waiting if each.name not in seen]
+            if left:
+                problem = f"use: importing {left[0].source.module} {how}"
+                found[left[0].name] = Inspected(left[0].name, problems=[problem])
+            waiting = left[1:]
     for each in found.values():
         each.problems = [
             f"{label}: plugins.{each.name}." + "\n  ".join(problem.splitlines()) for problem in each.problems
@@ -96,13 +100,21 @@ async def inspect_plugins(
     return {name: found[name] for name in uses}
 
 
-async def _inspect(subjects: Sequence[Subject], limits: Mapping[str, float]) -> tuple[dict[str, Inspected], str]:
-    """What the classes say, up to the first that says nothing, and what became of that one."""
+async def _inspect(
+    subjects: Sequence[Subject], limits: Mapping[str, float], environment: str
+) -> tuple[dict[str, Inspected], str]:
+    """What the classes of one environment ("": the kernel's own) say, up to the first that says nothing, and what
+    became of that one."""
+    if environment:
+        python, variables = interpreter(environment), environment_variables({"VIRTUAL_ENV": environment})
+    else:
+        python = sys.executable
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mukernel.core.inspection",
+        python, "-P", "-m", "mukernel.core.inspection",
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
         process_group=0,  # Ctrl-C is for us: we end it
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)},
+        env=variables,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
     seen: dict[str, Inspected] = {}

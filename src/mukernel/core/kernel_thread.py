@@ -84,6 +84,7 @@ class KernelThread:
 
     load, unload, restart = waited_for(Kernel.load), waited_for(Kernel.unload), waited_for(Kernel.restart)
     swap, move, scale = waited_for(Kernel.swap), waited_for(Kernel.move), waited_for(Kernel.scale)
+    rollback = waited_for(Kernel.rollback)
     ledger, stack = waited_for(Kernel.ledger), waited_for(Kernel.stack)
     grant, revoke, route = waited_for(Kernel.grant), waited_for(Kernel.revoke), waited_for(Kernel.route)
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from ..contract import NotFound, Unavailable
 
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (sun_path)
-FILES = frozenset({"control", "logs", "pid"})  # all that a kernel keeps in its state folder
+FILES = frozenset(  # all that is kept in the state folder of an application
+    {"control", "logs", "pid", "environments", "wheels", "tools", "lock", "notes.json", "app.lock"}
+)
 
 
 class StateFolder:

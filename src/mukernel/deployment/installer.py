@@ -73,7 +73,7 @@ class Installer:
             with self.store.locked(work):
                 try:
                     subject, resolution = self.resolved(request, work, upgrade)
-                    name = environment_name(subject, resolution)
+                    name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
                     environment = self.environment(name, subject, resolution, work)
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
                     if self.lock_file.find(*subject.lock_key) != resolution:
@@ -89,11 +89,14 @@ class Installer:
 
     def present(self, request: Request) -> Installed:
         """What was installed for a request, without doing anything for it. Raises NotFound, ContractError."""
-        name = self.store.notes().environments.get(note_key(request), "")
-        if not name or not self.store.has(name):
+        if not self.is_present(request):
             raise NotFound(f"use = {request.use!r} is not installed; `mukernel install` does it")
+        name = self.store.notes().environments[note_key(request)]
         environment = next(each for each in self.store.all() if each.name == name)
         return chosen(environment, self.store.path(name), request, self.distribution(request))
+
+    def is_present(self, request: Request) -> bool:
+        return self.store.has(self.store.notes().environments.get(note_key(request), "."))
 
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried."""
@@ -117,7 +120,7 @@ class Installer:
         tools = tools_for(self.store)
         python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
         runtime = Runtime(python)
-        folder = self.runtime_folder(runtime, tools, work)
+        folder = self.runtime_folder(runtime, tools, work, upgrade)
         wanted = Wanted([], (*self.wheels, folder), self.settings)
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
@@ -175,9 +178,12 @@ class Installer:
                 )
         return locked.source == subject.source
 
-    def runtime_folder(self, runtime: Runtime, tools: Tools, work: Work) -> str:
-        """The folder that has the wheel of mukernel for a Python, made unless it is there."""
+    def runtime_folder(self, runtime: Runtime, tools: Tools, work: Work, upgrade: bool) -> str:
+        """The folder that has the wheel of mukernel for a Python, made unless it is there; `upgrade`: made again where
+        it is not compiled."""
         folder = self.store.wheels / runtime.folder_name
+        if upgrade and folder.exists() and not is_compiled(folder):
+            self.store.remove(folder)
         if not folder.exists():
             compiler = None
             if not runtime.fits and os.environ.get("MUKERNEL_EXTENSIONS") != "skip":
@@ -185,6 +191,10 @@ class Installer:
             with self.store.making(folder) as unfinished:
                 runtime.build(unfinished, work, compiler)
         return str(folder)
+
+    def wheel_folder(self, subject: Subject) -> Path:
+        """Where the wheel of mukernel for it is."""
+        return self.store.wheels / subject.runtime.folder_name
 
     def compiler(self, python: Python, tools: Tools, work: Work) -> str | None:
         """An interpreter of a kind that has what compiles mukernel; None where that can't be had."""
@@ -208,8 +218,7 @@ class Installer:
             return found
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
-        runtime = self.store.wheels / subject.runtime.folder_name
-        ours = next(str(path) for path in runtime.iterdir() if path.suffix == ".whl")
+        ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
         local = {"mukernel": ours, **({subject.distribution: subject.wheel} if subject.wheel else {})}
         everything = [*resolution.distributions, Locked("mukernel", subject.runtime.version)]
         with self.store.making(self.store.environments / name) as unfinished:
@@ -246,10 +255,15 @@ def written(folder: str, distributions: Sequence[Locked], local: dict[str, str])
     return str(path)
 
 
-def environment_name(subject: Subject, resolution: Resolution) -> str:
+def is_compiled(folder: Path) -> bool:
+    """Has the wheel of mukernel in a folder its compiled parts?"""
+    return not any(path.name.endswith("-any.whl") for path in folder.iterdir())
+
+
+def environment_name(subject: Subject, resolution: Resolution, compiled: bool) -> str:
     """A name that stands for the content: equal environments have the same."""
     content = [
-        subject.python.identity, subject.runtime.version, subject.source,
+        subject.python.identity, subject.runtime.version, compiled, subject.source,
         sorted((each.name, each.version, each.hashes) for each in resolution.distributions),
     ]  # fmt: skip
     key = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]

@@ -78,7 +78,7 @@ def _read(text: str, folder: str | None) -> Request | None:
     if text.endswith(".whl"):
         return Request(text, "wheel", os.path.abspath(os.path.join(folder or "", text)))
     if re.match(r"\.{0,2}/|~/", text) or (text.endswith("/") and "://" not in text):
-        if text.rpartition(":")[0].endswith(".py"):  # "./file.py:Class"
+        if text.endswith(".py") or text.rpartition(":")[0].endswith(".py"):  # "./file.py:Class"
             return None
         path = os.path.abspath(os.path.join(folder or "", os.path.expanduser(text)))
         return Request(text, "directory", path) if os.path.isdir(path) or ":" not in text else None

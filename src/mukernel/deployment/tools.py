@@ -66,22 +66,26 @@ class Uv(Tools):
 
     def create(self, folder: str, python: Python, work: Work) -> None:
         more = ["--no-project", "--relocatable", "--allow-existing", "--quiet"]
-        work.run([self.command, "venv", "--python", python.executable, *more, folder], "making an environment")
+        work.run([self.command, "venv", "--python", python.executable, *more, folder], "no environment can be made")
 
     def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
         more = ["--generate-hashes", "--no-header", "--no-annotate", "--no-progress", "--python", python.executable]
         given = "\n".join(wanted.requirements)
         command = [self.command, "pip", "compile", "-", *more, *found_in(wanted)]
-        return read_requirements(work.run(command, "resolving", folder=wanted.folder, given=given))
+        return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         more = ["--no-deps", "--require-hashes", "--compile-bytecode", "--no-progress", "-r", requirements]
         command = [self.command, "pip", "install", "--python", os.path.join(folder, "bin", "python"), *more]
-        work.run([*command, *found_in(wanted)], "installing", folder=wanted.folder)
+        work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         more = ["--wheel", "--out-dir", target, "--python", python.executable, "--no-progress"]
-        work.run([self.command, "build", *more, *found_in(wanted), source], "building a wheel", folder=wanted.folder)
+        work.run(
+            [self.command, "build", *more, *found_in(wanted), source],
+            "no wheel of it can be built",
+            folder=wanted.folder,
+        )
 
 
 class Pip(Tools):
@@ -93,7 +97,7 @@ class Pip(Tools):
         self.store = store
 
     def create(self, folder: str, python: Python, work: Work) -> None:
-        work.run([python.executable, "-m", "venv", "--without-pip", folder], "making an environment")
+        work.run([python.executable, "-m", "venv", "--without-pip", folder], "no environment can be made")
 
     def pip(self, python: Python, work: Work, *more: str) -> list[str]:
         """The command that runs pip under an interpreter."""
@@ -101,7 +105,7 @@ class Pip(Tools):
         if not folder.exists():
             work.say(f"setting up pip for Python {python.version}")
             with self.store.making(folder) as unfinished:
-                work.run([python.executable, "-m", "venv", unfinished], "setting up pip")
+                work.run([python.executable, "-m", "venv", unfinished], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
         return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
 
@@ -111,7 +115,7 @@ class Pip(Tools):
             Path(requirements).write_text("\n".join(wanted.requirements), encoding="utf-8")
             more = ["install", "--dry-run", "--ignore-installed", "--report", report, "-r", requirements]
             command = [*self.pip(python, work), *more, *found_in(wanted)]
-            work.run(command, "resolving", folder=wanted.folder)
+            work.run(command, "it can't be resolved", folder=wanted.folder)
             found = read_report(Path(report).read_text(encoding="utf-8"))
         shutil.rmtree(self.store.tools / "resolution")
         return found
@@ -119,11 +123,11 @@ class Pip(Tools):
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         more = ["install", "--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
         command = [*self.pip(python, work, "--python", os.path.join(folder, "bin", "python")), *more]
-        work.run([*command, *found_in(wanted)], "installing", folder=wanted.folder)
+        work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         command = [*self.pip(python, work), "wheel", "--no-deps", "--wheel-dir", target]
-        work.run([*command, *found_in(wanted), source], "building a wheel", folder=wanted.folder)
+        work.run([*command, *found_in(wanted), source], "no wheel of it can be built", folder=wanted.folder)
 
 
 def found_in(wanted: Wanted) -> list[str]:

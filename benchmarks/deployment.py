@@ -1,0 +1,67 @@
+"""Swaps to a version with other dependencies, in an environment of its own that is installed already, under load."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks import load
+from benchmarks.measure import Table
+from benchmarks.report import Part, Settings, nearest_rank
+from benchmarks.swaps import CALLERS, swap_under_load
+from mukernel.deployment import Installer, read_request
+from mukernel.deployment.wheel import write_wheel
+
+LIMIT = 5  # ms
+USES = ("tally-plugin==2.0", "tally-plugin==1.0")
+TAG = "py3-none-any"
+
+
+def write_versions(folder: str) -> None:
+    """Two versions of the tally that `swaps` measures, and the two versions of a library that they need."""
+    module = Path(load.__file__).read_bytes() + b"\nimport tally_library  # noqa\n"
+    for version in ("1.0", "2.0"):
+        head = f"Metadata-Version: 2.1\nVersion: {version}\n"
+        library = {"tally_library.py": f"VERSION = {version!r}\n".encode()}
+        write_wheel(folder, "tally_library", version, TAG, library, {"METADATA": f"{head}Name: tally-library\n"})
+        needs = f"{head}Name: tally-plugin\nRequires-Dist: tally-library=={version}\nRequires-Dist: mukernel\n"
+        points = "[mukernel.plugins]\ntally = tally_plugin:Tally\n"
+        about = {"METADATA": needs, "entry_points.txt": points}
+        write_wheel(folder, "tally_plugin", version, TAG, {"tally_plugin.py": module}, about)
+
+
+def installed_versions(folder: str) -> Installer:
+    """An installer that has both; what is measured finds them there."""
+    wheels = os.path.join(folder, "wheels")
+    os.mkdir(wheels)
+    write_versions(wheels)
+    installer = Installer(os.path.join(folder, "store"), wheels=[wheels])
+    for use in USES:
+        request = read_request(use)
+        assert request is not None
+        installer.install(request)[1].close()
+    return installer
+
+
+def run(settings: Settings) -> Part:
+    """100 swaps (20 with --quick) under 16 callers, from one environment to the other and back."""
+    swaps = 20 if settings.quick else 100
+    with tempfile.TemporaryDirectory() as folder:
+        installer = installed_versions(folder)
+        outcome = asyncio.run(swap_under_load(swaps, versions=USES, installer=installer))
+    rows = [
+        (name, *(1000 * value for value in (nearest_rank(times, 0.5), nearest_rank(times, 0.99), max(times))))
+        for name, times in (
+            ("pause: no call was started", outcome.pauses),
+            ("slowest call that ended during the swap", outcome.slowest),
+        )
+    ]
+    title = f"{swaps} swaps to an environment with other dependencies, under {CALLERS} callers, in ms"
+    part = Part([Table(title, ("for each swap", "p50", "p99", "max"), rows)])
+    part.exactly(f"{swaps} swaps to other dependencies: calls lost", outcome.lost, 0)
+    part.exactly(f"{swaps} swaps to other dependencies: calls executed twice", outcome.twice, 0)
+    pause = 1000 * nearest_rank(outcome.pauses, 0.99)
+    part.at_most(f"{swaps} swaps to other dependencies, installed already: p99 pause", pause, LIMIT, " ms")
+    return part

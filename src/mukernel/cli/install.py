@@ -1,0 +1,84 @@
+"""`mukernel install`: give each plug-in that asks for one an environment of its own."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ..contract import ContractError, MukernelError, NotFound
+from ..core.application_environments import checked, installer_for, requests_of
+from ..core.application_file import read_application_file
+from ..deployment import Installer, Request
+from ..deployment.work import Work
+from .terminal import Terminal, as_json
+
+DESCRIPTION = """\
+Install what the plug-ins of an application file ask for: each `use` that is a requirement such as
+"shop-catalog==2.0", a wheel, a directory or "git+https://..." gets an environment of its own, with the Python that
+`python` names. Equal environments are made once.
+
+What was chosen is written to a lock file beside the application file (app.toml has app.lock), with the hash of every
+file: keep it with the application, whoever installs later gets the same. What has failed before is tried again. uv is
+used where it is there, pip otherwise; both find packages by their own settings, and in the folders of
+`wheels = ["FOLDER"]` in [app]."""
+EXAMPLES = """\
+examples:
+  mukernel install                       what the app.toml here asks for
+  mukernel install shop/app.toml --plugin catalog
+  mukernel install --upgrade             to the newest versions that fit, whatever was locked"""
+
+
+def configure(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
+    )
+    parser.add_argument(
+        "--plugin", metavar="NAME", action="append", default=[], help="only this plug-in; may be given several times"
+    )
+    parser.add_argument("--upgrade", action="store_true", help="choose anew, and lock that")
+    parser.add_argument("--state", metavar="DIR", help="keep environments here (default: by the application's name)")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    file = checked(*read_application_file(arguments.file))
+    installer, requests = installer_for(file, arguments.state), requests_of(file)
+    for name in arguments.plugin:
+        if name not in requests:
+            known = ", ".join(requests) or "none"
+            raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
+    terminal, told = Terminal(), Terminal(sys.stderr)
+    done, problems = [], []
+    for name, request in requests.items():
+        if arguments.plugin and name not in arguments.plugin:
+            continue
+        try:
+            done.append(install(name, request, installer, arguments.upgrade, told))
+        except MukernelError as error:
+            problems.append(f"{file.label}: plugins.{name}.{error}")
+    if not arguments.plugin and not problems:
+        installer.lock_file.keep({request.use for request in requests.values()})
+    if arguments.json:
+        terminal.say(as_json({"ok": not problems, "installed": done, "problems": problems}))
+        return int(bool(problems))
+    for each in done:
+        terminal.say(f"{terminal.paint(str(each['plugin']), 'bold')}   {each['use']}   {each['environment']}")
+    if problems:
+        raise ContractError(f"{file.label}: not everything could be installed", problems)
+    if not requests:
+        terminal.say(f"{file.label} has no plug-in that asks for an environment of its own")
+    return 0
+
+
+def install(name: str, request: Request, installer: Installer, upgrade: bool, terminal: Terminal) -> dict[str, object]:
+    """Install for one plug-in; what is to be said of that."""
+    work = Work(lambda text: terminal.say(f"{name}: {text}"))
+    installed, hold = installer.install(request, work, upgrade=upgrade)
+    hold.close()
+    environment = installed.environment
+    return {
+        "plugin": name, "use": installed.use, "version": installed.version, "environment": environment.name,
+        "python": environment.python.version, "size": environment.size, "distributions": environment.distributions,
+    }  # fmt: skip

@@ -1,0 +1,73 @@
+"""Cleaning: removing what nobody needs any more, never what somebody uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..contract import NotFound, Unavailable
+from .environment import Environment
+from .store import UNFINISHED, Store
+from .work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was removed. `size`: bytes, as its files say."""
+
+    name: str
+    size: int
+
+
+def collect_garbage(store: Store, keep: Collection[str], work: Work, dry: bool = False) -> list[Removed]:
+    """Remove every environment that is not named in `keep` and that no process uses, and what only those were made of.
+    `dry`: only say which."""
+    if not store.environments.exists():
+        return []
+    with store.locked(work):
+        gone = [each for each in store.all() if each.name not in keep and not store.is_held(each.name)]
+        if not dry:
+            for each in gone:
+                store.remove(store.environments / each.name)
+            forget(store, {each.name for each in gone}, failures=True)
+            remove_unused_wheels(store)
+            for name in os.listdir(store.tools):
+                store.remove(store.tools / name)
+        return [Removed(each.name, each.size) for each in gone]
+
+
+def uninstall(store: Store, name: str, work: Work) -> Removed:
+    """Remove one environment. Raises NotFound, and Unavailable where it is being used."""
+    with store.locked(work):
+        found = next((each for each in store.all() if each.name == name), None)
+        if found is None:
+            known = ", ".join(each.name for each in store.all()) or "none"
+            raise NotFound(f"no environment is named {name!r}; there are: {known}")
+        if store.is_held(name):
+            raise Unavailable(f"the environment {name} is being used; swap, stop or unload the plug-in that runs in it")
+        store.remove(store.environments / name)
+        forget(store, {name})
+        return Removed(found.name, found.size)
+
+
+def forget(store: Store, names: Collection[str], failures: bool = False) -> None:
+    """What the store remembers of environments that are gone."""
+    notes = store.notes()
+    notes.environments = {key: name for key, name in notes.environments.items() if name not in names}
+    if failures:
+        notes.failures = {}
+    store.write_notes(notes)
+
+
+def remove_unused_wheels(store: Store) -> None:
+    """Those that no environment was made of."""
+    needed = {source for each in store.all() for source in made_of(each)}
+    for path in map(Path, sorted(os.scandir(store.wheels), key=lambda each: each.name)):
+        if path.name not in needed and not path.name.startswith(UNFINISHED):
+            store.remove(path)
+
+
+def made_of(environment: Environment) -> list[str]:
+    return [*environment.sources, f"mukernel-{environment.runtime}"]

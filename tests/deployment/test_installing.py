@@ -1,0 +1,332 @@
+"""The installer: what is asked for becomes an environment that is whole, or nothing does."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from deployment_wheels import write_catalog, write_project, write_wheel
+
+from mukernel import ContractError, NotFound, Unavailable
+from mukernel.deployment import Installer, Request, read_request
+from mukernel.deployment.cleaning import collect_garbage, uninstall
+from mukernel.deployment.environment import interpreter
+from mukernel.deployment.work import Cancelled, Work
+
+INSTALL = """
+import sys
+from mukernel.deployment import Installer, read_request
+from mukernel.deployment.work import Work
+installer = Installer(sys.argv[1], wheels=[sys.argv[2]])
+installer.install(read_request(sys.argv[3]), Work(lambda text: print(text, flush=True)))
+print("done", flush=True)
+"""
+
+
+def request(use: str, **more: str) -> Request:
+    found = read_request(use, **more)
+    assert found is not None
+    return found
+
+
+def names(installer: Installer) -> list[str]:
+    """Of the folders in the store; whatever is half made, too."""
+    return sorted(os.listdir(installer.store.environments))
+
+
+@pytest.fixture(params=["uv", "pip"])
+def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("MUKERNEL_INSTALLER", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def own_installer(tmp_path: Path, wheels: str) -> Installer:
+    """One whose store is this test's alone."""
+    return Installer(tmp_path / "store", wheels=[wheels])
+
+
+def test_an_environment_has_what_was_asked_for_and_nothing_of_ours(tool: str, own_installer: Installer) -> None:
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    assert (installed.module, installed.attribute, installed.version) == ("shop_module", "Shelf", "1.0")
+    there = installed.environment.distributions
+    assert there == {
+        "mukernel": installed.environment.runtime, "msgspec": version("msgspec"), "shop-catalog": "1.0",
+        "shop-library": "1.0",
+    }  # fmt: skip
+    look = "import mukernel, shop_library, sys; print(mukernel.__file__); import pytest"
+    seen = subprocess.run([interpreter(installed.folder), "-P", "-c", look], capture_output=True, text=True)
+    assert seen.stdout.startswith(installed.folder)
+    assert "No module named 'pytest'" in seen.stderr
+
+
+def test_equal_environments_are_one(installer: Installer, wheels: str) -> None:
+    uses = ["shop-catalog==1.0", "shop-catalog<2", f"{wheels}/shop_catalog-1.0-py3-none-any.whl"]
+    found = {installer.install(request(use))[0].folder for use in uses}
+    assert len(found) == 1
+    assert installer.install(request("shop-catalog==2.0"))[0].folder not in found
+
+
+def test_what_is_locked_is_obeyed_and_names_no_host(tool: str, tmp_path: Path, wheels: str) -> None:
+    folder, lock = tmp_path / "wheels", tmp_path / "app.lock"
+    shutil.copytree(wheels, folder)
+    first = Installer(tmp_path / "one", lock_file=lock, wheels=[str(folder)])
+    write_catalog(folder, "1.1", "shop-library<2")
+    assert first.install(request("shop-catalog<2"))[0].version == "1.1"
+    text = lock.read_text()
+    assert (
+        "sha256:" in text
+        and str(tmp_path) not in text
+        and "://" not in text
+        and "mukernel" not in text.split("\n", 1)[1]
+    )
+    write_catalog(folder, "1.2", "shop-library<2")
+    elsewhere = Installer(tmp_path / "two", lock_file=lock, wheels=[str(folder)])
+    assert elsewhere.install(request("shop-catalog<2"))[0].version == "1.1"
+    assert lock.read_text() == text
+    assert elsewhere.install(request("shop-catalog<2"), upgrade=True)[0].version == "1.2"
+    assert lock.read_text() != text
+
+
+def test_another_file_than_the_locked_one_is_refused(
+    tmp_path: Path, wheels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_NO_CACHE", "1")  # else uv has the file that was locked, and installs that
+    folder, lock = tmp_path / "wheels", tmp_path / "app.lock"
+    shutil.copytree(wheels, folder)
+    Installer(tmp_path / "one", lock_file=lock, wheels=[str(folder)]).install(request("shop-catalog==1.0"))
+    write_wheel(folder, "shop-library", "1.0", files={"shop_library.py": "VERSION = 'forged'\n"})
+    elsewhere = Installer(tmp_path / "two", lock_file=lock, wheels=[str(folder)])
+    with pytest.raises(Unavailable, match="another than the one that is locked"):
+        elsewhere.install(request("shop-catalog==1.0"))
+    assert names(elsewhere) == []
+    wheel = folder / "shop_catalog-1.0-py3-none-any.whl"
+    elsewhere.install(request(str(wheel)), upgrade=True)
+    write_catalog(folder, "1.0", "shop-library>=2")
+    with pytest.raises(ContractError, match="the file is another than the one in"):
+        elsewhere.install(request(str(wheel)))
+
+
+def test_a_lock_file_that_cannot_be_read_is_not_ignored(tmp_path: Path, wheels: str) -> None:
+    lock = tmp_path / "app.lock"
+    for text, why in (("[[", "can't be read"), ("format = 9\n", "format: got 9, wanted 1"),
+                      ("format = 1\n[[environment]]\nuse = 3\n", "mend it, or remove it")):  # fmt: skip
+        lock.write_text(text)
+        with pytest.raises(ContractError, match=why):
+            Installer(tmp_path / "store", lock_file=lock, wheels=[wheels]).install(request("shop-catalog==1.0"))
+        assert lock.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("use", "more", "wrong", "why"),
+    [
+        ("shop-catalog==9", {}, Unavailable, "shop-catalog==9"),
+        ("shop-nowhere==1", {}, Unavailable, "shop-nowhere"),
+        ("shop-torn==1.0", {}, Unavailable, "shop-library"),
+        ("shop-empty==1.0", {}, ContractError, "offers no plug-in; wanted an entry point of group 'mukernel.plugins'"),
+        ("shop-catalog==3.0", {}, ContractError, "several plug-ins: broken, catalog; say which"),
+        ("shop-catalog==3.0:shelf", {}, NotFound, "offers no plug-in 'shelf'; it has: broken, catalog"),
+        ("shop-catalog==1.0", {"python": "3.99"}, NotFound, r"python: got '3.99'.* found: .*3\.1"),
+        ("shop-catalog==1.0", {"python": "3.9"}, ContractError, "wanted 3.11 or later"),
+        ("shop-catalog==1.0", {"python": "/bin/true"}, NotFound, "no Python that runs; found: "),
+        ("missing-1.0-py3-none-any.whl", {}, NotFound, "there is no file"),
+        ("./nowhere", {}, NotFound, "there is no folder"),
+        ("git+file:///nowhere", {}, Unavailable, "nowhere"),
+    ],
+)
+def test_what_cannot_be_installed(
+    use: str, more: dict[str, str], wrong: type[Exception], why: str, installer: Installer
+) -> None:
+    installer.install(request("shop-catalog==2.0"))
+    before, locked = names(installer), installer.lock_file.path.read_text()
+    asked = request(use, **more)
+    with pytest.raises(wrong, match=why) as raised:
+        installer.install(asked)
+    assert len(str(raised.value)) < 1000
+    assert (names(installer), installer.lock_file.path.read_text()) == (before, locked)
+    assert installer.failure(asked) == str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "why"),
+    [
+        ("git+ext::sh -c true", "wanted 'git\\+SCHEME"),
+        ("git+file:///x@--upload-pack=x", "wanted a branch"),
+        ("git+file:///x#subdirectory=../y", "a folder in it"),
+    ],
+)
+def test_what_cannot_be_read(use: str, why: str) -> None:
+    with pytest.raises(ContractError, match=why):
+        read_request(use)
+    for python in ("2.7", "python3", "3.13; rm"):
+        with pytest.raises(ContractError, match="python: got"):
+            read_request("a==1", python=python)
+
+
+def test_what_is_no_request() -> None:
+    for use in ("shop.catalog:Catalog", "file.py:Class", "./file.py:Class", "catalog", "entry-point:group/name",
+                "module:Class[one, two]", 7):  # fmt: skip
+        assert read_request(use) is None
+
+
+def test_wheels_that_do_not_fit(tool: str, own_installer: Installer, tmp_path: Path) -> None:
+    for tag in ("cp311-cp311-win_amd64", "py3-none-macosx_11_0_arm64", "cp39-cp39-manylinux_2_17_x86_64"):
+        path = write_wheel(tmp_path, "shop-foreign", "1.0", files={"a.py": ""}, tag=tag)
+        with pytest.raises((ContractError, Unavailable), match=r"shop[-_]foreign"):
+            own_installer.install(request(str(path)))
+    torn = tmp_path / "shop_half-1.0-py3-none-any.whl"
+    torn.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ContractError, match="it is no whole wheel"):
+        own_installer.install(request(str(torn)))
+    assert names(own_installer) == []
+
+
+def test_no_network(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name)
+    for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+        monkeypatch.setenv(name, "https://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    installer = Installer(tmp_path / "store")
+    with pytest.raises(Unavailable, match="no package index could be reached"):
+        installer.install(request("shop-nowhere==1"))
+
+
+def test_a_git_checkout_stays_at_its_commit(own_installer: Installer, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", str(repository), *identity, *words], check=True, capture_output=True)
+
+    write_project(repository / "plugin", "1.1")
+    subprocess.run(["git", "init", "--quiet", str(repository)], check=True, capture_output=True)
+    git("add", "-A")
+    git("commit", "-m", "one")
+    git("tag", "-a", "first", "-m", "first")
+    use = f"git+file://{repository}#subdirectory=plugin"
+    assert own_installer.install(request(use))[0].version == "1.1"
+    write_project(repository / "plugin", "1.2")
+    git("commit", "-am", "two")
+    assert own_installer.install(request(use))[0].version == "1.1"  # it is locked
+    assert own_installer.install(request(use), upgrade=True)[0].version == "1.2"
+    tagged = f"git+file://{repository}@first#subdirectory=plugin"
+    assert own_installer.install(request(tagged))[0].version == "1.1"
+    with pytest.raises(NotFound, match="no branch, tag or commit 'second'"):
+        own_installer.install(request(f"git+file://{repository}@second"))
+    with pytest.raises(ContractError, match=r"is no project: wanted a pyproject\.toml"):
+        own_installer.install(request(f"git+file://{repository}@first"))
+
+
+def test_a_directory(own_installer: Installer, tmp_path: Path) -> None:
+    write_project(tmp_path / "project", "1.1")
+    first = own_installer.install(request("./project", folder=str(tmp_path)))[0]
+    assert first.version == "1.1"
+    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder == first.folder
+    (tmp_path / "project" / "shop_module.py").write_text("broken = True\n")
+    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder != first.folder
+
+
+def test_killed_in_the_middle_of_it(own_installer: Installer, wheels: str) -> None:
+    """Whatever was done by then: nothing half is found, and the next one goes on as if nothing had been."""
+    store = str(own_installer.store.folder)
+    command = [sys.executable, "-c", INSTALL, store, wheels, "shop-catalog==1.0"]
+    for step in ("resolving", "installing"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(step):
+                process.kill()
+                break
+        process.wait()
+        process.stdout.close()
+        assert own_installer.store.all() == []
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    assert names(own_installer) == [installed.environment.name]  # what was left half made is gone
+
+
+def test_who_comes_second_waits(own_installer: Installer, tmp_path: Path) -> None:
+    said, waiting = list[str](), threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        waiting.set()
+
+    with own_installer.store.locked(Work()):
+        work = Work(say)
+        problems: list[BaseException] = []
+
+        def install() -> None:
+            try:
+                own_installer.install(request("shop-catalog==1.0"), work)
+            except Cancelled as cancelled:
+                problems.append(cancelled)
+
+        thread = threading.Thread(target=install)
+        thread.start()
+        waiting.wait()
+        assert said[0].startswith(f"waiting for process {os.getpid()}, which is installing")
+        work.cancel()
+        thread.join()
+        assert len(problems) == 1
+
+
+def test_cancelled_while_a_tool_runs(own_installer: Installer) -> None:
+    work = Work()
+    work.say = lambda text: work.cancel() if text.startswith("resolving") else None
+    with pytest.raises(Cancelled):
+        own_installer.install(request("shop-catalog==1.0"), work)
+    assert names(own_installer) == []
+    assert own_installer.failure(request("shop-catalog==1.0")) is None
+
+
+def test_a_full_disk(own_installer: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("mukernel.deployment.installer.write_record", full)
+    with pytest.raises(Unavailable, match="can't be installed: the disk is full"):
+        own_installer.install(request("shop-catalog==1.0"))
+    assert names(own_installer) == []
+
+
+def test_the_store_of_somebody_else_is_not_used(own_installer: Installer) -> None:
+    own_installer.store.folder.mkdir()
+    own_installer.store.folder.chmod(0o777)
+    with pytest.raises(Unavailable, match="is not a folder that only you may write to"):
+        own_installer.install(request("shop-catalog==1.0"))
+
+
+def test_garbage(own_installer: Installer) -> None:
+    kept, held = own_installer.install(request("shop-catalog==1.0"))
+    other, hold = own_installer.install(request("shop-catalog==2.0"))
+    store = own_installer.store
+    assert collect_garbage(store, {kept.environment.name}, Work()) == []
+    with pytest.raises(Unavailable, match="is being used"):
+        uninstall(store, other.environment.name, Work())
+    held.close()
+    hold.close()
+    assert [each.name for each in collect_garbage(store, {kept.environment.name}, Work(), dry=True)] == [
+        other.environment.name
+    ]
+    assert len(names(own_installer)) == 2
+    collect_garbage(store, {kept.environment.name}, Work())
+    assert names(own_installer) == [kept.environment.name]
+    assert own_installer.is_present(request("shop-catalog==1.0"))
+    assert not own_installer.is_present(request("shop-catalog==2.0"))
+    assert uninstall(store, kept.environment.name, Work()).size > 0
+    with pytest.raises(NotFound, match="there are: none"):
+        uninstall(store, kept.environment.name, Work())
+    collect_garbage(store, (), Work())
+    assert os.listdir(store.wheels) == os.listdir(store.tools) == []
+    assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
