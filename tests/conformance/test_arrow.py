@@ -159,6 +159,20 @@ async def test_what_a_plugin_makes_or_adds_arrives_without_a_copy_of_the_rest(wo
 
 
 @between_processes
+async def test_what_is_taken_out_of_a_value_does_not_bring_the_rest(world: World, kernel: Kernel) -> None:
+    """The field of a structure is copied, and its segment stays here; columns without memory are no others'."""
+    holder = await tables(world, kernel)
+    got = await holder.table(pa.table({"pair": pa.array([{"a": n, "b": n} for n in range(ROWS)])}))
+    field = got["pair"].chunk(0).field(0)
+    again = await holder.array(field)
+    assert again.equals(field) and not memory_of(again) & memory_of(got)
+    uneven = pa.table({"n": range(ROWS), "none": pa.nulls(ROWS)})
+    uneven = pa.concat_tables([uneven, uneven.slice(0, 10)])
+    got = await holder.table(await holder.table(uneven))
+    assert got.equals(uneven)
+
+
+@between_processes
 async def test_a_few_rows_of_a_large_table_are_all_that_travels(world: World, kernel: Kernel) -> None:
     holder = await tables(world, kernel)
     before = shared.held()

@@ -101,7 +101,7 @@ def lent_arrow(kind: Kind, schema: Any, columns: list[list[Any]], pyarrow: Any) 
     """Its columns as parts of segments: of those that they lie in, and for the others of a new one. None where the
     message has no room for so many segments."""
     sources: list[Segment] = []
-    known: dict[Key, tuple[int, int, int, int]] = {}  # by its buffers: segment, batch, column, offset of an array
+    known: dict[Key, tuple[int, int, int, Any]] = {}  # arrays by their buffers: segment, batch, column, itself
     parts: list[list[Part] | None] = [found_parts(column, sources, known, pyarrow) for column in columns]
     fresh = [number for number, found in enumerate(parts) if found is None]
     if fresh:
@@ -110,14 +110,22 @@ def lent_arrow(kind: Kind, schema: Any, columns: list[list[Any]], pyarrow: Any) 
         for place, number in enumerate(fresh):
             parts[number] = [(len(sources), batch, place, 0, count) for batch, count in enumerate(rows)]
         sources.append(segment)
-    numbers = lend_segments(sources)
+    return lent_parts(kind, schema, sources, [found or [] for found in parts])
+
+
+def lent_parts(kind: Kind, schema: Any, sources: list[Segment], columns: list[list[Part]]) -> LentArrow | None:
+    """Of the segments that were looked into, those that something is in are lent, and no other."""
+    used = sorted({part[0] for parts in columns for part in parts})
+    numbers = lend_segments([sources[each] for each in used])
     if numbers is None:
         return None
-    return LentArrow(kind, schema.serialize().to_pybytes(), numbers, [found or [] for found in parts])
+    place = {source: number for number, source in enumerate(used)}
+    columns = [[(place[source], *rest) for source, *rest in parts] for parts in columns]  # type: ignore[misc]
+    return LentArrow(kind, schema.serialize().to_pybytes(), numbers, columns)
 
 
 def found_parts(
-    column: list[Any], sources: list[Segment], known: dict[Key, tuple[int, int, int, int]], pyarrow: Any
+    column: list[Any], sources: list[Segment], known: dict[Key, tuple[int, int, int, Any]], pyarrow: Any
 ) -> list[Part] | None:
     """Where the chunks of a column lie in segments that hold Arrow's streams; None: not all of them do."""
     parts = []
@@ -127,15 +135,16 @@ def found_parts(
             return None
         if key not in known:
             return None  # it lies there in another way: a field of a structure, the values of a list
-        source, batch, place, offset = known[key]
-        if chunk.offset < offset:
+        source, batch, place, array = known[key]
+        start = chunk.offset - array.offset
+        if start < 0 or start + len(chunk) > len(array):
             return None
-        parts.append((source, batch, place, chunk.offset - offset, len(chunk)))
+        parts.append((source, batch, place, start, len(chunk)))
     return parts
 
 
 def learn(
-    chunk: Any, sources: list[Segment], known: dict[Key, tuple[int, int, int, int]], pyarrow: Any
+    chunk: Any, sources: list[Segment], known: dict[Key, tuple[int, int, int, Any]], pyarrow: Any
 ) -> bool:  # fmt: skip
     """Take up the segment that a chunk lies in, if there is one. False: there is none."""
     first = next((each for each in chunk.buffers() if each is not None and each.size), None)
@@ -145,7 +154,8 @@ def learn(
     sources.append(segment)
     for number, batch in enumerate(read_stream(segment, pyarrow)):
         for place, array in enumerate(batch.columns):
-            known[key_of(array)] = (len(sources) - 1, number, place, array.offset)
+            if any(each is not None and each.size for each in array.buffers()):  # else it can't be told from others
+                known[key_of(array)] = (len(sources) - 1, number, place, array)
     return True
 
 
