@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from brokered_samples import Billing, Bills, Order, Refused, Seller, Shop, Unfit, UnfitPlugin
 from events_collecting import take, until
@@ -105,6 +106,10 @@ async def test_calls_mean_what_they_meant(kernel: Kernel, billed: Path) -> None:
     assert await bills.bill(Order("tea", AT, 3)) == "tea: 3"
     assert await bills.bill(Order("ink", AT), discount=1) == "ink: 0"
     assert await bills.size(Buffer(bytes(1 << 20))) == 1 << 20  # it travels as a handle, and is kept whole
+    for length in (3, 100_000):
+        values = np.arange(length, dtype=np.float64)
+        assert np.array_equal(await bills.scaled(values), 2 * values)
+        assert np.array_equal(await bills.scaled(values, 3.0), 3 * values)
     await until_made(kernel)
     stamp = AT.isoformat()
     assert lines(billed) == ["one", "two!", f"billed tea 3 {stamp} 0", f"billed ink 1 {stamp} 1"]
