@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -394,6 +395,15 @@ async def test_what_was_accepted_is_run_after_a_kill_of_everything(tmp_path: Pat
     second.kill()
     await second.wait()
     assert lines(billed)[:30] == [str(number) for number in range(30)]
+
+
+def test_check_says_what_is_brokered(tmp_path: Path, billed: Path) -> None:
+    command = [sys.executable, "-m", "mukernel.cli", "check", str(write_application(tmp_path, billed))]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "brokered, so that its calls wait for a plug-in that is not there: Bills" in said
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["brokered"] == ["Bills"]
 
 
 async def test_the_application_file_says_what_can_t_be(tmp_path: Path, billed: Path) -> None:

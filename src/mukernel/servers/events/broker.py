@@ -36,7 +36,7 @@ from .settings import call_stream, call_topic
 
 log = logging.getLogger("mukernel.events")
 GROUP = "broker"
-ACK_WAIT = 30.0  # seconds after which what nobody works on any more is delivered again
+ACK_WAIT = 6.0  # seconds after which what nobody works on any more, since its broker died, is delivered again
 PREFETCH = 256  # calls that are made at a time
 DELIVERIES = 5  # of a call that its plug-in crashes over
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
