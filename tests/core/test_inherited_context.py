@@ -52,8 +52,13 @@ async def test_nor_its_deadline_where_calls_wait_for_their_turn() -> None:
         assert await running == "True 7"
 
 
+@pytest.mark.parametrize("transport", ["", "socket"])
 @pytest.mark.parametrize("placement", ["inline", "process"])
-async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(placement: str) -> None:
+async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(
+    placement: str, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport:
+        monkeypatch.setenv(SETTING, transport)
     async with Kernel() as kernel:
         with deadline(3600), priority(7):
             await kernel.load(Heir, name="heir", placement=placement)

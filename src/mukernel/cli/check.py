@@ -50,16 +50,24 @@ def run(arguments: argparse.Namespace) -> int:
     ]
     if problems and not arguments.json:
         raise ContractError(f"{application.file.label} can't run here", problems)
+    brokered = [interface for interface, route in application.file.routes.items() if route.brokered]
     if arguments.json:
         plugins = [facts(application, n) for n in application.order]
         Terminal().say(
-            as_json({"ok": not problems, "problems": problems, "plugins": plugins, "sandbox": sandbox_facts(sandbox)})
-        )
+            as_json(
+                {
+                    "ok": not problems, "problems": problems, "plugins": plugins, "brokered": brokered,
+                    "sandbox": sandbox_facts(sandbox),
+                }
+            )
+        )  # fmt: skip
         return int(bool(problems))
     terminal = Terminal(sys.stdout)
     rows = [row(application, name, terminal) for name in application.order]
     terminal.say(terminal.table(("NAME", "PLACEMENT", "SERVES", "CALLS"), rows))
     terminal.say(f"{application.file.label} is sound; plug-ins start in this order")
+    if brokered:
+        terminal.say(f"brokered, so that its calls wait for a plug-in that is not there: {', '.join(brokered)}")
     terminal.say(f"sandbox: {sandbox.text}")
     return 0
 

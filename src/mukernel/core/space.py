@@ -27,7 +27,6 @@ from .messages import Blueprint, Counts, Quiesced
 from .passing_on import identify
 from .plain import plugin_class
 from .routes import Routes
-from .standing_in import standing_in
 
 log = logging.getLogger("mukernel")
 
@@ -69,8 +68,11 @@ class Space(Routes):
 
     async def build_version(self, blueprint: Blueprint, version: Version, injected: list[Any]) -> Instance:
         """`injected`: takes the proxies that the instance is given."""
-        kind = version.kind if (served := blueprint.use.stands_in) is None else standing_in(version.kind, served)
-        version.kind = kind = plugin_class(kind, blueprint.use.only)
+        if blueprint.use.stands_in is not None:
+            from .standing_in import standing_in  # here: it imports much that only brokers need
+
+            version.kind = standing_in(version.kind, blueprint.use.stands_in)
+        version.kind = kind = plugin_class(version.kind, blueprint.use.only)
         if blueprint.shared_memory is not None:
             account.allow(blueprint.shared_memory)
         needs, settings = read_constructor(kind)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import Context, ContextVar, Token
 from types import TracebackType
+from typing import Any
 
 from ..contract import DeadlineExceeded
 from ..kernel.clock import Clock
@@ -120,6 +121,11 @@ class deadline:
 def cut_off_at(loop: asyncio.AbstractEventLoop, when: float, callback: Callable[[], None]) -> asyncio.Handle:
     """Call back at `when`, or in the loop's next turn where that has passed."""
     return loop.call_soon(callback) if when <= loop.time() else loop.call_at(when, callback)
+
+
+def watch(loop: asyncio.AbstractEventLoop, descriptor: Any, readable: Callable[..., object], *args: object) -> None:
+    """`loop.add_reader`, with nothing of the present call: what is read there belongs to others."""
+    Context().run(loop.add_reader, descriptor, readable, *args)
 
 
 class priority:

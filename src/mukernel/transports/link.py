@@ -9,6 +9,8 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
+from .context import watch
+
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
@@ -39,7 +41,7 @@ class Link:
 
     def watch(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Let the loop call `readable()` whenever there may be something to receive."""
-        loop.add_reader(self.socket, readable)
+        watch(loop, self.socket, readable)
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self.socket)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..kernel.clock import Clock
+from .context import watch
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import STARVING, TAKEN, Garbage, checked_size
 from .kind import Kind
@@ -119,7 +120,7 @@ class PacketWire(Wire):
     def listen(self) -> None:
         if not self.listening and self.closed is None:
             self.listening = True
-            self.loop.add_reader(self.side, self.readable)
+            watch(self.loop, self.side, self.readable)
             if self.serves:
                 self.first = None  # one that was looked at before, and not begun, is there to be looked at again
                 self.post(TAKEN, WHOLE_WIRE, b"")  # a predecessor may have been asked for room
@@ -134,7 +135,7 @@ class PacketWire(Wire):
     def read_mailbox(self) -> None:
         if self.serves and self.listening and self.first is None and not self.reading_mailbox:
             self.reading_mailbox = True
-            self.loop.add_reader(self.mailbox, self.readable)
+            watch(self.loop, self.mailbox, self.readable)
 
     def leave_mailbox(self) -> None:
         if self.reading_mailbox:

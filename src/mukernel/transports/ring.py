@@ -9,6 +9,7 @@ import selectors
 from typing import Any
 
 from ..kernel.ipc import ring
+from .context import watch
 from .contract import Received, Wire, refused
 from .lane import Lane
 
@@ -141,7 +142,7 @@ class Poller:
     def answer(self, bell: int) -> None:
         """Answer the bell of a port from now on."""
         self.bells.add(bell)
-        self.loop.add_reader(bell, self.rung, bell)
+        watch(self.loop, bell, self.rung, bell)
         if self.selector is None:
             self.loop.call_soon(self.rung, bell)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..kernel.clock import Clock
+from .context import watch
 from .contract import WHOLE_WIRE, Received, Wire
 from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, checked_size, pack
 from .kind import Kind
@@ -66,7 +67,7 @@ class SocketWire(Wire):
         self.peer_greeting = b""
         self.greeted: asyncio.Future[bytes] = loop.create_future()
         self.write(pack(HELLO, len(greeting), GREETING, credit=bound, deadline=largest), greeting)
-        loop.add_reader(connection, self.readable)
+        watch(loop, connection, self.readable)
 
     # -- sending ----------------------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mukernel import Buffer, Interface, Plugin, idempotent, oneway, raises
 
 
@@ -41,6 +44,10 @@ class Bills(Interface, version="1.0"):
     async def size(self, data: Buffer) -> int:
         raise NotImplementedError
 
+    @idempotent
+    async def scaled(self, values: NDArray[np.float64], factor: float = 2.0) -> NDArray[np.float64]:
+        raise NotImplementedError
+
 
 class Billing(Plugin, Bills):
     def __init__(self, *, file: str, hold: str = "") -> None:
@@ -69,6 +76,9 @@ class Billing(Plugin, Bills):
 
     async def size(self, data: Buffer) -> int:
         return len(data)
+
+    async def scaled(self, values: NDArray[np.float64], factor: float = 2.0) -> NDArray[np.float64]:
+        return values * factor
 
 
 class Shop(Interface):

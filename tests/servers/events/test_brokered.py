@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from brokered_samples import Billing, Bills, Order, Refused, Seller, Shop, Unfit, UnfitPlugin
 from events_collecting import take, until
@@ -105,6 +107,10 @@ async def test_calls_mean_what_they_meant(kernel: Kernel, billed: Path) -> None:
     assert await bills.bill(Order("tea", AT, 3)) == "tea: 3"
     assert await bills.bill(Order("ink", AT), discount=1) == "ink: 0"
     assert await bills.size(Buffer(bytes(1 << 20))) == 1 << 20  # it travels as a handle, and is kept whole
+    for length in (3, 100_000):
+        values = np.arange(length, dtype=np.float64)
+        assert np.array_equal(await bills.scaled(values), 2 * values)
+        assert np.array_equal(await bills.scaled(values, 3.0), 3 * values)
     await until_made(kernel)
     stamp = AT.isoformat()
     assert lines(billed) == ["one", "two!", f"billed tea 3 {stamp} 0", f"billed ink 1 {stamp} 1"]
@@ -389,6 +395,15 @@ async def test_what_was_accepted_is_run_after_a_kill_of_everything(tmp_path: Pat
     second.kill()
     await second.wait()
     assert lines(billed)[:30] == [str(number) for number in range(30)]
+
+
+def test_check_says_what_is_brokered(tmp_path: Path, billed: Path) -> None:
+    command = [sys.executable, "-m", "mukernel.cli", "check", str(write_application(tmp_path, billed))]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "brokered, so that its calls wait for a plug-in that is not there: Bills" in said
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["brokered"] == ["Bills"]
 
 
 async def test_the_application_file_says_what_can_t_be(tmp_path: Path, billed: Path) -> None:

@@ -36,7 +36,7 @@ from .settings import call_stream, call_topic
 
 log = logging.getLogger("mukernel.events")
 GROUP = "broker"
-ACK_WAIT = 30.0  # seconds after which what nobody works on any more is delivered again
+ACK_WAIT = 6.0  # seconds after which what nobody works on any more, since its broker died, is delivered again
 PREFETCH = 256  # calls that are made at a time
 DELIVERIES = 5  # of a call that its plug-in crashes over
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
@@ -70,6 +70,7 @@ class CallBroker(Plugin):
         self.in_order = asyncio.Lock()  # held while a call is sent
         self.background: list[asyncio.Task[None]] = []
         self.delivering: asyncio.Task[None] | None = None
+        self.leaving: asyncio.Task[None] | None = None
         self.methods: Any = None  # a proxy of the plug-in, once there was one
         self.publishing = self.last = self.settled = 0  # calls that are being stored; offsets stored, calls done with
 
@@ -89,7 +90,11 @@ class CallBroker(Plugin):
             self.begin()  # else the one before delivers, until it hands over
 
     def begin(self) -> None:
-        """Deliver what is kept, from now on."""
+        """Deliver what is kept, from now on. Nothing begins while this is being replaced: where something does, that
+        has failed."""
+        if self.leaving is not None:
+            self.leaving.cancel()
+            self.leaving = None
         if self.delivering is None or self.delivering.done():
             self.delivering = asyncio.create_task(self.deliver(), context=Context())  # not the present call's
 
@@ -101,7 +106,7 @@ class CallBroker(Plugin):
 
     def draining(self) -> None:
         """Whoever still waits after a while is told so: the call is kept, and made by a successor."""
-        self.background.append(asyncio.create_task(self.leave()))
+        self.leaving = asyncio.create_task(self.leave())
 
     async def leave(self) -> None:
         await self.clock.sleep(LEAVING)
@@ -123,7 +128,7 @@ class CallBroker(Plugin):
         self.begin()
 
     async def stop(self) -> None:
-        await end(self.background)
+        await end(self.background if self.leaving is None else [*self.background, self.leaving])
         await self.save()
 
     # -- taking calls -----------------------------------------------------------------------------------------
@@ -133,7 +138,7 @@ class CallBroker(Plugin):
         does not fit, Overloaded, Unavailable where it can't be kept."""
         if self.last - self.settled + self.publishing >= self.queue:
             raise Overloaded(f"{self.name}: {self.queue:,} calls wait in the queue of this route already")
-        self.begin()  # unless it does: nothing is started while it hands over, so that has failed
+        self.begin()
         body = self.encoded(method, arguments)
         call = f"{self.identity}.{next(self.numbers)}"
         headers = {METHOD: method, CALL: call, **written(current.get())}
@@ -149,21 +154,19 @@ class CallBroker(Plugin):
             return await self.waiting[call] if call in self.waiting else None
         finally:
             answer = self.waiting.pop(call, None)
-            if answer is not None:
-                answer.cancel()
+            if answer is not None and not answer.cancel() and not answer.cancelled():
+                answer.exception()  # where its caller has gone nobody else looks there
 
     def encoded(self, method: str, arguments: tuple[Any, ...]) -> bytes:
         """The arguments as they are kept: whole, large values too. Raises ContractError."""
-        count = len(arguments)
-        while count and arguments[count - 1] is LEFT_OUT:
-            count -= 1
-        if LEFT_OUT in arguments[:count]:
-            missing = self.codecs[method].method.parameters[arguments.index(LEFT_OUT)].name
+        codec, given = self.codecs[method], up_to_left_out(arguments)
+        if any(each is not LEFT_OUT for each in arguments[len(given) :]):
+            missing = codec.method.parameters[len(given)].name
             raise ContractError(
                 f"{self.name}.{method}: parameter {missing!r} was left out before one that was given, by a caller of "
                 "another version of the interface; a brokered call has to give it"
             )
-        body = bytes(self.codecs[method].encode_arguments(arguments[:count], {}))
+        body = bytes(codec.encode_arguments(given, {}))
         self.checks[method].decode_arguments(body)
         return body
 
@@ -192,7 +195,7 @@ class CallBroker(Plugin):
         """Tell the event server that what runs for long is being worked on, and count with it."""
         while True:
             await self.clock.sleep(ACK_WAIT / 3)
-            if self.delivering is not None:
+            if self.delivering is not None and (self.leaving is None or self.leaving.done()):
                 self.begin()
             with suppress(MukernelError):
                 for event in list(self.making.values()):
@@ -233,8 +236,7 @@ class CallBroker(Plugin):
         if codec is None:
             raise ContractError(f"{self.name} has no method {event.headers.get(METHOD)!r}")
         current.set(read(event.headers.get(CONTEXT, "")))
-        arguments = codec.decode_arguments(event.body)
-        arguments = arguments[: arguments.index(LEFT_OUT)] if LEFT_OUT in arguments else arguments
+        arguments = up_to_left_out(codec.decode_arguments(event.body))
         pause = FIRST_PAUSE
         while True:
             try:
@@ -281,6 +283,11 @@ class CallBroker(Plugin):
                 log.debug("%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def up_to_left_out(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Those before the first that was left out; compared to nothing, as arrays can't be."""
+    return tuple(itertools.takewhile(lambda each: each is not LEFT_OUT, arguments))
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
