@@ -13,6 +13,7 @@ from sandbox_plugins import Neighbour, Quiet
 
 from mukernel import Kernel, PluginCrashed
 from mukernel.contract.lending import Outgoing
+from mukernel.sandbox import machine
 from mukernel.transports import packets
 from mukernel.transports.lane import CALLER, TOKEN, Lane
 from mukernel.transports.segment import new_segment
@@ -51,6 +52,13 @@ async def test_who_may_ring_a_bell_can_not_hush_it() -> None:
             assert all(heard not in channel.caller_rights for channel in replica.port.channels.values())
             with pytest.raises(OSError, match="Bad file descriptor"):
                 os.read(rings, 1)
+
+
+def test_a_machine_that_can_not_ring_without_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert machine.can_ring()
+    assert "vmsplice" not in machine.enforced().text
+    monkeypatch.setattr(machine.LIBC, "vmsplice", lambda *arguments: -1)
+    assert "by a plug-in that jams what rings it: vmsplice is refused" in machine.enforced().text
 
 
 async def test_sockets_whose_flags_another_may_change_are_not_waited_for() -> None:

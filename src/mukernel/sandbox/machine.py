@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from . import landlock
 from .cgroups import Cgroups
 from .enclosure import READY, in_enclosure, scrubbed_environment
 from .policy import Policy, importable_from
+from .system import LIBC
 
 LIMIT = 20.0  # seconds
+SPLICE_F_NONBLOCK = 2
 MEMORY, PROCESSES = 1 << 30, 16
 WORDS = {"memory": "memory", "pids": "number of processes"}
 PARTS = (
@@ -56,8 +59,22 @@ def enforced() -> Enforced:
         gaps.append("the network by Landlock, too")
     if landlock.version() < landlock.SCOPES_SINCE:
         gaps.append("signals and abstract sockets by Landlock, too")
+    if not can_ring():
+        gaps.append("that the kernel is never kept waiting by a plug-in that jams what rings it: vmsplice is refused")
     missing = tried(cgroups)
     return Enforced(missing, [] if missing else parts, gaps)
+
+
+def can_ring() -> bool:
+    """Has the system the call by which a bell is rung without waiting, whatever its flags are?"""
+    heard, ringer = os.pipe()
+    one = ctypes.create_string_buffer(1)
+    parts = (ctypes.c_void_p * 2)(ctypes.addressof(one), 1)  # a `struct iovec`
+    try:
+        return int(LIBC.vmsplice(ringer, parts, ctypes.c_ulong(1), ctypes.c_uint(SPLICE_F_NONBLOCK))) == 1
+    finally:
+        os.close(heard)
+        os.close(ringer)
 
 
 def tried(cgroups: Cgroups) -> str:
