@@ -45,12 +45,6 @@ def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-@pytest.fixture
-def own_installer(tmp_path: Path, wheels: str) -> Installer:
-    """One whose store is this test's alone."""
-    return Installer(tmp_path / "store", wheels=[wheels])
-
-
 def test_an_environment_has_what_was_asked_for_and_nothing_of_ours(tool: str, own_installer: Installer) -> None:
     installed, hold = own_installer.install(request("shop-catalog==1.0"))
     hold.close()
