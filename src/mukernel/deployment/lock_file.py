@@ -10,6 +10,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -22,12 +23,18 @@ HEADER = """\
 """
 
 
+# What stands here becomes a line for an installer, where another word could be an option of it.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha(256|384|512):[0-9a-f]+$")]
+
+
 class Locked(msgspec.Struct, frozen=True):
     """One distribution. `hashes`: of the files that may be installed, any of them; empty for what is built here."""
 
-    name: str
-    version: str
-    hashes: list[str] = []
+    name: Name
+    version: Version
+    hashes: list[Digest] = []
 
 
 class Resolution(msgspec.Struct, frozen=True):
