@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..contract import ContractError, MukernelError
 from ..deployment import Request, read_request
 from ..deployment.work import Work
-from .application_file import ApplicationFile
+from .application_file import ApplicationFile, count_text
 from .deployments import in_thread, source_in
 from .messages import Source
 
@@ -82,6 +82,5 @@ def as_problems(file: ApplicationFile, problems: dict[str, str]) -> list[str]:
 def checked(file: ApplicationFile, problems: list[str]) -> ApplicationFile:
     """Raises ContractError with what is wrong in a file whose plug-ins are to be installed."""
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ContractError(f"{file.label} has {count}", problems)
+        raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
     return file

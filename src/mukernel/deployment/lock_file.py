@@ -1,7 +1,8 @@
 """Lock file: which versions, and which files by their hashes, an application's environments are made of.
 
 It lies beside the application file and is kept with it: whoever installs later gets the same. No host of a package
-index stands in it, and no path of a machine. mukernel itself does not either: an environment has that of its kernel.
+index stands in it, and no path but those that `use` names. mukernel itself does not either: an
+environment has that of its kernel.
 """
 
 from __future__ import annotations

@@ -107,7 +107,9 @@ class Pip(Tools):
             with self.store.making(folder) as unfinished:
                 self.create(unfinished, python, work)
                 made = os.path.join(unfinished, "bin", "python")
-                work.run([made, "-m", "ensurepip", "--default-pip"], "pip can't be set up")  # says why, as venv does not
+                work.run(
+                    [made, "-m", "ensurepip", "--default-pip"], "pip can't be set up"
+                )  # says why, as venv does not
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
         return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
 
