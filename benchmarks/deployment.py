@@ -46,15 +46,17 @@ def installed_versions(folder: str) -> Installer:
 
 
 def run(settings: Settings) -> Part:
-    """100 swaps (20 with --quick) under 16 callers, from one environment to the other and back."""
+    """100 swaps (20 with --quick) under 16 callers, from one environment to the other and back; as many beside them."""
     swaps = 20 if settings.quick else 100
     with tempfile.TemporaryDirectory() as folder:
         installer = installed_versions(folder)
         outcome = asyncio.run(swap_under_load(swaps, versions=USES, installer=installer))
+        beside = asyncio.run(swap_under_load(swaps))
     rows = [
         (name, *(1000 * value for value in (nearest_rank(times, 0.5), nearest_rank(times, 0.99), max(times))))
         for name, times in (
             ("pause: no call was started", outcome.pauses),
+            ("the same of swaps in the environment of the kernel", beside.pauses),
             ("slowest call that ended during the swap", outcome.slowest),
         )
     ]

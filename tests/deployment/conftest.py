@@ -51,6 +51,12 @@ def installer(shared_folder: Path, wheels: str) -> Installer:
 
 
 @pytest.fixture
+def own_installer(tmp_path: Path, wheels: str) -> Installer:
+    """One whose store is this test's alone."""
+    return Installer(tmp_path / "store", wheels=[wheels])
+
+
+@pytest.fixture
 async def kernel(installer: Installer) -> AsyncIterator[Kernel]:
     async with Kernel(installer=installer) as running:
         yield running

@@ -36,6 +36,27 @@ class Shelf(Plugin, Catalog):
 class Broken(Shelf):
     async def start(self) -> None: raise RuntimeError("it does not start")
 """
+CLERK = """
+from mukernel import Blocking, Interface, Plugin, idempotent
+
+class Catalog(Interface):
+    @idempotent
+    async def versions(self) -> list[str]: ...
+    async def add(self, number: int) -> int: ...
+    async def process(self) -> int: ...
+
+class Desk(Interface):
+    async def ask(self, number: int) -> int: ...
+    async def ask_blocking(self, number: int) -> int: ...
+
+class Clerk(Plugin, Desk):
+    def __init__(self, catalog: Catalog, blocking: Blocking[Catalog]) -> None:
+        self.catalog, self.blocking = catalog, blocking
+    async def ask(self, number: int) -> int:
+        return await self.catalog.add(number)
+    def ask_blocking(self, number: int) -> int:
+        return self.blocking.add(number)
+"""
 BACKEND = '''
 """The whole of a build backend, which needs nothing: it packs module.py and the metadata."""
 import zipfile
@@ -113,6 +134,10 @@ def write_wheels(folder: Path) -> None:
     write_wheel(folder, "shop-empty", "1.0", files={"shop_empty.py": ""})
     write_wheel(folder, "shop-torn", "1.0", files={}, requires=["shop-catalog==1.0", "shop-library>=2"])
     write_catalog(folder, "3.0", "shop-library>=2", catalog="shop_module:Shelf", broken="shop_module:Broken")
+    write_wheel(
+        folder, "shop-clerk", "1.0", files={"shop_clerk.py": CLERK}, requires=["mukernel"],
+        plugins={"clerk": "shop_clerk:Clerk"},
+    )  # fmt: skip
     write_installed(folder, "msgspec")
 
 

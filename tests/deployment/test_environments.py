@@ -12,7 +12,11 @@ from deployment_wheels import write_project
 from waiting import until
 
 from mukernel import ContractError, Kernel, NotFound, SwapFailed, Unavailable
+from mukernel.core.control_server import ControlServer
+from mukernel.deployment import Installer
+from mukernel.deployment.cleaning import collect_garbage
 from mukernel.deployment.pythons import find_python
+from mukernel.deployment.work import Work
 
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -96,6 +100,38 @@ async def test_a_rollback_goes_back_and_forth(kernel: Kernel, catalog: Any) -> N
     assert await kernel.get(catalog).add(1) == 6
     await kernel.rollback("catalog")
     assert await kernel.get(catalog).versions() == ["2.0", "2.0", HERE, "b"]
+
+
+async def test_a_swap_of_the_same_version_leaves_the_one_to_go_back_to(kernel: Kernel, catalog: Any) -> None:
+    await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
+    await kernel.swap("catalog", "shop-catalog==2.0")
+    await kernel.swap("catalog", "shop-catalog==2.0")
+    await kernel.move("catalog", "process:shop")
+    await kernel.restart("catalog")
+    with pytest.raises(SwapFailed, match="wanted the same environment for all of that name"):
+        await kernel.rollback("catalog")  # its process would be shared, and has the other environment
+    assert (await kernel.get(catalog).versions())[0] == "2.0"
+    await kernel.move("catalog", "process")
+    await kernel.rollback("catalog")
+    assert (await kernel.get(catalog).versions())[0] == "1.0"
+
+
+async def test_an_environment_that_was_removed_is_made_again(own_installer: Installer, catalog: Any) -> None:
+    """By a rollback, and by a start of what was stopped."""
+    async with Kernel(installer=own_installer) as kernel:
+        control = ControlServer(kernel)
+        await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
+        await kernel.swap("catalog", "shop-catalog==2.0")
+        (used,) = kernel.deployments.holds
+        assert len(collect_garbage(own_installer.store, (), Work())) == 1
+        await kernel.rollback("catalog")
+        assert (await kernel.get(catalog).versions())[0] == "1.0"
+        await control.stop_plugin("catalog")
+        assert list(kernel.deployments.holds) == []
+        assert len(collect_garbage(own_installer.store, (), Work())) == 2
+        assert not os.path.exists(used)
+        await control.start_plugin("catalog")
+        assert (await kernel.get(catalog).versions())[0] == "1.0"
 
 
 async def test_a_failed_install_leaves_the_running_version(kernel: Kernel, catalog: Any) -> None:

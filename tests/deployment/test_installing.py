@@ -45,12 +45,6 @@ def tool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
-@pytest.fixture
-def own_installer(tmp_path: Path, wheels: str) -> Installer:
-    """One whose store is this test's alone."""
-    return Installer(tmp_path / "store", wheels=[wheels])
-
-
 def test_an_environment_has_what_was_asked_for_and_nothing_of_ours(tool: str, own_installer: Installer) -> None:
     installed, hold = own_installer.install(request("shop-catalog==1.0"))
     hold.close()
@@ -330,3 +324,19 @@ def test_garbage(own_installer: Installer) -> None:
     collect_garbage(store, (), Work())
     assert os.listdir(store.wheels) == os.listdir(store.tools) == []
     assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
+
+
+def test_a_lock_file_gives_no_option_to_an_installer(tmp_path: Path, wheels: str) -> None:
+    lock = tmp_path / "app.lock"
+    installer = Installer(tmp_path / "store", lock_file=lock, wheels=[wheels])
+    installer.install(request("shop-catalog==1.0"))[1].close()
+    text = lock.read_text()
+    for old, new in (
+        ('version = "1.0"', 'version = "1.0\\n--index-url=https://localhost"'),
+        ('name = "msgspec"', 'name = "--pre"'),
+        ("sha256:", "md5:"),
+    ):
+        assert old in text
+        lock.write_text(text.replace(old, new))
+        with pytest.raises(ContractError, match="matching regex"):
+            installer.install(request("shop-catalog==1.0"))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..contract import ContractError, MukernelError
-from ..deployment import Installer, Request, default_folder, read_request
+from ..deployment import Request, read_request
 from ..deployment.work import Work
-from .application_file import ApplicationFile
+from .application_file import ApplicationFile, count_text
 from .deployments import in_thread, source_in
 from .messages import Source
+
+if TYPE_CHECKING:
+    from ..deployment import Installer
 
 Say = Callable[[str, str], object]  # called with the name of a plug-in and a line of text, in any thread
 
@@ -19,6 +23,9 @@ Say = Callable[[str, str], object]  # called with the name of a plug-in and a li
 def installer_for(file: ApplicationFile, folder: str | None = None) -> Installer:
     """The installer of an application. `folder`: its state folder, where that was named. What is locked stands beside
     the application file, with its name: app.toml has app.lock."""
+    from ..deployment import Installer  # here, since it imports much that most applications don't need
+    from ..deployment.store import default_folder
+
     lock = Path(file.folder, file.label).with_suffix(".lock")
     wheels = [os.path.join(file.folder, each) for each in file.wheels]
     return Installer(folder or default_folder(file.name), lock_file=lock, wheels=wheels, settings=file.folder)
@@ -75,6 +82,5 @@ def as_problems(file: ApplicationFile, problems: dict[str, str]) -> list[str]:
 def checked(file: ApplicationFile, problems: list[str]) -> ApplicationFile:
     """Raises ContractError with what is wrong in a file whose plug-ins are to be installed."""
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ContractError(f"{file.label} has {count}", problems)
+        raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
     return file

@@ -7,22 +7,27 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..contract import ContractError, NotFound
-from ..deployment import Installer, Request, read_request
+from ..deployment import Request, read_request
 from ..deployment.environment import Hold, Installed, read_environment
 from ..deployment.request import checked_python
 from ..deployment.work import Work
 from .loader import source_of
 from .messages import Source
 
+if TYPE_CHECKING:
+    from ..deployment import Installer
+
 
 class Deployments:
     """Installs what is asked for, beside what runs, and keeps each environment from removal as long as a plug-in of
-    this kernel is of it. `say`: called, on the loop, with (what was asked for, a line of text) at each step."""
+    this kernel is of it. `application`: its name, which says where, unless there is an `installer`. `say`: called, on
+    the loop, with (what was asked for, a line of text) at each step."""
 
-    def __init__(self, installer: Installer, say: Callable[[str, str], object]) -> None:
-        self.installer, self.say = installer, say
+    def __init__(self, application: str, installer: Installer | None, say: Callable[[str, str], object]) -> None:
+        self.application, self.given, self.say = application, installer, say
         self.holds: dict[str, Hold] = {}  # by the folder of the environment
         self.busy: Counter[str] = Counter()  # environments that something is just being made of
 
@@ -80,6 +85,16 @@ class Deployments:
         finally:
             hold.close()
         return installed
+
+    @property
+    def installer(self) -> Installer:
+        """Made when it is first needed: it imports much."""
+        if self.given is None:
+            from ..deployment import Installer
+            from ..deployment.store import default_folder
+
+            self.given = Installer(default_folder(self.application))
+        return self.given
 
     def hold(self, environment: str) -> None:
         """Keep an environment from being removed. Raises NotFound where it has been."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
 from ..deployment.environment import interpreter, read_environment, site_packages
@@ -39,11 +39,12 @@ class ForkServers:
             yield self.running[key]
         finally:
             self.busy[environment] -= 1
+            self.busy += Counter()  # without those that are not busy
 
-    async def keep(self, environments: Collection[str]) -> None:
+    async def keep(self, environments: Set[str]) -> None:
         """Stop those of other environments; the kernel's own stay."""
-        for key in [key for key in self.running if key[0] and key[0] not in environments and not self.busy[key[0]]]:
-            await self.running.pop(key).stop()
+        while unused := [each for each in self.running if each[0] and each[0] not in environments | self.busy.keys()]:
+            await self.running.pop(unused[0]).stop()  # meanwhile another may be needed again
 
     async def close(self) -> None:
         while self.running:

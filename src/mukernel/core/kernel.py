@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..contract import (
     Capability,
@@ -23,7 +23,6 @@ from ..contract import (
     interface_of,
     read_capability,
 )
-from ..deployment import Installer, default_folder
 from ..kernel.clock import Clock
 from ..kernel.ipc import Port
 from ..kernel.process import Limits
@@ -64,6 +63,9 @@ from .standstill import StandstillWatch
 from .supervisor import Supervisor
 from .switchboard import Switchboard
 
+if TYPE_CHECKING:
+    from ..deployment import Installer
+
 log = logging.getLogger("mukernel")
 T = TypeVar("T")
 HEARTBEAT = 1.0  # seconds between two ticks of the watchdog
@@ -95,9 +97,7 @@ class Kernel:
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
-        self.deployments = Deployments(
-            installer or Installer(default_folder(name)), lambda use, step: self.record("install", use, step)
-        )
+        self.deployments = Deployments(name, installer, lambda use, step: self.record("install", use, step))
         self.closed: bool | None = None  # None: not opened yet
 
     # -- begin and end --------------------------------------------------------------------------------------------

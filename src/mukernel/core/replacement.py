@@ -98,9 +98,10 @@ class Replacement:
             self.report.total = clock.now() - began
             self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
-        if self.source != entry.source:
+        source = msgspec.structs.replace(self.source, fresh=False)
+        if (source, self.options.config) != (entry.source, entry.options.config):
             entry.previous = entry.source, entry.options.config
-        entry.source, entry.options = msgspec.structs.replace(self.source, fresh=False), self.options
+        entry.source, entry.options = source, self.options
         for each in self.successions:
             self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled
         self.report.total = clock.now() - began

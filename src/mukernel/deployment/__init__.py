@@ -4,9 +4,22 @@ A **request** names what to install; the **installer** resolves it, writes what 
 it into an **environment** of the **store**, which is there whole or not at all.
 """
 
-from .environment import Environment
-from .installer import Installer
-from .request import Request, read_request
-from .store import default_folder
+from __future__ import annotations
 
-__all__ = ["Environment", "Installer", "Request", "default_folder", "read_request"]
+from typing import TYPE_CHECKING, Any
+
+from .request import Request, read_request
+
+if TYPE_CHECKING:
+    from .installer import Installer
+
+__all__ = ["Installer", "Request", "read_request"]
+
+
+def __getattr__(name: str) -> Any:
+    """The installer imports much that a kernel whose plug-ins are all here does not need."""
+    if name == "Installer":
+        from .installer import Installer
+
+        return Installer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

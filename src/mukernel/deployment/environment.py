@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import glob
 import os
-from importlib.metadata import distributions
 
 import msgspec
 
@@ -81,6 +80,8 @@ def interpreter(folder: str) -> str:
 
 def seen_in(folder: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """The distributions in an environment, and the plug-ins that they offer. Nothing of them is imported."""
+    from importlib.metadata import distributions
+
     versions: dict[str, str] = {}
     plugins: dict[str, dict[str, str]] = {}
     for each in distributions(path=[site_packages(folder)]):

@@ -1,7 +1,8 @@
 """Lock file: which versions, and which files by their hashes, an application's environments are made of.
 
 It lies beside the application file and is kept with it: whoever installs later gets the same. No host of a package
-index stands in it, and no path of a machine. mukernel itself does not either: an environment has that of its kernel.
+index stands in it, and no path but those that `use` names. mukernel itself does not either: an
+environment has that of its kernel.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -22,12 +24,18 @@ HEADER = """\
 """
 
 
+# What stands here becomes a line for an installer, where another word could be an option of it.
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^sha(256|384|512):[0-9a-f]+$")]
+
+
 class Locked(msgspec.Struct, frozen=True):
     """One distribution. `hashes`: of the files that may be installed, any of them; empty for what is built here."""
 
-    name: str
-    version: str
-    hashes: list[str] = []
+    name: Name
+    version: Version
+    hashes: list[Digest] = []
 
 
 class Resolution(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -53,12 +54,10 @@ class Python(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> str:
         """What tells it from others, for the names of folders."""
-        return f"{self.implementation}-{self.version}-{msgspec_digest(self)}"
+        return f"{self.implementation}-{self.version}-{digest_of(self)}"
 
 
-def msgspec_digest(value: object) -> str:
-    import hashlib
-
+def digest_of(value: object) -> str:
     return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:12]
 
 

@@ -15,7 +15,6 @@ ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3(\.\d+){1,2}")
 SCHEMES = ("file", "https", "http", "ssh", "git")  # no other: git has some that run commands
 GIT = "git+"
-WANTED = "a requirement such as 'shop-catalog==2.0', a wheel file, a directory, or 'git+https://...'"
 WANTED_PYTHON = "a version such as '3.13' or '3.13.1', or the absolute path of an interpreter"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, distribution, version
@@ -54,8 +55,9 @@ class Runtime:
         files.update({f"mukernel/{path.relative_to(PACKAGE)}": content for path, content in compiled.items()})
         tag = "py3-none-any"
         if compiled:
-            kind = "cp" + "".join(self.python.minor.split("."))
-            tag = f"{kind}-{kind}-{self.python.platform.replace('-', '_').replace('.', '_')}"
+            found = re.search(r"cpython-(\d+)(t?)", self.python.suffix)
+            kind, threads = (found[1], found[2]) if found else ("".join(self.python.minor.split(".")), "")
+            tag = f"cp{kind}-cp{kind}{threads}-{self.python.platform.replace('-', '_').replace('.', '_')}"
         write_wheel(folder, "mukernel", self.version, tag, files, information(self.version))
 
     def compile(self, folder: str, work: Work, compiler: str) -> dict[Path, bytes]:

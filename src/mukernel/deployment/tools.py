@@ -105,7 +105,11 @@ class Pip(Tools):
         if not folder.exists():
             work.say(f"setting up pip for Python {python.version}")
             with self.store.making(folder) as unfinished:
-                work.run([python.executable, "-m", "venv", unfinished], "pip can't be set up")
+                self.create(unfinished, python, work)
+                made = os.path.join(unfinished, "bin", "python")
+                work.run(
+                    [made, "-m", "ensurepip", "--default-pip"], "pip can't be set up"
+                )  # says why, as venv does not
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
         return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
 

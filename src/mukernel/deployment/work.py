@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from ..contract import Unavailable
-from ..kernel.process import PR_SET_PDEATHSIG, prctl
+from . import guardian
 
 LONGEST_REASON = 600  # characters of what a tool says
 WAIT = 0.1  # seconds between two looks at what is waited for
@@ -64,24 +65,15 @@ class Work:
 
     def run(self, command: Sequence[str], what: str, *, folder: str | None = None, given: str = "") -> str:
         """Run a tool; returns what it printed. `given`: its standard input. Raises ToolFailed that begins with
-        `what`, or Cancelled. It dies with this process, and its own children with it where it is cancelled."""
-        parent = os.getpid()
-
-        def bound() -> None:  # in the child, before the tool
-            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
+        `what`, or Cancelled. It ends with this process, or where the
+        work is cancelled, and so does all that it has started."""
+        guarded = [sys.executable, "-I", "-S", guardian.__file__, str(os.getpid()), *command]
         with self._lock:
             self.check()
-            try:
-                self._running = subprocess.Popen(
-                    command, cwd=folder, env=environment_variables(), text=True, errors="replace",
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
-                    preexec_fn=bound,
-                )  # fmt: skip
-            except OSError as error:
-                raise ToolFailed(f"{what}: {command[0]} can't be run: {error.strerror}") from None
+            self._running = subprocess.Popen(
+                guarded, cwd=folder, env=environment_variables(), text=True, errors="replace", process_group=0,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
         running = self._running
         try:
             output, errors = running.communicate(given)
