@@ -15,7 +15,7 @@ import pytest
 
 from mukernel import ContractError, Interface, Kernel, NotFound, Unavailable
 from mukernel.core.application import read_application
-from mukernel.core.application_file import check_application, read_application_file
+from mukernel.core.application_file import WANTED_USE, check_application, read_application_file
 from mukernel.core.composition import compose, ordered
 from mukernel.core.inspection import Inspected, Needed
 from mukernel.core.registry import RestartPolicy
@@ -65,7 +65,7 @@ def table(**keys: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("keys", "problem"),
     [
-        ({"use": 3}, "use: got 3, wanted 'module:Class', 'file.py:Class' or the name of an entry point"),
+        ({"use": 3}, f"use: got 3, wanted {WANTED_USE}"),
         ({"replicas": "two"}, "replicas: got 'two', wanted a whole number of at least 1 and at most 1,000"),
         ({"replicas": 0}, "replicas: got 0, wanted a whole number of at least 1 and at most 1,000"),
         ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1 and at most 1,000"),

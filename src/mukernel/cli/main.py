@@ -102,7 +102,7 @@ def perform(given: Sequence[str]) -> int:
         "mukernel", description="A microkernel for Python applications.", epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--version", action="store_true", help="print the version of mukernel and of Python")
+    parser.add_argument("-V", "--version", action="store_true", help="print the version of mukernel and of Python")
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", title="commands")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)

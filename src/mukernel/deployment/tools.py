@@ -107,9 +107,8 @@ class Pip(Tools):
             with self.store.making(folder) as unfinished:
                 self.create(unfinished, python, work)
                 made = os.path.join(unfinished, "bin", "python")
-                work.run(
-                    [made, "-m", "ensurepip", "--default-pip"], "pip can't be set up"
-                )  # says why, as venv does not
+                # By itself it says why it fails; venv would only say that it did.
+                work.run([made, "-m", "ensurepip", "--default-pip"], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
         return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
 
