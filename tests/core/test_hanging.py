@@ -206,3 +206,10 @@ async def test_an_inline_plugin_that_blocks_the_kernels_own_loop_is_told_of_once
 async def test_there_is_no_watch_without_heartbeats() -> None:
     async with Kernel(heartbeat=0):
         assert not [each for each in threading.enumerate() if "standstill" in each.name]
+
+
+async def test_without_a_heartbeat_plugins_run_and_nothing_is_found_hanging() -> None:
+    async with Kernel(heartbeat=0) as kernel:
+        await kernel.load(Tally, name="counter", placement="process")
+        assert await kernel.get(Counter).add(2) == 2
+        assert kernel.processes.ticker is None

@@ -200,9 +200,48 @@ def test_a_script_that_starts_its_work_whoever_imports_it_is_told_of_the_guard(t
     assert "never awaited" not in done.stderr
 
 
-def test_a_class_of_a_module_run_with_m_works(tmp_path: Path) -> None:
-    write(tmp_path, "pack/__init__.py", "")
-    write(tmp_path, "pack/app.py", SCRIPT)
-    done = subprocess.run([sys.executable, "-m", "pack.app"], cwd=tmp_path, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("package", [True, False])  # False: a namespace package
+@pytest.mark.parametrize(("name", "file"), [("pack.app", "pack/app.py"), ("pack", "pack/__main__.py")])
+def test_a_class_of_a_module_run_with_m_works(tmp_path: Path, package: bool, name: str, file: str) -> None:
+    if package:
+        write(tmp_path, "pack/__init__.py", "")
+    write(tmp_path, "pack/words.py", 'WORD = "well"')
+    write(
+        tmp_path, file, SCRIPT.replace("    import asyncio, os", "    import asyncio, os\n    from .words import WORD")
+    )
+    done = subprocess.run([sys.executable, "-m", name], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines().count("run __main__") == 1
     assert "went well" in done.stdout
+
+
+MULTIPROCESSING = """
+    import asyncio, multiprocessing
+    from mukernel import Interface, Kernel, Plugin
+    class Squares(Interface):
+        def of(self, method: str, numbers: list[int]) -> list[int]: ...
+    def square(number: int) -> int:
+        return number * number
+    class Pooled(Plugin, Squares):
+        def of(self, method: str, numbers: list[int]) -> list[int]:
+            with multiprocessing.get_context(method).Pool(1) as pool:
+                return pool.map(square, numbers)
+    async def main():
+        async with Kernel() as kernel:
+            await kernel.load(Pooled, name="squares", placement="process", threads=1)
+            squares = kernel.get(Squares, blocking=True)
+            for method in ("spawn", "forkserver"):
+                assert await asyncio.to_thread(squares.of, method, [1, 2, 3]) == [1, 4, 9]
+            print("went well")
+    if __name__ == "__main__":
+        asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("words", [["script.py"], ["-m", "script"]])
+def test_multiprocessing_in_a_process_of_the_scripts_class(tmp_path: Path, words: list[str]) -> None:
+    write(tmp_path, "script.py", MULTIPROCESSING)
+    done = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "went well\n"), done.stderr

@@ -102,6 +102,20 @@ def test_hours_of_everything_pass_without_waiting() -> None:
     assert clock.wall() - wall == timedelta(hours=725)
 
 
+@pytest.mark.parametrize("start", [2.0**23, 2.0**24, 2.0**31, 1.7e9])
+def test_centuries_pass_though_a_second_has_few_steps_left(start: float) -> None:
+    clock = VirtualClock()
+
+    async def main() -> None:
+        await asyncio.sleep(start)
+        for part in range(1, 50):
+            await asyncio.sleep(0.1 / part)
+            await clock.sleep(1e-3)
+
+    clock.run(main())
+    assert clock.now() > start
+
+
 def test_time_stands_still_while_something_can_run() -> None:
     clock = VirtualClock()
 

@@ -158,6 +158,8 @@ def main(rights: list[int]) -> None:
     except Exception:
         log.exception("the event loop of this process broke")
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # None: the kernel's own was closed when it started
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()
         os._exit(status)

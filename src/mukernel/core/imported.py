@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary
 from ..contract import NotFound
 
 FRAMEWORK = __name__.partition(".")[0]  # never imported anew: the kernel runs on its classes
-MAIN = "__mukernel_main__"  # under this name a process imports the script that the kernel was started from
-SCRIPTS = ("__main__", "__mp_main__", MAIN)  # these are never imported anew
+MAIN = "__mp_main__"  # under this name multiprocessing imports the script that was started, and so do processes of ours
+SCRIPTS = ("__main__", MAIN)  # these are never imported anew
 LIBRARY = os.path.dirname(os.__file__) + os.sep
 INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 

@@ -12,11 +12,12 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib.abc import InspectLoader
 from types import FunctionType, ModuleType
 from typing import Any
 
 from ..contract import ContractError, NotFound
-from .imported import MAIN, Version, file_of, import_anew, is_own, near, remember, run, stale_modules
+from .imported import MAIN, SCRIPTS, Version, file_of, import_anew, is_own, near, remember, run, stale_modules
 from .messages import Source
 from .plain import class_of_function
 
@@ -119,7 +120,9 @@ def source_of_class(plugin: type) -> Source:
     name = f"{os.getpid()}:{id(plugin)}"
     given[name] = plugin
     file = os.path.abspath(file) if file else ""
-    return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name)
+    main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
+    run_as = main.name if main is not None and main.name not in SCRIPTS else ""
+    return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
 
 
 def check_importable(source: Source) -> None:
@@ -150,8 +153,8 @@ def load_version(source: Source) -> Version:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     version = Version(object)
-    if source.module in ("__main__", MAIN):
-        module = load_main(source.file)
+    if source.module in SCRIPTS:
+        module = load_main(source.file, source.main)
     elif source.file:
         module = load_file(source, version)
     else:
@@ -218,27 +221,36 @@ def found_file(name: str) -> str:
     return (spec.origin or "") if spec is not None and spec.has_location else ""
 
 
-def load_main(file: str) -> ModuleType:
-    """The script that the kernel's process was started from, imported, not run, as multiprocessing does.
+def load_main(file: str, name: str = "") -> ModuleType:
+    """The script that the kernel's process was started from, imported, not run, as multiprocessing does. `name`: what
+    it was run by, where that was `python -m NAME`.
 
     Raises ContractError where it can't be imported: mostly as it starts its work whoever imports it.
     """
     main = sys.modules.get(MAIN) or sys.modules.get("__main__")
     if main is not None and os.path.abspath(getattr(main, "__file__", None) or "") == file:
         return main
-    spec = importlib.util.spec_from_file_location(MAIN, file)
+    module, before = ModuleType(MAIN), sys.modules["__main__"]
     try:
-        module = run(spec, file, {})
+        spec = importlib.util.find_spec(name) if name else importlib.util.spec_from_file_location(MAIN, file)
+        if spec is None or not isinstance(spec.loader, InspectLoader):
+            raise ImportError(f"{name or file} can't be imported as Python")
+        module.__file__ = file
+        if name:  # else it has none, as in a script, and what multiprocessing starts from here goes by the file
+            module.__spec__, module.__package__ = spec, spec.parent
+        sys.modules["__main__"] = sys.modules[MAIN] = module  # both: multiprocessing makes of the one the other
+        exec(spec.loader.get_code(spec.name) or "", vars(module))
     except (Exception, SystemExit) as error:
         with warnings.catch_warnings():  # of the coroutine that asyncio.run was given, and refused
             warnings.simplefilter("ignore", RuntimeWarning)
             traceback.clear_frames(error.__traceback__)
+        sys.modules["__main__"] = before
+        sys.modules.pop(MAIN, None)
         raise ContractError(
             f"{file}: to load a plug-in's class from it, another process imports this script, which raised "
             f'{type(error).__name__}: {error}; put what starts its work below `if __name__ == "__main__":`, or the '
             "class into a module of its own"
         ) from None
-    sys.modules["__main__"] = module
     return module
 
 

@@ -37,7 +37,8 @@ class Source(msgspec.Struct, frozen=True):
     name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
     class, the methods that are served. `stands_in`: of a broker, the interface that it serves in another's stead.
     `environment`: the folder of the environment that it is installed in, whose Python its process runs; "": the
-    kernel's own. `use`, `python`: what was asked for there, relative to `folder`.
+    kernel's own. `use`, `python`: what was asked for there, relative to `folder`. `main`: the name by which the script
+    was run, where that was `python -m NAME`.
     """
 
     module: str
@@ -52,6 +53,7 @@ class Source(msgspec.Struct, frozen=True):
     use: str = ""
     python: str = ""
     folder: str = ""
+    main: str = ""
 
     @property
     def title(self) -> str:

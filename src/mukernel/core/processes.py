@@ -137,7 +137,7 @@ class Processes:
     async def forked(
         self, server: ForkServer, name: str, options: Options, source: Source
     ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
-        if self.ticker is None:
+        if self.ticker is None and self.heartbeat:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
         sandbox, output, report = sandbox_of(options), None, -1

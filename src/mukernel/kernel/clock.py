@@ -119,8 +119,7 @@ class VirtualClock(Clock):
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, clock: VirtualClock) -> None:
-        self.clock = clock
-        self.threads: set[object] = set()  # one thing for each that the loop waits for
+        self.clock, self.threads = clock, set[object]()  # threads: one thing for each that the loop waits for
         super().__init__(_VirtualSelector(self))
 
     def time(self) -> float:
@@ -161,4 +160,5 @@ class _VirtualSelector(selectors.EpollSelector):
             raise DeadlockError(f"deadlock at virtual time {clock._now:g} s: no timer is pending to wake {waiting}")
         if not ready and timeout is not None:
             clock._now += max(timeout, 0)
+            self._loop._clock_resolution = max(1e-9, math.ulp(clock._now))  # type: ignore[attr-defined]  # or none is due
         return ready
