@@ -23,8 +23,19 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True):
         return [each for each in self.wants if each not in OFFERED]
 
 
+class Tools(msgspec.Struct):
+    host: Manifest = msgspec.field(default_factory=Manifest, name="document-host")
+
+
+class Project(msgspec.Struct):
+    tool: Tools = msgspec.field(default_factory=Tools)
+
+
 def read_manifest(project: Path) -> Manifest:
-    """Of the project in a folder; one that says nothing wants nothing. Raises OSError, tomllib.TOMLDecodeError, and
-    msgspec.ValidationError for a table that is none of a plug-in."""
-    tools = tomllib.loads((project / "pyproject.toml").read_text()).get("tool", {})
-    return msgspec.convert(tools.get("document-host", {}), Manifest)
+    """Of the project in a folder; one that says nothing wants nothing. Raises OSError, and ValueError for a file that
+    is no TOML or a table that is no manifest."""
+    path = project / "pyproject.toml"
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Project).tool.host
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
