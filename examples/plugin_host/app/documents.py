@@ -1,4 +1,5 @@
-"""What the host and its plug-ins meet at."""
+"""What the host calls its plug-ins by. They don't import this: each declares it as it knows it, and what is compared is
+its name, its version and its methods."""
 
 # mypy: disable-error-code="empty-body"
 from mukernel import Interface

@@ -1,5 +1,7 @@
-"""A host of third-party plug-ins: each in a sandbox, with grants for what it needs; one of them is hostile."""
+"""A host of third-party plug-ins: each in a sandbox, with what it depends on in an environment of its own, and with
+grants for what it needs. One of them is hostile."""
 
+import argparse
 import asyncio
 import logging
 import os
@@ -7,13 +9,15 @@ import tempfile
 from pathlib import Path
 
 from documents import Documents
-from manifest import read_manifests
+from manifest import read_manifest
 
 from mukernel import Kernel, MukernelError
+from mukernel.deployment import Installer
 from mukernel.servers.events import EventClient, Events, EventServer
 from mukernel.servers.files import FileServer
 
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
+NAMES = ("summary", "publisher", "hostile")
 MEMORY = 256 << 20  # bytes of each plug-in
 
 
@@ -21,7 +25,7 @@ def prepare(folder: Path) -> None:
     """The host's own data: documents for the plug-ins, a place for what they make, and what is not their business."""
     for name in ("in", "out", "secrets"):
         (folder / name).mkdir()
-    (folder / "in" / "notes.txt").write_text("Tea is ready.\nInk is not.\n")
+    (folder / "in" / "notes.md").write_text("# Tea\n\nIt is *ready*.\n\n# `Ink`\n\nIt is not.\n")
     (folder / "secrets" / "token").write_text("a secret of the host")
     os.environ["HOST_TOKEN"] = "a secret of the host"
 
@@ -35,37 +39,48 @@ async def load_servers(kernel: Kernel, folder: Path) -> None:
     await kernel.load(EventServer, name="events", placement="process", config=config)
 
 
-async def load_plugins(kernel: Kernel, folder: Path) -> list[str]:
-    for name, manifest in read_manifests(PLUGINS).items():
-        # It is even told where the secret lies, and who the host is: what is kept from a plug-in need not be hidden.
-        config = {"secret": str(folder / "secrets" / "token"), "host": os.getpid()} if name == "hostile" else {}
-        await kernel.load(
-            manifest.use, name=name, placement="sandbox", memory=MEMORY, grants=manifest.granted, config=config,
-            folder=manifest.folder,
-        )  # fmt: skip
-        refused = f", refused {', '.join(manifest.refused)}" if manifest.refused else ""
-        print(f"{name}: granted {', '.join(manifest.granted)}{refused}")
-    return list(read_manifests(PLUGINS))
+async def load_plugin(kernel: Kernel, name: str, config: dict[str, object]) -> None:
+    """Installs the project of a plug-in and all that it depends on, unless that is in the store, and starts it."""
+    manifest = read_manifest(PLUGINS / name)
+    await kernel.load(
+        str(PLUGINS / name), name=name, placement="sandbox", memory=MEMORY, grants=manifest.granted, config=config
+    )
+    refused = f", refused {', '.join(manifest.refused)}" if manifest.refused else ""
+    print(f"{name}: granted {', '.join(manifest.granted)}{refused}")
 
 
-async def main(folder: Path) -> None:
+def told_to_the_hostile(folder: Path, store: Path) -> dict[str, object]:
+    """It even gets to know where things lie, and who the host is: what is kept from a plug-in need not be hidden."""
+    neighbour = next(store.glob("environments/*/lib/python*/site-packages/summary.py"))
+    return {"secret": str(folder / "secrets" / "token"), "neighbour": str(neighbour), "host": os.getpid()}
+
+
+async def main(folder: Path, store: Path) -> None:
     prepare(folder)
-    async with Kernel() as kernel:
+    async with Kernel(installer=Installer(store)) as kernel:
         await load_servers(kernel, folder)
-        for name in [*await load_plugins(kernel, folder), "hostile"]:
+        for name in NAMES:
+            await load_plugin(kernel, name, told_to_the_hostile(folder, store) if name == "hostile" else {})
+        for name in [*NAMES, "hostile"]:
             try:
-                for line in await kernel.get(Documents, plugin=name).process("notes.txt"):
+                for line in await kernel.get(Documents, plugin=name).process("notes.md"):
                     print(f"{name}: {line}")
             except MukernelError as error:
                 print(f"{name}: {type(error).__name__}")
-        print("the host goes on:", await kernel.get(Documents, plugin="summary").process("notes.txt"))
+        print("the host goes on:", *await kernel.get(Documents, plugin="summary").process("notes.md"))
         async for event in EventClient(kernel.get(Events)).subscribe("documents.>", start="first"):
             print(f"event: {event.topic} {event.body.decode()}")
             break
-    print("written:", (folder / "out" / "notes.txt").read_text().splitlines())
+    print("written:", *(folder / "out" / "notes.html").read_text().splitlines())
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER", help="keep the environments of the plug-ins there, so that the next "
+        "start has nothing to install; without it they go with the example",
+    )  # fmt: skip
+    store = parser.parse_args().store
     logging.getLogger("mukernel").setLevel(logging.CRITICAL)  # that one of them dies is meant
     with tempfile.TemporaryDirectory() as scratch:
-        asyncio.run(main(Path(scratch)))
+        asyncio.run(main(Path(scratch), store or Path(scratch, "store")))

@@ -1,4 +1,4 @@
-"""What a third-party plug-in says of itself, in its `plugin.toml`, and what this host gives it of that."""
+"""What a third-party plug-in wants, by [tool.document-host] in its pyproject.toml, and what it gets of that."""
 
 import tomllib
 from pathlib import Path
@@ -9,12 +9,10 @@ import msgspec
 OFFERED = ("Files:read:/in", "Files:write:/out", "Events")
 
 
-class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`use`: the class, relative to the plug-in's folder. `wants`: what it would like to call."""
+class Manifest(msgspec.Struct, forbid_unknown_fields=True):
+    """`wants`: what it would like to call."""
 
-    use: str
     wants: list[str] = []
-    folder: str = ""
 
     @property
     def granted(self) -> list[str]:
@@ -25,10 +23,19 @@ class Manifest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         return [each for each in self.wants if each not in OFFERED]
 
 
-def read_manifests(folder: Path) -> dict[str, Manifest]:
-    """Those of all plug-ins in a folder, by name. Raises msgspec.ValidationError for what is no manifest."""
-    found = {}
-    for path in sorted(folder.glob("*/plugin.toml")):
-        manifest = msgspec.convert(tomllib.loads(path.read_text()), Manifest)
-        found[path.parent.name] = msgspec.structs.replace(manifest, folder=str(path.parent))
-    return found
+class Tools(msgspec.Struct):
+    host: Manifest = msgspec.field(default_factory=Manifest, name="document-host")
+
+
+class Project(msgspec.Struct):
+    tool: Tools = msgspec.field(default_factory=Tools)
+
+
+def read_manifest(project: Path) -> Manifest:
+    """Of the project in a folder; one that says nothing wants nothing. Raises OSError, and ValueError for a file that
+    is no TOML or a table that is no manifest."""
+    path = project / "pyproject.toml"
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text()), Project).tool.host
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
