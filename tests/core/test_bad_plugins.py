@@ -37,6 +37,11 @@ async def neighbour(kernel: Kernel) -> AsyncIterator[Plain]:
     assert [event.what for event in kernel.events if event.plugin == "neighbour"] == ["load"]
 
 
+def test_a_folder_for_logs_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="log_folder: got '.*/nowhere', which is no folder"):
+        Kernel(log_folder=str(tmp_path / "nowhere"))
+
+
 # -- loading ----------------------------------------------------------------------------------------------------
 
 BROKEN_MODULE = "import no_such_dependency\nfrom core_samples import Tally\nclass Broken(Tally): ...\n"

@@ -89,6 +89,8 @@ class Kernel:
         strict: bool = False, heartbeat: float = HEARTBEAT, shared_memory: int | None = None,
         installer: Installer | None = None,
     ) -> None:  # fmt: skip
+        if log_folder is not None and not os.path.isdir(log_folder):
+            raise ContractError(f"log_folder: got {log_folder!r}, which is no folder; wanted one that is there")
         self.transport = preferred()
         self.name, self.clock, self.log_folder, self.strict = name, clock or Clock(), log_folder, strict
         self.heartbeat = heartbeat
