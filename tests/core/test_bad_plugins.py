@@ -38,7 +38,7 @@ async def neighbour(kernel: Kernel) -> AsyncIterator[Plain]:
 
 
 def test_a_folder_for_logs_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="log_folder: got '.*/nowhere', which is no folder"):
+    with pytest.raises(ContractError, match=r"log_folder: got .*nowhere.*, which is no folder"):
         Kernel(log_folder=str(tmp_path / "nowhere"))
 
 

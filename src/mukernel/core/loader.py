@@ -12,7 +12,6 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from importlib.abc import InspectLoader
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -232,14 +231,11 @@ def load_main(file: str, name: str = "") -> ModuleType:
         return main
     module, before = ModuleType(MAIN), sys.modules["__main__"]
     try:
-        spec = importlib.util.find_spec(name) if name else importlib.util.spec_from_file_location(MAIN, file)
-        if spec is None or not isinstance(spec.loader, InspectLoader):
-            raise ImportError(f"{name or file} can't be imported as Python")
         module.__file__ = file
-        if name:  # else it has none, as in a script, and what multiprocessing starts from here goes by the file
-            module.__spec__, module.__package__ = spec, spec.parent
+        if name and (spec := importlib.util.find_spec(name)):  # which imports its package
+            module.__spec__, module.__package__ = spec, spec.parent  # what multiprocessing starts from here goes by it
         sys.modules["__main__"] = sys.modules[MAIN] = module  # both: multiprocessing makes of the one the other
-        exec(spec.loader.get_code(spec.name) or "", vars(module))
+        importlib.machinery.SourceFileLoader(MAIN, file).exec_module(module)
     except (Exception, SystemExit) as error:
         with warnings.catch_warnings():  # of the coroutine that asyncio.run was given, and refused
             warnings.simplefilter("ignore", RuntimeWarning)
