@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 from drivers_callers import Caller, Calls
+from postgres_server import PostgresServer
 from web_server import WebServer
 
 from mukernel import ContractError, Kernel, PermissionDenied, RemoteError
 from mukernel.drivers.block import BlockDriver
 from mukernel.drivers.http import HttpDriver
-from mukernel.drivers.sql import Sql, SqlDriver, SqlError
+from mukernel.drivers.sql import Sql, SqlDriver, SqlError, transaction
+from mukernel.drivers.sql.statements import controls_transaction
 
 LOOKS = ["query", "stream"]
 CHANGES = ["execute", "execute_many", "execute_once", "transaction"]
@@ -65,6 +67,83 @@ async def test_a_statement_keeps_to_its_database_and_changes_no_connection(state
         assert (await sql.query("pragma user_version")).rows == [[7]]
         assert (await sql.query("pragma table_info(mukernel_executed)")).rows
     assert not (tmp_path / "other.db").exists()
+
+
+async def test_what_a_reader_sets_is_gone_before_the_next_call(postgres: PostgresServer) -> None:
+    """A connection is everybody's: the owner's writes would go to another table."""
+    async with Kernel() as kernel:
+        config = {"url": postgres.new_database(), "connections": 1}
+        await kernel.load(SqlDriver, name="sql", placement="process", config=config)
+        sql = kernel.get(Sql)
+        for statement in ("create schema other", "create table prices (article text)",
+                          "create table other.prices (article text)", "create role nobody_else"):  # fmt: skip
+            await sql.execute(statement)
+        await kernel.load(Caller, name="caller", placement="process", grants=["Sql:read"])
+        caller = kernel.get(Calls)
+        session = (
+            "select current_user, session_user, current_setting('search_path'), current_setting('statement_timeout'), "
+            "current_setting('session_replication_role'), current_setting('synchronous_commit')"
+        )
+        before = (await sql.query(session)).rows
+        for statement in (
+            "set search_path to other", "set synchronous_commit = off", "set session_replication_role = replica",
+            "set statement_timeout = '7s'", "set default_transaction_read_only = on", "listen something",
+            "declare kept cursor with hold for select 1", "prepare mine as select 1", "deallocate all",
+            "select pg_advisory_lock(7)", "set session authorization nobody_else", "set role nobody_else",
+        ):  # fmt: skip
+            await caller.sql("query", statement)
+            assert (await sql.execute("insert into prices values ('tea')")).count == 1, statement
+            assert (await sql.query(session)).rows == before, statement
+            left = "select (select count(*) from pg_cursors where is_holdable), "
+            left += "(select count(*) from pg_listening_channels()), "
+            left += "(select count(*) from pg_locks where locktype = 'advisory'), "
+            left += "(select count(*) from pg_prepared_statements where name = 'mine')"
+            assert (await sql.query(left)).rows == [[0, 0, 0, 0]], statement
+        assert (await sql.query("select count(*) from other.prices")).rows == [[0]]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["create temp table prices (article text)", "create table temp.prices (article text)",
+     "create temp view prices as select 'x' as article"],
+)  # fmt: skip
+async def test_what_is_temporary_is_gone_before_the_next_call(statement: str, url: str) -> None:
+    if "temp." in statement and "sqlite" not in url:
+        statement = "create temporary table prices (article text)"
+    async with Kernel() as kernel:
+        await kernel.load(SqlDriver, name="sql", config={"url": url, "connections": 1})
+        sql = kernel.get(Sql)
+        await sql.execute("create table prices (article text)")
+        await sql.execute("insert into prices values ('tea')")
+        await sql.execute(statement)
+        assert (await sql.query("select article from prices")).rows == [["tea"]]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["begin", "COMMIT", " rollback", "savepoint x", "release x", "end", "abort", "start transaction",
+     "-- a\n;/* b */ commit", "/* a */ prepare /* */ transaction 'x'", "rollback to x", "commit;"],
+)  # fmt: skip
+async def test_a_transaction_is_ended_by_its_block_alone(statement: str, url: str) -> None:
+    async with Kernel() as kernel:
+        await kernel.load(SqlDriver, name="sql", config={"url": url, "connections": 1})
+        sql = kernel.get(Sql)
+        await sql.execute("create table prices (article text)")
+        with pytest.raises(SqlError, match="the driver's: each call is a transaction"):
+            async with transaction(sql) as changes:
+                await changes.execute("insert into prices values ('tea')")
+                await changes.execute(statement)
+        for method in (sql.query, sql.execute):
+            with pytest.raises(SqlError, match="the driver's: each call is a transaction"):
+                await method(statement)
+        assert (await sql.query("select count(*) from prices")).rows == [[0]]
+
+
+def test_comments_within_comments_hide_no_commit() -> None:
+    assert controls_transaction("/* /* */ x */ commit", nested=True) == "commit"
+    assert controls_transaction("/* /* */ commit", nested=False) == "commit"
+    for harmless in ("prepare x as select 1", "select 1 -- commit", "committed", "/* commit", "ending", "'begin'"):
+        assert controls_transaction(harmless, nested=True) is None
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 
 from mukernel import Buffer, Interface, Kernel, PermissionDenied, Plugin
-from mukernel.servers.files import Files, FileServer
+from mukernel.servers.files import Files, FileServer, beneath
 
 
 class Clerk(Interface):
     async def read(self, path: str) -> bytes: ...
     async def write(self, path: str, data: bytes) -> int: ...
     async def locks(self) -> list[str]: ...
+    async def change(self, method: str, paths: list[str]) -> None: ...
+    async def kinds(self, path: str) -> dict[str, str]: ...
 
 
 class Keeper(Plugin, Clerk):
@@ -27,6 +29,15 @@ class Keeper(Plugin, Clerk):
 
     async def locks(self) -> list[str]:
         return [lock.path for lock in await self.files.locks()]
+
+    async def change(self, method: str, paths: list[str]) -> None:
+        if method == "append":
+            await self.files.append(paths[0], Buffer(b"more"))
+        else:
+            await getattr(self.files, method)(*paths)
+
+    async def kinds(self, path: str) -> dict[str, str]:
+        return {each.path: each.kind for each in await self.files.list(path)}
 
 
 async def clerk(kernel: Kernel, folder: Path, *grants: str) -> Clerk:
@@ -62,3 +73,49 @@ async def test_who_may_only_write_writes(tmp_path: Path) -> None:
         assert await keeper.write("/data/in/b.txt", b"bb") == 2
         with pytest.raises(PermissionDenied):
             await keeper.read("/data/in/b.txt")
+
+
+@pytest.mark.parametrize("openat2", [True, False])
+async def test_no_link_leads_out_of_a_scope(openat2: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not openat2:
+        monkeypatch.setattr(beneath, "_known", [False])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "secret").write_bytes(b"secret")
+    async with Kernel() as kernel:
+        config: dict[str, Any] = {"mounts": {"/data": str(tmp_path)}}
+        await kernel.load(FileServer, name="files", placement="inline", config=config)
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in" / "a.txt").write_bytes(b"a")
+        (tmp_path / "in" / "folder").symlink_to("../out")
+        (tmp_path / "in" / "file").symlink_to("../out/secret")
+        await kernel.load(Keeper, name="keeper", placement="process", grants=["Files:read,write:/data/in"])
+        keeper = kernel.get(Clerk)
+        for path in ("/data/in/folder/secret", "/data/in/file"):
+            with pytest.raises(Exception, match="symbolic link"):
+                await keeper.read(path)
+        inner = "/data/in/folder/secret"
+        for method, paths in (
+            ("append", [inner]), ("append", ["/data/in/file"]), ("mkdir", ["/data/in/folder/new"]), ("remove", [inner]),
+            ("copy", [inner, "/data/in/b"]), ("copy", ["/data/in/a.txt", "/data/in/folder/b"]), ("list", [inner]),
+            ("rename", [inner, "/data/in/b"]), ("rename", ["/data/in/a.txt", "/data/in/folder/b"]),
+            ("list", ["/data/in/folder"]), ("stat", [inner]),
+        ):  # fmt: skip
+            with pytest.raises(Exception, match="symbolic link"):
+                await keeper.change(method, paths)
+        with pytest.raises(Exception, match="symbolic link"):
+            await keeper.write("/data/in/folder/b", b"b")
+        kinds = {"/data/in/a.txt": "file", "/data/in/file": "other", "/data/in/folder": "other"}
+        assert await keeper.kinds("/data/in") == kinds
+        assert await keeper.write("/data/in/file", b"own") == 3, "a link is replaced, and not written through"
+        await keeper.change("remove", ["/data/in/folder"])
+        assert [each.name for each in (tmp_path / "out").iterdir()] == ["secret"]
+        assert (tmp_path / "out" / "secret").read_bytes() == b"secret"
+
+
+async def test_who_was_granted_a_whole_mount_follows_links_within_it(tmp_path: Path) -> None:
+    if not beneath.has_openat2():
+        pytest.skip("this system has no openat2: no link is followed")
+    async with Kernel() as kernel:
+        keeper = await clerk(kernel, tmp_path, "Files:read:/data")
+        (tmp_path / "in" / "link").symlink_to("../inner.txt")
+        assert await keeper.read("/data/in/link") == b"not in"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ...contract import ContractError
 from .interface import ConstraintViolated, DatabaseGone, Outcome, Rows, SqlError
 from .sqlite_guard import SqliteGuard
+from .statements import controls_transaction
 from .values import bound, written
 
 if TYPE_CHECKING:
@@ -44,10 +46,13 @@ def new_engine(url: str, connections: int) -> Engine:
         arguments["cached_statements"] = 0  # the guard is asked when a statement is compiled, so for each of them
     if where.drivername == "postgresql+psycopg":
         arguments["prepare_threshold"] = 0  # what is prepared is one statement: none can end a read-only transaction
+    cleaned = sqlite or where.drivername == "postgresql+psycopg"  # of others a connection is used once
+    pool: dict[str, Any] = {"poolclass": sqlalchemy.NullPool}
+    if cleaned:
+        pool = {"poolclass": sqlalchemy.QueuePool, "pool_size": connections, "max_overflow": 0}
     try:
         engine = sqlalchemy.create_engine(
-            where, pool_size=connections, max_overflow=0, pool_pre_ping=not sqlite, connect_args=arguments,
-            hide_parameters=True, poolclass=sqlalchemy.QueuePool,
+            where, connect_args=arguments, hide_parameters=True, pool_pre_ping=cleaned and not sqlite, **pool
         )  # fmt: skip
     except ImportError as error:
         raise ContractError(
@@ -58,6 +63,10 @@ def new_engine(url: str, connections: int) -> Engine:
     if sqlite:
         sqlalchemy.event.listen(engine, "connect", set_up_sqlite)
         sqlalchemy.event.listen(engine, "begin", begin_sqlite)
+    if cleaned:
+        sqlalchemy.event.listen(
+            engine, "checkin", functools.partial(check_in, clean_sqlite if sqlite else clean_psycopg)
+        )
     return engine
 
 
@@ -76,6 +85,36 @@ def begin_sqlite(connection: Connection) -> None:
     with connection.info["guard"].lifted():
         connection.exec_driver_sql(f"pragma query_only = {'on' if read_only else 'off'}")
         connection.exec_driver_sql("begin" if read_only else "begin immediate")
+
+
+def check_in(clean: Callable[[Any, Any], bool], connection: Any, record: Any) -> None:
+    """Called when a connection goes back to the pool. What a statement has left in it would be there for whoever has it
+    next, so one that does not come clean is thrown away."""
+    if connection is None:  # it was thrown away already
+        return
+    try:
+        kept = clean(connection, record)
+    except Exception:
+        kept = False
+    if not kept:
+        record.invalidate()
+
+
+def clean_psycopg(connection: Any, record: Any) -> bool:
+    """Undo `set`, `set role`, `listen`, `prepare`, `declare … with hold`, temporary tables and locks of the session."""
+    connection.rollback()
+    connection.autocommit = True
+    connection.execute("discard all", prepare=False).close()
+    connection.autocommit = False
+    # psycopg forgets what it had prepared, which is gone as well, when it rolls something back.
+    connection.execute("select 1", prepare=False).close()
+    connection.rollback()
+    return True
+
+
+def clean_sqlite(connection: Any, record: Any) -> bool:
+    """Temporary tables, views and triggers come before those of the database, and last as long as the connection."""
+    return not connection.execute("select count(*) from sqlite_temp_master").fetchone()[0]
 
 
 def connect(engine: Engine, read_only: bool) -> Connection:
@@ -111,6 +150,11 @@ def begun(
 
     if not statement.strip():
         raise SqlError("the statement is empty")
+    if (word := controls_transaction(statement, nested=connection.dialect.name == "postgresql")) is not None:
+        raise SqlError(
+            f"{word!r} would end or change a transaction that is the driver's: each call is a transaction of its own; "
+            "`async with transaction(sql)` makes one of several statements, and an exception in it rolls back"
+        )
     given = [bound(statement, each) for each in parameters] if isinstance(parameters, list) else bound(
         statement, parameters
     )  # fmt: skip

@@ -16,7 +16,7 @@ import threading
 
 _AT_FDCWD = -100
 OPENAT2 = 437  # the same number on every architecture
-RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
 TRIES = 1000  # EAGAIN: something was renamed meanwhile, so the system could not be sure
 
 _library = ctypes.CDLL(None, use_errno=True)
@@ -36,24 +36,28 @@ def has_openat2() -> bool:
         return _known[0]
 
 
-def open_beneath(folder: int, path: str, flags: int, mode: int = 0) -> int:
+def open_beneath(folder: int, path: str, flags: int, mode: int = 0, links: bool = True) -> int:
     """A file descriptor of `path`, which is relative to the descriptor `folder`; "" is the folder itself.
+    `links`: follow those that stay within the folder.
 
-    Raises OSError, and PermissionError where the path leads out of the folder.
+    Raises OSError, and PermissionError where the path leads out of the folder, or by a link that isn't followed.
     """
     flags |= os.O_CLOEXEC | (0 if flags & os.O_PATH else os.O_NOCTTY)
     try:
         if has_openat2():
-            return _openat2(folder, path or ".", flags, mode)
+            return _openat2(folder, path or ".", flags, mode, links)
         return _by_parts(folder, path, flags, mode)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise PermissionError(errno.EACCES, "a symbolic link leads out of its mount") from None
+        if error.errno == errno.ELOOP and not links:
+            raise PermissionError(errno.EACCES, "a symbolic link may lead out of what was granted") from None
         raise
 
 
-def _openat2(folder: int, path: str, flags: int, mode: int) -> int:
-    how = struct.pack("QQQ", flags, mode if flags & os.O_CREAT else 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS)
+def _openat2(folder: int, path: str, flags: int, mode: int, links: bool = True) -> int:
+    resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (0 if links else RESOLVE_NO_SYMLINKS)
+    how = struct.pack("QQQ", flags, mode if flags & os.O_CREAT else 0, resolve)
     for _ in range(TRIES):
         opened: int = _library.syscall(OPENAT2, folder, os.fsencode(path), how, ctypes.c_size_t(len(how)))
         if opened >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import shutil
@@ -23,6 +24,13 @@ class LocalFolder:
 
     def __init__(self, root: str) -> None:
         self.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.links = True
+
+    def without_links(self) -> LocalFolder:
+        """The same folder, for somebody who may not go by symbolic links. It is closed with this one."""
+        narrow = copy.copy(self)
+        narrow.links = False
+        return narrow
 
     def close(self) -> None:
         os.close(self.root)
@@ -170,7 +178,7 @@ class LocalFolder:
     @contextmanager
     def opened(self, path: str, flags: int, mode: int = 0) -> Iterator[int]:
         """A descriptor of what lies beneath the root. Raises OSError."""
-        file = open_beneath(self.root, path, flags, mode)
+        file = open_beneath(self.root, path, flags, mode, self.links)
         try:
             yield file
         finally:

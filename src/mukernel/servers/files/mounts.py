@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 from typing import Any
@@ -49,6 +50,12 @@ class Mounted:
                 f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)}: {error.strerror}; "
                 "wanted a folder that is there, or a URL such as 's3://bucket/folder'"
             ) from None
+
+    def without_links(self) -> Mounted:
+        """This mount for a caller who was granted a part of it: a link could lead to another part."""
+        narrow = copy.copy(self)
+        narrow.storage = self.storage.without_links()
+        return narrow
 
     def inner(self, path: str) -> str:
         """A normalised path relative to the mount; "" is the mount itself."""

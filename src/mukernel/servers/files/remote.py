@@ -38,6 +38,10 @@ class RemoteFolder:
         self.root = root.rstrip("/")
         self.spool: LocalFolder | None = None
 
+    def without_links(self) -> RemoteFolder:
+        """Whether there are links is known to the other side alone, and so is where they lead."""
+        return self
+
     def close(self) -> None:
         if self.spool is not None:
             self.spool.close()

@@ -50,14 +50,15 @@ class FileServer(Plugin, Files):
 
     def allowed(self, path: str, right: Right) -> Mounted:
         """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError; what its
-        caller was not granted is PermissionDenied."""
+        caller was not granted is PermissionDenied. A grant speaks of names, so no link leads somebody who was granted a
+        part of a mount."""
         grant = caller_grant(self)
         if grant is not None:
             grant.check(right, path)
         mount = self.mounts.find(path)
         if right == "write" and mount.read_only:
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
-        return mount
+        return mount if grant is None or grant.allows(right, mount.path) else mount.without_links()
 
     async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
         """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
@@ -144,7 +145,7 @@ class FileServer(Plugin, Files):
         source, target = normalised(source), normalised(target)
         with named(source):
             here, there = self.allowed(source, "write"), self.allowed(target, "write")
-            if here is not there:
+            if here.path != there.path:
                 raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
             await asyncio.to_thread(here.storage.rename, here.inner(source), here.inner(target))
 
