@@ -120,10 +120,10 @@ async def test_a_wildcard_is_given_no_brokered_calls(config: dict[str, Any], tmp
         await kernel.route(Bills, brokered=True)
         client = EventClient(kernel.get(Events))
         for pattern in (">", "*.Bills"):
-            async with aclosing(client.subscribe(pattern, start="live")) as events:
+            ready = asyncio.Event()
+            async with aclosing(client.subscribe(pattern, start="live", ready=ready)) as events:
                 first = asyncio.ensure_future(anext(events))
-                while (await kernel.get(Events).stats()).live < 1:
-                    await asyncio.sleep(0)
+                await ready.wait()
                 await kernel.get(Bills).bill(Order("tea", datetime(2026, 11, 25, 12, tzinfo=UTC)))
                 await client.publish("own.Bills", b"")
                 assert (await first).topic == "own.Bills"
