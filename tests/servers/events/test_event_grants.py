@@ -12,6 +12,7 @@ from events_granted import Member, Members
 
 from mukernel import ContractError, Kernel, PermissionDenied
 from mukernel.servers.events import EventClient, Events, EventServer
+from mukernel.servers.events.settings import StreamSettings
 from mukernel.servers.events.topics import scope_of
 
 
@@ -127,3 +128,21 @@ async def test_a_wildcard_is_given_no_brokered_calls(config: dict[str, Any], tmp
                 await kernel.get(Bills).bill(Order("tea", datetime(2026, 11, 25, 12, tzinfo=UTC)))
                 await client.publish("own.Bills", b"")
                 assert (await first).topic == "own.Bills"
+
+
+async def test_a_swap_of_the_server_keeps_the_broker(config: dict[str, Any], tmp_path: Path) -> None:
+    """Its version after that knows who the broker is, and holds the others off as before."""
+    (tmp_path / "billed").touch()
+    async with Kernel() as kernel:
+        some = await member(kernel, {**config, "calls": ["Bills"]}, "Events")
+        await kernel.load(Billing, name="billing", placement="process", config={"file": str(tmp_path / "billed")})
+        await kernel.route(Bills, brokered=True)
+        await kernel.swap("events", EventServer)
+        assert await kernel.get(Bills).bill(Order("tea", datetime(2026, 11, 25, 12, tzinfo=UTC))) == "tea: 1"
+        with pytest.raises(PermissionDenied, match="for the broker of the route alone"):
+            await some.first("calls.Bills")
+
+
+def test_a_stream_of_brokered_calls_has_no_other_topics() -> None:
+    with pytest.raises(ContractError, match=r"config\.streams\.mixed\.topics: got .*wanted those of brokered calls"):
+        EventServer(None, streams={"mixed": StreamSettings(["calls.Bills", ">"])})  # type: ignore[arg-type]
