@@ -78,7 +78,13 @@ async def test_it_dies_with_what_its_giver_holds(kernel: Kernel, whistle: Any) -
     for said in (await worker.use_kept("read", "/data/shop/a"), await worker.use(token, "read", "/data/shop/a")):
         assert said.error.startswith("PermissionDenied")
     await kernel.grant("master", "Shelf:read")  # what it is a part of is held again
-    assert (await worker.use(token, "read", "/data/shop/a")).answer
+    assert (await worker.use(token, "read", "/data/shop/a")).error.startswith("PermissionDenied")
+    again = (await giver.give("read:/data/shop")).answer
+    assert again != token
+    assert (await worker.use(again, "read", "/data/shop/a")).answer
+    await kernel.grant("master", "Shelf:read:/data")
+    await kernel.revoke("master", "Shelf:read:/data")  # the wider one is held throughout
+    assert (await worker.use(again, "read", "/data/shop/a")).answer
 
 
 async def test_it_dies_with_its_giver_and_not_at_its_swap_or_crash(kernel: Kernel) -> None:

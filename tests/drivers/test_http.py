@@ -198,7 +198,7 @@ async def test_only_what_is_listed_is_reached(http: Http, web: WebServer) -> Non
     ],
 )  # fmt: skip
 def test_urls_that_could_be_read_in_two_ways_are_none(url: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"(?s)^url: got .*wanted "):
         read_url(url)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..contract import ContractError, Description, MukernelError, NotFound
 from .builtin import BUILTIN
+from .capabilities import BROKER as BROKER_RIGHT
 from .instances import Instances
 from .messages import Source
 from .registry import Entry, RestartPolicy
@@ -44,6 +45,11 @@ def unbrokered(description: Description, rights: Sequence[str]) -> list[str]:
 def broker_name(interface: str) -> str:
     """The plug-in that keeps the calls of an interface."""
     return f"{interface}.broker"
+
+
+def grants_of_broker(interface: str) -> list[str]:
+    """What it may call: the interface, and the event server for the calls of that interface alone."""
+    return [f"{EVENTS}:manage", f"{EVENTS}:{BROKER_RIGHT}:calls/{interface.replace('.', '/')}", interface]
 
 
 def check_place_of_brokers(placement: str, source: Source) -> None:

@@ -10,6 +10,7 @@ from ..contract import Capability, ContractError, Granted, PermissionDenied
 from .builtin import BUILTIN
 from .registry import Entry, Registry
 
+BROKER = "broker"  # the right to the calls that a route's broker keeps: nobody else can be granted that
 KERNEL = "kernel"  # the space of the kernel's own process; others that are its own begin with this word
 
 
@@ -101,12 +102,12 @@ def checked_grants(registry: Registry, plugin: str, grants: Sequence[Capability]
             raise ContractError(f"plug-in {plugin!r}: grants: {unknown(grant, sorted({*served, *needs}))}")
         for entry in registry.entries.values():
             if any(each.name == grant.interface for each in entry.interfaces):
-                checked_rights(entry.name, entry.rights, grant)
+                checked_rights(entry.name, entry.rights, grant, plugin in registry.brokers.values())
 
 
-def checked_rights(server: str, rights: Sequence[str], grant: Capability) -> None:
+def checked_rights(server: str, rights: Sequence[str], grant: Capability, to_broker: bool = False) -> None:
     """Raises ContractError where the server of an interface would not look at what a grant keeps back, so that it would
-    keep back nothing."""
+    keep back nothing. `to_broker`: it is that of a broker."""
     if grant.whole:
         return
     if not rights:
@@ -115,7 +116,7 @@ def checked_rights(server: str, rights: Sequence[str], grant: Capability) -> Non
             f"declares no `grant_rights`), so nothing would hold it to that; grant {grant.interface!r}, or nothing"
         )
     for right in grant.rights:
-        if right not in rights:
+        if right not in rights and not (to_broker and right == BROKER):
             raise ContractError(
                 f"grant {str(grant)!r}: {server!r}, which serves {grant.interface}, knows no right {right!r}; "
                 f"it knows: {', '.join(rights)}"

@@ -70,6 +70,7 @@ class Granting:
             raise NotFound(f"plug-in {plugin!r} was not granted {capability}{hint or f'; it holds: {names}'}")
         entry.grants = left
         revoked = self.take(plugin)
+        self.instances.switchboard.narrowings.sweep()  # a token that has died is dead, whatever is granted later
         spaces = set(self.capabilities.spaces_of(plugin))
         cancelled = await to_its_end(self.end(revoked, spaces, self.servers_of(capability.interface)))
         self.journal.record("revoke", plugin, f"{capability}; {len(revoked)} channels closed")

@@ -324,7 +324,7 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
     """Raises ContractError where a version would not look at what is kept from its present callers."""
     for granted in replica.granted.values():
         for each in granted.capabilities:
-            checked_rights(plugin, built.rights, each)
+            checked_rights(plugin, built.rights, each, to_broker=True)  # whose it is was checked when it was minted
 
 
 async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Built:

@@ -29,7 +29,7 @@ from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
-from .brokering import BROKERS, EVENTS, PATIENT, QUEUE, Brokering, broker_name, check_place_of_brokers
+from .brokering import BROKERS, PATIENT, QUEUE, Brokering, broker_name, check_place_of_brokers, grants_of_broker
 from .capabilities import checked_grants
 from .checks import (
     checked_bindings,
@@ -277,7 +277,7 @@ class Kernel:
         try:
             await self.load(
                 source, name=broker, placement=BROKERS, config={"plugin": entry.name, "queue": queue},
-                grants=[EVENTS, name], restart=PATIENT,
+                grants=grants_of_broker(name), restart=PATIENT,
             )  # fmt: skip
         except BaseException:
             self.registry.brokers.pop((name, entry.name), None)

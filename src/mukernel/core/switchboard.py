@@ -36,12 +36,13 @@ class Switchboard:
             plugin, granted = narrowed.server, narrowed.granted(interface.name)
         else:
             granted = self.capabilities.granted(space, interface.name)
-        entry = self.registry.answering(interface.name, plugin, self.is_broker(space))
+        to_broker = self.is_broker(space)
+        entry = self.registry.answering(interface.name, plugin, to_broker)
         if entry.failure is not None:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
         for each in granted.capabilities if granted is not None else ():
-            checked_rights(entry.name, entry.rights, each)
+            checked_rights(entry.name, entry.rights, each, to_broker)
         self.space_plugins.setdefault(space, set()).add(entry.name)
         replicas = [replica for replica in entry.staying if replica.failure is None]
         if turn < 0:

@@ -66,7 +66,10 @@ def read_url(url: str) -> Target:
             f"url: got {url!r:.200}, wanted at most {LONGEST_URL} printable ASCII characters without spaces and "
             "backslashes: percent-encode the rest, and write a name of other letters as 'xn--…'"
         )
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ValueError(f"url: got {url!r:.200}, wanted a name or an address as its host ({error})") from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("url: got one with a user or a password, wanted those in the header Authorization")
     path = parts.path or "/"
@@ -85,14 +88,24 @@ def read_origin(scheme: str, place: str, whole: str) -> Origin:
     host = found[1].removesuffix(".") if found else ""
     port = int(found[2]) if found and found[2] else PORTS[scheme]
     if host.startswith("["):
-        host = str(ipaddress.IPv6Address(host[1:-1]))  # a ValueError of its own
+        host = written_address(host[1:-1], ipaddress.IPv6Address, "'[2001:db8::1]'", whole)
     elif not _NAME.fullmatch(host):
         raise ValueError(f"url: got {whole!r:.200}, whose host is {place!r:.200}, wanted a name or an address")
     elif _NUMBER.fullmatch(host.rpartition(".")[2]):
-        host = str(ipaddress.IPv4Address(host))
+        host = written_address(host, ipaddress.IPv4Address, "four numbers such as '127.0.0.1'", whole)
     if not 1 <= port <= 65535:
         raise ValueError(f"url: got {whole!r:.200}, wanted a port from 1 to 65535")
     return Origin(scheme, host, port)
+
+
+def written_address(host: str, kind: type[IPAddress], wanted: str, whole: str) -> str:
+    """An address in the one form that it has. Raises ValueError."""
+    try:
+        return str(kind(host))
+    except ValueError as error:
+        raise ValueError(
+            f"url: got {whole!r:.200}, whose host {host!r:.200} is no address ({error}), wanted {wanted}"
+        ) from None
 
 
 class AllowedOrigins:

@@ -87,7 +87,7 @@ class EventClient:
     ) -> Published:  # fmt: skip
         """Publish an event, once, also where the server dies meanwhile. Returns as `Events.publish` does.
 
-        `identity`: names the event; one that the stream has already is not stored again. Raises as `Events.publish`,
+        `identity`: names the event; one that its topic has already is not stored again. Raises as `Events.publish`,
         PluginCrashed if the server died again and again.
         """
         identity = identity or f"{self.identity}.{next(self.numbers)}"

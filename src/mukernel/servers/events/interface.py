@@ -122,7 +122,7 @@ class Events(Interface, version="1.0", raises=(LogDamaged,)):
         when_full: Literal["refuse", "wait"] = "wait",
     ) -> Published:  # fmt: skip
         """Returns when the event is on the disk, as the stream's `fsync` says; on a plain topic, when it is on its way
-        to who subscribes now. An `identity` that the stream saw within its duplicate window is not stored again.
+        to who subscribes now. An `identity` that its topic saw within the duplicate window is not stored again.
 
         Raises ContractError for what is no topic or a body that is too large, Overloaded where the disk lags behind
         (`refuse`), Unavailable where it can't be written.

@@ -11,15 +11,16 @@ from typing import Literal
 
 import msgspec
 
-from ...contract import ContractError, NotFound, Plugin, Unavailable
+from ...contract import ContractError, NotFound, PermissionDenied, Plugin, Unavailable
 from ...core.builtin import Clock
+from ...core.capabilities import BROKER
 from ...core.quantity import size
 from ...transports.granted import caller_grant
 from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
-from .settings import DEAD_LETTERS, StreamSettings, checked_streams, quantity, streams_of_calls
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, quantity, streams_of_calls
 from .store import FolderInUse, Store
 from .stream import Stream
 from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
@@ -158,7 +159,7 @@ class EventServer(Plugin, Events):
         if name:
             stream = (await self.opened())[name]
             published = await stream.writer.append(topic, body, headers, identity, refuse)
-        if self.live.members and not published.duplicate:
+        if self.live.members and not published.duplicate and not of_calls(topic):
             at = EPOCH + timedelta(microseconds=self.wall() // 1000)
             self.live.publish(Delivery(topic, body, headers, published.stream, published.offset, at))
         return published
@@ -218,7 +219,8 @@ class EventServer(Plugin, Events):
             if any(covers(pattern, asked.pattern) for pattern in each.topics):
                 return name
         for name, each in self.settings.items():
-            if any(overlap(pattern, asked.pattern) for pattern in each.topics):
+            # A wildcard is not for the calls that brokers keep.
+            if any(overlap(p, asked.pattern) for p in each.topics if of_calls(p) == of_calls(asked.pattern)):
                 raise ContractError(
                     f"pattern: got {asked.pattern!r}, which goes beyond the topics of stream {name!r}; wanted a "
                     f"pattern within {', '.join(each.topics)}, or start='live' for what is published from now on, at "
@@ -361,8 +363,17 @@ class EventServer(Plugin, Events):
         kept.remove_group(group)
 
     def _allowed(self, right: Right, topics: str = "") -> None:
-        """Raises PermissionDenied for what the caller was not granted: a topic, or all that falls under a pattern."""
+        """Raises PermissionDenied for what the caller was not granted: a topic, or all that falls under a pattern. What
+        is of brokered calls no grant of the whole interface gives: who publishes there calls as anybody."""
         grant = caller_grant(self)
+        if of_calls(topics):
+            held = grant.capabilities if grant is not None else ()
+            if any(BROKER in each.rights and each.permits(BROKER, scope_of(topics)) for each in held):
+                return
+            raise PermissionDenied(
+                f"{right} {topics!r}: the topics 'calls.…' are those of brokered calls, which are for the broker of "
+                "the route alone: call the interface, or take another topic"
+            )
         if grant is not None:
             grant.check(right, scope_of(topics))
 
@@ -371,7 +382,8 @@ class EventServer(Plugin, Events):
         NotFound."""
         streams = await self.opened()
         found = streams[stream].groups.get(group) if stream in streams else None
-        self._allowed(right, found.pattern if found is not None else "")
+        kept = self.settings[stream].topics[0] if stream in self.settings else ""
+        self._allowed(right, found.pattern if found is not None else kept if of_calls(kept) else "")
         if stream not in streams:
             raise NotFound(f"there is no stream {stream!r}; there are: {', '.join(streams) or 'none'}")
         return streams[stream], streams[stream].group(group)

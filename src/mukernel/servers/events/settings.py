@@ -86,9 +86,17 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 DEAD_LETTER_SETTINGS = StreamSettings([f"{DEAD_LETTERS}.>"], max_age="30d", max_bytes="256M")
 
 
+CALLS = "calls"  # the first token of the topics that brokers alone have to do with
+
+
+def of_calls(topics: str) -> bool:
+    """Is it a topic of brokered calls, or a pattern over nothing else?"""
+    return topics.partition(".")[0] == CALLS
+
+
 def call_topic(interface: str) -> str:
     """Where the calls of an interface whose route is brokered wait."""
-    return f"calls.{interface}"
+    return f"{CALLS}.{interface}"
 
 
 def call_stream(interface: str) -> str:
@@ -109,6 +117,12 @@ def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSetti
     whole = {**streams, DEAD_LETTERS: streams.get(DEAD_LETTERS, DEAD_LETTER_SETTINGS)} if streams else {}
     for name in whole:
         check_name(name, f"config.streams.{name}")
+        topics = whole[name].topics
+        if any(map(of_calls, topics)) and not all(map(of_calls, topics)):
+            raise ContractError(
+                f"config.streams.{name}.topics: got {topics!r}, wanted those of brokered calls ('{CALLS}.…'), which "
+                "are for brokers alone, in a stream without others"
+            )
     names = list(whole)
     for position, name in enumerate(names):
         for other in names[position + 1 :]:

@@ -38,7 +38,8 @@ class Writer:
         self.syncing: asyncio.Future[None] | None = None
         self.waiting: list[asyncio.Future[None]] = []  # until the commit that is under way has ended
         self.broken = ""  # why nothing can be written any more
-        self.identities: OrderedDict[str, tuple[int, int]] = OrderedDict()  # time and offset
+        # Time and offset, by topic and identity: whoever may publish to one topic has no say in what another stores.
+        self.identities: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
         self._recall()
 
     def _recall(self) -> None:
@@ -49,7 +50,7 @@ class Writer:
                 for record in self.log.read(offset, 1000):
                     offset = record.offset + 1
                     if record.identity:
-                        self.identities[record.identity] = (record.at, record.offset)
+                        self.identities[record.topic, record.identity] = (record.at, record.offset)
             except LogDamaged as damage:  # there is nothing to recall
                 offset = damage.last + 1
 
@@ -65,7 +66,7 @@ class Writer:
         if identity and self.duplicate_window:
             self._forget(self.wall() - self.duplicate_window)
             # One that is being written is known when its commit has succeeded, and may be tried again if it failed.
-            while (known := self.identities.get(identity)) is not None:
+            while (known := self.identities.get((topic, identity))) is not None:
                 if known[1] < self.log.end:
                     return Published(self.log.name, known[1], True)
                 await self._commit_ended()
@@ -78,7 +79,7 @@ class Writer:
         self.queue.append((record, done))
         self.queued += len(body)
         if identity and self.duplicate_window:
-            self.identities[identity] = (record.at, record.offset)
+            self.identities[topic, identity] = (record.at, record.offset)
         if self.task is None:
             self.task = asyncio.create_task(self._commit())
         return await done  # where its publisher is cancelled, the record is written all the same
@@ -152,7 +153,7 @@ class Writer:
         for record, done in [*batch, *behind]:
             stored = record.offset < self.log.end  # by the segment that was full then
             if not stored:
-                self.identities.pop(record.identity, None)
+                self.identities.pop((record.topic, record.identity), None)
             if done.done():
                 continue
             if stored:
