@@ -31,9 +31,16 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of uv: what it knows of an index, from whenever it was asked, it would prefer to a folder of wheels."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def no_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: str) -> None:
     """No index is asked: what is installed is in the folder of wheels. What an application keeps lies in tmp_path."""
+    monkeypatch.setenv("UV_CACHE_DIR", cache)
     for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX"):
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

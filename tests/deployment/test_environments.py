@@ -43,7 +43,7 @@ async def test_two_plugins_need_versions_of_a_library_that_exclude_each_other(ke
 async def test_one_runs_on_another_python(kernel: Kernel, catalog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The only test that may need an index: msgspec for that Python."""
     wanted = another_python()
-    for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX"):
+    for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX", "UV_CACHE_DIR"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("MUKERNEL_EXTENSIONS", "skip")  # the next one compiles
     try:

@@ -182,7 +182,7 @@ def test_wheels_that_do_not_fit(tool: str, own_installer: Installer, tmp_path: P
 
 
 def test_no_network(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX"):
+    for name in ("UV_OFFLINE", "UV_NO_INDEX", "PIP_NO_INDEX", "UV_CACHE_DIR"):
         monkeypatch.delenv(name)
     for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
         monkeypatch.setenv(name, "https://127.0.0.1:9/simple")
