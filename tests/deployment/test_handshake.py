@@ -83,7 +83,11 @@ async def test_an_environment_of_a_mukernel_to_come(own_installer: Installer, ca
         installed, hold = own_installer.install(request)
         hold.close()
         file = Path(site_packages(installed.folder), "mukernel", "core", "handshake.py")
-        file.write_text(file.read_text().replace("PROTOCOLS = (1,)", "PROTOCOLS = (2,)"))
+        file.write_text(
+            file.read_text().replace(
+                "PROTOCOLS = (1,)", "PROTOCOLS = (2,)  # of another size: its bytecode is compiled"
+            )
+        )
         with pytest.raises(SwapFailed, match=r"speaks protocol 2 by .*, this kernel 1 by"):
             await kernel.swap("catalog", "shop-catalog==2.0")
         file.unlink()
