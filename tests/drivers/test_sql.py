@@ -25,7 +25,16 @@ from mukernel import (
     Unavailable,
     deadline,
 )
-from mukernel.drivers.sql import ConstraintViolated, DatabaseGone, Outcome, Sql, SqlDriver, SqlError, transaction
+from mukernel.drivers.sql import (
+    ConstraintViolated,
+    DatabaseGone,
+    Outcome,
+    Sql,
+    SqlDriver,
+    SqlError,
+    database,
+    transaction,
+)
 from mukernel.drivers.sql.database import MOST_ROWS
 
 TIRELESS = RestartPolicy(intensity=1000, period=1.0, backoff=0.001, longest_backoff=0.01)
@@ -198,6 +207,39 @@ async def test_a_statement_ends_at_its_callers_deadline(sql: Sql) -> None:
             async with deadline(0.05):
                 await sql.query(f"select count(*) from ({NUMBERS}) as endless", {"upto": 1 << 60})
     await add(sql, "tea")
+
+
+@pytest.mark.parametrize("kernel", ["inline"], indirect=True)
+async def test_a_statement_ends_though_its_call_is_cancelled_twice_and_before_it_began(
+    sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interruption that comes too early is lost, and no connection is given back while a statement uses it."""
+    loop, reached = asyncio.get_running_loop(), asyncio.Queue[str]()
+    begin, interrupt, lost = database.begun, database.interrupt, iter(range(3))
+
+    def begun(*given: Any) -> Any:
+        loop.call_soon_threadsafe(reached.put_nowait, "begun")
+        return begin(*given)
+
+    def too_early_at_first(connection: Any) -> None:
+        loop.call_soon_threadsafe(reached.put_nowait, "interrupted")
+        if next(lost, None) is None:
+            interrupt(connection)
+
+    monkeypatch.setattr(database, "begun", begun)
+    monkeypatch.setattr(database, "interrupt", too_early_at_first)
+    endless = f"select count(*) from ({NUMBERS}) as endless"
+    calls = [asyncio.create_task(sql.query(endless, {"upto": 1 << 60})) for _ in range(3)]  # one for each connection
+    for what in ("begun", "interrupted"):
+        for _ in calls:
+            assert await reached.get() == what
+        for call in calls:
+            call.cancel()
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
+    monkeypatch.undo()
+    await add(sql, "tea")
+    assert await count(sql) == 1
 
 
 async def test_a_key_makes_a_statement_run_once(sql: Sql) -> None:

@@ -113,9 +113,8 @@ def clean_psycopg(connection: Any, record: Any) -> bool:
 
 
 def clean_sqlite(connection: Any, record: Any) -> bool:
-    """Temporary tables, views and triggers come before those of the database, and last as long as the connection. To
-    look for them could be interrupted, as a statement is at its caller's deadline; a new connection costs little."""
-    return False  # each call has a connection of its own
+    """Temporary tables, views and triggers come before those of the database, and last as long as the connection."""
+    return not connection.execute("select count(*) from sqlite_temp_master").fetchone()[0]
 
 
 def connect(engine: Engine, read_only: bool) -> Connection:

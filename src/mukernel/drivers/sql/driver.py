@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ...contract import ContractError, Plugin
 from ...core.builtin import Clock
+from ...core.ending import to_its_end
 from ...transports.granted import caller_grant
 from . import database
 from .interface import Outcome, Rows, Sql, Step
@@ -22,6 +23,7 @@ T = TypeVar("T")
 Right = Literal["read", "write"]
 LONGEST_KEY = 200  # characters
 MOST_BATCH = 100_000  # rows
+INTERRUPT_AGAIN = 0.1  # seconds
 EXECUTED = "create table if not exists mukernel_executed (key text primary key, changed bigint, at float)"
 
 
@@ -152,39 +154,47 @@ class SqlDriver(Plugin, Sql):
 
     @asynccontextmanager
     async def connected(self, read_only: bool) -> AsyncIterator[Connection]:
-        """A connection of one's own; what is not committed in the end is rolled back."""
+        """A connection of one's own; what is not committed in the end is rolled back. A cancelled call, too, gives its
+        connection back before another takes it."""
         async with self.free:
-            loop = asyncio.get_running_loop()
-            opening = loop.run_in_executor(self.threads, database.connect, self.engine, read_only)
+            opening = self.thread(lambda: database.connect(self.engine, read_only))
             try:
                 connection = await asyncio.shield(opening)
             except asyncio.CancelledError:
-                await asyncio.wait([opening])
-                if opening.exception() is None:
-                    opening.result().close()
+                await to_its_end(self.opened_for_nobody(opening))
                 raise
             try:
                 yield connection
             finally:
-                closing = loop.run_in_executor(self.threads, close, connection)
-                while not closing.done():  # a cancelled call, too, gives its connection back before another takes it
-                    try:
-                        await asyncio.shield(closing)
-                    except asyncio.CancelledError:
-                        continue
+                if cancelled := await to_its_end(self.closed(connection)):
+                    raise cancelled
 
     async def in_thread(self, connection: Connection, work: Callable[[], T]) -> T:
         """Do `work`, which uses the connection, in a thread; when its caller waits no more, its statement is ended."""
-        running = asyncio.get_running_loop().run_in_executor(self.threads, work)
+        running = self.thread(work)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            if not running.done():
-                database.interrupt(connection)
-                await asyncio.wait([running])
-            if not running.cancelled():
-                running.exception()  # nobody waits for it any more
+            await to_its_end(self.interrupted(connection, running))
             raise
+
+    def thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self.threads, work)
+
+    async def opened_for_nobody(self, opening: asyncio.Future[Connection]) -> None:
+        await asyncio.wait([opening])
+        if opening.exception() is None:
+            await self.closed(opening.result())
+
+    async def closed(self, connection: Connection) -> None:
+        await self.thread(lambda: close(connection))
+
+    async def interrupted(self, connection: Connection, running: asyncio.Future[Any]) -> None:
+        """An interruption reaches a statement that runs, not one that is about to: so again until it has ended."""
+        while not running.done():
+            await asyncio.to_thread(database.interrupt, connection)  # a database on a network is asked by a message
+            await asyncio.wait([running], timeout=INTERRUPT_AGAIN)
+        running.exception()  # nobody waits for it any more
 
 
 def commit(connection: Connection) -> None:
