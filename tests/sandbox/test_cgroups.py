@@ -157,14 +157,14 @@ MOUNTS = """\
 
 
 def test_the_own_groups_are_found_in_every_hierarchy() -> None:
-    groups = "9:name=systemd:/\n8:pids:/docker/77/inner\n4:cpu,memory:/work\n0::/user.slice/a:b.scope\n"
+    groups = "9:name=systemd:/\n8:pids:/docker/77/inner\n4:cpu,memory:/service\n0::/user.slice/a:b.scope\n"
     assert own_groups(MOUNTS, groups) == {
-        "memory": Parent("/sys/fs/cgroup/memory/work", 1),
+        "memory": Parent("/sys/fs/cgroup/memory/service", 1),
         "pids": Parent("/sys/fs/cgroup/pids/inner", 1),
         "": Parent("/sys/fs/cg unified/user.slice/a:b.scope", 2),
     }
     assert own_groups(MOUNTS, "8:pids:/docker/78\n0::/../other\n") == {}  # outside of what is mounted
-    assert own_groups(MOUNTS, f"0::/work/{cgroups.LEAF}\n")[""].folder == "/sys/fs/cg unified/work"
+    assert own_groups(MOUNTS, f"0::/service/{cgroups.LEAF}\n")[""].folder == "/sys/fs/cg unified/service"
     assert own_groups("", "") == {}
 
 
