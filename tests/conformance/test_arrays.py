@@ -12,6 +12,8 @@ from conformance_arrays import Arrays, First, Holder, Once, Relay, Waiting, fram
 from conformance_worlds import WORLDS, World, everywhere, over, threaded
 
 from mukernel import Buffer, Kernel, Overloaded, shared
+from mukernel.core.status import Status
+from mukernel.core.stopped import StoppedPlugins
 from mukernel.transports.segment import address_of, segment_at
 
 LARGE = 1 << 20  # bytes
@@ -222,6 +224,17 @@ async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
     with pytest.raises(Overloaded, match=r"process \d+ holds 2,097,152"):
         await holder.echo(numpy.zeros(2 * LARGE, "u1"))
     assert (await holder.echo(numpy.ones(LARGE, "u1"))).sum() == LARGE  # and it goes on
+
+
+@between_processes
+async def test_what_replicas_in_one_process_hold_counts_once(world: World, kernel: Kernel) -> None:
+    placement = f"{world.placement.partition(':')[0]}:shared"
+    await kernel.load(Holder, name="holder", placement=placement, replicas=2)
+    await kernel.get(Arrays).keep(numpy.ones(LARGE, "u1"))
+    look = Status(kernel, StoppedPlugins(kernel))
+    while not (status := await look.named("holder")).segments:  # it is one-way
+        await asyncio.sleep(0)
+    assert len(status.pids) == 1 and (status.segments, status.shared_memory) == (1, LARGE)
 
 
 @between_processes

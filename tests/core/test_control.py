@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from mukernel import (
     NotFound,
     Plugin,
     RemoteError,
+    RestartPolicy,
     Unavailable,
 )
 from mukernel.core.control import Control
 from mukernel.core.control_server import ControlServer, ControlSocket
+from mukernel.core.registry import Options
 from mukernel.core.stopped import StoppedPlugins
 from mukernel.kernel.clock import Clock
 from mukernel.mesh.route import Route
@@ -284,6 +287,22 @@ async def test_stopped_plugins_are_listed_and_start_as_they_were(kernel: Kernel,
     assert await proxy.greet("Ada") == "Hello Ada!"  # the very proxy that was held all along
     (status,) = await control.ps()
     assert status.state == "serving"
+
+
+async def test_a_stopped_plugin_starts_with_every_option_that_it_had(kernel: Kernel) -> None:
+    await kernel.load(
+        Tally, name="tally", placement="process:shared", replicas=2, concurrency=3, threads=1, checkpoint=5.0,
+        drain=1.0, restart=RestartPolicy(intensity=1), memory=1 << 34, grants=["Counter"], shared_memory=1 << 20,
+    )  # fmt: skip
+    before = kernel.registry.entry("tally").options
+    plain = Options()
+    same = [each.name for each in fields(before) if getattr(before, each.name) == getattr(plain, each.name)]
+    assert same == ["config", "bind", "sandbox"]  # these are in tests of their own
+    stopped = StoppedPlugins(kernel)
+    await stopped.stop("tally")
+    await stopped.start("tally")
+    entry = kernel.registry.entry("tally")
+    assert replace(entry.options, grants=entry.grants) == replace(before, grants=entry.grants)
 
 
 async def test_a_stopped_plugin_starts_with_the_others_that_it_was_bound_to(kernel: Kernel) -> None:

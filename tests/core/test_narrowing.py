@@ -13,7 +13,7 @@ from core_granted import CellarKeeper, Keeper
 from core_passed_on import Giver, Hand, Master, Worker
 from waiting import until
 
-from mukernel import ContractError, Kernel, narrow, redeem
+from mukernel import Capability, ContractError, Kernel, narrow, redeem
 
 GRANTS = ["Shelf:read,write:/data", "Worker"]
 
@@ -131,6 +131,24 @@ async def test_what_was_passed_on_is_passed_on_in_part(kernel: Kernel) -> None:
     assert (await second.use(token, "read", "/data/shop/a")).error.startswith("PermissionDenied")
     await kernel.revoke("master", "Shelf")
     assert (await second.use(token, "read", "/data/shop/new/a")).error.startswith("PermissionDenied")
+
+
+async def test_a_chain_as_long_as_its_givers_like_is_forgotten_as_any_other(kernel: Kernel) -> None:
+    """Longer than Python's stack is deep: whoever passes on to itself has broken nothing but its own."""
+    giver, worker = await loaded(kernel)
+    token = (await giver.give("read:/data")).answer
+    narrowings = kernel.switchboard.narrowings
+    hand, chain = kernel.registry.entry("hand"), token
+    for number in range(2000):
+        part = Capability("Shelf", ("read",), "/data" + "/a" * number)
+        chain = narrowings.narrow(hand, "keeper", part, chain)
+    assert narrowings.found(chain).capability == part
+    await kernel.grant("hand", "Worker")
+    await kernel.revoke("hand", "Worker")  # of another plug-in: everything is looked at
+    assert narrowings.found(chain).capability == part
+    await kernel.revoke("master", "Shelf")
+    assert narrowings.made == narrowings.parts == {}
+    assert (await worker.use(chain, "read", "/data/a")).error.startswith("PermissionDenied")
 
 
 async def test_a_channel_ends_with_the_last_proxy(kernel: Kernel) -> None:

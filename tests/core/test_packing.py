@@ -1,9 +1,11 @@
 """Packing and the rehearsal: what a fork server does before it forks."""
 
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +31,7 @@ def nothing_kept() -> Iterator[None]:
     yield
     packing.filling.clear()
     packing.originals.clear()
+    packing.moved.clear()
 
 
 FILLED = """
@@ -74,6 +77,37 @@ def test_code_that_runs_is_copied_and_means_the_same(nothing_kept: None) -> None
     assert never_run.__code__ is other
     assert outer(2)(4) == 12 and closure(4) == 18
     assert outer(2).__code__ is closure.__code__, "one code object became two"
+
+
+class Holder:
+    """One of ours, as far as its name tells."""
+
+    __module__ = "mukernel.core.packed_by_a_test"
+
+    def run(self, number: int, *, times: int = 2) -> int:
+        "Says what it does."
+        return number * times
+
+    def idle(self) -> None:
+        raise AssertionError
+
+
+def test_our_functions_that_run_are_copied_and_mean_the_same(
+    nothing_kept: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType(Holder.__module__)
+    vars(module).update(Holder=Holder, run=Holder.run, outer=outer)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    before, idle = Holder.run, Holder.idle
+    monkeypatch.setattr(before, "mark", 7, raising=False)
+    packing.gather(packing.code_run_by(lambda: Holder().run(3)))
+    after = Holder.run
+    assert after is not before and vars(module)["run"] is after
+    assert Holder.idle is idle and vars(module)["outer"] is outer
+    assert Holder().run(3) == 6 and Holder().run(3, times=5) == 15
+    assert inspect.signature(after) == inspect.signature(before)
+    for name in ("__name__", "__qualname__", "__module__", "__doc__", "__dict__"):
+        assert getattr(after, name) == getattr(before, name)
 
 
 def test_the_profile_ends_with_what_it_profiles() -> None:

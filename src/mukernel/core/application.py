@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..contract import ContractError, MukernelError, RemoteError, Unavailable
+from ..contract import MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
-from .application_environments import Say, as_problems, installed, installer_for, present, requests_of
-from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
+from .application_environments import Say, as_problems, checked, installed, installer_for, present, requests_of
+from .application_file import ApplicationFile, PluginTable, read_application_file
 from .application_grants import grant_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
 from .composition import Composition, compose
@@ -99,12 +99,13 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
     for name in missing:
         inspected[name] = Inspected(name)
-    composition = compose(inspected, file.label, complete=not (file.unread or missing))
+    # Where a table, an environment or a class could not be read, somebody may serve what nobody seems to.
+    complete = not (file.unread or missing or any(each.unreadable for each in inspected.values()))
+    composition = compose(inspected, file.label, complete)
     problems += as_problems(file, missing)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
-    problems += grant_problems(file, inspected) + route_problems(file, inspected)
-    if problems:
-        raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
+    problems += grant_problems(file, inspected, complete) + route_problems(file, inspected, complete)
+    checked(file, problems)
     application = Application(keeping_calls(file, inspected), inspected, composition)
     application.sources = sources
     return application

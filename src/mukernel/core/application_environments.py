@@ -80,7 +80,7 @@ def as_problems(file: ApplicationFile, problems: dict[str, str]) -> list[str]:
 
 
 def checked(file: ApplicationFile, problems: list[str]) -> ApplicationFile:
-    """Raises ContractError with what is wrong in a file whose plug-ins are to be installed."""
+    """Raises ContractError whose `differences` are all that is wrong with an application."""
     if problems:
         raise ContractError(f"{file.label} has {count_text(len(problems), 'problem')}", problems)
     return file

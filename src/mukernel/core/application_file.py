@@ -3,7 +3,6 @@ first."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -33,6 +32,7 @@ from .checks import (
     checked_grant_list,
     checked_placement,
     checked_whole,
+    nearest,
 )
 from .quantity import duration, duration_text, size
 from .registry import RestartPolicy
@@ -214,8 +214,7 @@ class _Check:
     def unknown(self, where: str, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key in given:
             if key not in known:
-                close = difflib.get_close_matches(key, known, 1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+                hint = nearest(key, known, "known")
                 self.problems.append(f"{self.label}: {where}{'.' if where else ''}{key} is unknown; {hint}")
 
     def route(self, where: str, given: Any) -> RouteTable:

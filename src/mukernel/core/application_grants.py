@@ -11,16 +11,10 @@ from .capabilities import checked_rights, is_sandbox, unknown
 from .inspection import Inspected
 
 
-def grant_problems(file: ApplicationFile, inspected: Mapping[str, Inspected]) -> list[str]:
+def grant_problems(file: ApplicationFile, inspected: Mapping[str, Inspected], complete: bool) -> list[str]:
     """One line for each grant of what nobody serves or asks for, or that its server would not look at; and for each
-    interface that a constructor requires and that is not granted."""
+    interface that a constructor requires and that is not granted. `complete`: all that is served is known."""
     lines = []
-    # Where a class could not be read, or a table not, somebody may serve what nobody seems to.
-    complete = (
-        not file.unread
-        and set(inspected) == set(file.plugins)
-        and not any(each.problems and not each.interfaces for each in inspected.values())
-    )
     for name, table in file.plugins.items():
         where = f"{file.label}: plugins.{name}.grants"
         needs = inspected[name].needs

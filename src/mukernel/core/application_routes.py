@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from .application_file import ApplicationFile
 from .brokering import EVENTS, unbrokered
+from .checks import nearest
 from .inspection import Inspected
 
 
-def route_problems(file: ApplicationFile, inspected: Mapping[str, Inspected]) -> list[str]:
-    """One line for each route to what nobody serves, or several do, and for each method that can't be brokered."""
+def route_problems(file: ApplicationFile, inspected: Mapping[str, Inspected], complete: bool) -> list[str]:
+    """One line for each route to what nobody serves, or several do, and for each method that can't be brokered.
+    `complete`: all that is served is known."""
     lines = []
-    # Where a class could not be read, or a table not, somebody may serve what nobody seems to.
-    complete = not file.unread and not any(each.problems and not each.interfaces for each in inspected.values())
     known = sorted({each.name for seen in inspected.values() for each in seen.interfaces})
     for interface, route in file.routes.items():
         where = f"{file.label}: routes.{interface}"
         serving = serving_in(inspected, interface)
         if not serving and complete:
-            close = difflib.get_close_matches(interface, known, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-            lines.append(f"{where}: no plug-in serves {interface}; {hint}")
+            lines.append(f"{where}: no plug-in serves {interface}; {nearest(interface, known)}")
         if not route.brokered:
             continue
         if len(serving) > 1:

@@ -13,7 +13,6 @@ from .registry import Entry, RestartPolicy
 
 BROKER = "mukernel.servers.events.broker", "CallBroker"
 EVENTS = "Events"  # the interface of the server that keeps the calls
-BROKERS = "process:call-brokers"  # of their own: what lives with a broker reaches what it keeps calls for
 PATIENT = RestartPolicy(intensity=1000, backoff=0.02, longest_backoff=1.0)
 QUEUE = 10_000  # calls that may wait, unless somebody says otherwise
 
@@ -50,12 +49,6 @@ def broker_name(interface: str) -> str:
 def grants_of_broker(interface: str) -> list[str]:
     """What it may call: the interface, and the event server for the calls of that interface alone."""
     return [f"{EVENTS}:manage", f"{EVENTS}:{BROKER_RIGHT}:calls/{interface.replace('.', '/')}", interface]
-
-
-def check_place_of_brokers(placement: str, source: Source) -> None:
-    """Raises ContractError for another plug-in in the brokers' process."""
-    if placement == BROKERS and source.stands_in is None:
-        raise ContractError(f"placement: got {placement!r}, which is the brokers' own; wanted another NAME")
 
 
 class Brokering:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..contract import Capability, ContractError, Granted, PermissionDenied
 from .builtin import BUILTIN
+from .checks import nearest
 from .registry import Entry, Registry
 
 BROKER = "broker"  # the right to the calls that a route's broker keeps: nobody else can be granted that
+BROKERS = "process:call-brokers"  # their placement: what lives with a broker reaches what it keeps calls for
 KERNEL = "kernel"  # the space of the kernel's own process; others that are its own begin with this word
 
 
@@ -125,6 +126,4 @@ def checked_rights(server: str, rights: Sequence[str], grant: Capability, to_bro
 
 def unknown(grant: Capability, known: Sequence[str]) -> str:
     """What is wrong with a grant of an interface that there is not."""
-    close = difflib.get_close_matches(grant.interface, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known) or 'none'}"
-    return f"{str(grant)!r}: no plug-in serves or asks for {grant.interface}; {hint}"
+    return f"{str(grant)!r}: no plug-in serves or asks for {grant.interface}; {nearest(grant.interface, known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
@@ -34,6 +35,12 @@ LEAST_TEMPORARY = 1 << 16  # bytes
 
 def wrong(what: str, came: object, wanted: str) -> ContractError:
     return ContractError(f"{what}: got {came!r}, wanted {wanted}")
+
+
+def nearest(name: str, known: Sequence[str], else_: str = "there are") -> str:
+    """A hint for whoever named what there is not."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else f"{else_}: {', '.join(known) or 'none'}"
 
 
 def checked_name(what: str, name: object) -> str:

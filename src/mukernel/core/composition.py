@@ -27,7 +27,6 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete:
     these are all plug-ins, so that what none of them serves is not served at all."""
     found = Composition([], {name: {} for name in plugins}, [])
     optional: dict[str, set[str]] = {name: set() for name in plugins}
-    broken = not complete or any(each.problems and not each.interfaces for each in plugins.values())
     for name, plugin in plugins.items():
         for need in plugin.needs:
             wanted = need.interface.name
@@ -51,7 +50,7 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete:
                     f"{label}: {name} needs {wanted} (parameter {need.parameter!r}), and several plug-ins "
                     f"serve it: {', '.join(serving)}; wanted one"
                 )
-            elif need.required and not broken:  # one that could not be read may well serve it
+            elif need.required and complete:
                 found.problems.append(
                     f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); no plug-in of {label} serves it"
                 )

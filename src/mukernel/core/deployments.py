@@ -145,13 +145,17 @@ def source_in(installed: Installed, folder: str | None) -> Source:
 
 
 async def in_thread(work: Work, do: Callable[[], tuple[Installed, Hold]]) -> tuple[Installed, Hold]:
-    """Do blocking work in a thread. Cancelled, it is ended before this returns."""
+    """Do blocking work in a thread. Cancelled, however often, it is ended before this returns."""
     task = asyncio.ensure_future(asyncio.to_thread(do))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        work.cancel()
-        await asyncio.wait((task,))
-        if task.exception() is None:
-            task.result()[1].close()
-        raise
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            work.cancel()
+            cancelled = error
+    if cancelled is None:
+        return task.result()
+    if task.exception() is None:
+        task.result()[1].close()
+    raise cancelled

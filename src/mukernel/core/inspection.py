@@ -57,6 +57,11 @@ class Inspected(msgspec.Struct):
     files: list[str] = []
     problems: list[str] = []
 
+    @property
+    def unreadable(self) -> bool:
+        """So that it may serve anything."""
+        return bool(self.problems) and not self.interfaces
+
 
 class Subject(msgspec.Struct):
     """One class to look at, with the configuration that it is to get."""

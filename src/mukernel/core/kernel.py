@@ -29,8 +29,8 @@ from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
-from .brokering import BROKERS, PATIENT, QUEUE, Brokering, broker_name, check_place_of_brokers, grants_of_broker
-from .capabilities import checked_grants
+from .brokering import PATIENT, QUEUE, Brokering, broker_name, grants_of_broker
+from .capabilities import BROKERS, checked_grants
 from .checks import (
     checked_bindings,
     checked_config,
@@ -207,7 +207,6 @@ class Kernel:
         try:
             checked_apart(use, options.placement, folder)
             async with self.deployments.source(use, folder, python=python, entry=entry) as source:
-                check_place_of_brokers(placement, source)
                 await self.start(name or checked_name("name", default_name(source.name)), source, options)
         finally:
             await self.forget_unused()

@@ -81,8 +81,12 @@ class Narrowings:
     def sweep(self) -> None:
         """Forget what is dead. The next time is when there are twice as many, or a giver has too many and holds others
         than the last time: so it costs little, whatever a giver does."""
-        self.parts = {each: made for each, made in self.parts.items() if self.lives(made)}
-        self.made = {made.number: made for made in self.parts.values()}
+        alive: dict[int, Narrowed] = {}
+        for made in self.made.values():  # each after what it is a part of
+            if (made.parent is None or made.parent.number in alive) and self.holds(made):
+                alive[made.number] = made
+        self.parts = {each: made for each, made in self.parts.items() if made.number in alive}
+        self.made = alive
         self.counts = Counter(each[0] for each in self.parts)
         self.swept = max(MOST, 2 * len(self.parts))
         self.full = {giver: held for giver, held in self.full.items() if giver in self.counts}
@@ -98,13 +102,18 @@ class Narrowings:
         return made
 
     def lives(self, made: Narrowed) -> bool:
-        """Does its giver still hold what it is a part of?"""
-        if made.parent is not None and not self.lives(made.parent):
+        """Do its giver, and those before, still hold what it is a part of? A chain is as long as its givers like."""
+        part: Narrowed | None = made
+        while part is not None and self.holds(part):
+            part = part.parent
+        return part is None
+
+    def holds(self, part: Narrowed) -> bool:
+        """Does its giver, by what it holds itself or was passed?"""
+        if self.registry.entries.get(part.giver.name) is not part.giver:
             return False
-        if self.registry.entries.get(made.giver.name) is not made.giver:
-            return False
-        held = (made.parent.capability,) if made.parent is not None else self.capabilities.holding(made.giver)
-        return any(each.covers(made.capability) for each in held)
+        held = (part.parent.capability,) if part.parent is not None else self.capabilities.holding(part.giver)
+        return any(each.covers(part.capability) for each in held)
 
 
 def part_of(interface: str, text: str) -> Capability:

@@ -1,8 +1,8 @@
 """Packing: before the fork server forks, what every child will write to is moved onto as few pages as possible.
 
-A child copies each page that it writes to, and it writes to all that it uses: to run a function writes to the reference
-count and the inline caches of its code, and what it allocates goes first into the holes that the server's imports have
-left. Both lie scattered, one to a page. Nothing here changes what a program does.
+A child copies each page that it writes to, and it writes to all that it uses: to run a function writes to its reference
+count, and to that and the inline caches of its code, and what it allocates goes first into the holes that the server's
+imports have left. All lie scattered, one to a page. Nothing here changes what a program does.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small 
 SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
 LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
 MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
+OURS = "mukernel."
 HEADER = sys.getsizeof(b"")
 
 filling: deque[bytes] = deque()  # held for ever; by the server alone, since no child touches it
-originals: list[CodeType] = []  # held for ever: what was freed would be a hole again
+originals: list[CodeType] = []  # held for ever, as are `moved`: what was freed would be a hole again
+moved: list[FunctionType] = []
 
 
 def code_run_by(rehearse: Callable[[], object]) -> list[CodeType]:
@@ -54,6 +56,34 @@ def gather(used: list[CodeType]) -> None:
     for function in gc.get_objects():
         if type(function) is FunctionType and id(function.__code__) in wanted:
             function.__code__ = copy(function.__code__)
+    move_functions({id(code) for code in copies.values()})
+
+
+def move_functions(wanted: set[int]) -> None:
+    """Put copies, side by side, in the place of our own functions that run code of these identities, in each of our
+    modules and classes that has them. Nobody compares these; whoever else holds one goes on with the original."""
+    copies: dict[int, FunctionType] = {}
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(OURS)]
+    found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    classes = [each for each in dict.fromkeys(found) if each.__module__.startswith(OURS)]
+    for holder in (*modules, *classes):
+        for name, function in list(vars(holder).items()):
+            if type(function) is FunctionType and id(function.__code__) in wanted:
+                if id(function) not in copies:
+                    moved.append(function)
+                    copies[id(function)] = copied(function)
+                setattr(holder, name, copies[id(function)])
+
+
+def copied(function: FunctionType) -> FunctionType:
+    made = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    for name in ("__qualname__", "__doc__", "__kwdefaults__", "__annotations__"):
+        setattr(made, name, getattr(function, name))
+    if function.__dict__:
+        made.__dict__.update(function.__dict__)
+    return made
 
 
 def fill_holes() -> None:

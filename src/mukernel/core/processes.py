@@ -16,6 +16,7 @@ from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL, available
 from ..transports.link import Link, close_all
 from . import environment_host, messages
+from .capabilities import BROKERS
 from .conversation import Conversation
 from .enclosed import Enclosed
 from .ending import described
@@ -78,6 +79,8 @@ class Processes:
             return self.here
         check_importable(source)
         _, _, group = options.placement.partition(":")
+        if options.placement == BROKERS and source.stands_in is None:
+            raise ContractError(f"placement: got {BROKERS!r}, which is the brokers' own; wanted another NAME")
         if not group:
             return await self.spawn(plugin, options, source)
         async with self.group_lock:  # two that restart at once share the new process, too

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 import threading
 import weakref
@@ -20,7 +19,6 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.inline import result_of
-from ..transports.link import close_all
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork
@@ -144,8 +142,7 @@ class Routes:
         elif route.reason is not None:  # the plug-in was gone, and is there again
             self.lead(route, grant)
         else:  # two asked at once; the first has connected it
-            for fd in grant.rights:
-                os.close(fd)
+            give_back([grant], self.directory)
         self.routes[asked or "", interface, wait_for_room] = route
         return route
 
@@ -261,7 +258,7 @@ class Routes:
 
     def revived(self, route: Route, grant: Grant) -> None:
         if not route.dormant:  # two asked at once
-            close_all(grant.rights)
+            give_back([grant], self.directory)
             return
         route.dormant = False
         self.routes[f"{route.asked}#{id(route)}", route.interface, route.wait_for_room] = route

@@ -101,10 +101,6 @@ class StackPipe:
         self.reader, self.writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.turn, self.arrived = asyncio.Lock(), asyncio.Event()
 
-    def given(self) -> None:
-        """The process has its end."""
-        os.close(self.writer)
-
     def close(self) -> None:
         if self.reader >= 0:
             asyncio.get_running_loop().remove_reader(self.reader)

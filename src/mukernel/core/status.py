@@ -65,6 +65,11 @@ class Status:
         if options.placement == "inline" and self.is_direct(entry):
             calls = None
         places = {r.instance.place.pid: r.instance.place for r in entry.replicas if r.instance is not None and lives(r)}
+        by_process = {
+            replica.instance.place.pid: each
+            for replica, each in zip(entry.replicas, counts, strict=True)
+            if replica.instance is not None and each is not None
+        }.values()  # of replicas that share a process, what that holds is counted once
         own = [sum(map(memory_of, members_of(place))) for pid, place in places.items() if pid != os.getpid()]
         return PluginStatus(
             entry.name,
@@ -82,9 +87,9 @@ class Status:
             next((replica.failure for replica in entry.replicas if replica.failure), None),
             entry.hang,
             "" if options.placement == "inline" else held_by(places.values()),
-            sum(each.shared_memory for each in answered),
-            sum(each.segments for each in answered),
-            sum(each.lent for each in answered),
+            sum(each.shared_memory for each in by_process),
+            sum(each.segments for each in by_process),
+            sum(each.lent for each in by_process),
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:

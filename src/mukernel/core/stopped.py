@@ -71,6 +71,7 @@ class StoppedPlugins:
             bind=options.bind,
             sandbox=options.sandbox,
             grants=options.grants,
+            shared_memory=options.shared_memory,
         )
         del self.declarations[name]
         kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it

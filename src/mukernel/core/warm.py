@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 from ..contract import MethodCodec, NotFound
@@ -25,6 +26,7 @@ from ..transports.link import Link
 from ..transports.remote import RemoteMethod
 from . import host, packing, rehearsal
 from .conversation import Conversation
+from .imported import all_here_is_warm
 from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
 from .space import Space
 from .stack import answer_with_stack
@@ -81,6 +83,7 @@ def rehearse(source: Source) -> None:
     as_if_forked()
     ours, theirs = Link.pair()
     loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
     try:
         process = host.Host(Link(theirs), "rehearsal", loop)
         kernel = Conversation(Link(ours), loop, listen, lambda: None)
@@ -89,8 +92,17 @@ def rehearse(source: Source) -> None:
         loop.run_until_complete(process.finished)
         process.space.close()
     finally:
+        asyncio.set_event_loop(None)
         loop.close()
         sys.modules.pop(MODULE, None)
+
+
+def functions_of_main() -> list[FunctionType]:
+    """Those of the fork server itself, which each process begins with, and which runs them between two forks."""
+    here = vars(sys.modules["__main__"])
+    classes = [each for each in here.values() if isinstance(each, type) and each.__module__ == "__main__"]
+    found = [each for holder in (here, *map(vars, classes)) for each in holder.values()]
+    return [each for each in found if isinstance(each, FunctionType) and each.__module__ == "__main__"]
 
 
 def main() -> None:
@@ -100,6 +112,8 @@ def main() -> None:
     source = Source(MODULE, "Rehearsal", os.path.abspath(rehearsal.__file__), tuple(sys.path))
     rehearse(source)  # what is only done the first time
     used = packing.code_run_by(lambda: rehearse(source))
+    begins = answer_with_stack, host.configure_logging, all_here_is_warm, host.main  # what can't be rehearsed
+    used += [each.__code__ for each in (*begins, *functions_of_main()) if isinstance(each, FunctionType)]
     packing.fill_holes()
     packing.gather(used)
     del used

@@ -83,6 +83,8 @@ class Lane:
             for segment in segments:
                 segment.seal(MADE_IN_PLACE)
             self.socket.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
+            for _ in range(len(self.sent) - len(self.unreceived())):
+                self.sent.popleft()
             self.sent.append((self.waiting_bytes() - before, sum(segment.size for segment in segments)))
         except OSError:  # full; or the other side has gone, which the wire will say
             return bytes(message)
@@ -94,15 +96,21 @@ class Lane:
         return size
 
     def in_flight(self) -> int:
-        """Bytes of segments that were sent and not received: those of the latest packets."""
-        waits, size, count = self.waiting_bytes(), 0, 0
-        for taken, lent in reversed(self.sent):
-            if waits <= 0:
-                break
-            waits, size, count = waits - taken, size + lent, count + 1
-        while len(self.sent) > count:
-            self.sent.popleft()
-        return size
+        """Bytes of segments that were sent and not received: those of the latest packets. Asked in any thread."""
+        return sum(lent for _, lent in self.unreceived())
+
+    def unreceived(self) -> list[tuple[int, int]]:
+        """The latest packets, the last first, as far as the other end has not received them."""
+        found: list[tuple[int, int]] = []
+        if sent := list(self.sent):
+            try:
+                waits = self.waiting_bytes()
+            except (OSError, ValueError):  # closed meanwhile
+                return found
+            while sent and waits > 0:
+                found.append(sent.pop())
+                waits -= found[-1][0]
+        return found
 
     # -- receiving --------------------------------------------------------------------------------------------
 

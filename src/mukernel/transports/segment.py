@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import ctypes
-import errno
 import fcntl
 import mmap
 import os
@@ -23,7 +22,6 @@ FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new 
 KEPT_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 WRITTEN = KEPT_SIZE | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 MADE_IN_PLACE = KEPT_SIZE | FUTURE_WRITE
-NO_MEMORY = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT)
 
 
 class Account:
@@ -168,10 +166,8 @@ def received_segment(fd: int) -> Segment:
 def copied(content: memoryview) -> Segment:
     """One with this content: copied once, by the system, into pages that were not cleared before. Raises Overloaded."""
     segment = new_segment(content.nbytes)
-    done = 0
+    SegmentFile(segment).write(content)
     try:
-        while done < segment.size:
-            done += os.pwrite(segment.fd, content[done : done + (1 << 30)], done)
         segment.seal(WRITTEN)
     except OSError as error:
         raise no_room(segment.size, error) from None
@@ -187,6 +183,7 @@ class SegmentFile:
     def write(self, content: Any) -> int:
         """All of a bytes-like object. Raises Overloaded."""
         left = memoryview(content).cast("B")
+        size = len(left)
         if self.done + len(left) > self.segment.size:
             raise ValueError(f"more than the {self.segment.size:,} bytes of the segment")
         try:
@@ -195,7 +192,7 @@ class SegmentFile:
                 left, self.done = left[count:], self.done + count
         except OSError as error:
             raise no_room(self.segment.size, error) from None
-        return len(left)
+        return size
 
     def flush(self) -> None:
         pass
@@ -223,11 +220,13 @@ def forget(mapping: Mapping) -> None:
 
 
 def segment_at(address: int, size: int) -> tuple[Segment, int] | None:
-    """The segment in which these bytes of our memory lie, and where in it."""
+    """The segment in which these bytes of our memory lie, and where in it. Another thread may let go of mappings
+    meanwhile; then another is found than is looked for, or none."""
     place = bisect.bisect_right(_starts, address) - 1
-    reference = _mappings.get(_starts[place]) if place >= 0 else None
+    start = next(iter(_starts[place : place + 1]), None) if place >= 0 else None
+    reference = _mappings.get(start) if start is not None else None
     mapping = reference() if reference is not None else None
-    if mapping is None or address + size > mapping.start + mapping.segment.size:
+    if mapping is None or not mapping.start <= address <= mapping.start + mapping.segment.size - size:
         return None
     return mapping.segment, address - mapping.start
 

@@ -29,6 +29,7 @@ from mukernel import (
     PluginCrashed,
     RemoteError,
     RestartPolicy,
+    SwapFailed,
     Unavailable,
     deadline,
 )
@@ -267,6 +268,10 @@ async def test_a_broker_stays_as_it_is(kernel: Kernel, billed: Path) -> None:
         await kernel.scale(BROKER, 2)
     with pytest.raises(ContractError, match="is the brokers' own"):
         await kernel.load(Seller, placement="process:call-brokers")
+    await kernel.load(Seller, name="seller")
+    with pytest.raises(SwapFailed, match="is the brokers' own"):
+        await kernel.move("seller", "process:call-brokers")
+    await kernel.unload("seller")
     with pytest.raises(ContractError, match="is brokered already"):
         await kernel.route(Bills, brokered=True)
 
