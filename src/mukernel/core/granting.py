@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from dataclasses import dataclass
 
 from ..contract import Capability, MukernelError, NotFound, PermissionDenied, encode_fault
 from ..kernel.ipc import Channel
-from ..transports.carriers import NO_BELL, ledger
-from ..transports.contract import WHOLE_WIRE, Wire
+from ..transports.carriers import ledger
+from ..transports.contract import Wire
 from ..transports.kind import Kind
 from .capabilities import KERNEL, Capabilities, checked_grants, denied
 from .ending import to_its_end
-from .instances import Instances, refuse_waiting
+from .instances import Instances, finish, received_by_kernel, refuse_waiting
 from .journal import Journal
 from .place import GRACE, RemotePlace
 from .registry import Replica
@@ -115,9 +114,7 @@ class Granting:
         # What was sent until then is refused now; later calls find that the route is closed.
         for each in revoked:
             assert each.wire is not None
-            refuse_waiting(each.wire, Kind.ERROR, each.fault)
-            each.wire.post(Kind.NOT_STARTED, WHOLE_WIRE, b"the grant was revoked")
-            each.wire.finish()
+            finish(each.wire, Kind.ERROR, each.fault, "the grant was revoked")
             each.replica.settled = each.replica.settled.closed(*ledger(each.channel))
             each.channel.close()
 
@@ -131,10 +128,7 @@ class Granting:
                     await instance.place.cut(channel.number)
                 except MukernelError as error:
                     log.warning("%s: a revoked channel was not let go of: %s", instance.blueprint.key, error)
-        rights = [os.dup(fd) for fd in channel.server_rights]
-        revoked.wire, bell = self.space.carriers.server(channel.transport, rights, channel.number)
-        if bell != NO_BELL:
-            os.close(bell)
+        revoked.wire = received_by_kernel(self.space.carriers, channel)
         revoked.wire.end_interrupted(Kind.ERROR, revoked.fault)
         refuse_waiting(revoked.wire, Kind.ERROR, revoked.fault)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ..contract import ContractError, PluginCrashed, Unavailable
-from ..kernel.ipc import Port
-from ..transports.carriers import NO_BELL, ledger, new_port
+from ..kernel.ipc import Channel, Port
+from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from . import messages
@@ -229,18 +229,12 @@ class Instances:
         """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
         answer, where that is not for a crash."""
         for number, channel in list(replica.port.channels.items()):
-            rights = [os.dup(fd) for fd in channel.server_rights]
-            wire, bell = self.space.carriers.server(channel.transport, rights, channel.number)
-            if bell != NO_BELL:
-                os.close(bell)
+            wire = received_by_kernel(self.space.carriers, channel)
             if cut is None:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            refuse_waiting(wire, Kind.GONE, reason.encode())
-            # For what is sent from now on: by a thread that is unaware of this, or again after an interruption.
-            wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
-            wire.finish()
+            finish(wire, Kind.GONE, reason.encode(), reason)
             self.switchboard.drop(replica, number)
 
     def check_served(self, channel: int) -> None:
@@ -296,6 +290,23 @@ class Instances:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
             return NOBODY
+
+
+def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:
+    """The receiving end of a channel that nobody else receives from any more."""
+    rights = [os.dup(fd) for fd in channel.server_rights]
+    wire, bell = carriers.server(channel.transport, rights, channel.number)
+    if bell != NO_BELL:
+        os.close(bell)
+    return wire
+
+
+def finish(wire: Wire, kind: int, body: bytes, reason: str) -> None:
+    """End a channel: what waits is answered with `kind` and `body`; what is sent from now on, by a thread that is
+    unaware of this or again after an interruption, was not started for this `reason`."""
+    refuse_waiting(wire, kind, body)
+    wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
+    wire.finish()
 
 
 def refuse_waiting(wire: Wire, kind: int, body: bytes) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..contract import ContractError
@@ -32,6 +33,18 @@ from .stack import StackPipe
 from .switchboard import Switchboard
 
 log = logging.getLogger("mukernel")
+
+
+@dataclass(slots=True)
+class Begun:
+    """A process that has just begun: our end of the link to it, the pipe by which it tells where it stands, its
+    sandbox, and what it agreed to, where it is of another environment."""
+
+    process: Process
+    link: Link
+    stacks: StackPipe | None = None
+    enclosure: Enclosed | None = None
+    agreement: Agreement | None = None
 
 
 class Processes:
@@ -130,19 +143,16 @@ class Processes:
     def remove_empty_cgroups(self) -> None:
         self.empty_cgroups = [each for each in self.empty_cgroups if not each.remove()]
 
-    async def start_process(
-        self, name: str, options: Options, source: Source
-    ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
-        """A new process, our end of the link to it, the pipe by which it tells where it stands, and its sandbox."""
+    async def start_process(self, name: str, options: Options, source: Source) -> Begun:
+        """A new process. Raises what keeps it from being what it is to be."""
         async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
             return await self.forked(server, name, options, source)
 
-    async def forked(
-        self, server: ForkServer, name: str, options: Options, source: Source
-    ) -> tuple[Process, Link, StackPipe | None, Enclosed | None]:
+    async def forked(self, server: ForkServer, name: str, options: Options, source: Source) -> Begun:
         if self.ticker is None and self.heartbeat:
             self.ticker = self.clock.every(self.heartbeat, self.on_beat)
         ours, theirs = Link.pair()
+        link = Link(ours)
         sandbox, output, report = sandbox_of(options), None, -1
         stacks = StackPipe()
         given = [stacks.writer]
@@ -150,7 +160,7 @@ class Processes:
         if source.environment:
             entry = environment_host.ENTRY
         cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
-        process = enclosure = None
+        process = enclosure = agreement = None
         try:
             if self.log_folder is not None:
                 path = os.path.join(self.log_folder, f"{name}.log")
@@ -169,11 +179,15 @@ class Processes:
             if sandbox is not None:
                 await enclosed(self.loop, report, name, process)
                 enclosure = Enclosed(self.loop, process, cgroup)
+            if source.environment:
+                agreement = await introduced(self.loop, link.socket, name, source.environment)
         except BaseException:
-            ours.close()
+            link.close()
             stacks.close()
             if process is not None:
                 process.kill()
+            if enclosure is not None:
+                enclosure.close()
             if cgroup is not None:
                 self.empty_cgroups.append(cgroup)
                 if process is not None:
@@ -182,45 +196,27 @@ class Processes:
         finally:
             theirs.close()
             close_all([*given, *(fd for fd in (output, report) if fd is not None and fd >= 0)])
-        return process, Link(ours), stacks, enclosure
+        return Begun(process, link, stacks, enclosure, agreement)
 
     async def spawn(self, name: str, options: Options, source: Source) -> RemotePlace:
         """A new process with an empty space."""
-        process, link, stacks, enclosure = await self.start_process(name, options, source)
+        begun = await self.start_process(name, options, source)
+        process, enclosure, stacks = begun.process, begun.enclosure, begun.stacks
         space = f"process {enclosure.pid if enclosure is not None else process.pid}"
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        agreement = None
-        if source.environment:
-            agreement = await self.agreement(name, process, link, stacks, enclosure, source.environment)
-        place = self.new_place(space, process, Conversation(link, self.loop, handle, lambda: place.lost()))
+        place = self.new_place(space, process, Conversation(begun.link, self.loop, handle, lambda: place.lost()))
         place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
         place.environment = source.environment
-        if agreement is not None and agreement.transports != available():
-            place.transports = self.switchboard.transports[space] = agreement.transports
+        if begun.agreement is not None and begun.agreement.transports != available():
+            place.transports = self.switchboard.transports[space] = begun.agreement.transports
         self.places[space] = place
         if stacks is not None:
             process.on_exit(lambda status: stacks.close())
         process.on_exit(lambda status: self.ended(place, described(status)))
         return place
-
-    async def agreement(
-        self, name: str, process: Process, link: Link, stacks: StackPipe | None, enclosure: Enclosed | None,
-        environment: str,
-    ) -> Agreement:  # fmt: skip
-        """What a process of another environment can do. Where we don't fit each other it is ended."""
-        try:
-            return await introduced(self.loop, link.socket, name, environment)
-        except BaseException:
-            process.kill()
-            link.close()
-            if stacks is not None:
-                stacks.close()
-            if enclosure is not None:
-                self.forget(enclosure)
-            raise
 
     def ended(self, place: RemotePlace, how: str) -> None:
         """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and

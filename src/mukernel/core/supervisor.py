@@ -42,11 +42,8 @@ class Supervisor:
         if place.ending or self.closing:
             return
         how = place.verdict or how
-        for entry in list(self.registry.entries.values()):
-            for replica in entry.replicas:
-                instance = replica.instance
-                if instance is None or instance.place is not place:
-                    continue
+        for entry, replica in list(self.registry.replicas()):
+            if replica.instance is not None and replica.instance.place is place:
                 self.crashed(entry, replica, how)
 
     def crashed(self, entry: Entry, replica: Replica, how: str) -> None:

@@ -111,12 +111,11 @@ class Switchboard:
 
     def disconnect(self, number: int, space: str | None = None) -> None:
         """The caller has let go of a channel. `space`: who says so, where that can't be trusted: of its own alone."""
-        for entry in self.registry.entries.values():
-            for replica in entry.replicas:
-                channel = replica.port.channels.get(number)
-                if channel is not None and space in (None, channel.caller):
-                    self.drop(replica, number)
-                    return
+        for _, replica in self.registry.replicas():
+            channel = replica.port.channels.get(number)
+            if channel is not None and space in (None, channel.caller):
+                self.drop(replica, number)
+                return
 
     def drop(self, replica: Replica, number: int) -> None:
         for instance in (replica.instance, replica.successor):
@@ -133,11 +132,10 @@ class Switchboard:
         self.space_plugins.pop(space, None)
         self.transports.pop(space, None)
         self.capabilities.space_died(space)
-        for entry in self.registry.entries.values():
-            for replica in entry.replicas:
-                for number, channel in list(replica.port.channels.items()):
-                    if channel.caller == space:
-                        self.drop(replica, number)
+        for _, replica in self.registry.replicas():
+            for number, channel in list(replica.port.channels.items()):
+                if channel.caller == space:
+                    self.drop(replica, number)
 
     def still_holds(self, replica: Replica, channel: Channel) -> bool:
         """Is a channel what its caller would be given today?"""
@@ -152,13 +150,13 @@ class Switchboard:
 
     def outdated(self, space: str) -> list[str]:
         """The plug-ins to which a process has channels that are not what it would be given today."""
-        return [
-            entry.name for entry in self.registry.entries.values()
-            if any(
-                channel.caller == space and not self.still_holds(replica, channel)
-                for replica in entry.replicas for channel in replica.port.channels.values()
-            )
-        ]  # fmt: skip
+        found = {
+            entry.name: None
+            for entry, replica in self.registry.replicas()
+            for channel in replica.port.channels.values()
+            if channel.caller == space and not self.still_holds(replica, channel)
+        }
+        return list(found)
 
     def spaces_calling(self, plugin: str) -> list[str]:
         """The spaces that have routes to a plug-in."""

@@ -8,12 +8,11 @@ from ..contract import ContractError
 from ..core.conversation import Conversation
 from ..core.messages import Source
 from ..core.place import RemotePlace
-from ..core.processes import Processes
+from ..core.processes import Begun, Processes
 from ..core.registry import Options, Registry
 from ..core.space import Space
 from ..core.switchboard import Switchboard
 from ..kernel.process import Process
-from ..transports.link import Link
 from .link import MemoryLink
 from .process import MemoryPlace, MemoryProcess
 
@@ -30,8 +29,8 @@ class MemoryProcesses(Processes):
     def new_place(self, space: str, process: Process, conversation: Conversation) -> RemotePlace:
         return MemoryPlace(space, process, conversation)
 
-    async def start_process(self, name: str, options: Options, source: Source) -> tuple[Process, Link, None, None]:
+    async def start_process(self, name: str, options: Options, source: Source) -> Begun:
         if source.environment:
             raise ContractError(f"{source.title} has an environment of its own: a simulated process has none")
         ours, theirs = MemoryLink.joined()
-        return MemoryProcess(self.space, name, next(self.pids), theirs), ours, None, None
+        return Begun(MemoryProcess(self.space, name, next(self.pids), theirs), ours)
