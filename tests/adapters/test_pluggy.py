@@ -215,7 +215,9 @@ def test_a_value_comes_out_as_what_it_was(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), len, Late, type("Text", (str,), {})("x"), 1j, range(3), "\ud800"], ids=lambda value: type(value).__name__
+    "value",
+    [object(), len, Late, type("Text", (str,), {})("x"), 1j, range(3), "\ud800"],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_would_come_out_as_something_else_is_refused(value: Any) -> None:
     with pytest.raises(ContractError, match=r"^here: got"):

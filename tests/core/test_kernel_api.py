@@ -4,13 +4,14 @@ import asyncio
 import gc
 import os
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import uvloop
 from core_samples import Arithmetic, Counter, Plain, Report, Reporter, Stateless, Sum, Summing, Tally, Tally2
 
-from mukernel import Interface, Kernel, Plugin
+from mukernel import ContractError, Interface, Kernel, Plugin
 from mukernel.core.kernel import default_name
 
 
@@ -138,6 +139,34 @@ async def test_two_kernels_in_one_process_do_not_meet() -> None:
         await two.load(Tally, name="counter", config={"start_at": 50})
         assert await one.get(Counter).add(1) == 1
         assert await two.get(Counter).add(1) == 51
+
+
+CHANGES: list[Callable[[Kernel], Awaitable[object]]] = [
+    lambda kernel: kernel.load(Tally, name="another"),
+    lambda kernel: kernel.route(Counter, brokered=True),
+    lambda kernel: kernel.swap("tally", Tally),
+    lambda kernel: kernel.move("tally", "process"),
+    lambda kernel: kernel.scale("tally", 2),
+    lambda kernel: kernel.restart("tally"),
+    lambda kernel: kernel.unload("tally"),
+    lambda kernel: kernel.grant("tally", "Counter"),
+    lambda kernel: kernel.revoke("tally", "Counter"),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_what_is_awaited_in_another_loop_is_refused_before_it_begins(change: Any) -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Tally, name="tally", grants=["Counter"])
+
+        async def changed() -> None:
+            await change(kernel)
+
+        with pytest.raises(ContractError, match="was opened in another event loop"):
+            await asyncio.to_thread(asyncio.run, changed())
+        assert list(kernel.registry.entries) == ["tally"]
+        await kernel.get(Counter).add(1)
+        assert await kernel.get(Counter).value() == 1
 
 
 async def test_a_kernel_gives_back_every_descriptor_and_process() -> None:

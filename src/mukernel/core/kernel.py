@@ -157,6 +157,14 @@ class Kernel:
             state = "has been closed" if self.closed else "is not open yet"
             raise Unavailable(f"this kernel {state}: use it inside `async with Kernel() as kernel:`")
 
+    def check_own_loop(self) -> None:
+        """Raises ContractError in another event loop than that which it was opened in."""
+        if self.closed is not None and asyncio.get_running_loop() is not self.loop:
+            raise ContractError(
+                "this kernel was opened in another event loop: wanted its methods awaited there, such as by "
+                "`asyncio.run_coroutine_threadsafe(kernel.load(...), kernel.loop)`, or a KernelThread"
+            )
+
     def new_processes(self) -> Processes:
         """Where this kernel's instances can be."""
         return Processes(self.space, self.registry, self.switchboard, self.log_folder, self.heartbeat)
@@ -193,6 +201,7 @@ class Kernel:
         RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
         self.check_open()
+        self.check_own_loop()
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
@@ -265,6 +274,7 @@ class Kernel:
         ContractError where a method is neither one-way nor @idempotent, NotFound, Unavailable.
         """
         self.check_open()
+        self.check_own_loop()
         wanted: Any = interface if isinstance(interface, str) else interface_of(interface)
         name = wanted if isinstance(wanted, str) else wanted.__contract__.name
         if not brokered:
@@ -315,6 +325,7 @@ class Kernel:
         folder: str | None = None, python: str = "", point: str = "",
     ) -> SwapReport:  # fmt: skip
         """A swap or a rollback, everything checked."""
+        self.check_own_loop()
         entry = self.registry.entry(name)
         self.brokering.check_changeable(name, "swapped")
         async with AsyncExitStack() as stack:
@@ -336,6 +347,7 @@ class Kernel:
 
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
+        self.check_own_loop()
         checked_placement(placement)
         self.brokering.check_changeable(name, "moved")
         async with self.registry.changing(name) as entry:
@@ -349,6 +361,7 @@ class Kernel:
 
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
+        self.check_own_loop()
         checked_replicas(replicas)
         self.brokering.check_changeable(name, "scaled")
         return await scale(self.instances, self.journal, name, replicas)
@@ -356,6 +369,7 @@ class Kernel:
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
         up."""
+        self.check_own_loop()
         async with self.registry.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
             for replica in revived:
@@ -371,6 +385,7 @@ class Kernel:
     async def unload(self, name: str, reason: str | None = None) -> None:
         """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
         Unavailable, with `reason`. Once begun it runs to its end, though its caller be cancelled."""
+        self.check_own_loop()
         async with self.registry.changing(name) as entry:
             cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
         self.record("unload", name)
@@ -388,6 +403,7 @@ class Kernel:
     async def grant(self, name: str, grant: str | Capability) -> None:
         """Let a plug-in call more from now on: "Interface", "Interface:right" or "Interface:right:scope". What it was
         refused before it may call by the proxies that it has. Raises NotFound, ContractError."""
+        self.check_own_loop()
         await self.granting.grant(name, read_capability(grant))
 
     async def revoke(self, name: str, grant: str | Capability) -> int:
@@ -395,6 +411,7 @@ class Kernel:
         that are being run there end in PermissionDenied, and so do later ones. Returns how many channels that were.
         Raises NotFound where it does not hold that. (Inline it is advice: see docs/explanation/security.md.)
         """
+        self.check_own_loop()
         return await self.granting.revoke(name, read_capability(grant))
 
     async def ledger(self, name: str) -> Ledger:
