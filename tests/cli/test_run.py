@@ -198,6 +198,8 @@ def test_a_plugin_that_takes_long_to_start_is_named(home: Path, tmp_path: Path, 
     app = start(folder, until="greeter   is still starting; Ctrl-C ends the wait")
     states = {each["name"]: each["state"] for each in json.loads(mukernel("ps", "--json").good())}
     assert states == {"greeter": "starting"}
+    called = mukernel("call", "Greeter.greet", "Ada")
+    assert called.status == 1 and "the application is still starting, and to come are: greeter" in called.err
     assert app.end(signal.SIGINT) == 0
 
 

@@ -100,6 +100,7 @@ async def run_in(
     control = ControlServer(kernel, file.folder, ending.set)
     control.status.calls = application.composition.servers
     control.settings = {name: seen.settings for name, seen in application.inspected.items()}
+    control.to_come = list(application.order)
     control.uses = {name: table.use for name, table in file.plugins.items()}
     watched = Watch(kernel.clock, application, control, terminal) if watch else None
     socket = ControlSocket(control, state.socket)
@@ -107,6 +108,7 @@ async def run_in(
     try:
 
         def loaded(table: PluginTable) -> None:
+            control.to_come.remove(table.name)
             entry = kernel.registry.entry(table.name)
             pids = {r.instance.place.pid for r in entry.replicas if r.instance is not None}
             where = (

@@ -67,6 +67,7 @@ class ControlServer(Control):
         self.status = Status(kernel, self.stopped)
         self.settings: dict[str, list[str]] = {}  # what each plug-in's constructor takes, where that is known
         self.uses: dict[str, str] = {}  # what a swap without `use` loads, where that is known
+        self.to_come: list[str] = []  # plug-ins of the application that are not loaded yet
         self.offset = boot_offset(kernel.clock)
         self.started = kernel.clock.now() + self.offset
         self.events_seen: deque[Event] = deque(maxlen=REMEMBERED)
@@ -181,7 +182,10 @@ class ControlServer(Control):
         if interface not in known:
             ending = sorted(name for name in known if name.endswith("." + interface))
             interface = ending[0] if len(ending) == 1 else interface
-        entry = registry.serving(interface, plugin)
+        try:
+            entry = registry.serving(interface, plugin)
+        except NotFound as error:
+            raise self.not_yet(error) from None
         return entry, served_interface(entry, interface)
 
     def target(
@@ -354,7 +358,16 @@ class ControlServer(Control):
         """Raises NotFound for a plug-in that is stopped, or that there is not."""
         if name in self.stopped.declarations:
             raise NotFound(f"plug-in {name!r} is stopped; `mukernel start {name}` starts it")
-        return self.kernel.registry.entry(name)
+        try:
+            return self.kernel.registry.entry(name)
+        except NotFound as error:
+            raise self.not_yet(error) from None
+
+    def not_yet(self, error: NotFound) -> NotFound:
+        """Says so, too, where the application is still being started."""
+        if not self.to_come:
+            return error
+        return NotFound(f"{error}; the application is still starting, and to come are: {', '.join(self.to_come)}")
 
 
 def report_of(error: SwapFailed) -> SwapReport:

@@ -214,7 +214,9 @@ class Registry:
             raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")
         if len(found) > 1:
             names = ", ".join(repr(e.name) for e in found)
-            raise ContractError(f"several plug-ins serve {interface}: {names}; say which one is meant (plugin=...)")
+            raise ContractError(
+                f"several plug-ins serve {interface}: {names}; say which one is meant (plugin=..., `--plugin` in commands)"
+            )
         return found[0]
 
     def replicas(self) -> Iterator[tuple[Entry, Replica]]:
