@@ -214,9 +214,8 @@ class Registry:
             raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")
         if len(found) > 1:
             names = ", ".join(repr(e.name) for e in found)
-            raise ContractError(
-                f"several plug-ins serve {interface}: {names}; say which one is meant (plugin=..., `--plugin` in commands)"
-            )
+            hint = "say which one is meant (plugin=...; in a command --plugin)"
+            raise ContractError(f"several plug-ins serve {interface}: {names}; {hint}")
         return found[0]
 
     def replicas(self) -> Iterator[tuple[Entry, Replica]]:
