@@ -46,7 +46,7 @@ typing: $(COMPILED)
 	$(BIN)/mypy --strict src
 
 test: lint typing
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 demo: $(COMPILED)
 	$(BIN)/mukernel demo
