@@ -26,6 +26,8 @@ from .method_pool import MethodPool
 from .running import Running
 from .served import ServedMethod
 
+HEAVY_NS = 100_000  # calls that take longer than this, in the mean of a burst that was cut off, compute
+
 
 class Server:
     """Serves one instance.
@@ -53,7 +55,8 @@ class Server:
         self.calls = 0  # started since it was made
         self.stopped: bytes | None = None  # why what still ran was cut off
         self.in_method = self.in_queue = False
-        self.continuing = False
+        self.continuing = False  # calls have kept the loop for a burst: it has a turn before any more are started
+        self.heavy = False  # its calls compute: the next is chosen among all that wait, as with `def` methods
 
     # -- wires ------------------------------------------------------------------------------------------------
 
@@ -75,8 +78,12 @@ class Server:
     def pump(self, wire: Wire) -> None:
         """Look at every message that has arrived by `wire`; start what may start."""
         queue, peek = self.queue, wire.peek
-        message = None
-        if wire.right_to_send is not None and not (self.paused or self.limited or self.in_method or queue.length):
+        message, began = None, 0
+        if wire.right_to_send is not None and not (
+            self.paused or self.limited or self.in_method or self.heavy or queue.length
+        ):
+            if self.continuing:  # the poller comes back
+                return
             try:
                 message = self.run_plain(wire)
             except ConnectionError as garbage:
@@ -90,12 +97,15 @@ class Server:
             if message.kind >= 4:
                 self.control(wire, message)
             elif (method := self.method_of(wire, message)) is not None:
-                free = not (queue or self.paused or self.limited or self.in_method or wire.saturated)
+                free = not (queue or self.paused or self.limited or self.in_method or self.continuing or wire.saturated)
                 if free and method.runs_here and wire.look_ahead:  # by itself, at once, if nothing else waits
                     following, looked = peek(), True
                     free = following is None
                 if free and not method.in_pool:
+                    began = began or self.now_ns()
                     self.start(wire, message, method)
+                    if self.now_ns() - began > BURST_NS:
+                        self.go_on_soon()
                 else:
                     self.enqueue(wire, message, method)
             if not looked and self.may_look(wire):
@@ -103,15 +113,18 @@ class Server:
             message = following
         if queue and not self.paused:
             self.run_queue()
+        elif not self.continuing:
+            self.heavy = False
 
     def run_plain(self, wire: Any) -> Any:
         """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
 
-        Returns the first message that is not of that kind; None when there is no more, and also when it is the loop's
-        turn: callers that send as fast as they are answered must not keep us from the kernel. The poller comes back.
+        Returns the first message that is not of that kind, or that is too much for this burst; None when there is no
+        more, and also when it is the loop's turn: callers that send as fast as they are answered must not keep us from
+        the kernel. The poller comes back.
         """
         peek, more, methods = wire.next_message, wire.more, self.tables[wire]
-        message, count, ends = peek(), 0, 0
+        message, count, began = peek(), 0, 0
         while message is not None and message.plain:
             try:
                 method = methods[message.method]
@@ -130,13 +143,15 @@ class Server:
                 break
             if self.paused:
                 return None
-            count += 1
-            if not count & 3:
-                now = self.now_ns()
-                ends = ends or now + BURST_NS
-                if now > ends:
-                    return None
             message = peek()
+            count += 1
+            if message is not None and (count < 3 or not count & 3):
+                now = self.now_ns()
+                began = began or now
+                if now - began > BURST_NS:
+                    self.heavy = now - began > count * HEAVY_NS
+                    self.go_on_soon()
+                    break
         return message
 
     async def run_simple(self, wire: Wire, message: Received, method: ServedMethod) -> None:
@@ -189,7 +204,9 @@ class Server:
 
     def may_look(self, wire: Wire) -> bool:
         """A wire that can't look ahead gives up what it shows: look only when that can be started."""
-        return wire.look_ahead or not (self.paused or self.queue or self.slots.full or self.in_method)
+        if wire.look_ahead:
+            return True
+        return not (self.paused or self.queue or self.slots.full or self.in_method or self.continuing)
 
     def enqueue(self, wire: Wire, message: Received, method: ServedMethod) -> None:
         try:
@@ -217,7 +234,7 @@ class Server:
 
     def run_queue(self) -> None:
         """Start what waits, most urgent first, as far as limits allow."""
-        if self.in_method or self.paused or self.in_queue:
+        if self.in_method or self.paused or self.in_queue or self.continuing:
             return
         self.in_queue = True  # a call that ends in its first step asks for the next one: this loop sees to it
         try:
@@ -244,11 +261,15 @@ class Server:
                 return
             queue.pop()
             self.start(wire, message, method)
-            if queue and not method.asynchronous and self.now_ns() - began > BURST_NS:
-                if not self.continuing:
-                    self.continuing = True
-                    self.loop.call_soon(self.go_on)
+            if queue and self.now_ns() - began > BURST_NS:
+                self.go_on_soon()
                 return
+
+    def go_on_soon(self) -> None:
+        """Nothing more is started before the loop has had a turn."""
+        if not self.continuing:
+            self.continuing = True
+            self.loop.call_soon(self.go_on, context=self.context.copy())
 
     def go_on(self) -> None:
         self.continuing = False
