@@ -236,7 +236,6 @@ class Group:
             if offset not in self.settled:
                 self._hold(offset, each.deliveries, each.due, each.member)
 
-    def close(self) -> None:
-        """Leave a short journal behind. Raises OSError."""
-        self.journal.replace(self.snapshot())
-        self.journal.close()
+    async def close(self) -> None:
+        """Settle nothing more, and leave a short journal behind. Raises OSError."""
+        await self.journal.finish(self.snapshot())

@@ -70,8 +70,7 @@ class Stream:
 
     def retain(self) -> None:
         """Remove what is too old, also where nobody publishes."""
-        if self.writer.task is None:
-            self.log.retain(self.wall())
+        self.writer.retain(self.wall())
 
     def start_of(self, asked: Subscription) -> int:
         """The offset that a new subscription begins at. Raises LogDamaged."""
@@ -136,8 +135,9 @@ class Stream:
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Raises OSError."""
-        await self.writer.close()
-        for group in self.groups.values():
-            group.close()
-        self.log.close()
+        """Not before `writer.close`. Raises OSError."""
+        try:
+            for group in self.groups.values():
+                await group.close()
+        finally:
+            self.log.close()
