@@ -149,7 +149,7 @@ class EventServer(Plugin, Events):
         self, topic: str, body: bytes, *, headers: dict[str, str] | None = None, identity: str = "",
         when_full: Literal["refuse", "wait"] = "wait",
     ) -> Published:  # fmt: skip
-        check_topic(topic)
+        self._stream_of(topic)  # what is no topic has no rights either
         self._allowed("publish", topic)
         return await self._publish(topic, body, headers or {}, identity, when_full == "refuse")
 

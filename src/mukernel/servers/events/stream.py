@@ -15,7 +15,7 @@ from .interface import GroupFigures, LogDamaged, StreamFigures, Subscription
 from .log import Log
 from .segment import Record
 from .settings import StreamSettings
-from .topics import check_name, covers
+from .topics import check_name
 from .writer import Writer
 
 log = logging.getLogger("mukernel.events")
@@ -79,9 +79,6 @@ class Stream:
         if asked.since is not None:
             return self.log.offset_at(round(asked.since.timestamp() * 1e9))
         return self.log.first if asked.start == "first" else self.log.end
-
-    def covers(self, pattern: str) -> bool:
-        return any(covers(each, pattern) for each in self.settings.topics)
 
     # -- groups -----------------------------------------------------------------------------------------------
 
