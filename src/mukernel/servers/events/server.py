@@ -15,13 +15,13 @@ from ...contract import ContractError, NotFound, PermissionDenied, Plugin, Unava
 from ...core.builtin import Clock
 from ...core.capabilities import BROKER
 from ...core.ending import to_its_end
-from ...core.quantity import size
+from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
-from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, quantity, streams_of_calls
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, streams_of_calls
 from .store import FolderInUse, Store
 from .stream import Stream
 from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
@@ -58,7 +58,7 @@ class EventServer(Plugin, Events):
         self.clock, self.folder = clock, Path(folder).absolute()
         self.settings = checked_streams(streams_of_calls(calls or []) | (streams or {}))
         try:
-            self.max_body = quantity("config.max_body", size, max_body)
+            self.max_body = of_field("config.max_body", size, max_body)
         except ValueError as error:
             raise ContractError(str(error)) from None
         self.live = LiveSubscribers(clock.now)
