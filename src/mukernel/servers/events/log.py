@@ -41,8 +41,8 @@ class Log:
         self.torn = self.torn_bytes = self.syncs = 0
         self.missing = 0  # offsets between segments whose files are gone
         self.settled: Callable[[], int] = lambda: 0  # the offset up to which nobody wants them any more
-        self.awake: list[Segment] = []  # the one that was read last at the end
-        self.sealed: list[Segment] = []  # by `write`, and not among the others that are read no more yet
+        self.awake: list[Segment] = []  # the one that was read last is the last
+        self.sealed: list[Segment] = []  # by `write`, since `rest` was called
         self.segments: list[Segment] = []
         make_folder(folder)
         self._open()

@@ -130,9 +130,10 @@ class Writer:
         self.task = None
 
     def retain(self, now: int) -> None:
-        """Remove what is too old by now (ns since 1970), if nothing is being written. Where that fails more is kept
-        than was asked for: that is said once, and it is tried again at the next commit."""
-        if self.task is not None and self.task is not asyncio.current_task():
+        """Remove what is too old by now (ns since 1970), unless something is being written. Where that fails more is
+        kept than was asked for: that is said once, and it is tried again at the next commit."""
+        writing = self.task is not None and self.task is not asyncio.current_task()
+        if writing or (self.syncing is not None and not self.syncing.done()):
             return
         try:
             self.log.rest()
