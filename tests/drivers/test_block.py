@@ -6,7 +6,8 @@ import itertools
 import os
 import random
 import signal
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +203,58 @@ async def test_a_disk_that_is_read_only_and_one_that_is_full(tmp_path: Path) -> 
         full.write(0, [memoryview(bytes(512))])
     assert caught.value.errno == errno.ENOSPC
     full.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "number", "text"),
+    [
+        (MemoryError(), errno.ENOMEM, "no memory for 1 blocks"),
+        (RuntimeError("a mistake"), errno.EIO, "RuntimeError: a mistake"),
+        (OSError(errno.ENXIO, "no such device"), errno.ENXIO, "no such device"),
+    ],
+)
+async def test_whatever_goes_wrong_is_an_answer_and_the_next_call_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, number: int, text: str
+) -> None:
+    def broken(disk: Disk, block: int, counts: Sequence[int]) -> list[bytearray]:
+        raise raised
+
+    driver = BlockDriver(path=str(tmp_path / "disk"), block_size=BLOCK, size=BLOCK * BLOCKS)
+    with monkeypatch.context() as patched:
+        patched.setattr(Disk, "read", broken)
+        answers = [asyncio.create_task(driver.read(block)) for block in (0, 2)]
+        later = asyncio.create_task(driver.read(4))
+        await asyncio.wait([*answers, later])
+    for answer in (*answers, later):
+        error = answer.exception()
+        assert isinstance(error, OSError) and error.errno == number and text in str(error)
+    await driver.write(0, filled(7))
+    assert await driver.read(0) == bytes(filled(7))
+    await driver.stop()
+
+
+async def test_a_stop_that_is_cancelled_answers_who_waits_and_lets_go_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = BlockDriver(path=str(tmp_path / "disk"), block_size=BLOCK, size=BLOCK * BLOCKS)
+    begun, go_on, write = asyncio.Event(), threading.Event(), Disk.write
+    loop = asyncio.get_running_loop()
+
+    def slowly(disk: Disk, block: int, pieces: Sequence[memoryview]) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait()
+        write(disk, block, pieces)
+
+    monkeypatch.setattr(Disk, "write", slowly)
+    writing = [asyncio.create_task(driver.write(block, filled(block))) for block in (1, 3)]
+    await begun.wait()
+    stopping = asyncio.create_task(driver.stop())
+    for _ in range(3):
+        await asyncio.sleep(0)
+        stopping.cancel()
+    go_on.set()
+    await asyncio.wait([stopping, *writing])
+    assert stopping.cancelled() and all(each.result() is None for each in writing)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(driver.disk.file)
+    assert (tmp_path / "disk").read_bytes()[BLOCK : 4 * BLOCK] == bytes(filled(1)) + bytes(BLOCK) + bytes(filled(3))

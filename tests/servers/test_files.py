@@ -11,13 +11,16 @@ import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from mukernel import Buffer, ContractError, Kernel, RemoteError
-from mukernel.servers.files import Files, FileServer, beneath
+from mukernel.servers.files import FileInfo, Files, FileServer, beneath
 from mukernel.servers.files.local import LocalFolder
+
+LONG = 60.0  # seconds, after which what never comes has not come
 
 
 @pytest.fixture(params=["inline", "process"])
@@ -66,6 +69,55 @@ async def test_files_are_written_read_listed_and_removed(files: Files, mount: st
 async def test_the_root_shows_the_mounts(files: Files) -> None:
     assert [each.path for each in await files.list("/")] == ["/data", "/kept", "/memory"]
     assert (await files.stat("/")).kind == "directory"
+
+
+@pytest.mark.parametrize("placement", ["inline"], indirect=True)
+async def test_a_slow_mount_keeps_no_other_waiting(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    monkeypatch.setattr(LocalFolder, "stat", lambda self, path: (go_on.wait(LONG), FileInfo(path, "other"))[1])
+    slow = [asyncio.create_task(files.stat("/data/a")) for _ in range(100)]
+    other = asyncio.create_task(files.write("/memory/b", Buffer(b"x")))
+    beside = asyncio.create_task(asyncio.to_thread(os.getpid))  # as other plug-ins of the process do
+    done, _ = await asyncio.wait([*slow, other], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {other}
+    await beside
+    assert not any(each.done() for each in slow)
+    go_on.set()
+    assert {(await each).kind for each in slow} == {"other"}
+
+
+@pytest.mark.parametrize("placement", ["inline"], indirect=True)
+async def test_a_mount_is_let_go_of_when_nobody_works_on_it_any_more(
+    tmp_path: Path, placement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, read, ended = threading.Event(), threading.Event(), LocalFolder.read, asyncio.Queue[object]()
+    loop = asyncio.get_running_loop()
+
+    def slowly(self: LocalFolder, *given: Any) -> bytearray:
+        begun.set()
+        go_on.wait(LONG)
+        try:
+            data = read(self, *given)
+        except OSError as error:
+            loop.call_soon_threadsafe(ended.put_nowait, error)
+            raise
+        loop.call_soon_threadsafe(ended.put_nowait, bytes(data))
+        return data
+
+    monkeypatch.setattr(LocalFolder, "read", slowly)
+    (tmp_path / "a").write_text("text")
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, name="files", placement=placement, config={"mounts": {"/data": str(tmp_path)}})
+        reading = asyncio.create_task(kernel.get(Files).read("/data/a"))
+        await asyncio.to_thread(begun.wait, LONG)
+        reading.cancel()
+        unloading = asyncio.create_task(kernel.unload("files"))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not unloading.done()
+        go_on.set()
+        await unloading
+        assert await ended.get() == b"text"
 
 
 @pytest.mark.parametrize("mount", ["/data", "/memory"])

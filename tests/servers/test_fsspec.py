@@ -18,6 +18,7 @@ import pytest
 from files_application import running
 
 from mukernel import KernelThread, NotFound
+from mukernel.core.control_connection import ControlConnection
 from mukernel.servers.files import Files, FileServer, connect_files, disconnect_files
 from mukernel.servers.files.filesystem import BLOCK, WHOLE
 
@@ -145,6 +146,16 @@ def test_large_files_go_in_parts_and_are_seen_when_they_are_closed(system: Any) 
     assert system.cat("/data/later") == b"x"
     system.pipe_file("/data/whole", bytes(WHOLE + 5))
     assert len(system.cat_file("/data/whole")) == WHOLE + 5
+
+
+def test_operations_share_their_connections(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    system.pipe("/data/file", b"one")
+    made: list[Any] = []
+    monkeypatch.setattr(ControlConnection, "__init__", lambda self, *_: made.append(self))
+    monkeypatch.setattr("mukernel.core.control_connection.connect_blocking", lambda *_, **__: made.append("connection"))
+    for _ in range(3):
+        assert system.cat("/data/file") == b"one"
+    assert made == []
 
 
 def test_no_application_is_a_clear_error(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class PluginManager(pluggy.PluginManager):
             return super().register(plugin, name)  # which says what is wrong, if anything
         placement = self.placements.get(known, self.placement)
         if placement == INLINE:
-            if hasattr(type(plugin), "__mro__") and RECIPE in getattr(plugin, "__dict__", {}):
+            if RECIPE in getattr(plugin, "__dict__", {}):
                 raise ContractError(
                     f"plug-in {known!r} is isolated(...), and its placement is 'inline': make the object"
                 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
+T = TypeVar("T")
 SIZES = {"": 1, "B": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 TIMES = {"us": 1e-6, "ms": 1e-3, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 WANTED_SIZE = "a size in bytes such as 1048576, '512K', '256M' or '2G'"
@@ -34,6 +37,15 @@ def duration(given: object) -> float:
         if seconds < math.inf:
             return seconds
     raise ValueError(WANTED_DURATION)
+
+
+def of_field(where: str, read: Callable[[object], T], given: object, more: str = "") -> T:
+    """What `read` (`size`, `duration`) makes of the value of a field. `more`: what is wanted beside that. Raises
+    ValueError that names the field."""
+    try:
+        return read(given)
+    except ValueError as wanted:
+        raise ValueError(f"{where}: got {given!r}, wanted {more}{wanted}") from None
 
 
 def size_text(count: int) -> str:

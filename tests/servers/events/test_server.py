@@ -325,6 +325,17 @@ async def test_a_subscription_that_can_not_be_served_is_refused(
         await anext(client.subscribe(**asked))
 
 
+async def test_a_topic_is_looked_at_once(
+    kernel: TestKernel, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, looked = await client_of(kernel, config, "inline"), []
+    monkeypatch.setattr("mukernel.servers.events.server.check_topic", looked.append)
+    for topic in ("orders.new", "news.today"):
+        for _ in range(3):
+            await client.publish(topic, b"body")
+    assert looked == ["orders.new", "news.today"]
+
+
 async def test_bad_events_and_verdicts_are_refused(kernel: TestKernel, config: dict[str, Any]) -> None:
     client = await client_of(kernel, config | {"max_body": 100})
     with pytest.raises(ContractError, match="topic: got"):

@@ -234,7 +234,7 @@ def test_a_group_that_is_killed_at_any_step_knows_what_was_settled(
         left = {record.offset for record, _ in again.take("two", 1000).records}
         assert left == set(range(1, 101)) - settled
         again.journal.close()
-    group.close()
+    group.journal.close()
 
 
 async def test_a_folder_that_can_not_be_used_fails_the_load(process_kernel: Kernel, config: dict[str, Any]) -> None:

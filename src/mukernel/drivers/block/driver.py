@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 from ...contract import Buffer, Plugin
+from ...core.ending import to_its_end
 from ...transports.granted import caller_grant
 from .disk import Disk
 from .interface import Block, BlockInfo, BlockStatistics
 from .plan import MOST_BLOCKS, Kind, Request, ready, transfers
 
+log = logging.getLogger("mukernel.block")
 Right = Literal["read", "write"]
 
 
@@ -41,12 +44,19 @@ class BlockDriver(Plugin, Block):
         self.counts = BlockStatistics(0, 0, 0)
 
     async def stop(self) -> None:
-        if self.worker is not None:
-            await self.worker
-        if not self.disk.read_only:
-            await asyncio.get_running_loop().run_in_executor(self.thread, self.disk.flush)
-        self.thread.shutdown()
-        self.disk.close()
+        if cancelled := await to_its_end(self.finish()):
+            raise cancelled
+
+    async def finish(self) -> None:
+        """Do what waits, and let go of the disk when nothing works on it any more. Raises OSError."""
+        try:
+            if self.worker is not None:
+                await self.worker
+            if not self.disk.read_only:
+                await asyncio.get_running_loop().run_in_executor(self.thread, self.disk.flush)
+        finally:
+            self.thread.shutdown()
+            self.disk.close()
 
     # -- what is served -----------------------------------------------------------------------------------------
 
@@ -125,17 +135,17 @@ class BlockDriver(Plugin, Block):
                     self.head = transfer[-1].end
                 try:
                     results = await loop.run_in_executor(self.thread, self.perform, transfer)
-                except OSError as error:
+                except Exception as error:  # whatever it is, callers wait
                     for each in transfer:
                         if not each.content.answer.done():
-                            each.content.answer.set_exception(OSError(error.errno, error.strerror))
+                            each.content.answer.set_exception(meaning(error, transfer))
                     continue
                 for each, result in zip(transfer, results, strict=True):
                     if not each.content.answer.done():
                         each.content.answer.set_result(result)
 
     def perform(self, transfer: list[Request[Asked]]) -> list[Any]:
-        """One transfer, in the disk's thread; a result for each request. Raises OSError."""
+        """One transfer, in the disk's thread; a result for each request. Raises OSError, MemoryError."""
         first, last = transfer[0], transfer[-1]
         if first.kind == "read":
             return self.disk.read(first.block, [each.end - each.block for each in transfer])
@@ -146,3 +156,14 @@ class BlockDriver(Plugin, Block):
         else:
             self.disk.flush()
         return [None] * len(transfer)
+
+
+def meaning(error: Exception, transfer: list[Request[Asked]]) -> OSError:
+    """What went wrong with a transfer, as the interface has it; another object for each of its callers."""
+    if isinstance(error, OSError):
+        return OSError(error.errno or errno.EIO, error.strerror or str(error))
+    blocks = transfer[-1].end - transfer[0].block
+    if isinstance(error, MemoryError):
+        return OSError(errno.ENOMEM, f"there is no memory for {blocks} blocks at once: ask for fewer")
+    log.error("a transfer of %d blocks from block %d on failed", blocks, transfer[0].block, exc_info=error)
+    return OSError(errno.EIO, f"{type(error).__name__}: {error}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ...contract import Buffer, ContractError, Granted, Plugin
-from ...core import quantity
+from ...core.checks import checked_count, wrong
+from ...core.quantity import duration, of_field, size
 from ...transports.granted import caller_grant
 from .body import StreamedBody, WholeBody
 from .headers import Request, checked_headers, checked_method, redirected
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 10_000
 MOST_REDIRECTS = 100
 LOOKS = ("GET", "HEAD", "OPTIONS")  # methods that the right "read" allows
+T = TypeVar("T")
 Body: TypeAlias = WholeBody | StreamedBody | None
 
 
@@ -43,12 +45,12 @@ class HttpDriver(Plugin, Http):
         check_installed()
         self.allowed = AllowedOrigins(origins, private_origins or ())
         self.secrets = dict(map(self.own_headers, (headers or {}).items()))
-        self.timeout = measured("timeout", quantity.duration, timeout)
-        self.max_request = measured("max_request", quantity.size, max_request)
-        self.max_response = measured("max_response", quantity.size, max_response)
-        self.max_stream = measured("max_stream", quantity.size, max_stream)
-        self.max_redirects = within("max_redirects", max_redirects, 0, MOST_REDIRECTS)
-        self.connections = within("connections", connections, 1, MOST_CONNECTIONS)
+        self.timeout = measured("timeout", duration, timeout)
+        self.max_request = measured("max_request", size, max_request)
+        self.max_response = measured("max_response", size, max_response)
+        self.max_stream = measured("max_stream", size, max_stream)
+        self.max_redirects = checked_count("config.max_redirects", max_redirects, 0, MOST_REDIRECTS)
+        self.connections = checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.trusted = trusted(ca_file)
 
     def own_headers(self, given: tuple[str, Mapping[str, str]]) -> tuple[Any, dict[str, str]]:
@@ -169,8 +171,7 @@ class HttpDriver(Plugin, Http):
     def seconds(self, timeout: float | None) -> float:
         if timeout is not None and not timeout > 0:
             raise ValueError(f"timeout: got {timeout}, wanted more than 0 seconds")
-        longest: float = self.timeout
-        return longest if timeout is None else min(timeout, longest)
+        return self.timeout if timeout is None else min(timeout, self.timeout)
 
 
 def the_same(target: Target) -> URL:
@@ -189,7 +190,8 @@ def fields(response: ClientResponse) -> list[tuple[str, str]]:
 
 
 def location(response: ClientResponse) -> str | None:
-    return next((value for name, value in fields(response) if name.lower() == "location"), None)
+    found = (value for name, value in response.raw_headers if name.lower() == b"location")
+    return next((value.decode("latin-1") for value in found), None)
 
 
 def reason(response: ClientResponse) -> str:
@@ -200,17 +202,11 @@ def too_large(target: Target, most: int, option: str) -> TooLarge:
     return TooLarge(f"{target.origin} answers with more than {most:,} bytes ({option}): stream it, or ask for less")
 
 
-def measured(option: str, read: Any, given: object) -> Any:
+def measured(option: str, read: Callable[[object], T], given: object) -> T:
     try:
-        value = read(given)
+        value = of_field(f"config.{option}", read, given)
     except ValueError as error:
-        raise ContractError(f"config.{option}: got {given!r}, wanted {error}") from None
+        raise ContractError(str(error)) from None
     if not value:
-        raise ContractError(f"config.{option}: got {given!r}, wanted more than 0")
+        raise wrong(f"config.{option}", given, "more than 0")
     return value
-
-
-def within(option: str, given: int, least: int, most: int) -> int:
-    if not least <= given <= most:
-        raise ContractError(f"config.{option}: got {given}, wanted {least} to {most:,}")
-    return given

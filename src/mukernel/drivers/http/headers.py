@@ -44,21 +44,21 @@ def checked_method(method: str) -> str:
     return method.upper()
 
 
-def checked_headers(headers: Mapping[str, str], where: str = "headers") -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers by their names in lower case. Raises ValueError."""
     if len(headers) > MOST_HEADERS:
-        raise ValueError(f"{where}: got {len(headers)}, wanted at most {MOST_HEADERS}")
+        raise ValueError(f"headers: got {len(headers)}, wanted at most {MOST_HEADERS}")
     found: dict[str, str] = {}
     for name, value in headers.items():
         if not TOKEN.fullmatch(name) or len(value) > LONGEST_VALUE or not _VALUE.fullmatch(value):
             raise ValueError(
-                f"{where}: got {name!r:.130} with a value of {len(value)} characters, wanted a name of letters, digits "
+                f"headers: got {name!r:.130} with a value of {len(value)} characters, wanted a name of letters, digits "
                 f"and dashes, and at most {LONGEST_VALUE} characters of ASCII without control characters"
             )
         if name.lower() in OF_THE_DRIVER:
-            raise ValueError(f"{where}: got {name!r}, which the driver sets itself")
+            raise ValueError(f"headers: got {name!r}, which the driver sets itself")
         if name.lower() in found:
-            raise ValueError(f"{where}: got {name!r} twice, wanted one, with its values joined by commas")
+            raise ValueError(f"headers: got {name!r} twice, wanted one, with its values joined by commas")
         found[name.lower()] = value
     return found
 

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ...contract import ContractError, Plugin
+from ...contract import Plugin
 from ...core.builtin import Clock
+from ...core.checks import checked_count
 from ...core.ending import to_its_end
 from ...transports.granted import caller_grant
 from . import database
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Right = Literal["read", "write"]
 LONGEST_KEY = 200  # characters
+MOST_CONNECTIONS = 1000
 MOST_BATCH = 100_000  # rows
 INTERRUPT_AGAIN = 0.1  # seconds
 EXECUTED = "create table if not exists mukernel_executed (key text primary key, changed bigint, at float)"
@@ -36,8 +38,7 @@ class SqlDriver(Plugin, Sql):
     def __init__(
         self, clock: Clock, *, url: str = "sqlite:///mukernel.db", connections: int = 5, remember: float = 86400.0
     ) -> None:
-        if not 1 <= connections <= 1000:
-            raise ContractError(f"config.connections: got {connections}, wanted 1 to 1,000")
+        checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.clock, self.remember = clock, remember
         self.engine = database.new_engine(url, connections)
         self.free = asyncio.Semaphore(connections)

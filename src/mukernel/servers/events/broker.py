@@ -4,6 +4,7 @@ at least once, though its plug-in, the event server, the broker or all of them a
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -27,6 +28,7 @@ from ...contract import (
 from ...contract.faults import was_answered
 from ...core.builtin import Clock
 from ...core.described_type import DescribedTypes
+from ...core.ending import to_its_end
 from ...core.passing_on import identity
 from ...core.standing_in import LEFT_OUT, checking_method
 from ...transports.context import CallContext, current
@@ -118,6 +120,11 @@ class CallBroker(Plugin):
 
     async def save(self) -> None:
         """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
+        if cancelled := await to_its_end(self.let_go([])):
+            raise cancelled
+
+    async def let_go(self, background: list[asyncio.Task[None]]) -> None:
+        await end(background)
         if self.delivering is not None:
             await end([self.delivering])
             if self.tasks:  # what is being made, and settled: what is cut off is made again
@@ -128,8 +135,10 @@ class CallBroker(Plugin):
         self.begin()
 
     async def stop(self) -> None:
-        await end(self.background if self.leaving is None else [*self.background, self.leaving])
-        await self.save()
+        if self.leaving is not None:
+            self.background.append(self.leaving)
+        if cancelled := await to_its_end(self.let_go(self.background)):
+            raise cancelled
 
     # -- taking calls -----------------------------------------------------------------------------------------
 
@@ -184,12 +193,17 @@ class CallBroker(Plugin):
                         self.making[event.offset] = event
                         task = asyncio.create_task(self.make(event))
                         self.tasks.add(task)
-                        task.add_done_callback(self.tasks.discard)
+                        task.add_done_callback(functools.partial(self.ended, event.offset))
             except (MukernelError, LogDamaged) as error:
                 log.warning("%s: its kept calls can't be read: %s", self.name, error)
                 await self.clock.sleep(LONGEST_PAUSE)
             finally:
                 await events.aclose()
+
+    def ended(self, offset: int, task: asyncio.Task[None]) -> None:
+        """Also of one that was cancelled before its first step, and so has ended nothing itself."""
+        self.tasks.discard(task)
+        del self.making[offset]
 
     async def keep(self) -> None:
         """Tell the event server that what runs for long is being worked on, and count with it."""
@@ -200,7 +214,11 @@ class CallBroker(Plugin):
             with suppress(MukernelError):
                 for event in list(self.making.values()):
                     await event.working()
-                self.count((await self.client.events.stats()).streams[self.stream])
+                kept = (await self.client.events.stats()).streams.get(self.stream)
+                if kept is None:
+                    log.error("%s: the event server has stream %r no more", self.name, self.stream)
+                else:
+                    self.count(kept)
 
     async def make(self, event: Event[bytes]) -> None:
         """Make one call, give its caller the answer, and settle it."""
@@ -208,26 +226,23 @@ class CallBroker(Plugin):
         result, told = None, True
         failure: Exception | None = None
         try:
-            try:
-                result = await self.made(event)
-            except PluginCrashed as crash:
-                if not was_answered(crash) and event.delivery.deliveries < DELIVERIES:
-                    await self.settle(event, "nak")
-                    return
-                failure = crash
-            except Exception as error:
-                failure = error
-            if answer is None or answer.done():
-                told = False
-            elif failure is None:
-                answer.set_result(result)
-            else:
-                answer.set_exception(failure)
-            # What failed and nobody was told of is not lost: the dead letters have it.
-            verdict: Literal["ack", "term"] = "ack" if told or failure is None else "term"
-            await self.settle(event, verdict, f"{type(failure).__name__}: {failure}")
-        finally:
-            del self.making[event.offset]
+            result = await self.made(event)
+        except PluginCrashed as crash:
+            if not was_answered(crash) and event.delivery.deliveries < DELIVERIES:
+                await self.settle(event, "nak")
+                return
+            failure = crash
+        except Exception as error:
+            failure = error
+        if answer is None or answer.done():
+            told = False
+        elif failure is None:
+            answer.set_result(result)
+        else:
+            answer.set_exception(failure)
+        # What failed and nobody was told of is not lost: the dead letters have it.
+        verdict: Literal["ack", "term"] = "ack" if told or failure is None else "term"
+        await self.settle(event, verdict, f"{type(failure).__name__}: {failure}")
 
     async def made(self, event: Event[bytes]) -> Any:
         """The result of the call. While nobody is there to answer it waits. Raises what the plug-in raised, and
@@ -291,9 +306,11 @@ def up_to_left_out(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel them, and wait until they have ended."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        await asyncio.wait(tasks)
 
 
 def written(context: CallContext | None) -> dict[str, str]:

@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -126,8 +125,7 @@ class EventClient:
                     yield Event(self.events, delivery, group, delivery.body)
         finally:
             pump.cancel()
-            with suppress(asyncio.CancelledError):
-                await pump
+            await asyncio.wait([pump])  # a cancellation that comes meanwhile is the subscriber's own
 
     async def _pump(self, asked: Subscription, fetched: asyncio.Queue[Batch | BaseException]) -> None:
         """Keep a stream of the server open. It ends with this task, so the server sees at once that we have gone."""
@@ -146,7 +144,9 @@ class EventClient:
                     if close is not None:
                         await close()
         except Exception as error:
-            await fetched.put(error)
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():  # else nobody fetches any more
+                await fetched.put(error)
 
 
 class Topic(Generic[T]):

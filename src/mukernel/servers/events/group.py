@@ -11,13 +11,14 @@ from typing import NamedTuple
 import msgspec
 
 from .group_journal import GroupJournal, Settled, Snapshot, Tried
+from .interface import LogDamaged
 from .segment import Record
 from .topics import matches
 
 log = logging.getLogger("mukernel.events")
 PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
 LARGE = 256 * 1024  # bytes after which no more is delivered again in one step
-SCAN = 256  # records that are looked at in one step
+SCAN = 256  # records of one look, after which what was found has to do
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
 
 # (records from an offset on, the offset to go on from, how many were lost on the way)
@@ -127,22 +128,37 @@ class Group:
         return taken._replace(missed=missed)
 
     def _take_new(self, room: int, member: str, now: float, taken: Taken) -> int:
-        """Deliver what nobody was given yet. How many events were lost."""
-        records, following, lost = self.read(self.cursor, max(room, SCAN))
-        for record in records:
-            if len(taken.records) >= room:
-                self.cursor = record.offset
-                return lost
-            if record.offset in self.settled or not matches(self.pattern, record.topic):
-                continue
-            deliveries = self.tried.pop(record.offset, 0) + 1
-            if self.max_deliver and deliveries > self.max_deliver:
-                self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
-                taken.dead.append((record, deliveries - 1))
-            else:
-                self._deliver(record, deliveries, member, now, taken)
-        self.cursor = following
-        return lost
+        """Deliver what nobody was given yet. How many events were lost. No more is read than there is room for, unless
+        some of it is not for this group: then twice as much, and so on."""
+        missed, count = 0, room
+        while True:
+            try:
+                records, following, lost = self.read(self.cursor, count)
+            except LogDamaged:
+                if taken.records or taken.dead:  # these first: who looks again is told
+                    return missed
+                raise
+            missed += lost
+            for record in records:
+                if len(taken.records) >= room:
+                    self.cursor = record.offset
+                    return missed
+                self._take(record, member, now, taken)
+            self.cursor = following
+            if len(taken.records) >= room or len(records) < count or count >= SCAN:
+                return missed
+            count *= 2
+
+    def _take(self, record: Record, member: str, now: float, taken: Taken) -> None:
+        """Deliver a new event, if it is one for this group, or let it die."""
+        if record.offset in self.settled or not matches(self.pattern, record.topic):
+            return
+        deliveries = self.tried.pop(record.offset, 0) + 1
+        if self.max_deliver and deliveries > self.max_deliver:
+            self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
+            taken.dead.append((record, deliveries - 1))
+        else:
+            self._deliver(record, deliveries, member, now, taken)
 
     def _again(self, offset: int, member: str, prefetch: int, now: float, taken: Taken) -> int:
         """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
@@ -236,7 +252,6 @@ class Group:
             if offset not in self.settled:
                 self._hold(offset, each.deliveries, each.due, each.member)
 
-    def close(self) -> None:
-        """Leave a short journal behind. Raises OSError."""
-        self.journal.replace(self.snapshot())
-        self.journal.close()
+    async def close(self) -> None:
+        """Settle nothing more, and leave a short journal behind. Raises OSError."""
+        await self.journal.finish(self.snapshot())

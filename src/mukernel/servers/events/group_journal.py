@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from pathlib import Path
@@ -92,16 +93,26 @@ class GroupJournal:
 
     def replace(self, snapshot: Snapshot) -> None:
         """Put a snapshot in the place of everything. Raises OSError."""
-        header = new_header(0)
-        found = read_header(header)
-        assert found is not None
-        data = header + framed(_encode(snapshot), found[1])
+        data, salt = written(snapshot)
         replace_file(self.path, data)
         self.close()
-        self.descriptor, self.salt, self.size = os.open(self.path, os.O_RDWR), found[1], len(data)
+        self.descriptor, self.salt, self.size = os.open(self.path, os.O_RDWR), salt, len(data)
         self.limit = max(LONG, 2 * self.size)
+
+    async def finish(self, snapshot: Snapshot) -> None:
+        """As `replace`, and close it: what would be appended from now on is refused, not lost."""
+        self.close()
+        await asyncio.to_thread(replace_file, self.path, written(snapshot)[0])
 
     def close(self) -> None:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+def written(snapshot: Snapshot) -> tuple[bytes, int]:
+    """A whole journal that has nothing but a snapshot, and its salt."""
+    header = new_header(0)
+    found = read_header(header)
+    assert found is not None
+    return header + framed(_encode(snapshot), found[1]), found[1]

@@ -13,7 +13,7 @@ from .interface import LogDamaged
 from .segment import LOST, Record, Segment, encode_record
 
 log = logging.getLogger("mukernel.events")
-AWAKE = 4  # sealed segments whose places are kept in memory
+AWAKE = 4  # sealed segments that are kept open, with the places of their records in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class Log:
         self.torn = self.torn_bytes = self.syncs = 0
         self.missing = 0  # offsets between segments whose files are gone
         self.settled: Callable[[], int] = lambda: 0  # the offset up to which nobody wants them any more
-        self.awake: list[Segment] = []
+        self.awake: list[Segment] = []  # the one that was read last is the last
+        self.sealed: list[Segment] = []  # by `write`, since `rest` was called
         self.segments: list[Segment] = []
         make_folder(folder)
         self._open()
@@ -155,14 +156,21 @@ class Log:
             active.sync()
             active.seal()
             self.segments.append(Segment.create(self.folder, active.end))
+            self.sealed.append(active)  # a reader may have it in its hands: `rest` lets go of it, on the loop
         return self.segments[-1]
 
     def sync(self) -> None:
         self.segments[-1].sync()
         self.syncs += 1
 
+    def rest(self) -> None:
+        """Keep what was sealed open only as long as it is read. Not while `write` runs."""
+        while self.sealed:
+            self._wake(self.sealed.pop(0))
+
     def retain(self, now: int) -> None:
-        """Remove the segments that are too old, too many or settled. `now`: ns since 1970. Not while `write` runs."""
+        """Remove the segments that are too old, too many or settled. `now`: ns since 1970. Not while `write` runs.
+        Raises OSError; what could not be removed can still be read, and its turn comes again."""
         limit = self.retention
         while len(self.segments) > 1:
             oldest = self.segments[0]
@@ -174,8 +182,9 @@ class Log:
                 return
             oldest.remove()
             del self.segments[0]
-            if oldest in self.awake:
-                self.awake.remove(oldest)
+            for known in (self.awake, self.sealed):
+                if oldest in known:
+                    known.remove(oldest)
 
     # -- read -------------------------------------------------------------------------------------------------
 
@@ -198,8 +207,10 @@ class Log:
         return found
 
     def _wake(self, segment: Segment) -> None:
-        if segment is self.segments[-1] or segment in self.awake:
+        if segment is self.segments[-1]:
             return
+        if segment in self.awake:
+            self.awake.remove(segment)
         self.awake.append(segment)
         if len(self.awake) > AWAKE:
             self.awake.pop(0).rest()

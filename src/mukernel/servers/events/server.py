@@ -14,13 +14,14 @@ import msgspec
 from ...contract import ContractError, NotFound, PermissionDenied, Plugin, Unavailable
 from ...core.builtin import Clock
 from ...core.capabilities import BROKER
-from ...core.quantity import size
+from ...core.ending import to_its_end
+from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
-from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, quantity, streams_of_calls
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, streams_of_calls
 from .store import FolderInUse, Store
 from .stream import Stream
 from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
@@ -57,7 +58,7 @@ class EventServer(Plugin, Events):
         self.clock, self.folder = clock, Path(folder).absolute()
         self.settings = checked_streams(streams_of_calls(calls or []) | (streams or {}))
         try:
-            self.max_body = quantity("config.max_body", size, max_body)
+            self.max_body = of_field("config.max_body", size, max_body)
         except ValueError as error:
             raise ContractError(str(error)) from None
         self.live = LiveSubscribers(clock.now)
@@ -89,23 +90,27 @@ class EventServer(Plugin, Events):
                 until = self.clock.now() + patience
                 while self.store is None:
                     try:
-                        self._open()
+                        cancelled = await to_its_end(self._open())
                     except FolderInUse:
                         if self.clock.now() >= until:
                             raise
                         await self.clock.sleep(0.01)
+                        continue
+                    if cancelled is not None:  # it is open for whoever comes next
+                        raise cancelled
         return self.store.streams
 
-    def _open(self) -> None:
+    async def _open(self) -> None:
+        """In a thread: a long log, or a slow disk, must not look like a server that hangs."""
         try:
-            self.store = Store(self.folder, self.settings, self.clock.now, self.wall)
+            store = await asyncio.to_thread(Store, self.folder, self.settings, self.clock.now, self.wall)
         except OSError as error:
             raise Unavailable(f"the folder {self.folder} can't be opened: {error}") from None
         for state in self.handed:
-            group = self.store.streams[state.stream].groups.get(state.group)
+            group = store.streams[state.stream].groups.get(state.group)
             if group is not None:
                 group.take_over(state)
-        self.handed = []
+        self.store, self.handed = store, []
 
     async def save(self) -> EventState:
         """Close the log, for the next version to open it; if that fails, the next call opens it again here."""
@@ -131,8 +136,12 @@ class EventServer(Plugin, Events):
         async with self.door:
             store, self.store = self.store, None
             if store is not None:
-                await store.close()
-                self.handed = [state for stream in store.streams.values() for state in stream.hand_over()]
+                try:
+                    cancelled = await store.close()
+                finally:
+                    self.handed = [state for stream in store.streams.values() for state in stream.hand_over()]
+                if cancelled is not None:
+                    raise cancelled
 
     # -- publish ----------------------------------------------------------------------------------------------
 
@@ -140,7 +149,7 @@ class EventServer(Plugin, Events):
         self, topic: str, body: bytes, *, headers: dict[str, str] | None = None, identity: str = "",
         when_full: Literal["refuse", "wait"] = "wait",
     ) -> Published:  # fmt: skip
-        check_topic(topic)
+        self._stream_of(topic)  # what is no topic has no rights either
         self._allowed("publish", topic)
         return await self._publish(topic, body, headers or {}, identity, when_full == "refuse")
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import msgspec
 
 from ...contract import ContractError
-from ...core.quantity import duration, size
+from ...core.quantity import duration, of_field, size
 from .log import Retention
 from .topics import check_name, check_pattern, overlap
 
-T = TypeVar("T")
 DEAD_LETTERS = "dead-letters"  # the stream of what was delivered too often, and the first token of its topics
-
-
-def quantity(where: str, check: Callable[[object], T], given: Any, more: str = "") -> T:
-    """A size or a time. Raises ValueError that names the field."""
-    try:
-        return check(given)
-    except ValueError as wanted:
-        raise ValueError(f"{where}: got {given!r}, wanted {more}{wanted}") from None
 
 
 class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -55,11 +45,11 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 check_pattern(pattern, "topics")
             except ContractError as error:
                 raise ValueError(str(error)) from None
-        quantity("max_age", duration, self.max_age)
-        quantity("max_bytes", size, self.max_bytes or 1)
-        quantity("segment", size, self.segment)
-        quantity("backlog", size, self.backlog)
-        quantity("duplicate_window", duration, self.duplicate_window)
+        of_field("max_age", duration, self.max_age)
+        of_field("max_bytes", size, self.max_bytes or 1)
+        of_field("segment", size, self.segment)
+        of_field("backlog", size, self.backlog)
+        of_field("duplicate_window", duration, self.duplicate_window)
         if self.max_count < 0:
             raise ValueError(f"max_count: got {self.max_count}, wanted 0 (no limit) or more")
         if self.retention == "workqueue" and (self.max_age or self.max_bytes or self.max_count):
@@ -68,7 +58,7 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 "neither max_age nor max_bytes nor max_count"
             )
         if self.fsync not in ("always", "never"):
-            quantity("fsync", duration, self.fsync, "'always', 'never', or ")
+            of_field("fsync", duration, self.fsync, "'always', 'never', or ")
 
     @property
     def limits(self) -> Retention:

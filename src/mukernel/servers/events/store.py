@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ...contract import Unavailable
+from ...core.ending import to_its_end
 from .disk import make_folder
 from .settings import StreamSettings
 from .stream import Stream
@@ -45,10 +47,20 @@ class Store:
             os.close(self.lock)
             raise
 
-    async def close(self) -> None:
-        """Write what is left and let others have the folder. Raises OSError."""
-        try:
-            for stream in self.streams.values():
-                await stream.close()
-        finally:
-            os.close(self.lock)
+    async def close(self) -> asyncio.CancelledError | None:
+        """Write what is left and let others have the folder, which they have when nothing writes there any more: until
+        then it goes on, also where it is cancelled; returns the cancellation. Raises OSError."""
+        return await to_its_end(self._close())
+
+    async def _close(self) -> None:
+        errors: list[Exception] = []
+        streams = self.streams.values()
+        # All writers first: what a stream has to give to the dead letters is settled when those have it.
+        for close in [*(each.writer.close for each in streams), *(each.close for each in streams)]:
+            try:
+                await close()
+            except Exception as error:  # the others are closed all the same
+                errors.append(error)
+        os.close(self.lock)
+        if errors:
+            raise errors[0]

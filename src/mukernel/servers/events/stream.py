@@ -15,7 +15,7 @@ from .interface import GroupFigures, LogDamaged, StreamFigures, Subscription
 from .log import Log
 from .segment import Record
 from .settings import StreamSettings
-from .topics import check_name, covers
+from .topics import check_name
 from .writer import Writer
 
 log = logging.getLogger("mukernel.events")
@@ -70,8 +70,7 @@ class Stream:
 
     def retain(self) -> None:
         """Remove what is too old, also where nobody publishes."""
-        if self.writer.task is None:
-            self.log.retain(self.wall())
+        self.writer.retain(self.wall())
 
     def start_of(self, asked: Subscription) -> int:
         """The offset that a new subscription begins at. Raises LogDamaged."""
@@ -80,9 +79,6 @@ class Stream:
         if asked.since is not None:
             return self.log.offset_at(round(asked.since.timestamp() * 1e9))
         return self.log.first if asked.start == "first" else self.log.end
-
-    def covers(self, pattern: str) -> bool:
-        return any(covers(each, pattern) for each in self.settings.topics)
 
     # -- groups -----------------------------------------------------------------------------------------------
 
@@ -136,8 +132,9 @@ class Stream:
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Raises OSError."""
-        await self.writer.close()
-        for group in self.groups.values():
-            group.close()
-        self.log.close()
+        """Not before `writer.close`. Raises OSError."""
+        try:
+            for group in self.groups.values():
+                await group.close()
+        finally:
+            self.log.close()

@@ -38,6 +38,7 @@ class Writer:
         self.syncing: asyncio.Future[None] | None = None
         self.waiting: list[asyncio.Future[None]] = []  # until the commit that is under way has ended
         self.broken = ""  # why nothing can be written any more
+        self.kept = ""  # why what is too old can't be removed, where that was said already
         # Time and offset, by topic and identity: whoever may publish to one topic has no say in what another stores.
         self.identities: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
         self._recall()
@@ -119,7 +120,7 @@ class Writer:
                 for record, done in batch:
                     if not done.done():
                         done.set_result(Published(self.log.name, record.offset))
-                self.log.retain(self.last_at)
+                self.retain(self.last_at)
                 self.committed()
             self.queued -= sum(len(record.body) for record in records)
             waiting, self.waiting = self.waiting, []
@@ -127,6 +128,23 @@ class Writer:
                 if not waiter.done():
                     waiter.set_result(None)
         self.task = None
+
+    def retain(self, now: int) -> None:
+        """Remove what is too old by now (ns since 1970), unless something is being written. Where that fails more is
+        kept than was asked for: that is said once, and it is tried again at the next commit."""
+        writing = self.task is not None and self.task is not asyncio.current_task()
+        if writing or (self.syncing is not None and not self.syncing.done()):
+            return
+        try:
+            self.log.rest()
+            self.log.retain(now)
+            self.kept = ""
+        except Exception as error:  # publishers wait for whoever comes by here
+            if self.kept != str(error):
+                log.error(
+                    "stream %r: what is too old can't be removed from %s: %s", self.log.name, self.log.folder, error
+                )
+                self.kept = str(error)
 
     def _sync_later(self) -> None:
         self.timer = None
@@ -179,4 +197,4 @@ class Writer:
         if self.syncing is not None:
             await asyncio.wait([self.syncing])
         if self.sync_every is not None and not why:
-            self.log.sync()
+            await asyncio.to_thread(self.log.sync)

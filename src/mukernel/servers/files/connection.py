@@ -27,14 +27,9 @@ def disconnect_files(app: str | None = None) -> None:
     _connected.pop(app, None)
 
 
-def found_files(app: str | None, state: str | None, plugin: str | None) -> Any:
-    """The server that is meant: one that this process was told of, or that of an application that runs.
-
-    Its methods block. Raises nothing: whether anybody serves is seen at the first call.
-    """
-    if state is None and plugin is None and app in _connected:
-        return _connected[app]
-    return FilesOfApplication(app, state, plugin)
+def connected_files(app: str | None) -> Files | None:
+    """What `connect_files` was told of; its methods block."""
+    return _connected.get(app)
 
 
 class FilesOfApplication:

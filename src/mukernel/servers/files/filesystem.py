@@ -1,7 +1,7 @@
 """MukernelFileSystem: `mukernel://` for fsspec, and so for pandas, pyarrow, DuckDB and whatever else knows fsspec.
 
 fsspec finds it by an entry point; nothing needs to be registered. "mukernel:///data/prices.csv" is the path
-"/data/prices.csv" of the Files server that `found_files` finds.
+"/data/prices.csv" of the Files server that `storage_options` name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from uuid import uuid4
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from ...contract import Buffer
-from .connection import found_files
+from .connection import FilesOfApplication, connected_files
 from .interface import FileInfo
 
 BLOCK = 4 << 20  # bytes that an open file reads and writes at a time
@@ -36,17 +36,14 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     ) -> None:
         super().__init__(app=app, state=state, plugin=plugin, **{**options, "use_listings_cache": False})
         self.app, self.state, self.plugin = app, state, plugin
-        self._of_application: Any = None
+        # Whether anybody serves is seen at the first call, whose connection is kept.
+        self._of_application = FilesOfApplication(app, state, plugin)
 
     @property
     def files(self) -> Any:
         """The server, looked up anew, since `connect_files` may have been called meanwhile."""
-        found = found_files(self.app, self.state, self.plugin)
-        if not hasattr(found, "connection"):
-            return found
-        if self._of_application is None:  # its connections are kept
-            self._of_application = found
-        return self._of_application
+        found = connected_files(self.app) if self.state is None and self.plugin is None else None
+        return self._of_application if found is None else found
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import errno
 import os
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import msgspec
 
 from ...contract import ContractError
 from .interface import FileInfo
 from .local import LocalFolder
-from .paths import below, normalised
+from .paths import below, joined, normalised
 from .remote import RemoteFolder
 from .storage import Storage
+
+T = TypeVar("T")
+THREADS = 8  # that work on one mount at a time
 
 
 class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,11 +33,12 @@ class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mounted:
-    """One mount that is there."""
+    """One mount that is there. `threads`: those that work on it, and on no other; each is begun when it is needed."""
 
     def __init__(self, path: str, declared: Mount) -> None:
         where = f"mounts.{path!r}"
         self.path, self.read_only = path, declared.read_only
+        self.threads = ThreadPoolExecutor(THREADS, "files")
         self.storage: Storage
         scheme, colon, rest = declared.url.partition("://")
         if not colon and "::" not in declared.url:
@@ -56,6 +63,15 @@ class Mounted:
         narrow = copy.copy(self)
         narrow.storage = self.storage.without_links()
         return narrow
+
+    async def do(self, work: Callable[..., T], *given: Any) -> T:
+        """Do `work(*given)`, which blocks, in one of its threads."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *given)
+
+    def close(self) -> None:
+        """Let go of it when nobody works on it any more: waits for that."""
+        self.threads.shutdown(cancel_futures=True)
+        self.storage.close()
 
     def inner(self, path: str) -> str:
         """A normalised path relative to the mount; "" is the mount itself."""
@@ -94,11 +110,11 @@ class MountTable:
         found = {}
         for path in self.names():
             if path != folder and below(path, folder):
-                rest = path[len(folder.rstrip("/")) + 1 :]
-                inner = f"{folder.rstrip('/')}/{rest.split('/', 1)[0]}"
+                inner = joined(folder, path[len(folder.rstrip("/")) + 1 :].partition("/")[0])
                 found[inner] = FileInfo(inner, "directory")
         return found
 
     def close(self) -> None:
+        """Waits until nobody works on any of them."""
         for each in self.mounted:
-            each.storage.close()
+            each.close()

@@ -17,8 +17,8 @@ from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
-from .paths import below, normalised
-from .storage import CHUNK
+from .paths import below, joined, normalised
+from .storage import CHUNK, Storage
 
 T = TypeVar("T")
 Right = Literal["read", "write"]
@@ -29,7 +29,7 @@ COPIED = 64 * CHUNK  # bytes of one step of a copy
 
 class FileServer(Plugin, Files):
     """Serves the mounts of its configuration: `"/data" = "data"`, or `{url = "s3://…", options = {…}, read_only =
-    true}`. Work on files is done in threads of its own, so one slow mount keeps nobody else waiting."""
+    true}`. Work on files is done in threads, and each mount has its own: one that is slow keeps no other waiting."""
 
     grant_rights = ("read", "write")
 
@@ -43,10 +43,10 @@ class FileServer(Plugin, Files):
         now = self.clock.wall().timestamp()
         for each in self.mounts.mounted:
             if not each.read_only:
-                await asyncio.to_thread(each.storage.sweep, now)
+                await each.do(each.storage.sweep, now)
 
-    def stop(self) -> None:
-        self.mounts.close()
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.mounts.close)  # which goes on by itself where it is not waited for any more
 
     def allowed(self, path: str, right: Right) -> Mounted:
         """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError; what its
@@ -65,19 +65,15 @@ class FileServer(Plugin, Files):
         path = normalised(path)
         with named(path):
             mount = self.allowed(path, right)
-            return await asyncio.to_thread(work, mount, mount.inner(path))
+            return await mount.do(work, mount, mount.inner(path))
 
     # -- looking ------------------------------------------------------------------------------------------------
 
     async def stat(self, path: str) -> FileInfo:
-        return await self.described(path, "read")
-
-    async def described(self, path: str, right: Right) -> FileInfo:
-        """What there is, for somebody who has that right."""
         path = normalised(path)
         if path == "/" or self.mounts.virtual(path):
             return FileInfo(path, "directory")
-        info = await self.run(path, right, lambda mount, inner: mount.storage.stat(inner))
+        info = await self.run(path, "read", lambda mount, inner: mount.storage.stat(inner))
         info.path = path
         return info
 
@@ -91,7 +87,7 @@ class FileServer(Plugin, Files):
                 raise
             found = []
         for each in found:
-            each.path = f"{path.rstrip('/')}/{each.path.rpartition('/')[2]}"
+            each.path = joined(path, each.path.rpartition("/")[2])
         entries = {each.path: each for each in found} | virtual
         return [entries[each] for each in sorted(entries)]
 
@@ -104,13 +100,22 @@ class FileServer(Plugin, Files):
 
     # -- changing -----------------------------------------------------------------------------------------------
 
+    async def change(self, path: str, work: Callable[[Storage, str], None]) -> FileInfo:
+        """Do `work(storage, path within it)` on a file; what there is then, for somebody who may write it."""
+
+        def changed(mount: Mounted, inner: str) -> FileInfo:
+            work(mount.storage, inner)
+            return mount.storage.stat(inner)
+
+        info = await self.run(path, "write", changed)
+        info.path = normalised(path)
+        return info
+
     async def write(self, path: str, data: Buffer) -> FileInfo:
-        await self.run(path, "write", lambda mount, inner: mount.storage.write(inner, data.view))
-        return await self.described(path, "write")
+        return await self.change(path, lambda storage, inner: storage.write(inner, data.view))
 
     async def append(self, path: str, data: Buffer) -> FileInfo:
-        await self.run(path, "write", lambda mount, inner: mount.storage.append(inner, data.view))
-        return await self.described(path, "write")
+        return await self.change(path, lambda storage, inner: storage.append(inner, data.view))
 
     async def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
         name = checked_upload(upload)
@@ -120,8 +125,7 @@ class FileServer(Plugin, Files):
 
     async def commit(self, path: str, upload: str, size: int) -> FileInfo:
         name = checked_upload(upload)
-        await self.run(path, "write", lambda mount, inner: mount.storage.commit(inner, name, size))
-        return await self.described(path, "write")
+        return await self.change(path, lambda storage, inner: storage.commit(inner, name, size))
 
     async def discard(self, path: str, upload: str) -> None:
         name = checked_upload(upload)
@@ -147,7 +151,7 @@ class FileServer(Plugin, Files):
             here, there = self.allowed(source, "write"), self.allowed(target, "write")
             if here.path != there.path:
                 raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
-            await asyncio.to_thread(here.storage.rename, here.inner(source), here.inner(target))
+            await here.do(here.storage.rename, here.inner(source), here.inner(target))
 
     async def copy(self, source: str, target: str) -> FileInfo:
         info, upload = await self.stat(source), uuid4().hex

@@ -1,0 +1,75 @@
+"""How much a consumer group reads, and what it does with damage in the middle of that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mukernel.servers.events.group import Group
+from mukernel.servers.events.interface import LogDamaged
+from mukernel.servers.events.segment import Record
+
+COUNT = 1000
+
+
+class Kept:
+    """What is in a stream. `every`: of so many records one is on the topic `orders.new`; `damaged`: an offset."""
+
+    def __init__(self, every: int = 1, damaged: int = 0) -> None:
+        self.records = [
+            Record(offset, 1, "orders.old" if offset % every else "orders.new", b"body")
+            for offset in range(1, COUNT + 1)
+        ]
+        self.damaged, self.looked = damaged, 0
+
+    def read(self, offset: int, count: int) -> tuple[list[Record], int, int]:
+        found = self.records[offset - 1 : offset - 1 + count]
+        if self.damaged and offset <= self.damaged:
+            found = found[: self.damaged - offset]
+            if not found:
+                raise LogDamaged("orders", self.damaged, self.damaged)
+        self.looked += len(found)
+        return found, found[-1].offset + 1 if found else offset, 0
+
+    def group(self, folder: Path) -> Group:
+        group = Group("g", "orders.new", self.read, lambda: 0.0)
+        group.create(folder / "g.group", 1)
+        return group
+
+
+@pytest.mark.parametrize("room", [1, 3, 64, 500])
+def test_no_more_is_read_than_is_delivered(tmp_path: Path, room: int) -> None:
+    kept = Kept()
+    group, offsets = kept.group(tmp_path), []
+    while taken := group.take("one", room).records:
+        for record, _ in taken:
+            offsets.append(record.offset)
+            group.settle(record.offset)
+    assert offsets == list(range(1, COUNT + 1))
+    assert kept.looked == COUNT
+    group.journal.close()
+
+
+@pytest.mark.parametrize("room", [1, 3, 64])
+def test_what_is_rare_is_found_in_few_looks(tmp_path: Path, room: int) -> None:
+    kept = Kept(every=100)
+    group, offsets, looks = kept.group(tmp_path), [], 0
+    while group.can_take("one", room, COUNT + 1):
+        looks += 1
+        for record, _ in group.take("one", room).records:
+            offsets.append(record.offset)
+            group.settle(record.offset)
+    assert offsets == list(range(100, COUNT + 1, 100))
+    assert looks <= 10 and kept.looked <= 2 * COUNT
+    group.journal.close()
+
+
+def test_what_was_found_before_some_damage_is_delivered_first(tmp_path: Path) -> None:
+    kept = Kept(every=3, damaged=4)
+    group = kept.group(tmp_path)
+    assert [record.offset for record, _ in group.take("one", 3).records] == [3]
+    with pytest.raises(LogDamaged):
+        group.take("one", 3)
+    assert group.cursor == 4
+    group.journal.close()
