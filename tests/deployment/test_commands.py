@@ -110,6 +110,12 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert as_json(*call)[:2] == ["3.0", "2.0"]
     assert app.end() == 0
 
+    damaged = rows["shop-catalog-3.0"]["environment"]
+    Path(as_json("list")["folder"], "environments", damaged, "environment.json").write_text("{")
+    assert as_json("list")["damaged"] == [damaged]
+    assert f"damaged: {damaged}; `mukernel install` makes it anew" in mukernel("list")
+    mukernel("uninstall", damaged)
+    assert as_json("list")["damaged"] == []
     mukernel("uninstall", "second")
     assert "second" not in str(as_json("list"))
     assert "neither a plug-in that is installed" in mukernel("uninstall", "second", status=1)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer, Request, read_request
 from mukernel.deployment.cleaning import collect_garbage, uninstall
 from mukernel.deployment.environment import interpreter
+from mukernel.deployment.pythons import find_python
 from mukernel.deployment.work import Cancelled, Work
 
 INSTALL = """
@@ -324,6 +326,88 @@ def test_garbage(own_installer: Installer) -> None:
     collect_garbage(store, (), Work())
     assert os.listdir(store.wheels) == os.listdir(store.tools) == []
     assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
+
+
+@pytest.mark.parametrize("damage", ["torn", "another", "missing", "unreadable"])
+def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: str) -> None:
+    asked, store = request("shop-catalog==1.0"), own_installer.store
+    installed, hold = own_installer.install(asked)
+    record = Path(installed.folder, "environment.json")
+    if damage == "torn":
+        record.write_bytes(record.read_bytes()[:100])
+    elif damage == "another":
+        record.write_text("[]")
+    else:
+        record.unlink()
+        if damage == "unreadable":
+            record.mkdir()
+    assert not own_installer.is_present(asked)
+    with pytest.raises(NotFound, match="is not installed; `mukernel install` does it"):
+        own_installer.present(asked)
+    with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
+        own_installer.install(asked)
+    assert collect_garbage(store, {installed.environment.name}, Work()) == []
+    hold.close()
+    again, hold = own_installer.install(asked)
+    hold.close()
+    assert again == installed
+    assert names(own_installer) == [installed.environment.name]
+
+
+def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
+    kept, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    name, store = kept.environment.name, own_installer.store
+    Path(kept.folder, "environment.json").write_text("{")
+    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
+    (removed,) = collect_garbage(store, {name}, Work())
+    assert removed.size >= kept.environment.size
+    assert names(own_installer) == []
+    with pytest.raises(NotFound):
+        own_installer.present(request("shop-catalog==1.0"))
+
+
+def test_what_was_left_of_a_resolution_keeps_nobody_from_the_next(
+    own_installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pip is used, whose report lies in a folder: killed at any time, it leaves nothing that is not cleared."""
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "pip")
+    seen: set[str] = set()
+    run = Work.run
+
+    def watched(self: Work, *given: object, **more: object) -> str:
+        seen.update(os.listdir(own_installer.store.tools))
+        return run(self, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Work, "run", watched)
+    (own_installer.store.tools / "resolution" / "left").mkdir(parents=True, mode=0o700)
+    own_installer.store.folder.chmod(0o700)
+    own_installer.store.tools.chmod(0o700)
+    own_installer.install(request("shop-catalog==1.0"))[1].close()
+    assert [name for name in seen if not name.startswith((".unfinished-", "pip-"))] == ["resolution"]
+    assert len(os.listdir(own_installer.store.tools)) == 2
+
+
+def test_the_lock_file_is_changed_by_one_at_a_time(own_installer: Installer) -> None:
+    own_installer.install(request("shop-catalog==1.0"))[1].close()
+    locked = own_installer.lock_file.path.read_text()
+    work = Work()
+    work.say = lambda text: work.cancel()
+    with own_installer.store.locked(Work()), pytest.raises(Cancelled):
+        own_installer.keep_locked([], work)
+    assert own_installer.lock_file.path.read_text() == locked
+    own_installer.keep_locked([request("shop-catalog==1.0")], Work())
+    assert own_installer.lock_file.path.read_text() == locked
+    own_installer.keep_locked([], Work())
+    assert not own_installer.lock_file.path.exists()
+
+
+def test_a_python_that_is_installed_later_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "python3"
+    with pytest.raises(NotFound, match="no Python that runs"):
+        find_python(str(path), None)
+    path.symlink_to(sys.executable)
+    assert find_python(str(path), None).version == platform.python_version()
 
 
 def test_a_lock_file_gives_no_option_to_an_installer(tmp_path: Path, wheels: str) -> None:

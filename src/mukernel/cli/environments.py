@@ -31,7 +31,8 @@ Remove the environment of a plug-in, or one by its own name. One that is being u
 stays: `mukernel install`, or the next `mukernel run`, makes it again."""
 GC = """\
 Remove every environment that no plug-in of the application file asks for and that nobody uses, the versions before a
-swap among them; then what only those were made of; and what is remembered of installations that failed."""
+swap and damaged ones among them; then what only those were made of; and what is remembered of installations that
+failed."""
 EXAMPLES = {
     "list": "  mukernel list\n  mukernel list shop/app.toml --json",
     "uninstall": "  mukernel uninstall catalog\n  mukernel uninstall shop-catalog-2.0-222fa70629ac",
@@ -80,9 +81,11 @@ def show(arguments: argparse.Namespace) -> int:
         {"use": each.use, "python": each.python, "reason": each.reason}
         for each in installer.store.notes().failures.values()
     ]
+    damaged = [each for each in installer.store.names() if installer.store.find(each) is None]
     terminal = Terminal()
     if arguments.json:
-        terminal.say(as_json({"environments": rows, "failures": failures, "folder": str(installer.store.folder)}))
+        folder = str(installer.store.folder)
+        terminal.say(as_json({"environments": rows, "damaged": damaged, "failures": failures, "folder": folder}))
         return 0
     cells = [
         [each["environment"], each["python"], size_text(each["size"]), ", ".join(each["declared_by"]) or "-",
@@ -90,6 +93,8 @@ def show(arguments: argparse.Namespace) -> int:
         for each in rows
     ]  # fmt: skip
     terminal.say(terminal.table(HEADER, cells, ("SIZE",)))
+    for name in damaged:
+        terminal.say(f"damaged: {name}; `mukernel install` makes it anew if it is asked for, `mukernel gc` removes it")
     for failure in failures:
         terminal.say(f"not installed: {failure['reason']}")
     return 0

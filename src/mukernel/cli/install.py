@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         except MukernelError as error:
             problems.append(f"{file.label}: plugins.{name}.{error}")
     if not arguments.plugin and not problems:
-        installer.lock_file.keep({request.use for request in requests.values()})
+        installer.keep_locked(requests.values(), Work(told.say))
     if arguments.json:
         terminal.say(as_json({"ok": not problems, "installed": done, "problems": problems}))
         return int(bool(problems))

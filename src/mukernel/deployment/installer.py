@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,9 +12,9 @@ from typing import TypeVar
 import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
-from .environment import Environment, Hold, Installed, chosen, seen_in, size_of, write_record
+from .environment import Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
 from .lock_file import Locked, LockFile, Resolution
-from .pythons import Python, find_python
+from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import Runtime
 from .sources import source_of, wheel_of
@@ -89,14 +88,23 @@ class Installer:
 
     def present(self, request: Request) -> Installed:
         """What was installed for a request, without doing anything for it. Raises NotFound, ContractError."""
-        if not self.is_present(request):
+        environment = self.remembered(request)
+        if environment is None:
             raise NotFound(f"use = {request.use!r} is not installed; `mukernel install` does it")
-        name = self.store.notes().environments[note_key(request)]
-        environment = next(each for each in self.store.all() if each.name == name)
-        return chosen(environment, self.store.path(name), request, self.distribution(request))
+        return chosen(environment, self.store.path(environment.name), request, self.distribution(request))
 
     def is_present(self, request: Request) -> bool:
-        return self.store.has(self.store.notes().environments.get(note_key(request), "."))
+        return self.remembered(request) is not None
+
+    def remembered(self, request: Request) -> Environment | None:
+        """The environment that was made for a request, if it is still there."""
+        name = self.store.notes().environments.get(note_key(request))
+        return self.store.find(name) if name is not None else None
+
+    def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
+        """Let the lock file leave out what is none of these any more."""
+        with self.store.locked(work):
+            self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried."""
@@ -209,13 +217,22 @@ class Installer:
         except ToolFailed as error:
             work.say(f"mukernel is not compiled for Python {python.version}, packets serve instead: {error}")
             return None
-        return str(folder / "bin" / "python")
+        return interpreter(str(folder))
 
     def environment(self, name: str, subject: Subject, resolution: Resolution, work: Work) -> Environment:
-        """The environment of that name, filled unless it is there."""
-        found = next((each for each in self.store.all() if each.name == name), None)
+        """The environment of that name, filled unless it is there. Raises Unavailable, too, for a damaged one that
+        somebody uses; else it is made anew."""
+        found = self.store.find(name)
         if found is not None:
             return found
+        if name in self.store.names():
+            if self.store.is_held(name):
+                raise Unavailable(
+                    f"use = {subject.request.use!r}: its environment {self.store.path(name)} is damaged, and is being "
+                    "used; stop the plug-in that runs in it, and `mukernel install` makes it anew"
+                )
+            work.say(f"{name} is damaged, and is made anew")
+            self.store.remove(self.store.environments / name)
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
         ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
@@ -266,9 +283,8 @@ def environment_name(subject: Subject, resolution: Resolution, compiled: bool) -
         subject.python.identity, subject.runtime.version, compiled, subject.source,
         sorted((each.name, each.version, each.hashes) for each in resolution.distributions),
     ]  # fmt: skip
-    key = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
     own = next((each for each in resolution.distributions if each.name == subject.distribution), None)
-    return f"{subject.distribution}-{own.version if own is not None else '0'}-{key}"
+    return f"{subject.distribution}-{own.version if own is not None else '0'}-{digest_of(content)}"
 
 
 def check_platform(path: str, python: Python, use: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..contract import ContractError, Unavailable
+from .environment import interpreter
 from .lock_file import Locked
 from .pythons import Python
 from .request import normalised
@@ -76,7 +77,7 @@ class Uv(Tools):
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         more = ["--no-deps", "--require-hashes", "--compile-bytecode", "--no-progress", "-r", requirements]
-        command = [self.command, "pip", "install", "--python", os.path.join(folder, "bin", "python"), *more]
+        command = [self.command, "pip", "install", "--python", interpreter(folder), *more]
         work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
@@ -106,26 +107,23 @@ class Pip(Tools):
             work.say(f"setting up pip for Python {python.version}")
             with self.store.making(folder) as unfinished:
                 self.create(unfinished, python, work)
-                made = os.path.join(unfinished, "bin", "python")
                 # By itself it says why it fails; venv would only say that it did.
-                work.run([made, "-m", "ensurepip", "--default-pip"], "pip can't be set up")
+                work.run([interpreter(unfinished), "-m", "ensurepip", "--default-pip"], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
-        return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
+        return [interpreter(str(folder)), "-m", "pip", *quiet, *more]
 
     def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
-        with self.store.making(self.store.tools / "resolution") as folder:
+        with self.store.scratch() as folder:
             report, requirements = os.path.join(folder, "report.json"), os.path.join(folder, "requirements.txt")
             Path(requirements).write_text("\n".join(wanted.requirements), encoding="utf-8")
             more = ["install", "--dry-run", "--ignore-installed", "--report", report, "-r", requirements]
             command = [*self.pip(python, work), *more, *found_in(wanted)]
             work.run(command, "it can't be resolved", folder=wanted.folder)
-            found = read_report(Path(report).read_text(encoding="utf-8"))
-        shutil.rmtree(self.store.tools / "resolution")
-        return found
+            return read_report(Path(report).read_text(encoding="utf-8"))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         more = ["install", "--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
-        command = [*self.pip(python, work, "--python", os.path.join(folder, "bin", "python")), *more]
+        command = [*self.pip(python, work, "--python", interpreter(folder)), *more]
         work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
