@@ -16,8 +16,8 @@ from mukernel import Interface
 from mukernel.cli.arguments import read_arguments
 from mukernel.cli.replace import report_text
 from mukernel.cli.terminal import Terminal, UsageError
-from mukernel.cli.tree import picture
-from mukernel.core.control import About, TreePlugin, TreeProcess
+from mukernel.cli.tree import Tree, picture
+from mukernel.core.control import TreePlugin, TreeProcess
 from mukernel.core.replacement import SwapReport
 
 
@@ -95,10 +95,10 @@ def test_tree_shows_processes_and_who_calls_whom(shop: Any, mukernel: Any) -> No
 
 
 def test_tree_marks_sandboxes() -> None:
-    about = About("shop", "1.0", 4711, 0.0, 0, "/")
     boxed = TreePlugin("reports", "serving", ["Report 1.0"], {})
     kernel, process = TreeProcess("kernel", 4711, [], [], "kernel"), TreeProcess("catalog", 4713, [], [])
-    lines = picture(Terminal(), about, [kernel, process, TreeProcess("box", 4720, [boxed], [], "sandbox")])
+    tree = Tree("shop", 4711, [kernel, process, TreeProcess("box", 4720, [boxed], [], "sandbox")])
+    lines = picture(tree, Terminal())
     assert lines[1:] == ["├─ process catalog, 4713", "└─ sandbox box, 4720", "   └─ reports   serving   Report 1.0"]
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from deployment_wheels import write_project
 
 APPLICATION = """
 [app]
@@ -138,6 +139,40 @@ def test_what_failed_is_not_tried_until_asked_for(shop: Path, start: Callable[..
     assert len(third["problems"]) == 1
     (shop / "app.toml").write_text(APPLICATION)
     start()
+
+
+def test_a_lock_file_that_is_not_sound_is_one_problem(shop: Path) -> None:
+    for installed in (False, True):
+        if installed:
+            (shop / "app.lock").unlink()
+            mukernel("install")
+        (shop / "app.lock").write_text("format = 1\n[[environment]\n")
+        checked = as_json("check", status=1)
+        (problem,) = [each for each in checked["problems"] if "app.lock" in each]
+        assert "app.lock can't be read: " in problem and "(at line 2, column " in problem
+        assert "mend it, or remove it to resolve anew" in problem
+        assert mukernel("run", status=1).count("app.lock can't be read") == 1
+
+
+def test_only_wheels(shop: Path) -> None:
+    write_project(shop / "project", "1.1")
+    (shop / "app.toml").write_text(APPLICATION.replace('"shop-catalog==1.0"', '"./project"'))
+    refused = "plugins.catalog.use = './project': a directory is a source tree, and only_wheels refuses"
+    assert refused in mukernel("install", "--only-wheels", status=1)
+    assert "no_wheels is unknown" in mukernel("check", str(written(shop, "no_wheels = true")), status=1)
+    assert "app.only_wheels: got 'yes'" in mukernel("check", str(written(shop, 'only_wheels = "yes"')), status=1)
+    only = str(written(shop, "only_wheels = true"))
+    for command in ("check", "install", "run"):
+        assert refused in mukernel(command, only, status=1)
+    mukernel("install")
+    assert "Catalog" in mukernel("check")
+
+
+def written(shop: Path, setting: str) -> Path:
+    """The application with another setting in [app]."""
+    path = shop / "only.toml"
+    path.write_text((shop / "app.toml").read_text().replace("[app]\n", f"[app]\n{setting}\n"))
+    return path
 
 
 @pytest.mark.parametrize(

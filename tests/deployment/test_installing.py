@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import threading
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from deployment_wheels import write_catalog, write_project, write_wheel
+from deployment_wheels import write_catalog, write_project, write_source_distribution, write_wheel
 
 from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer, Request, read_request
@@ -27,6 +28,22 @@ from mukernel.deployment.work import Work
 installer = Installer(sys.argv[1], wheels=[sys.argv[2]])
 installer.install(read_request(sys.argv[3]), Work(lambda text: print(text, flush=True)))
 print("done", flush=True)
+"""
+
+
+LOCK = """format = 1
+
+[[environment]]
+use = "a==1"
+python = "3.11"
+platform = "linux-x86_64"
+distribution = "a"
+[[environment.distributions]]
+name = "a"
+version = "1"
+[[environment.distributions]]
+name = "b"
+version = "2"
 """
 
 
@@ -112,7 +129,10 @@ def test_another_file_than_the_locked_one_is_refused(
 def test_a_lock_file_that_cannot_be_read_is_not_ignored(tmp_path: Path, wheels: str) -> None:
     lock = tmp_path / "app.lock"
     for text, why in (("[[", "can't be read"), ("format = 9\n", "format: got 9, wanted 1"),
-                      ("format = 1\n[[environment]]\nuse = 3\n", "mend it, or remove it")):  # fmt: skip
+                      ("format = 1\n[[environment]]\nuse = 3\n", "line 3: .*mend it, or remove it"),
+                      (LOCK.replace('version = "2"', "version = 2"), r"line 13: Expected `str`, got `int`"),
+                      (LOCK.replace('python = "3.11"', ""), r"line 3: .*missing required field `python`"),
+                      ("format = 1\nenvironment = [3]\n", r"app\.lock: Expected `object`")):  # fmt: skip
         lock.write_text(text)
         with pytest.raises(ContractError, match=why):
             Installer(tmp_path / "store", lock_file=lock, wheels=[wheels]).install(request("shop-catalog==1.0"))
@@ -326,6 +346,43 @@ def test_garbage(own_installer: Installer) -> None:
     collect_garbage(store, (), Work())
     assert os.listdir(store.wheels) == os.listdir(store.tools) == []
     assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
+
+
+def test_only_wheels(tool: str, tmp_path: Path, wheels: str) -> None:
+    """What a source tree's author wrote is run when it is built, and so it is not built."""
+    folder, mark = tmp_path / "wheels", tmp_path / "built"
+    folder.mkdir()
+    for name in ("shop_library-1.0", "msgspec"):
+        for path in Path(wheels).glob(f"{name}*"):
+            shutil.copy(path, folder)
+    write_source_distribution(folder, "1.0", mark)
+    write_project(tmp_path / "project", "1.1")
+    installer = Installer(tmp_path / "store", wheels=[str(folder)], only_wheels=True)
+    for use, what in ((f"{tmp_path}/project/", "a directory"), ("git+file:///nowhere", "a repository")):
+        for do in (installer.install, installer.present):
+            with pytest.raises(ContractError, match=f"{what} is a source tree, and only_wheels refuses to build one"):
+                do(request(use))
+    with pytest.raises(Unavailable, match="only_wheels is set: what has no wheel for this Python is not taken"):
+        installer.install(request("shop-catalog==1.0"))
+    assert not mark.exists()
+    assert names(installer) == []
+    installer.only_wheels = False
+    installer.install(request("shop-catalog==1.0"))[1].close()
+    assert mark.exists()
+
+
+def test_nothing_of_a_wheel_is_run_while_it_is_installed(tool: str, own_installer: Installer, tmp_path: Path) -> None:
+    """Python runs what a .pth file or a sitecustomize says as it starts, so it is not started there."""
+    mark = tmp_path / "ran"
+    line = f"import os; open({str(mark)!r}, 'w').close()\n"
+    files = {"shop_module.py": "", "shop_torn.py": "not Python", "shop.pth": line, "sitecustomize.py": line}
+    wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=files, plugins={"sly": "shop_module:Sly"})
+    installed, hold = own_installer.install(request(str(wheel)))
+    hold.close()
+    assert not mark.exists()
+    assert glob(f"{installed.folder}/lib/python*/site-packages/__pycache__/shop_module.*.pyc")
+    subprocess.run([interpreter(installed.folder), "-c", ""], check=True)
+    assert mark.exists()  # that is what would have run it
 
 
 @pytest.mark.parametrize("damage", ["torn", "another", "missing", "unreadable"])

@@ -17,6 +17,7 @@ from ..deployment import Installer
 from ..deployment.cleaning import collect_garbage, uninstall
 from ..deployment.work import Work
 from .client import connected
+from .options import add_file
 from .terminal import Terminal, as_json
 
 HEADER = ("ENVIRONMENT", "PYTHON", "SIZE", "DECLARED BY", "USED BY")
@@ -45,9 +46,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.epilog = "examples:\n" + EXAMPLES[command]
     if command == "uninstall":
         parser.add_argument("name", metavar="NAME", help="of the plug-in, or of the environment")
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
-    )
+    add_file(parser)
     if command == "gc":
         parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
-from ..core.control import Control, PluginStatus
+from ..core.control import PluginStatus
 from ..core.quantity import duration_text, size_text
-from .client import add_options, with_control
-from .terminal import Terminal, as_json
+from .client import shown
+from .options import add_options
+from .terminal import Terminal
 
 HEADER = (
     "NAME",
@@ -49,22 +51,17 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        plugins = await control.ps()
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json(plugins))
-            return 0
-        terminal.say(terminal.table(HEADER, [row(each, terminal) for each in plugins], RIGHT))
-        for each in plugins:
-            if each.failure:
-                terminal.say(f"{each.name}: {each.failure}")
-            if each.hang:
-                line = each.hang.partition("\n")[0]
-                terminal.say(f"{each.name} hung: {line}; `mukernel describe {each.name}` shows its stack")
-        return 0
+    return shown(arguments, lambda control: control.ps(), lines_of)
 
-    return with_control(show, arguments)
+
+def lines_of(plugins: list[PluginStatus], terminal: Terminal) -> Iterator[str]:
+    yield terminal.table(HEADER, [row(each, terminal) for each in plugins], RIGHT)
+    for each in plugins:
+        if each.failure:
+            yield f"{each.name}: {each.failure}"
+        if each.hang:
+            line = each.hang.partition("\n")[0]
+            yield f"{each.name} hung: {line}; `mukernel describe {each.name}` shows its stack"
 
 
 def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:

@@ -13,7 +13,8 @@ from ..core.control import Control
 from ..core.quantity import duration, duration_text
 from ..core.replacement import ONLY_WHAT_SERVES, SwapReport
 from ..deployment.request import read_request
-from .client import add_options, with_control
+from .client import with_control
+from .options import add_options
 from .terminal import Terminal, UsageError, as_json
 
 SWAP = """\

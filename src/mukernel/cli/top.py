@@ -7,7 +7,8 @@ import sys
 
 from ..core.control import About, Control, PluginStatus
 from ..core.quantity import duration, duration_text, size_text
-from .client import add_options, clock, with_control
+from .client import clock, with_control
+from .options import add_options
 from .ps import HEADER, RIGHT, row
 from .terminal import Terminal, UsageError, as_json
 

@@ -26,6 +26,7 @@ from .work import ToolFailed, Work
 T = TypeVar("T")
 COMPILERS = ["Cython>=3.1", "setuptools>=77"]
 MEGABYTE = 1 << 20
+SOURCES = {"directory": "a directory", "git": "a repository"}  # the kinds of requests that have to be built
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,17 @@ class Subject:
 class Installer:
     """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
-    in which a tool looks for settings of its own, such as an index."""
+    in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
+    built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
 
     def __init__(
         self, folder: str | os.PathLike[str], *, lock_file: str | os.PathLike[str] | None = None,
-        wheels: Sequence[str] = (), settings: str | None = None,
+        wheels: Sequence[str] = (), settings: str | None = None, only_wheels: bool = False,
     ) -> None:  # fmt: skip
         self.store = Store(folder)
         self.lock_file = LockFile(lock_file if lock_file is not None else self.store.folder / "app.lock")
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
-        self.settings = settings
+        self.settings, self.only_wheels = settings, only_wheels
 
     def install(self, request: Request, work: Work | None = None, *, upgrade: bool = False) -> tuple[Installed, Hold]:
         """The environment of a request, made unless it is there; the hold keeps it from being removed.
@@ -88,10 +90,19 @@ class Installer:
 
     def present(self, request: Request) -> Installed:
         """What was installed for a request, without doing anything for it. Raises NotFound, ContractError."""
+        self.check_built(request)
         environment = self.remembered(request)
         if environment is None:
             raise NotFound(f"use = {request.use!r} is not installed; `mukernel install` does it")
         return chosen(environment, self.store.path(environment.name), request, self.distribution(request))
+
+    def check_built(self, request: Request) -> None:
+        """Raises ContractError for a source tree where only wheels are wanted."""
+        if self.only_wheels and request.kind in SOURCES:
+            raise ContractError(
+                f"use = {request.use!r}: {SOURCES[request.kind]} is a source tree, and only_wheels refuses to build "
+                "one, since that runs what its author wrote; wanted a wheel, or a requirement"
+            )
 
     def is_present(self, request: Request) -> bool:
         return self.remembered(request) is not None
@@ -121,15 +132,21 @@ class Installer:
             notes.environments[key] = name
         self.store.write_notes(notes)
 
+    @property
+    def hint(self) -> str:
+        """What a tool does not know when it says that there is no file which it may take."""
+        return " (only_wheels is set: what has no wheel for this Python is not taken)" if self.only_wheels else ""
+
     # -- one step after the other ---------------------------------------------------------------------------------
 
     def resolved(self, request: Request, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
         """What is to be installed: as the lock file says, or else found out now."""
+        self.check_built(request)
         tools = tools_for(self.store)
         python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
         runtime = Runtime(python)
         folder = self.runtime_folder(runtime, tools, work, upgrade)
-        wanted = Wanted([], (*self.wheels, folder), self.settings)
+        wanted = Wanted([], (*self.wheels, folder), self.settings, self.only_wheels)
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
         subject = self.looked_up(subject, locked, work)
@@ -138,11 +155,10 @@ class Installer:
         work.say(f"resolving {request.use} for Python {python.version}, with {tools.name}")
         ours = f"mukernel=={runtime.version}"
         target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}" if subject.wheel else request.target
-        asked = Wanted([target, ours], wanted.wheels, wanted.folder)
         try:
-            found = tools.resolve(asked, python, work)
+            found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
         except ToolFailed as error:
-            raise ToolFailed(f"use = {request.use!r}: {error}") from None
+            raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
         kept = [each for each in found if each.name != "mukernel"]
         if subject.source:  # built here, and so by no other machine into the very same file
             kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
@@ -209,7 +225,7 @@ class Installer:
         folder = self.store.tools / f"cython-{python.identity}"
         try:
             if not folder.exists():
-                wanted = Wanted(COMPILERS, self.wheels, self.settings)
+                wanted = Wanted(COMPILERS, self.wheels, self.settings, self.only_wheels)
                 with self.store.making(folder) as unfinished:
                     tools.create(unfinished, python, work)
                     found = tools.resolve(wanted, python, work)
@@ -244,7 +260,7 @@ class Installer:
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
             except ToolFailed as error:
-                raise ToolFailed(f"use = {subject.request.use!r}: {error}") from None
+                raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
             versions, plugins = seen_in(unfinished)
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(

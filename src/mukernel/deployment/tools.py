@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,13 +15,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..contract import ContractError, Unavailable
-from .environment import interpreter
+from .environment import interpreter, site_packages
 from .lock_file import Locked
 from .pythons import Python
 from .request import normalised
 from .store import Store
 from .wheel import digest, read_name
-from .work import Work
+from .work import ToolFailed, Work
 
 SETTING = "MUKERNEL_INSTALLER"
 
@@ -28,11 +29,12 @@ SETTING = "MUKERNEL_INSTALLER"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be resolved. `requirements`: as pip reads them; `wheels`: folders in which wheels are looked for, too;
-    `folder`: in which a tool finds its own settings."""
+    `folder`: in which a tool finds its own settings; `only_wheels`: nothing is built, as what is built is run."""
 
     requirements: Sequence[str]
     wheels: Sequence[str]
     folder: str | None
+    only_wheels: bool = False
 
 
 class Tools(ABC):
@@ -50,7 +52,8 @@ class Tools(ABC):
 
     @abstractmethod
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        """Put exactly these into an environment; `requirements` names each with its hashes."""
+        """Put exactly these into an environment; `requirements` names each with its hashes. Nothing of a wheel is
+        run."""
 
     @abstractmethod
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
@@ -76,9 +79,13 @@ class Uv(Tools):
         return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        more = ["--no-deps", "--require-hashes", "--compile-bytecode", "--no-progress", "-r", requirements]
+        more = ["--no-deps", "--require-hashes", "--no-compile-bytecode", "--no-progress", "-r", requirements]
         command = [self.command, "pip", "install", "--python", interpreter(folder), *more]
         work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
+        # Not by uv, which starts the environment's own interpreter for it: that would run what is in a .pth file.
+        with contextlib.suppress(ToolFailed):  # files that are no Python of this version: they are not imported
+            command = [python.executable, "-I", "-S", "-m", "compileall", "-q", "-j", "0", site_packages(folder)]
+            work.run(command, "it can't be compiled")
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         more = ["--wheel", "--out-dir", target, "--python", python.executable, "--no-progress"]
@@ -132,7 +139,9 @@ class Pip(Tools):
 
 
 def found_in(wanted: Wanted) -> list[str]:
-    return [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    """Options of either tool: which files it may take."""
+    folders = [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    return [*folders, *(["--only-binary", ":all:"] if wanted.only_wheels else [])]
 
 
 def tools_for(store: Store) -> Tools:
