@@ -99,16 +99,19 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert as_json("gc")["removed"] == []
     assert "is being used" in mukernel("uninstall", rows["shop-catalog-3.0"]["environment"], status=1)
 
+    assert not as_json("swap", "catalog", "shop-catalog==2.0")["rolled_back"]
     failed = mukernel("swap", "catalog", "shop-catalog==9", status=1)
     assert "the old version serves on" in failed or "was not begun" in failed
-    assert as_json("rollback", "catalog")["what"] == "rollback"
-    assert as_json(*call)[:2] == ["1.0", "1.0"]
+    assert as_json(*call)[:2] == ["2.0", "2.0"]
     assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]] == [
         rows["shop-catalog-3.0"]["environment"]
     ]
     mukernel("gc")
     assert as_json("rollback", "catalog")["rolled_back"] is False  # made again from what is locked
     assert as_json(*call)[:2] == ["3.0", "2.0"]
+    assert as_json("rollback", "catalog")["what"] == "rollback"
+    assert as_json(*call)[:2] == ["1.0", "1.0"]
+    assert "there is no version to go back to" in mukernel("rollback", "catalog", status=1)
     assert app.end() == 0
 
     damaged = rows["shop-catalog-3.0"]["environment"]
