@@ -21,20 +21,22 @@ HEADER = (
     "RUNNING",
     "WAITING",
     "RESTARTS",
+    "CPU",
     "MEM",
     "LIMITS",
     "SHARED",
     "SINCE",
 )
-RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SHARED", "SINCE")
+RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "CPU", "MEM", "SHARED", "SINCE")
 
 DESCRIPTION = """\
 List the plug-ins of a running application.
 
 CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
-inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
-kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself, or
-"cgroup", of all processes of a sandbox together (only "cgroup:memory" or "cgroup:pids" on some machines).
+inline plug-in as a plain method, so that nothing counts. CPU is the processor time that its present
+processes have had, and MEM their private memory; "-" where they are the kernel's. LIMITS says what holds
+a process to its limits: "rlimits", of each process by itself, or "cgroup", of all processes of a sandbox
+together (only "cgroup:memory" or "cgroup:pids" on some machines).
 SHARED is what its processes hold of shared memory: arrays and Buffers that they made, or got
 from others and still look into (one that several hold counts for each)."""
 
@@ -76,6 +78,7 @@ def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
         str(plugin.running),
         str(plugin.waiting),
         str(plugin.restarts),
+        "-" if plugin.cpu is None else duration_text(plugin.cpu),
         "-" if plugin.memory is None else size_text(plugin.memory),
         plugin.limits or "-",
         size_text(plugin.shared_memory) if plugin.shared_memory else "-",
