@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..contract import ContractError, MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
+from ..sandbox.policy import Sandbox
 from .application_environments import Say, as_problems, installed, installer_for, lock_problems, present, requests_of
 from .application_file import ApplicationFile, PluginTable, count_text, read_application_file
 from .application_grants import grant_problems
@@ -97,7 +98,12 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     tables = {name: table for name, table in file.plugins.items() if name not in missing}
     uses = {name: (sources.get(name, table.use), table.config) for name, table in tables.items()}
     hangs = {name: table.restart.hang for name, table in tables.items()}
-    inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
+    boxes = {
+        name: (table.sandbox or Sandbox(), Limits(memory=table.memory))
+        for name, table in tables.items()
+        if table.placement.partition(":")[0] == "sandbox"
+    }
+    inspected = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
     for name in missing:
         inspected[name] = Inspected(name)
     composition = compose(inspected, file.label, complete=not (file.unread or missing))
