@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError, RemoteError
-from ..deployment.environment import interpreter
+from ..deployment.environment import imported_apart, interpreter, read_environment, see_packages
 from ..deployment.work import environment_variables
 from ..kernel.process import PR_SET_PDEATHSIG, Limits, prctl
 from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
@@ -127,7 +127,7 @@ async def _inspect(
             given.append(reports)
         python, variables = interpreted_by(environment, box is not None)
         process = await asyncio.create_subprocess_exec(
-            python, "-P", "-m", "mukernel.core.inspection", *map(str, given), pass_fds=given,
+            *python, "-P", "-m", "mukernel.core.inspection", *map(str, given), pass_fds=given,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
             process_group=0,  # Ctrl-C is for us: we end it
             env=variables,
@@ -142,13 +142,16 @@ async def _inspect(
         close_all([report] if report >= 0 else [])
 
 
-def interpreted_by(environment: str, boxed: bool) -> tuple[str, dict[str, str]]:
+def interpreted_by(environment: str, boxed: bool) -> tuple[list[str], dict[str, str]]:
     """The interpreter, and its variables."""
+    if environment and not boxed:
+        return [interpreter(environment)], environment_variables({"VIRTUAL_ENV": environment})
     if environment:
-        variables = scrubbed_environment() if boxed else environment_variables({"VIRTUAL_ENV": environment})
-        return interpreter(environment), variables
+        python = read_environment(environment).python
+        path = os.pathsep.join(imported_apart(environment, python))
+        return [python.executable, "-S"], {**scrubbed_environment(), "PYTHONPATH": path}
     path = os.pathsep.join(each for each in sys.path if each)
-    return sys.executable, {**(scrubbed_environment() if boxed else os.environ), "PYTHONPATH": path}
+    return [sys.executable], {**(scrubbed_environment() if boxed else os.environ), "PYTHONPATH": path}
 
 
 def not_enclosed(report: int) -> str:
@@ -207,6 +210,8 @@ def main() -> None:
 def look_at_all(results: int) -> NoReturn:
     """Read subjects from standard input, write one line of JSON for each."""
     subjects = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Subject])
+    if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
+        see_packages(subjects[0].source.environment)
     with open(results, "wb") as output:
         for subject in subjects:
             _write(output, look_at(subject))

@@ -12,11 +12,11 @@ from typing import TypeVar
 import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
-from .environment import Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
+from .environment import RUNTIME, Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
 from .lock_file import Locked, LockFile, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import Runtime
+from .runtime import NEEDED, Runtime
 from .sources import source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
@@ -26,6 +26,7 @@ from .work import ToolFailed, Work
 T = TypeVar("T")
 COMPILERS = ["Cython>=3.1", "setuptools>=77"]
 MEGABYTE = 1 << 20
+APART = ("mukernel", *NEEDED)
 SOURCES = {"directory": "a directory", "git": "a repository"}  # the kinds of requests that have to be built
 
 
@@ -259,6 +260,7 @@ class Installer:
                 subject.tools.create(unfinished, subject.python, work)
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+                self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
                 raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
             versions, plugins = seen_in(unfinished)
@@ -270,6 +272,20 @@ class Installer:
             write_record(unfinished, made)
         work.say(f"installed {subject.request.use} into {name} ({made.size / MEGABYTE:.1f} MB)")
         return made
+
+    def add_runtime(
+        self, folder: str, subject: Subject, needed: list[Locked], local: dict[str, str], work: Work
+    ) -> None:  # fmt: skip
+        """mukernel once more, where no distribution of the environment can have put a file in place of one of its."""
+        target = os.path.join(folder, RUNTIME)
+        if os.path.lexists(target):
+            raise ContractError(
+                f"use = {subject.request.use!r}: one of its distributions has files for the folder {RUNTIME!r} of the "
+                "environment, which is that of mukernel itself"
+            )
+        os.mkdir(target)
+        listed = written(target, needed, local)
+        subject.tools.install_apart(target, subject.python, listed, subject.wanted, work)
 
     def distribution(self, request: Request) -> str:
         """The name of the distribution that a request is about, as far as the store knows."""

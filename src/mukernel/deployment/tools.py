@@ -56,6 +56,10 @@ class Tools(ABC):
         run."""
 
     @abstractmethod
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        """The same into a folder that is no environment."""
+
+    @abstractmethod
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         """Make a wheel of a source tree, in folder `target`."""
 
@@ -79,13 +83,22 @@ class Uv(Tools):
         return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        self.fill(["--python", interpreter(folder)], requirements, wanted, work)
+        self.compile(site_packages(folder), python, work)
+
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        self.fill(["--python", python.executable, "--target", target], requirements, wanted, work)
+        self.compile(target, python, work)
+
+    def fill(self, where: list[str], requirements: str, wanted: Wanted, work: Work) -> None:
         more = ["--no-deps", "--require-hashes", "--no-compile-bytecode", "--no-progress", "-r", requirements]
-        command = [self.command, "pip", "install", "--python", interpreter(folder), *more]
+        command = [self.command, "pip", "install", *where, *more]
         work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
-        # Not by uv, which starts the environment's own interpreter for it: that would run what is in a .pth file.
+
+    def compile(self, folder: str, python: Python, work: Work) -> None:
+        """Not by uv, which starts the environment's own interpreter for it: that would run what is in a .pth file."""
         with contextlib.suppress(ToolFailed):  # files that are no Python of this version: they are not imported
-            command = [python.executable, "-I", "-S", "-m", "compileall", "-q", "-j", "0", site_packages(folder)]
-            work.run(command, "it can't be compiled")
+            work.run([python.executable, "-I", "-S", "-m", "compileall", "-q", "-j", "0", folder], "not compiled")
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         more = ["--wheel", "--out-dir", target, "--python", python.executable, "--no-progress"]
@@ -129,9 +142,14 @@ class Pip(Tools):
             return read_report(Path(report).read_text(encoding="utf-8"))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        more = ["install", "--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
-        command = [*self.pip(python, work, "--python", interpreter(folder)), *more]
-        work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
+        self.fill(self.pip(python, work, "--python", interpreter(folder), "install"), requirements, wanted, work)
+
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        self.fill(self.pip(python, work, "install", "--target", target), requirements, wanted, work)
+
+    def fill(self, command: list[str], requirements: str, wanted: Wanted, work: Work) -> None:
+        more = ["--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
+        work.run([*command, *more, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         command = [*self.pip(python, work), "wheel", "--no-deps", "--wheel-dir", target]

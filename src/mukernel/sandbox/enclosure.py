@@ -58,7 +58,8 @@ def scrubbed_environment() -> dict[str, str]:
     """What a sandboxed process may know of the kernel's environment. Its interpreter is started with nothing else:
     what was taken away later could still be found in its memory."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": TEMPORARY, "TMPDIR": TEMPORARY, "PATH": "/usr/bin:/bin"}
+    ours = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "PATH": "/usr/bin:/bin"}
+    return {**kept, **ours, "PYTHONNOUSERSITE": "1"}  # which would lie in that home, where anybody may write
 
 
 def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
