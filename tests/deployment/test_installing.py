@@ -407,7 +407,8 @@ def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: st
     hold.close()
     again, hold = own_installer.install(asked)
     hold.close()
-    assert again == installed
+    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
+    assert own_installer.present(request("shop-catalog==1.0")) == again
     assert names(own_installer) == [installed.environment.name]
 
 
@@ -422,6 +423,17 @@ def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
     assert names(own_installer) == []
     with pytest.raises(NotFound):
         own_installer.present(request("shop-catalog==1.0"))
+
+
+def test_an_environment_that_nobody_could_hold_is_made_anew(own_installer: Installer) -> None:
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    Path(installed.folder, "in-use").unlink()
+    assert not own_installer.is_present(request("shop-catalog==1.0"))
+    again, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
+    assert own_installer.present(request("shop-catalog==1.0")) == again
 
 
 def test_what_was_left_of_a_resolution_keeps_nobody_from_the_next(

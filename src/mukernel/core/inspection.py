@@ -118,12 +118,13 @@ async def _inspect(
     """What the classes of one environment ("": the kernel's own) say, up to the first that says nothing, and what
     became of that one. `box`: the sandbox that they are looked at in, if any."""
     environment = subjects[0].source.environment
-    report, given = -1, list[int]()
+    given, kept = list[int](), list[int]()
     try:
         if box is not None:
             imported = imported_from(environment) if environment else sys.path
             given.append(written(policy_for(*box, subjects[0].source, imported)))
             report, reports = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            kept.append(report)
             given.append(reports)
         python, variables = interpreted_by(environment, box is not None)
         process = await asyncio.create_subprocess_exec(
@@ -132,14 +133,13 @@ async def _inspect(
             process_group=0,  # Ctrl-C is for us: we end it
             env=variables,
         )  # fmt: skip
+        close_all(given)
+        given.clear()
+        return await _heard(process, subjects, limits, kept)
     except MukernelError as error:
         return {}, f"was not tried: {error}"
     finally:
-        close_all(given)
-    try:
-        return await _heard(process, subjects, limits, report)
-    finally:
-        close_all([report] if report >= 0 else [])
+        close_all([*given, *kept])
 
 
 def interpreted_by(environment: str, boxed: bool) -> tuple[list[str], dict[str, str]]:
@@ -154,16 +154,20 @@ def interpreted_by(environment: str, boxed: bool) -> tuple[list[str], dict[str, 
     return [sys.executable], {**(scrubbed_environment() if boxed else os.environ), "PYTHONPATH": path}
 
 
-def not_enclosed(report: int) -> str:
+def not_enclosed(reports: Sequence[int]) -> str:
     """Why a process that has ended had no sandbox; "" where it had one, or was to have none."""
-    words = b""
-    with contextlib.suppress(OSError):  # it said nothing
-        words = os.read(report, LONGEST_REPORT)
-    return "" if words == READY else words.decode(errors="replace")
+    for report in reports:
+        with contextlib.suppress(BlockingIOError):  # it said nothing
+            words = os.read(report, LONGEST_REPORT)
+            return "" if words == READY else words.decode(errors="replace")
+    return ""
 
 
 async def _heard(
-    process: asyncio.subprocess.Process, subjects: Sequence[Subject], limits: Mapping[str, float], report: int
+    process: asyncio.subprocess.Process,
+    subjects: Sequence[Subject],
+    limits: Mapping[str, float],
+    reports: Sequence[int],
 ) -> tuple[dict[str, Inspected], str]:
     assert process.stdin is not None and process.stdout is not None
     seen: dict[str, Inspected] = {}
@@ -175,7 +179,7 @@ async def _heard(
                 line = await process.stdout.readline()
                 if not line.endswith(b"\n"):
                     code = await process.wait()
-                    if why := not_enclosed(report):
+                    if why := not_enclosed(reports):
                         return seen, f"was not tried: its sandbox could not be set up: {why}"
                     how = f"signal {-code}" if code < 0 else f"exit status {code}"
                     return seen, f"ended the process that did it ({how})"

@@ -57,6 +57,7 @@ class Installed(msgspec.Struct, frozen=True):
 def read_environment(folder: str) -> Environment:
     """Raises NotFound where no whole environment is there."""
     try:
+        os.stat(os.path.join(folder, IN_USE))  # without it nobody could hold the environment
         with open(os.path.join(folder, RECORD), "rb") as file:
             return msgspec.json.decode(file.read(), type=Environment)
     except (OSError, msgspec.MsgspecError) as error:
