@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from mukernel import Sandbox
 from mukernel.cli.main import main
+from mukernel.core.inspection import inspect_plugins
+from mukernel.kernel.process import Limits
 
 from .conftest import APPLICATION, write_shop
 
@@ -41,6 +44,64 @@ def test_a_sandbox_that_this_machine_can_not_enforce(
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False and told["sandbox"]["available"] is False
     assert "Operation not permitted" in told["problems"][0]
+
+
+HOSTILE = """
+import os
+try:
+    open({mark!r}, "w").close()
+except OSError:
+    pass
+print("printed as it is imported")
+{more}
+from mukernel import Interface, Plugin
+
+class Guest(Interface):
+    async def name(self) -> str: ...
+
+class Stranger(Plugin, Guest):
+    def __init__(self, *, polite: bool = False) -> None: ...
+    async def name(self) -> str: return os.getcwd()
+"""
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+def test_what_is_to_run_in_a_sandbox_is_imported_in_one(
+    home: Path, tmp_path: Path, mukernel: Any, placement: str
+) -> None:
+    """Its author's code runs as soon as it is imported, and `run` imports it, too, before anything starts."""
+    folder, mark = tmp_path / "guests", tmp_path / "escaped"
+    folder.mkdir()
+    (folder / "guest.py").write_text(HOSTILE.format(mark=str(mark), more=""))
+    (folder / "bad.py").write_text(HOSTILE.format(mark=str(mark), more="os.kill(os.getpid(), 9)"))
+    (folder / "app.toml").write_text(
+        f'[plugins.guest]\nuse = "guest:Stranger"\nplacement = "{placement}"\n'
+        f'[plugins.other]\nuse = "guest:Stranger"\nplacement = "{placement}"\nconfig = {{ polite = true }}\n'
+    )
+    checked = json.loads(mukernel("check", str(folder / "app.toml"), "--json").good())
+    assert [each["settings"] for each in checked["plugins"]] == [["polite: bool = False"]] * 2
+    assert mark.exists() == (placement == "process")
+    text = (folder / "app.toml").read_text()
+    (folder / "app.toml").write_text(text.replace("guest:Str", "bad:Str", 1).replace("true", '"very"'))
+    problems = json.loads(mukernel("check", str(folder / "app.toml"), "--json").out)["problems"]
+    assert "plugins.guest.use: importing bad ended the process that did it (signal 9)" in problems[0]
+    assert "plugins.other.config.polite" in problems[1]
+    assert mark.exists() == (placement == "process")
+
+
+async def test_a_sandbox_that_can_not_be_set_up_is_a_problem_of_its_plugin(tmp_path: Path) -> None:
+    mark = tmp_path / "escaped"
+    (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(mark), more=""))
+    uses: dict[str, Any] = {name: ("guest:Stranger", {}) for name in ("gone", "own", "good")}
+    boxes = {
+        "gone": (Sandbox(read=(f"{tmp_path}-gone",)), Limits()),
+        "own": (Sandbox(write=(str(tmp_path.parent),)), Limits()),
+        "good": (Sandbox(), Limits()),
+    }
+    found = await inspect_plugins(uses, str(tmp_path), boxes=boxes)
+    assert "importing guest was not tried: its sandbox could not be set up: files" in found["gone"].problems[0]
+    assert "importing guest was not tried: sandbox.write: got" in found["own"].problems[0]
+    assert (found["good"].problems, mark.exists()) == ([], False)
 
 
 def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> None:

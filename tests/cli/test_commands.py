@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,12 @@ from mukernel import Interface
 from mukernel.cli.arguments import read_arguments
 from mukernel.cli.replace import report_text
 from mukernel.cli.terminal import Terminal, UsageError
-from mukernel.cli.tree import picture
-from mukernel.core.control import About, TreePlugin, TreeProcess
+from mukernel.cli.top import cpu_shares
+from mukernel.cli.top import picture as top_picture
+from mukernel.cli.tree import Tree, picture
+from mukernel.core.control import About, PluginStatus, TreePlugin, TreeProcess
 from mukernel.core.replacement import SwapReport
+from mukernel.core.status import cpu_of
 
 
 class Size(enum.Enum):
@@ -61,6 +65,7 @@ def test_ps_lists_what_runs_where(shop: Any, mukernel: Any) -> None:
         "RUNNING",
         "WAITING",
         "RESTARTS",
+        "CPU",
         "MEM",
         "LIMITS",
         "SHARED",
@@ -80,6 +85,7 @@ def test_ps_counts_calls(shop: Any, mukernel: Any) -> None:
     assert after["calls"] == before + 3
     assert after["running"] == after["waiting"] == after["restarts"] == 0
     assert after["memory"] > 100_000
+    assert after["cpu"] >= 0.0
 
 
 def test_tree_shows_processes_and_who_calls_whom(shop: Any, mukernel: Any) -> None:
@@ -95,10 +101,10 @@ def test_tree_shows_processes_and_who_calls_whom(shop: Any, mukernel: Any) -> No
 
 
 def test_tree_marks_sandboxes() -> None:
-    about = About("shop", "1.0", 4711, 0.0, 0, "/")
     boxed = TreePlugin("reports", "serving", ["Report 1.0"], {})
     kernel, process = TreeProcess("kernel", 4711, [], [], "kernel"), TreeProcess("catalog", 4713, [], [])
-    lines = picture(Terminal(), about, [kernel, process, TreeProcess("box", 4720, [boxed], [], "sandbox")])
+    tree = Tree("shop", 4711, [kernel, process, TreeProcess("box", 4720, [boxed], [], "sandbox")])
+    lines = picture(tree, Terminal())
     assert lines[1:] == ["├─ process catalog, 4713", "└─ sandbox box, 4720", "   └─ reports   serving   Report 1.0"]
 
 
@@ -120,6 +126,31 @@ def test_top_shows_calls_a_second(shop: Any, mukernel: Any) -> None:
     assert "CALLS/S" in mukernel("top", "--once", "--every", "20ms").good()
     looked = json.loads(mukernel("top", "--once", "--every", "20ms", "--json").good())
     assert {each["name"]: each["rate"] for each in looked} == {"greeter": 0.0, "catalog": 0.0}
+
+
+def test_top_shows_the_share_of_a_processor() -> None:
+    def look(name: str, cpu: float | None, *pids: int) -> PluginStatus:
+        return PluginStatus(name, "serving", "process", list(pids), 1, 0, 0, 0, 0, 0, 0.0, [], cpu=cpu)
+
+    before = [look("busy", 1.0, 7), look("idle", 2.0, 8), look("inline", None), look("again", 5.0, 9)]
+    after = [*before[1:3], look("busy", 2.0, 7), look("again", 0.1, 10), look("new", 1.0, 11)]
+    assert cpu_shares(before, after, 2.0) == {"busy": 0.5, "idle": 0.0}
+    lines = top_picture(Terminal(), About("shop", "1.0", 4711, 0.0, 0, "/"), after, {}, {"busy": 0.5}).splitlines()
+    assert lines[2].split()[-2:] == ["CPU%", "CALLS/S"]
+    assert [line.split()[-2:] for line in lines[3:6]] == [["-", "-"], ["-", "-"], ["50%", "-"]]
+    assert [" 2 s " in line for line in lines[3:6]] == [True, False, True]
+
+
+def test_the_processor_time_of_a_process_is_what_the_system_counts() -> None:
+    def had() -> float:
+        return sum(os.times()[:2])
+
+    before = had()
+    while had() < before + 0.05:  # something to count
+        pass
+    least, counted, most = had(), cpu_of(os.getpid()), had()
+    assert before < least <= counted <= most
+    assert cpu_of(2**22 + 1) == 0.0  # there is none
 
 
 def test_logs_shows_what_a_plugin_printed(shop: Any, mukernel: Any) -> None:

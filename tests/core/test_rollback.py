@@ -11,7 +11,7 @@ import pytest
 from core_samples import Counter, Sum, Summing, Tally, Tally2
 from waiting import until_state
 
-from mukernel import ContractError, Kernel, MukernelError, NotFound, SwapFailed
+from mukernel import ContractError, Kernel, MukernelError, NotFound, SwapFailed, Unavailable
 from mukernel.core.lifecycle import State
 
 PLACEMENTS = ("inline", "process")
@@ -185,6 +185,23 @@ async def test_an_old_process_that_dies_during_a_move_leaves_no_caller_behind_a_
         await kernel.move("counter", "inline")
     assert await counter.add(1) == 1
     assert await summing.add_twice(1) == 3
+
+
+async def test_two_who_take_back_at_once_take_back_one_swap(kernel: Kernel) -> None:
+    for extra in range(12):
+        if extra:
+            await kernel.swap("counter", Tally, config={"start_at": extra})
+        else:
+            await kernel.load(Tally, name="counter", config={"start_at": extra})
+    first, second = asyncio.create_task(kernel.rollback("counter")), asyncio.create_task(kernel.rollback("counter"))
+    await asyncio.wait((first, second))
+    assert first.exception() is None
+    assert isinstance(second.exception(), Unavailable)
+    for _ in range(9):  # ten are kept, and one was taken back
+        await kernel.rollback("counter")
+    with pytest.raises(ContractError, match="there is no version to go back to"):
+        await kernel.rollback("counter")
+    assert kernel.registry.entry("counter").options.config == {"start_at": 1}
 
 
 async def test_an_unknown_plugin_and_a_malformed_use(kernel: Kernel) -> None:

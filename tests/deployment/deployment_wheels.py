@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 CATALOG = """
 import os, sys
@@ -139,6 +141,20 @@ def write_wheels(folder: Path) -> None:
         plugins={"clerk": "shop_clerk:Clerk"},
     )  # fmt: skip
     write_installed(folder, "msgspec")
+
+
+def write_source_distribution(folder: Path, version: str, mark: Path) -> Path:
+    """A source distribution of shop-catalog alone, whose build makes the file `mark`."""
+    path = folder / f"shop_catalog-{version}.tar.gz"
+    with TemporaryDirectory() as scratch:
+        project = Path(scratch, f"shop_catalog-{version}")
+        write_project(project, version)
+        backend = project / "backend.py"
+        backend.write_text(f"{backend.read_text()}\nopen({str(mark)!r}, 'w').close()\n")
+        (project / "PKG-INFO").write_text(f"Metadata-Version: 2.1\nName: shop-catalog\nVersion: {version}\n")
+        with tarfile.open(path, "w:gz") as archive:
+            archive.add(project, project.name)
+    return path
 
 
 def write_project(folder: Path, version: str) -> None:

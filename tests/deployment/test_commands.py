@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from deployment_wheels import write_project
 
 APPLICATION = """
 [app]
@@ -98,18 +99,27 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert as_json("gc")["removed"] == []
     assert "is being used" in mukernel("uninstall", rows["shop-catalog-3.0"]["environment"], status=1)
 
+    assert not as_json("swap", "catalog", "shop-catalog==2.0")["rolled_back"]
     failed = mukernel("swap", "catalog", "shop-catalog==9", status=1)
     assert "the old version serves on" in failed or "was not begun" in failed
-    assert as_json("rollback", "catalog")["what"] == "rollback"
-    assert as_json(*call)[:2] == ["1.0", "1.0"]
+    assert as_json(*call)[:2] == ["2.0", "2.0"]
     assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]] == [
         rows["shop-catalog-3.0"]["environment"]
     ]
     mukernel("gc")
     assert as_json("rollback", "catalog")["rolled_back"] is False  # made again from what is locked
     assert as_json(*call)[:2] == ["3.0", "2.0"]
+    assert as_json("rollback", "catalog")["what"] == "rollback"
+    assert as_json(*call)[:2] == ["1.0", "1.0"]
+    assert "there is no version to go back to" in mukernel("rollback", "catalog", status=1)
     assert app.end() == 0
 
+    damaged = rows["shop-catalog-3.0"]["environment"]
+    Path(as_json("list")["folder"], "environments", damaged, "environment.json").write_text("{")
+    assert as_json("list")["damaged"] == [damaged]
+    assert f"damaged: {damaged}; `mukernel install` makes it anew" in mukernel("list")
+    mukernel("uninstall", damaged)
+    assert as_json("list")["damaged"] == []
     mukernel("uninstall", "second")
     assert "second" not in str(as_json("list"))
     assert "neither a plug-in that is installed" in mukernel("uninstall", "second", status=1)
@@ -132,6 +142,40 @@ def test_what_failed_is_not_tried_until_asked_for(shop: Path, start: Callable[..
     assert len(third["problems"]) == 1
     (shop / "app.toml").write_text(APPLICATION)
     start()
+
+
+def test_a_lock_file_that_is_not_sound_is_one_problem(shop: Path) -> None:
+    for installed in (False, True):
+        if installed:
+            (shop / "app.lock").unlink()
+            mukernel("install")
+        (shop / "app.lock").write_text("format = 1\n[[environment]\n")
+        checked = as_json("check", status=1)
+        (problem,) = [each for each in checked["problems"] if "app.lock" in each]
+        assert "app.lock can't be read: " in problem and "(at line 2, column " in problem
+        assert "mend it, or remove it to resolve anew" in problem
+        assert mukernel("run", status=1).count("app.lock can't be read") == 1
+
+
+def test_only_wheels(shop: Path) -> None:
+    write_project(shop / "project", "1.1")
+    (shop / "app.toml").write_text(APPLICATION.replace('"shop-catalog==1.0"', '"./project"'))
+    refused = "plugins.catalog.use = './project': a directory is a source tree, and only_wheels refuses"
+    assert refused in mukernel("install", "--only-wheels", status=1)
+    assert "no_wheels is unknown" in mukernel("check", str(written(shop, "no_wheels = true")), status=1)
+    assert "app.only_wheels: got 'yes'" in mukernel("check", str(written(shop, 'only_wheels = "yes"')), status=1)
+    only = str(written(shop, "only_wheels = true"))
+    for command in ("check", "install", "run"):
+        assert refused in mukernel(command, only, status=1)
+    mukernel("install")
+    assert "Catalog" in mukernel("check")
+
+
+def written(shop: Path, setting: str) -> Path:
+    """The application with another setting in [app]."""
+    path = shop / "only.toml"
+    path.write_text((shop / "app.toml").read_text().replace("[app]\n", f"[app]\n{setting}\n"))
+    return path
 
 
 @pytest.mark.parametrize(

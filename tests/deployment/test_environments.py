@@ -88,18 +88,23 @@ async def test_a_swap_to_other_dependencies_loses_nothing(kernel: Kernel, catalo
     )
 
 
-async def test_a_rollback_goes_back_and_forth(kernel: Kernel, catalog: Any) -> None:
+async def test_rollbacks_go_back_one_swap_each(kernel: Kernel, catalog: Any) -> None:
     await kernel.load("shop-catalog==1.0", name="catalog", placement="process", config={"extra": "a"})
-    with pytest.raises(ContractError, match="has not been swapped for another version"):
+    with pytest.raises(ContractError, match="was not swapped since it was loaded"):
         await kernel.rollback("catalog")
     await kernel.swap("catalog", "shop-catalog==2.0", config={"extra": "b"})
+    await kernel.swap("catalog", "shop-catalog==1.0", config={"extra": "c"})
     await kernel.get(catalog).add(5)
+    with pytest.raises(SwapFailed):
+        await kernel.swap("catalog", "shop-catalog==9")
     report = await kernel.rollback("catalog")
     assert report.what == "rollback"
-    assert await kernel.get(catalog).versions() == ["1.0", "1.0", HERE, "a"]
+    assert await kernel.get(catalog).versions() == ["2.0", "2.0", HERE, "b"]
     assert await kernel.get(catalog).add(1) == 6
     await kernel.rollback("catalog")
-    assert await kernel.get(catalog).versions() == ["2.0", "2.0", HERE, "b"]
+    assert await kernel.get(catalog).versions() == ["1.0", "1.0", HERE, "a"]
+    with pytest.raises(ContractError, match="or all swaps were taken back"):
+        await kernel.rollback("catalog")
 
 
 async def test_a_swap_of_the_same_version_leaves_the_one_to_go_back_to(kernel: Kernel, catalog: Any) -> None:

@@ -2,20 +2,23 @@
 
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
+from glob import glob
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from deployment_wheels import write_catalog, write_project, write_wheel
+from deployment_wheels import write_catalog, write_project, write_source_distribution, write_wheel
 
 from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer, Request, read_request
 from mukernel.deployment.cleaning import collect_garbage, uninstall
 from mukernel.deployment.environment import interpreter
+from mukernel.deployment.pythons import find_python
 from mukernel.deployment.work import Cancelled, Work
 
 INSTALL = """
@@ -25,6 +28,22 @@ from mukernel.deployment.work import Work
 installer = Installer(sys.argv[1], wheels=[sys.argv[2]])
 installer.install(read_request(sys.argv[3]), Work(lambda text: print(text, flush=True)))
 print("done", flush=True)
+"""
+
+
+LOCK = """format = 1
+
+[[environment]]
+use = "a==1"
+python = "3.11"
+platform = "linux-x86_64"
+distribution = "a"
+[[environment.distributions]]
+name = "a"
+version = "1"
+[[environment.distributions]]
+name = "b"
+version = "2"
 """
 
 
@@ -110,7 +129,10 @@ def test_another_file_than_the_locked_one_is_refused(
 def test_a_lock_file_that_cannot_be_read_is_not_ignored(tmp_path: Path, wheels: str) -> None:
     lock = tmp_path / "app.lock"
     for text, why in (("[[", "can't be read"), ("format = 9\n", "format: got 9, wanted 1"),
-                      ("format = 1\n[[environment]]\nuse = 3\n", "mend it, or remove it")):  # fmt: skip
+                      ("format = 1\n[[environment]]\nuse = 3\n", "line 3: .*mend it, or remove it"),
+                      (LOCK.replace('version = "2"', "version = 2"), r"line 13: Expected `str`, got `int`"),
+                      (LOCK.replace('python = "3.11"', ""), r"line 3: .*missing required field `python`"),
+                      ("format = 1\nenvironment = [3]\n", r"app\.lock: Expected `object`")):  # fmt: skip
         lock.write_text(text)
         with pytest.raises(ContractError, match=why):
             Installer(tmp_path / "store", lock_file=lock, wheels=[wheels]).install(request("shop-catalog==1.0"))
@@ -324,6 +346,137 @@ def test_garbage(own_installer: Installer) -> None:
     collect_garbage(store, (), Work())
     assert os.listdir(store.wheels) == os.listdir(store.tools) == []
     assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
+
+
+def test_only_wheels(tool: str, tmp_path: Path, wheels: str) -> None:
+    """What a source tree's author wrote is run when it is built, and so it is not built."""
+    folder, mark = tmp_path / "wheels", tmp_path / "built"
+    folder.mkdir()
+    for name in ("shop_library-1.0", "msgspec"):
+        for path in Path(wheels).glob(f"{name}*"):
+            shutil.copy(path, folder)
+    write_source_distribution(folder, "1.0", mark)
+    write_project(tmp_path / "project", "1.1")
+    installer = Installer(tmp_path / "store", wheels=[str(folder)], only_wheels=True)
+    for use, what in ((f"{tmp_path}/project/", "a directory"), ("git+file:///nowhere", "a repository")):
+        for do in (installer.install, installer.present):
+            with pytest.raises(ContractError, match=f"{what} is a source tree, and only_wheels refuses to build one"):
+                do(request(use))
+    with pytest.raises(Unavailable, match="only_wheels is set: what has no wheel for this Python is not taken"):
+        installer.install(request("shop-catalog==1.0"))
+    assert not mark.exists()
+    assert names(installer) == []
+    installer.only_wheels = False
+    installer.install(request("shop-catalog==1.0"))[1].close()
+    assert mark.exists()
+
+
+def test_nothing_of_a_wheel_is_run_while_it_is_installed(tool: str, own_installer: Installer, tmp_path: Path) -> None:
+    """Python runs what a .pth file or a sitecustomize says as it starts, so it is not started there."""
+    mark = tmp_path / "ran"
+    line = f"import os; open({str(mark)!r}, 'w').close()\n"
+    files = {"shop_module.py": "", "shop_torn.py": "not Python", "shop.pth": line, "sitecustomize.py": line}
+    wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=files, plugins={"sly": "shop_module:Sly"})
+    installed, hold = own_installer.install(request(str(wheel)))
+    hold.close()
+    assert not mark.exists()
+    assert glob(f"{installed.folder}/lib/python*/site-packages/__pycache__/shop_module.*.pyc")
+    subprocess.run([interpreter(installed.folder), "-c", ""], check=True)
+    assert mark.exists()  # that is what would have run it
+
+
+@pytest.mark.parametrize("damage", ["torn", "another", "missing", "unreadable"])
+def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: str) -> None:
+    asked, store = request("shop-catalog==1.0"), own_installer.store
+    installed, hold = own_installer.install(asked)
+    record = Path(installed.folder, "environment.json")
+    if damage == "torn":
+        record.write_bytes(record.read_bytes()[:100])
+    elif damage == "another":
+        record.write_text("[]")
+    else:
+        record.unlink()
+        if damage == "unreadable":
+            record.mkdir()
+    assert not own_installer.is_present(asked)
+    with pytest.raises(NotFound, match="is not installed; `mukernel install` does it"):
+        own_installer.present(asked)
+    with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
+        own_installer.install(asked)
+    assert collect_garbage(store, {installed.environment.name}, Work()) == []
+    hold.close()
+    again, hold = own_installer.install(asked)
+    hold.close()
+    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
+    assert own_installer.present(request("shop-catalog==1.0")) == again
+    assert names(own_installer) == [installed.environment.name]
+
+
+def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
+    kept, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    name, store = kept.environment.name, own_installer.store
+    Path(kept.folder, "environment.json").write_text("{")
+    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
+    (removed,) = collect_garbage(store, {name}, Work())
+    assert removed.size >= kept.environment.size
+    assert names(own_installer) == []
+    with pytest.raises(NotFound):
+        own_installer.present(request("shop-catalog==1.0"))
+
+
+def test_an_environment_that_nobody_could_hold_is_made_anew(own_installer: Installer) -> None:
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    Path(installed.folder, "in-use").unlink()
+    assert not own_installer.is_present(request("shop-catalog==1.0"))
+    again, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
+    assert own_installer.present(request("shop-catalog==1.0")) == again
+
+
+def test_what_was_left_of_a_resolution_keeps_nobody_from_the_next(
+    own_installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As pip is used, whose report lies in a folder: killed at any time, it leaves nothing that is not cleared."""
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "pip")
+    seen: set[str] = set()
+    run = Work.run
+
+    def watched(self: Work, *given: object, **more: object) -> str:
+        seen.update(os.listdir(own_installer.store.tools))
+        return run(self, *given, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Work, "run", watched)
+    (own_installer.store.tools / "resolution" / "left").mkdir(parents=True, mode=0o700)
+    own_installer.store.folder.chmod(0o700)
+    own_installer.store.tools.chmod(0o700)
+    own_installer.install(request("shop-catalog==1.0"))[1].close()
+    assert [name for name in seen if not name.startswith((".unfinished-", "pip-"))] == ["resolution"]
+    assert len(os.listdir(own_installer.store.tools)) == 2
+
+
+def test_the_lock_file_is_changed_by_one_at_a_time(own_installer: Installer) -> None:
+    own_installer.install(request("shop-catalog==1.0"))[1].close()
+    locked = own_installer.lock_file.path.read_text()
+    work = Work()
+    work.say = lambda text: work.cancel()
+    with own_installer.store.locked(Work()), pytest.raises(Cancelled):
+        own_installer.keep_locked([], work)
+    assert own_installer.lock_file.path.read_text() == locked
+    own_installer.keep_locked([request("shop-catalog==1.0")], Work())
+    assert own_installer.lock_file.path.read_text() == locked
+    own_installer.keep_locked([], Work())
+    assert not own_installer.lock_file.path.exists()
+
+
+def test_a_python_that_is_installed_later_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "python3"
+    with pytest.raises(NotFound, match="no Python that runs"):
+        find_python(str(path), None)
+    path.symlink_to(sys.executable)
+    assert find_python(str(path), None).version == platform.python_version()
 
 
 def test_a_lock_file_gives_no_option_to_an_installer(tmp_path: Path, wheels: str) -> None:

@@ -148,6 +148,58 @@ def test_the_check_says_so_and_leaves_nothing(made: list[str]) -> None:
     assert are_there(made) == []
 
 
+FAMILY = """
+import os, sys, time
+print(flush=True)
+sys.stdin.readline()
+for _ in range(2):
+    os.fork()
+print(flush=True)
+time.sleep(1000)
+"""
+
+
+@needs_groups
+async def test_a_group_ends_with_whoever_is_in_it(made: list[str]) -> None:
+    group = HERE.new(1 << 28, 16)
+    assert group is not None
+    with subprocess.Popen(
+        [sys.executable, "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        process.stdout.readline()
+        for folder in group.folders:
+            cgroups.write(f"{folder}/cgroup.procs", process.pid)
+        print(file=process.stdin, flush=True)
+        for _ in range(4):
+            process.stdout.readline()
+        assert group.end()
+    assert are_there(made) == []
+
+
+def test_who_starts_another_before_it_is_ended_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Cgroup({str(tmp_path)})
+    members = Path(group.folders[0], "cgroup.procs")
+    waves = iter(["11\n12\n", "13\n", ""])
+    monkeypatch.setattr(cgroups, "read", lambda path: next(waves) if path == str(members) else "")
+    ended: list[int] = []
+    monkeypatch.setattr(cgroups, "end_process", ended.append)
+    assert group.end()
+    assert ended == [11, 12, 13]
+
+
+def test_no_descriptor_is_left_of_a_process_that_may_not_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(process: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("mukernel.sandbox.cgroups.signal.pidfd_send_signal", refused)
+    before = os.listdir("/proc/self/fd")
+    cgroups.end_process(os.getpid())
+    assert os.listdir("/proc/self/fd") == before
+
+
 MOUNTS = """\
 23 1 254:0 / / rw - ext4 /dev/vda rw
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory

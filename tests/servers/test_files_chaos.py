@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from killing import pid_of
 from waiting import until_event
 
 from mukernel import Buffer, Kernel, KernelThread, PluginCrashed, RestartPolicy
@@ -19,12 +20,6 @@ from mukernel.servers.files.local import STALE, LocalFolder
 
 TIRELESS = RestartPolicy(intensity=1000, period=1.0, backoff=0.001, longest_backoff=0.01)
 KILLS = 10
-
-
-def pid_of(kernel: Kernel, plugin: str) -> int:
-    instance = kernel.registry.entry(plugin).replicas[0].instance
-    assert instance is not None and instance.place.pid is not None
-    return instance.place.pid
 
 
 async def test_callers_see_a_pause_and_no_more(tmp_path: Path) -> None:

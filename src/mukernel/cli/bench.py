@@ -10,7 +10,8 @@ from ..core.control import Control
 from ..core.described import served_method
 from ..core.quantity import duration, duration_text
 from .arguments import read_arguments
-from .client import add_options, split_method, with_control
+from .client import split_method, with_control
+from .options import add_options
 from .terminal import Terminal, UsageError, as_json
 
 DESCRIPTION = """\

@@ -15,7 +15,8 @@ from ..core.quantity import duration_text
 from ..transports.context import LONGEST, CallContext, current
 from . import standard_input
 from .arguments import Unsendable, converted, read_arguments, sendable, with_keys
-from .client import add_options, clock, patience, split_method, with_control
+from .client import clock, patience, split_method, with_control
+from .options import add_options
 from .terminal import Terminal, UsageError, as_json
 
 DESCRIPTION = """\

@@ -6,7 +6,8 @@ import argparse
 from collections import Counter
 
 from ..core.control import Control, HeldCapabilities
-from .client import add_options, with_control
+from .client import shown, with_control
+from .options import add_options
 from .terminal import Terminal, as_json
 
 HEADER = ("NAME", "PLACEMENT", "HELD BY", "GRANTS", "CHANNELS")
@@ -43,16 +44,11 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def caps(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        held = await control.caps(arguments.name)
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json(held))
-        else:
-            terminal.say(terminal.table(HEADER, [row(each, terminal) for each in held]))
-        return 0
-
-    return with_control(show, arguments)
+    return shown(
+        arguments,
+        lambda control: control.caps(arguments.name),
+        lambda held, terminal: [terminal.table(HEADER, [row(each, terminal) for each in held])],
+    )
 
 
 def row(held: HeldCapabilities, terminal: Terminal) -> list[str]:

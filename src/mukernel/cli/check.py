@@ -10,6 +10,7 @@ from ..contract import ContractError, NotFound
 from ..core.application import Application, read_application
 from ..core.extensions import missing_extensions
 from ..sandbox.machine import Enforced, enforced
+from .options import add_file
 from .terminal import Terminal, as_json
 
 DESCRIPTION = """\
@@ -24,9 +25,7 @@ examples:
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
-    )
+    add_file(parser)
     parser.add_argument("--state", metavar="DIR", help="where its environments are, if `mukernel run` is given one")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.set_defaults(run=run)

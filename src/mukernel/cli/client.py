@@ -7,9 +7,9 @@ import asyncio
 import os
 import sys
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import msgspec
 
@@ -24,24 +24,11 @@ from ..transports.calling import Caller
 from ..transports.listening import connect
 from ..transports.socket import SocketWire
 from .silence import report_silence, silence
-from .terminal import Terminal, UsageError
+from .terminal import Terminal, UsageError, as_json
 
+Answer = TypeVar("Answer")
 clock = Clock()
 PATIENCE = 5.0  # seconds that a kernel has for its first answer
-
-
-def add_options(parser: argparse.ArgumentParser, json: bool = True, timeout: bool = True) -> None:
-    """The options of every command that is a client. `timeout`: not where it has one of its own."""
-    parser.add_argument("--app", metavar="NAME", help="the application that is meant, where several are running")
-    parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
-    parser.add_argument("--verbose", action="store_true", help="show the other side's traceback with an error")
-    if timeout:
-        parser.add_argument(
-            "--timeout", metavar="TIME",
-            help="how long the kernel may be silent (default: 5s); work that takes longer is not cut",
-        )  # fmt: skip
-    if json:
-        parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
 class Surroundings:
@@ -142,6 +129,23 @@ def with_control(work: Callable[[Control], Awaitable[int]], arguments: argparse.
             return await work(control)
 
     return asyncio.run(run())
+
+
+def shown(
+    arguments: argparse.Namespace,
+    ask: Callable[[Control], Awaitable[Answer]],
+    lines: Callable[[Answer, Terminal], Iterable[str]],
+) -> int:
+    """Ask the kernel, and show its answer: as it is with --json, else by `lines`; return the exit status."""
+
+    async def show(control: Control) -> int:
+        answer = await ask(control)
+        terminal = Terminal()
+        for line in [as_json(answer)] if arguments.json else lines(answer, terminal):
+            terminal.say(line)
+        return 0
+
+    return with_control(show, arguments)
 
 
 def name_here() -> str | None:

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator
 
 from ..contract import Description, MethodDescription, type_text
-from ..core.control import Control, PluginDescription
+from ..core.control import PluginDescription
 from ..core.quantity import duration_text
-from .client import add_options, with_control
+from .client import shown
+from .options import add_options
 from .terminal import Terminal, as_json
 
 EXAMPLES = """\
@@ -26,17 +27,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        described = await control.describe(arguments.name)
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json(described))
-        else:
-            for line in lines_of(described, terminal):
-                terminal.say(line)
-        return 0
-
-    return with_control(show, arguments)
+    return shown(arguments, lambda control: control.describe(arguments.name), lines_of)
 
 
 def lines_of(described: PluginDescription, terminal: Terminal) -> Iterator[str]:

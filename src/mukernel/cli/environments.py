@@ -17,6 +17,7 @@ from ..deployment import Installer
 from ..deployment.cleaning import collect_garbage, uninstall
 from ..deployment.work import Work
 from .client import connected
+from .options import add_file
 from .terminal import Terminal, as_json
 
 HEADER = ("ENVIRONMENT", "PYTHON", "SIZE", "DECLARED BY", "USED BY")
@@ -31,7 +32,8 @@ Remove the environment of a plug-in, or one by its own name. One that is being u
 stays: `mukernel install`, or the next `mukernel run`, makes it again."""
 GC = """\
 Remove every environment that no plug-in of the application file asks for and that nobody uses, the versions before a
-swap among them; then what only those were made of; and what is remembered of installations that failed."""
+swap and damaged ones among them; then what only those were made of; and what is remembered of installations that
+failed."""
 EXAMPLES = {
     "list": "  mukernel list\n  mukernel list shop/app.toml --json",
     "uninstall": "  mukernel uninstall catalog\n  mukernel uninstall shop-catalog-2.0-222fa70629ac",
@@ -44,9 +46,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.epilog = "examples:\n" + EXAMPLES[command]
     if command == "uninstall":
         parser.add_argument("name", metavar="NAME", help="of the plug-in, or of the environment")
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
-    )
+    add_file(parser)
     if command == "gc":
         parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
@@ -80,9 +80,11 @@ def show(arguments: argparse.Namespace) -> int:
         {"use": each.use, "python": each.python, "reason": each.reason}
         for each in installer.store.notes().failures.values()
     ]
+    damaged = [each for each in installer.store.names() if installer.store.find(each) is None]
     terminal = Terminal()
     if arguments.json:
-        terminal.say(as_json({"environments": rows, "failures": failures, "folder": str(installer.store.folder)}))
+        folder = str(installer.store.folder)
+        terminal.say(as_json({"environments": rows, "damaged": damaged, "failures": failures, "folder": folder}))
         return 0
     cells = [
         [each["environment"], each["python"], size_text(each["size"]), ", ".join(each["declared_by"]) or "-",
@@ -90,6 +92,8 @@ def show(arguments: argparse.Namespace) -> int:
         for each in rows
     ]  # fmt: skip
     terminal.say(terminal.table(HEADER, cells, ("SIZE",)))
+    for name in damaged:
+        terminal.say(f"damaged: {name}; `mukernel install` makes it anew if it is asked for, `mukernel gc` removes it")
     for failure in failures:
         terminal.say(f"not installed: {failure['reason']}")
     return 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ..core.control import Control
-from .client import add_options, with_control
+from .client import with_control
+from .options import add_options
 from .terminal import Terminal
 
 STOP = """\

@@ -10,6 +10,7 @@ from ..core.application_environments import checked, installer_for, requests_of
 from ..core.application_file import read_application_file
 from ..deployment import Installer, Request
 from ..deployment.work import Work
+from .options import add_file
 from .terminal import Terminal, as_json
 
 DESCRIPTION = """\
@@ -30,12 +31,15 @@ examples:
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
-    )
+    add_file(parser)
     parser.add_argument(
         "--plugin", metavar="NAME", action="append", default=[], help="only this plug-in; may be given several times"
     )
+    parser.add_argument(
+        "--only-wheels", action="store_true",
+        help="build nothing, so that nothing of a package is run while it is installed; only_wheels = true in [app] "
+        "says so for good",
+    )  # fmt: skip
     parser.add_argument("--upgrade", action="store_true", help="choose anew, and lock that")
     parser.add_argument("--state", metavar="DIR", help="keep environments here (default: by the application's name)")
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
@@ -45,6 +49,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     file = checked(*read_application_file(arguments.file))
     installer, requests = installer_for(file, arguments.state), requests_of(file)
+    installer.only_wheels |= arguments.only_wheels
     for name in arguments.plugin:
         if name not in requests:
             known = ", ".join(requests) or "none"
@@ -59,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         except MukernelError as error:
             problems.append(f"{file.label}: plugins.{name}.{error}")
     if not arguments.plugin and not problems:
-        installer.lock_file.keep({request.use for request in requests.values()})
+        installer.keep_locked(requests.values(), Work(told.say))
     if arguments.json:
         terminal.say(as_json({"ok": not problems, "installed": done, "problems": problems}))
         return int(bool(problems))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from ..contract import NotFound
 from ..core.control import Control, LogFile
-from .client import add_options, clock, with_control
+from .client import clock, with_control
+from .options import add_options
 from .terminal import Terminal, UsageError, as_json
 
 KERNEL = "kernel"  # whose log is that of what runs inline; no plug-in has its name

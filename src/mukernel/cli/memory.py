@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
-from ..core.control import Control, ProcessMemory
+from ..core.control import ProcessMemory
 from ..core.messages import HeldSegment
 from ..core.quantity import size_text
-from .client import add_options, with_control
-from .terminal import Terminal, as_json
+from .client import shown
+from .options import add_options
+from .terminal import Terminal
 
 HEADER = ("PROCESS", "PID", "PLUGINS", "HELD", "QUOTA", "LENT", "SEGMENTS")
 RIGHT = ("PID", "HELD", "QUOTA", "LENT", "SEGMENTS")
@@ -39,22 +41,16 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        processes = await control.memory(arguments.name)
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json(processes))
-            return 0
-        terminal.say(terminal.table(HEADER, [row(each, terminal) for each in processes], RIGHT))
+    def lines(processes: list[ProcessMemory], terminal: Terminal) -> Iterator[str]:
+        yield terminal.table(HEADER, [row(each, terminal) for each in processes], RIGHT)
         pieces = [(each.process, piece) for each in processes if each.inventory for piece in each.inventory.segments]
         if arguments.segments and pieces:
-            terminal.say("")
-            terminal.say(terminal.table(PIECES, [piece_row(name, piece) for name, piece in pieces], ("MEMORY", "SIZE")))
+            yield ""
+            yield terminal.table(PIECES, [piece_row(name, piece) for name, piece in pieces], ("MEMORY", "SIZE"))
         sizes = {piece.memory: piece.size for _, piece in pieces}
-        terminal.say(f"{size_text(sum(sizes.values()))} in {len(sizes)} pieces of memory")
-        return 0
+        yield f"{size_text(sum(sizes.values()))} in {len(sizes)} pieces of memory"
 
-    return with_control(show, arguments)
+    return shown(arguments, lambda control: control.memory(arguments.name), lines)
 
 
 def row(memory: ProcessMemory, terminal: Terminal) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
-from ..core.control import Control, PluginStatus
+from ..core.control import PluginStatus
 from ..core.quantity import duration_text, size_text
-from .client import add_options, with_control
-from .terminal import Terminal, as_json
+from .client import shown
+from .options import add_options
+from .terminal import Terminal
 
 HEADER = (
     "NAME",
@@ -19,20 +21,22 @@ HEADER = (
     "RUNNING",
     "WAITING",
     "RESTARTS",
+    "CPU",
     "MEM",
     "LIMITS",
     "SHARED",
     "SINCE",
 )
-RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "MEM", "SHARED", "SINCE")
+RIGHT = ("PID", "REPLICAS", "CALLS", "RUNNING", "WAITING", "RESTARTS", "CPU", "MEM", "SHARED", "SINCE")
 
 DESCRIPTION = """\
 List the plug-ins of a running application.
 
 CALLS counts the calls that the present instances have started; "direct" stands where neighbours call an
-inline plug-in as a plain method, so that nothing counts. MEM is private memory; "-" where it is the
-kernel's. LIMITS says what holds a process to its limits: "rlimits", of each process by itself, or
-"cgroup", of all processes of a sandbox together (only "cgroup:memory" or "cgroup:pids" on some machines).
+inline plug-in as a plain method, so that nothing counts. CPU is the processor time that its present
+processes have had, and MEM their private memory; "-" where they are the kernel's. LIMITS says what holds
+a process to its limits: "rlimits", of each process by itself, or "cgroup", of all processes of a sandbox
+together (only "cgroup:memory" or "cgroup:pids" on some machines).
 SHARED is what its processes hold of shared memory: arrays and Buffers that they made, or got
 from others and still look into (one that several hold counts for each)."""
 
@@ -49,22 +53,17 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        plugins = await control.ps()
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json(plugins))
-            return 0
-        terminal.say(terminal.table(HEADER, [row(each, terminal) for each in plugins], RIGHT))
-        for each in plugins:
-            if each.failure:
-                terminal.say(f"{each.name}: {each.failure}")
-            if each.hang:
-                line = each.hang.partition("\n")[0]
-                terminal.say(f"{each.name} hung: {line}; `mukernel describe {each.name}` shows its stack")
-        return 0
+    return shown(arguments, lambda control: control.ps(), lines_of)
 
-    return with_control(show, arguments)
+
+def lines_of(plugins: list[PluginStatus], terminal: Terminal) -> Iterator[str]:
+    yield terminal.table(HEADER, [row(each, terminal) for each in plugins], RIGHT)
+    for each in plugins:
+        if each.failure:
+            yield f"{each.name}: {each.failure}"
+        if each.hang:
+            line = each.hang.partition("\n")[0]
+            yield f"{each.name} hung: {line}; `mukernel describe {each.name}` shows its stack"
 
 
 def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
@@ -79,6 +78,7 @@ def row(plugin: PluginStatus, terminal: Terminal) -> list[str]:
         str(plugin.running),
         str(plugin.waiting),
         str(plugin.restarts),
+        "-" if plugin.cpu is None else duration_text(plugin.cpu),
         "-" if plugin.memory is None else size_text(plugin.memory),
         plugin.limits or "-",
         size_text(plugin.shared_memory) if plugin.shared_memory else "-",

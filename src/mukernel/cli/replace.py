@@ -13,7 +13,8 @@ from ..core.control import Control
 from ..core.quantity import duration, duration_text
 from ..core.replacement import ONLY_WHAT_SERVES, SwapReport
 from ..deployment.request import read_request
-from .client import add_options, with_control
+from .client import with_control
+from .options import add_options
 from .terminal import Terminal, UsageError, as_json
 
 SWAP = """\
@@ -26,7 +27,8 @@ again. Or it is installed first, beside the version that runs, into an environme
 "shop-catalog==2.1", a wheel, a directory, "git+https://..."; `mukernel rollback` goes back."""
 ROLLBACK = """\
 Replace a plug-in by the version before the last swap, with its configuration, as a swap does: nothing is lost. A second
-rollback goes forward again. An environment that was removed since is made again, from what is locked."""
+rollback goes back to the one before that, and so on: the last ten are known, as long as the application runs. A swap
+goes forward again. An environment that was removed since is made again, from what is locked."""
 MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 

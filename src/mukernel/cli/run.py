@@ -21,6 +21,7 @@ from ..core.journal import Happening
 from ..core.kernel import Kernel
 from ..core.quantity import duration_text
 from ..core.state_folder import StateFolder, state_folder
+from .options import add_file
 from .terminal import Terminal
 from .watch import Watch
 
@@ -42,9 +43,7 @@ BAD = ("crash", "given up", "rolled back", "hang", "standstill", "restart failed
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="app.toml", help="the application file (default: app.toml)"
-    )
+    add_file(parser)
     parser.add_argument("--watch", action="store_true", help="swap a plug-in when its source changes")
     parser.add_argument("--state", metavar="DIR", help="keep socket and logs here (default: by the application's name)")
     parser.add_argument("--verbose", action="store_true", help="show a plug-in's traceback when it can't be started")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.control import Control
-from .client import add_options, with_control
-from .terminal import Terminal, as_json
+from .client import shown
+from .options import add_options
 
 DESCRIPTION = """\
 Show where each process of a plug-in stands: what the system says it is doing, and the Python stack of each of its
@@ -29,12 +28,8 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        stacks = await control.stack(arguments.name)
-        if arguments.json:
-            Terminal().say(as_json(stacks))
-        else:
-            Terminal().say("\n\n".join(stack.text for stack in stacks) or f"{arguments.name} has no process now")
-        return 0
-
-    return with_control(show, arguments)
+    return shown(
+        arguments,
+        lambda control: control.stack(arguments.name),
+        lambda stacks, terminal: ["\n\n".join(each.text for each in stacks) or f"{arguments.name} has no process now"],
+    )

@@ -7,10 +7,12 @@ import sys
 
 from ..core.control import About, Control, PluginStatus
 from ..core.quantity import duration, duration_text, size_text
-from .client import add_options, clock, with_control
+from .client import clock, with_control
+from .options import add_options
 from .ps import HEADER, RIGHT, row
 from .terminal import Terminal, UsageError, as_json
 
+MORE = ("CPU%", "CALLS/S")
 CLEAR, HIDE_CURSOR, SHOW_CURSOR = "\x1b[H\x1b[J", "\x1b[?25l", "\x1b[?25h"
 
 EXAMPLES = """\
@@ -22,7 +24,8 @@ examples:
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description = (
-        "Watch the plug-ins of a running application: the columns of `mukernel ps`, and calls a second."
+        "Watch the plug-ins of a running application: the columns of `mukernel ps`, the share of a processor that "
+        "each has had since the last look (100%: one of them all the time), and calls a second."
     )
     parser.epilog = EXAMPLES
     parser.add_argument("--every", default="1s", metavar="TIME", help="between two looks (default: 1s)")
@@ -51,12 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
             while True:
                 await clock.sleep(every)
                 after, now = await control.ps(), clock.now()
-                rates = calls_a_second(before, after, now - at)
+                rates, shares = calls_a_second(before, after, now - at), cpu_shares(before, after, now - at)
                 if arguments.json:
-                    terminal.say(as_json([{**as_dict(each), "rate": rates.get(each.name)} for each in after]))
+                    more = [{"rate": rates.get(each.name), "cpu_share": shares.get(each.name)} for each in after]
+                    terminal.say(as_json([{**as_dict(each), **it} for each, it in zip(after, more, strict=True)]))
                     return 0
                 about = await control.about()
-                terminal.say((CLEAR if live else "") + picture(terminal, about, after, rates))
+                terminal.say((CLEAR if live else "") + picture(terminal, about, after, rates, shares))
                 if arguments.once:
                     return 0
                 before, at = after, now
@@ -79,14 +83,35 @@ def calls_a_second(before: list[PluginStatus], after: list[PluginStatus], second
     return rates
 
 
-def picture(terminal: Terminal, about: About, plugins: list[PluginStatus], rates: dict[str, float]) -> str:
+def cpu_shares(before: list[PluginStatus], after: list[PluginStatus], seconds: float) -> dict[str, float]:
+    """By plug-in, 1.0 for all of one processor; none for those whose processes are the kernel's, or not those of the
+    look before."""
+    had = {each.name: each for each in before}
+    shares = {}
+    for each in after:
+        earlier = had.get(each.name)
+        if each.cpu is not None and earlier is not None and earlier.cpu is not None and earlier.pids == each.pids:
+            shares[each.name] = max(0.0, each.cpu - earlier.cpu) / seconds
+    return shares
+
+
+def picture(
+    terminal: Terminal, about: About, plugins: list[PluginStatus], rates: dict[str, float], shares: dict[str, float]
+) -> str:
     """What is shown at one moment."""
     up = duration_text(max(0.0, clock.wall().timestamp() - about.started))
     total = f"{sum(rates.values()):,.0f} calls/s"
     name, memory = terminal.paint(about.name, "bold"), size_text(about.memory)
     head = f"{name}  kernel {about.pid}  up {up}  {memory}  {total}"
-    rows = [[*row(each, terminal), f"{rates[each.name]:,.0f}" if each.name in rates else "-"] for each in plugins]
-    return head + "\n\n" + terminal.table((*HEADER, "CALLS/S"), rows, (*RIGHT, "CALLS/S"))
+    rows = [
+        [
+            *row(each, terminal),
+            f"{shares[each.name]:.0%}" if each.name in shares else "-",
+            f"{rates[each.name]:,.0f}" if each.name in rates else "-",
+        ]
+        for each in plugins
+    ]
+    return head + "\n\n" + terminal.table((*HEADER, *MORE), rows, (*RIGHT, *MORE))
 
 
 def as_dict(plugin: PluginStatus) -> dict[str, object]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.control import About, Control, TreePlugin, TreeProcess
-from .client import add_options, with_control
-from .terminal import Terminal, as_json
+import msgspec
+
+from ..core.control import Control, TreePlugin, TreeProcess
+from .client import shown
+from .options import add_options
+from .terminal import Terminal
 
 EXAMPLES = """\
 shop  kernel 4711
@@ -29,23 +32,26 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    async def show(control: Control) -> int:
-        about, processes = await control.about(), await control.tree()
-        terminal = Terminal()
-        if arguments.json:
-            terminal.say(as_json({"name": about.name, "pid": about.pid, "processes": processes}))
-        else:
-            for line in picture(terminal, about, processes):
-                terminal.say(line)
-        return 0
-
-    return with_control(show, arguments)
+    return shown(arguments, ask, picture)
 
 
-def picture(terminal: Terminal, about: About, processes: list[TreeProcess]) -> list[str]:
+class Tree(msgspec.Struct):
+    """An application and its processes; the first is the kernel's own."""
+
+    name: str
+    pid: int
+    processes: list[TreeProcess]
+
+
+async def ask(control: Control) -> Tree:
+    about = await control.about()
+    return Tree(about.name, about.pid, await control.tree())
+
+
+def picture(tree: Tree, terminal: Terminal) -> list[str]:
     """The tree, line by line: the kernel's own plug-ins, then its processes."""
-    kernel, others = processes[0], processes[1:]
-    lines = [f"{terminal.paint(about.name, 'bold')}  kernel {about.pid}{connections(kernel, terminal)}"]
+    kernel, others = tree.processes[0], tree.processes[1:]
+    lines = [f"{terminal.paint(tree.name, 'bold')}  kernel {tree.pid}{connections(kernel, terminal)}"]
     branches = len(kernel.plugins) + len(others)
     for number, plugin in enumerate(kernel.plugins, 1):
         lines.append(("└─ " if number == branches else "├─ ") + plugin_line(plugin, terminal))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..contract import MukernelError, RemoteError, SwapFailed
 from ..core.application import Application
 from ..core.inspection import explained, inspect_plugins
+from ..core.processes import sandbox_of
 from ..kernel.clock import Clock
 from .terminal import Terminal
 
@@ -84,7 +85,11 @@ class Watch:
         running = self.control.kernel.registry.entries
         uses = {name: (running[name].source, running[name].options.config) for name in loaded if name in running}
         hangs = {name: running[name].options.restart.hang for name in uses}
-        seen = await inspect_plugins(uses, self.application.file.folder, self.application.file.label, hangs)
+        boxes = {
+            name: (box, running[name].options.limits) for name in uses if (box := sandbox_of(running[name].options))
+        }
+        file = self.application.file
+        seen = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
         for name, each in seen.items():
             if each.files:
                 self.files[name] = set(each.files)

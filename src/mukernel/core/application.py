@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from ..contract import MukernelError, RemoteError, Unavailable
 from ..kernel.process import Limits
-from .application_environments import Say, as_problems, checked, installed, installer_for, present, requests_of
+from ..sandbox.policy import Sandbox
+from .application_environments import (
+    Say,
+    as_problems,
+    checked,
+    installed,
+    installer_for,
+    lock_problems,
+    present,
+    requests_of,
+)
 from .application_file import ApplicationFile, PluginTable, read_application_file
 from .application_grants import grant_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
@@ -92,11 +102,17 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     missing: dict[str, str] = {}
     if requests_of(file):
         installer = installer_for(file, state)
-        sources, missing = present(file, installer) if say is None else await installed(file, installer, say)
+        problems += (unsound := lock_problems(installer))
+        sources, missing = present(file, installer) if say is None or unsound else await installed(file, installer, say)
     tables = {name: table for name, table in file.plugins.items() if name not in missing}
     uses = {name: (sources.get(name, table.use), table.config) for name, table in tables.items()}
     hangs = {name: table.restart.hang for name, table in tables.items()}
-    inspected = await inspect_plugins(uses, file.folder, file.label, hangs)
+    boxes = {
+        name: (table.sandbox or Sandbox(), Limits(memory=table.memory))
+        for name, table in tables.items()
+        if table.placement.partition(":")[0] == "sandbox"
+    }
+    inspected = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
     for name in missing:
         inspected[name] = Inspected(name)
     # Where a table, an environment or a class could not be read, somebody may serve what nobody seems to.

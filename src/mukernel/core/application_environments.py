@@ -28,7 +28,10 @@ def installer_for(file: ApplicationFile, folder: str | None = None) -> Installer
 
     lock = Path(file.folder, file.label).with_suffix(".lock")
     wheels = [os.path.join(file.folder, each) for each in file.wheels]
-    return Installer(folder or default_folder(file.name), lock_file=lock, wheels=wheels, settings=file.folder)
+    return Installer(
+        folder or default_folder(file.name), lock_file=lock, wheels=wheels, settings=file.folder,
+        only_wheels=file.only_wheels,
+    )  # fmt: skip
 
 
 def requests_of(file: ApplicationFile) -> dict[str, Request]:
@@ -49,6 +52,15 @@ def present(file: ApplicationFile, installer: Installer) -> tuple[dict[str, Sour
             failure = installer.failure(request)
             problems[name] = str(error) if failure is None else failed_before(failure)
     return sources, problems
+
+
+def lock_problems(installer: Installer) -> list[str]:
+    """What is wrong with the lock file."""
+    try:
+        installer.lock_file.read()
+    except ContractError as error:
+        return [str(error)]
+    return []
 
 
 async def installed(file: ApplicationFile, installer: Installer, say: Say) -> tuple[dict[str, Source], dict[str, str]]:

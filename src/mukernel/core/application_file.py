@@ -71,7 +71,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 class ApplicationFile(msgspec.Struct, frozen=True):
     """A checked application file. `label`: how messages name it; `folder`: where imports are looked for first;
     `unread`: the plug-ins that are not among `plugins`, since what they `use`, or their `config`, is not sound.
-    `wheels`: folders, relative to it, in which wheels are looked for."""
+    `wheels`: folders, relative to it, in which wheels are looked for; `only_wheels`: nothing is built."""
 
     label: str
     folder: str
@@ -80,6 +80,7 @@ class ApplicationFile(msgspec.Struct, frozen=True):
     unread: list[str] = []
     routes: dict[str, RouteTable] = {}
     wheels: tuple[str, ...] = ()
+    only_wheels: bool = False
 
 
 def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
@@ -104,7 +105,8 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
     structs."""
     reader = _Check(label)
     reader.unknown("", content, ("app", "plugins", "routes"))
-    app = reader.table("app", content.get("app", {}), {"name": name, "wheels": folders_in(folder)})
+    keys = {"name": name, "wheels": folders_in(folder), "only_wheels": yes_or_no}
+    app = reader.table("app", content.get("app", {}), keys)
     plugins: dict[str, PluginTable] = {}
     unread: list[str] = []
     tables = reader.mapping("plugins", content.get("plugins", {}))
@@ -136,8 +138,8 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         for key, table in reader.mapping("routes", content.get("routes", {})).items()
     }
     default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
-    wheels = app.get("wheels", ())
-    return ApplicationFile(label, folder, app.get("name", default), plugins, unread, routes, wheels), reader.problems
+    app.setdefault("name", default)
+    return ApplicationFile(label, folder, plugins=plugins, unread=unread, routes=routes, **app), reader.problems
 
 
 def config_problems(values: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,8 @@ class PluginStatus(msgspec.Struct):
     kernel's. `shared_memory`: bytes of it that its processes hold, in `segments`; `lent`: bytes that they have sent and
     nobody has received yet. `since`: seconds that it has been as it is. `failure`: why it was given up. `hang`: where
     it stood when it was found hanging the last time, one line and then its stack. `limits`: what holds its processes to
-    theirs, "rlimits", "cgroup", "cgroup:memory" or "cgroup:pids"; "" inline.
+    theirs, "rlimits", "cgroup", "cgroup:memory" or "cgroup:pids"; "" inline. `cpu`: seconds of processor time that its
+    present processes have had, None where it shares the kernel's.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PluginStatus(msgspec.Struct):
     shared_memory: int = 0
     segments: int = 0
     lent: int = 0
+    cpu: float | None = None
 
 
 class TreePlugin(msgspec.Struct):
@@ -242,7 +244,7 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         raise NotImplementedError
 
     async def rollback(self, name: str) -> SwapReport:
-        """Replace a plug-in by the version before the last swap."""
+        """Replace a plug-in by the version before the last swap, or before those that were not taken back."""
         raise NotImplementedError
 
     @idempotent

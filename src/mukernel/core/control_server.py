@@ -271,7 +271,7 @@ class ControlServer(Control):
         running = [
             PluginVersion(
                 each.name, self.use_of(each.name, each.source), each.source.environment,
-                "" if each.previous is None else self.use_of("", each.previous[0]),
+                self.use_of("", each.history[-1][0]) if each.history else "",
             )
             for each in entries
         ]  # fmt: skip

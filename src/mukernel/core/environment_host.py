@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
+from ..deployment.environment import RUNTIME, see_packages
 from . import host, sandboxed
 from .handshake import introduce
 
@@ -20,4 +22,10 @@ def main(rights: list[int]) -> None:
 
 def main_in_sandbox(rights: list[int]) -> None:
     """Entry point of a sandboxed process; `rights` as those of `sandboxed.main`."""
-    sandboxed.main(rights, main)
+    sandboxed.main(rights, enclosed)
+
+
+def enclosed(rights: list[int]) -> None:
+    """What came with the plug-in is seen from here on, and no sooner."""
+    see_packages(os.path.dirname(next(each for each in sys.path if os.path.basename(each) == RUNTIME)))
+    main(rights)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 
-from ..deployment.environment import interpreter, read_environment, site_packages
+from ..deployment.environment import imported_apart, interpreter, read_environment, site_packages
 from ..deployment.work import environment_variables
 from ..kernel.process import ForkServer
 from ..sandbox.enclosure import scrubbed_environment
@@ -56,12 +56,13 @@ def new_server(environment: str, sandboxed: bool) -> ForkServer:
         if sandboxed:
             return ForkServer(WARM_SANDBOX, path=sys.path, env=scrubbed_environment())
         return ForkServer(WARM, path=sys.path)
-    python = interpreter(environment)
-    read_environment(environment)  # raises NotFound where it is gone
+    python = read_environment(environment).python  # raises NotFound where it is gone
     if sandboxed:
-        return ForkServer(WARM_SANDBOX, python, env=scrubbed_environment())
+        apart = imported_apart(environment, python)
+        return ForkServer(WARM_SANDBOX, python.executable, path=apart, env=scrubbed_environment())
     path = os.path.join(environment, "bin") + os.pathsep + os.environ.get("PATH", os.defpath)
-    return ForkServer(WARM, python, env=environment_variables({"VIRTUAL_ENV": environment, "PATH": path}))
+    variables = environment_variables({"VIRTUAL_ENV": environment, "PATH": path})
+    return ForkServer(WARM, interpreter(environment), env=variables)
 
 
 def imported_from(environment: str) -> list[str]:

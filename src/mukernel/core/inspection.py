@@ -1,7 +1,8 @@
 """Inspection: what plug-in classes serve, need and take, found out in a process that is thrown away.
 
 So the kernel's process imports no plug-in that is to run elsewhere, and a class that can't be imported, or
-that ends the process that imports it, or never lets it go on, harms nobody.
+that ends the process that imports it, or never lets it go on, harms nobody. One that is to run in a sandbox is looked
+at in such a sandbox, alone: its author's code runs as soon as it is imported.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import sys
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError, RemoteError
-from ..deployment.environment import interpreter
+from ..deployment.environment import imported_apart, interpreter, read_environment, see_packages
 from ..deployment.work import environment_variables
-from ..kernel.process import PR_SET_PDEATHSIG, prctl
+from ..kernel.process import PR_SET_PDEATHSIG, Limits, prctl
+from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
+from ..sandbox.policy import Policy, Sandbox
+from ..transports.link import close_all
+from .fork_servers import imported_from
 from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_grant_rights, checked_interfaces
@@ -30,6 +35,7 @@ from .loader import load_class, source_of
 from .messages import Source
 from .plain import plugin_class
 from .quantity import duration_text
+from .sandboxed import LONGEST_POLICY, LONGEST_REPORT, policy_for, written
 
 LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
 LONGEST_LINE = 1 << 26  # bytes of what one class says of itself
@@ -77,9 +83,11 @@ async def inspect_plugins(
     folder: str,
     label: str = "app.toml",
     hangs: Mapping[str, float] | None = None,
+    boxes: Mapping[str, tuple[Sandbox, Limits]] | None = None,
 ) -> dict[str, Inspected]:
     """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is
-    wrong with it. `hangs`: the seconds after which each counts as hanging; LIMIT where that is less."""
+    wrong with it. `hangs`: the seconds after which each counts as hanging; LIMIT where that is less. `boxes`: the
+    sandboxes of those that are to have one."""
     found: dict[str, Inspected] = {}
     subjects = []
     for name, (use, config) in uses.items():
@@ -88,10 +96,14 @@ async def inspect_plugins(
         except MukernelError as error:
             found[name] = Inspected(name, problems=[str(error)])
     limits = {name: max(LIMIT, (hangs or {}).get(name, 0.0)) for name in uses}
-    for environment in dict.fromkeys(each.source.environment for each in subjects):
-        waiting = [each for each in subjects if each.source.environment == environment]
+    boxes = boxes or {}
+    free = [each for each in subjects if each.name not in boxes]
+    groups = [[each] for each in subjects if each.name in boxes]
+    for environment in dict.fromkeys(each.source.environment for each in free):
+        groups.append([each for each in free if each.source.environment == environment])
+    for waiting in groups:
         while waiting:  # once, unless some class takes the process with it, or keeps it
-            seen, how = await _inspect(waiting, limits, environment)
+            seen, how = await _inspect(waiting, limits, boxes.get(waiting[0].name))
             found.update(seen)
             left = [each for each in waiting if each.name not in seen]
             if left:
@@ -106,21 +118,62 @@ async def inspect_plugins(
 
 
 async def _inspect(
-    subjects: Sequence[Subject], limits: Mapping[str, float], environment: str
+    subjects: Sequence[Subject], limits: Mapping[str, float], box: tuple[Sandbox, Limits] | None
 ) -> tuple[dict[str, Inspected], str]:
     """What the classes of one environment ("": the kernel's own) say, up to the first that says nothing, and what
-    became of that one."""
+    became of that one. `box`: the sandbox that they are looked at in, if any."""
+    environment = subjects[0].source.environment
+    given, kept = list[int](), list[int]()
+    try:
+        if box is not None:
+            imported = imported_from(environment) if environment else sys.path
+            given.append(written(policy_for(*box, subjects[0].source, imported)))
+            report, reports = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            kept.append(report)
+            given.append(reports)
+        python, variables = interpreted_by(environment, box is not None)
+        process = await asyncio.create_subprocess_exec(
+            *python, "-P", "-m", "mukernel.core.inspection", *map(str, given), pass_fds=given,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
+            process_group=0,  # Ctrl-C is for us: we end it
+            env=variables,
+        )  # fmt: skip
+        close_all(given)
+        given.clear()
+        return await _heard(process, subjects, limits, kept)
+    except MukernelError as error:
+        return {}, f"was not tried: {error}"
+    finally:
+        close_all([*given, *kept])
+
+
+def interpreted_by(environment: str, boxed: bool) -> tuple[list[str], dict[str, str]]:
+    """The interpreter, and its variables."""
+    if environment and not boxed:
+        return [interpreter(environment)], environment_variables({"VIRTUAL_ENV": environment})
     if environment:
-        python, variables = interpreter(environment), environment_variables({"VIRTUAL_ENV": environment})
-    else:
-        python = sys.executable
-        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-    process = await asyncio.create_subprocess_exec(
-        python, "-P", "-m", "mukernel.core.inspection",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
-        process_group=0,  # Ctrl-C is for us: we end it
-        env=variables,
-    )  # fmt: skip
+        python = read_environment(environment).python
+        path = os.pathsep.join(imported_apart(environment, python))
+        return [python.executable, "-S"], {**scrubbed_environment(), "PYTHONPATH": path}
+    path = os.pathsep.join(each for each in sys.path if each)
+    return [sys.executable], {**(scrubbed_environment() if boxed else os.environ), "PYTHONPATH": path}
+
+
+def not_enclosed(reports: Sequence[int]) -> str:
+    """Why a process that has ended had no sandbox; "" where it had one, or was to have none."""
+    for report in reports:
+        with contextlib.suppress(BlockingIOError):  # it said nothing
+            words = os.read(report, LONGEST_REPORT)
+            return "" if words == READY else words.decode(errors="replace")
+    return ""
+
+
+async def _heard(
+    process: asyncio.subprocess.Process,
+    subjects: Sequence[Subject],
+    limits: Mapping[str, float],
+    reports: Sequence[int],
+) -> tuple[dict[str, Inspected], str]:
     assert process.stdin is not None and process.stdout is not None
     seen: dict[str, Inspected] = {}
     try:
@@ -131,6 +184,8 @@ async def _inspect(
                 line = await process.stdout.readline()
                 if not line.endswith(b"\n"):
                     code = await process.wait()
+                    if why := not_enclosed(reports):
+                        return seen, f"was not tried: its sandbox could not be set up: {why}"
                     how = f"signal {-code}" if code < 0 else f"exit status {code}"
                     return seen, f"ended the process that did it ({how})"
             seen[subject.name] = msgspec.json.decode(line, type=Inspected)
@@ -149,11 +204,24 @@ async def _inspect(
 
 
 def main() -> None:
-    """Read subjects from standard input, write one line of JSON for each."""
+    """Look at all, in the sandbox that the arguments name by its descriptors, if any: that of its policy, and that
+    which takes why it could not be set up."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # an import that never returns does not outlive who asked
+    results = os.dup(1)
+    os.dup2(2, 1)  # what plug-ins print as they are imported is no result
+    if len(sys.argv) > 1:
+        policy, report = map(int, sys.argv[1:])
+        wanted = Policy.decode(os.pread(policy, LONGEST_POLICY, 0))
+        in_enclosure(wanted, [results], report, lambda: look_at_all(results))
+    look_at_all(results)
+
+
+def look_at_all(results: int) -> NoReturn:
+    """Read subjects from standard input, write one line of JSON for each."""
     subjects = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Subject])
-    with open(os.dup(1), "wb") as output:
-        os.dup2(2, 1)  # what plug-ins print as they are imported is no result
+    if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
+        see_packages(subjects[0].source.environment)
+    with open(results, "wb") as output:
         for subject in subjects:
             _write(output, look_at(subject))
         sys.stdout.flush()

@@ -310,14 +310,16 @@ class Kernel:
         return await self.replace(name, "swap", use, config, drain, folder, python, entry)
 
     async def rollback(self, name: str) -> SwapReport:
-        """Replace a plug-in by the version before the last swap, with the configuration of that. A second rollback
-        goes forward again. Raises SwapFailed, as `swap` does, and ContractError where no version was before."""
-        entry = self.registry.entry(name)
-        if entry.previous is None:
+        """Replace a plug-in by the version before the last swap, with the configuration of that; a second rollback
+        by the one before that, and so on: the last ten are known. Raises SwapFailed, as `swap` does, ContractError
+        where no version was before, and Unavailable where another replacement came first."""
+        history = self.registry.entry(name).history
+        if not history:
             raise ContractError(
-                f"plug-in {name!r} has not been swapped for another version: there is none to go back to"
+                f"plug-in {name!r} was not swapped since it was loaded, or all swaps were taken back: there is no "
+                "version to go back to"
             )
-        source, config = entry.previous
+        source, config = history[-1]
         return await self.replace(name, "rollback", source, config)
 
     async def replace(
@@ -338,6 +340,8 @@ class Kernel:
                 report = SwapReport(name, what, entry.source.title, str(use), rolled_back=True, reason=str(error))
                 raise reported(SwapFailed(f"{what} of {name!r} was not begun: {error}"), report) from error
             async with self.registry.changing(name) as entry:
+                if what == "rollback" and not (entry.history and entry.history[-1][0] is use):
+                    raise Unavailable(f"plug-in {name!r} was replaced meanwhile, and is not taken back: ask again")
                 options = entry.options
                 if config is not None:
                     options = replace(options, config=config)

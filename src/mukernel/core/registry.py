@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from .ledger import Ledger
 from .lifecycle import Lifecycle, State
 from .messages import Blueprint, Built, Source
 from .place import Place
+
+LONGEST_HISTORY = 10  # versions
+History = deque[tuple[Source, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,8 @@ class Entry:
     """One plug-in. `lock` serialises what replaces its instances; `version` counts its builds.
 
     `grants`: what it may call at present; None: nothing was said. Apart from `options`, which a replacement that is
-    under way puts back: what was revoked stays so.
+    under way puts back: what was revoked stays so. `history`: the versions before, each with its configuration, the
+    last one last.
     """
 
     name: str
@@ -114,7 +119,7 @@ class Entry:
     asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
-    previous: tuple[Source, dict[str, Any]] | None = None  # the version before, and its configuration
+    history: History = field(default_factory=lambda: deque(maxlen=LONGEST_HISTORY))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
     restarts: int = 0
     hang: str | None = None  # when it was found hanging the last time: where it stood

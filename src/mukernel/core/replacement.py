@@ -99,8 +99,10 @@ class Replacement:
             self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
         source = msgspec.structs.replace(self.source, fresh=False)
-        if (source, self.options.config) != (entry.source, entry.options.config):
-            entry.previous = entry.source, entry.options.config
+        if self.report.what == "rollback":
+            entry.history.pop()
+        elif (source, self.options.config) != (entry.source, entry.options.config):
+            entry.history.append((entry.source, entry.options.config))
         entry.source, entry.options = source, self.options
         for each in self.successions:
             self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled

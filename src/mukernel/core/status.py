@@ -70,7 +70,7 @@ class Status:
             for replica, each in zip(entry.replicas, counts, strict=True)
             if replica.instance is not None and each is not None
         }.values()  # of replicas that share a process, what that holds is counted once
-        own = [sum(map(memory_of, members_of(place))) for pid, place in places.items() if pid != os.getpid()]
+        own = [pid for place in places.values() if place.pid != os.getpid() for pid in members_of(place)]
         return PluginStatus(
             entry.name,
             state,
@@ -81,7 +81,7 @@ class Status:
             sum(each.running for each in answered),
             sum(account_of(replica).waiting for replica in entry.replicas),
             entry.restarts,
-            sum(own) if own else None,
+            sum(map(memory_of, own)) if own else None,
             self.since(entry.name),
             [f"{each.name} {each.version}" for each in entry.interfaces],
             next((replica.failure for replica in entry.replicas if replica.failure), None),
@@ -90,6 +90,7 @@ class Status:
             sum(each.shared_memory for each in by_process),
             sum(each.segments for each in by_process),
             sum(each.lent for each in by_process),
+            sum(map(cpu_of, own)) if own else None,
         )
 
     def stopped_plugin(self, name: str) -> PluginStatus:
@@ -192,6 +193,16 @@ def memory_of(pid: int) -> int:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Private_"))
     except (OSError, ValueError):
         return 0
+
+
+def cpu_of(pid: int) -> float:
+    """Seconds of processor time that a process has had; 0 for one that is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # in its own code, and in the system's
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def boot_offset(clock: Clock) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..contract import NotFound, Unavailable
-from .environment import Environment
+from .environment import Environment, size_of
 from .store import UNFINISHED, Store
 from .work import Work
 
@@ -22,12 +22,16 @@ class Removed:
 
 
 def collect_garbage(store: Store, keep: Collection[str], work: Work, dry: bool = False) -> list[Removed]:
-    """Remove every environment that is not named in `keep` and that no process uses, and what only those were made of.
-    `dry`: only say which."""
+    """Remove every environment that is not named in `keep`, or is damaged, and that no process uses; and what only
+    those were made of. `dry`: only say which."""
     if not store.environments.exists():
         return []
     with store.locked(work):
-        gone = [each for each in store.all() if each.name not in keep and not store.is_held(each.name)]
+        gone = [
+            removal(store, name)
+            for name in store.names()
+            if (name not in keep or store.find(name) is None) and not store.is_held(name)
+        ]
         if not dry:
             for each in gone:
                 store.remove(store.environments / each.name)
@@ -35,21 +39,27 @@ def collect_garbage(store: Store, keep: Collection[str], work: Work, dry: bool =
             remove_unused_wheels(store)
             for name in os.listdir(store.tools):
                 store.remove(store.tools / name)
-        return [Removed(each.name, each.size) for each in gone]
+        return gone
 
 
 def uninstall(store: Store, name: str, work: Work) -> Removed:
     """Remove one environment. Raises NotFound, and Unavailable where it is being used."""
     with store.locked(work):
-        found = next((each for each in store.all() if each.name == name), None)
-        if found is None:
-            known = ", ".join(each.name for each in store.all()) or "none"
+        if name not in store.names():
+            known = ", ".join(store.names()) or "none"
             raise NotFound(f"no environment is named {name!r}; there are: {known}")
         if store.is_held(name):
             raise Unavailable(f"the environment {name} is being used; swap, stop or unload the plug-in that runs in it")
+        gone = removal(store, name)
         store.remove(store.environments / name)
         forget(store, {name})
-        return Removed(found.name, found.size)
+        return gone
+
+
+def removal(store: Store, name: str) -> Removed:
+    """What removing an environment frees; a damaged one does not say its size."""
+    found = store.find(name)
+    return Removed(name, found.size if found is not None else size_of(store.path(name)))
 
 
 def forget(store: Store, names: Collection[str], failures: bool = False) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import glob
 import os
+import site
+import sys
 
 import msgspec
 
@@ -15,6 +17,7 @@ from .request import Request, normalised
 
 ENTRY_POINTS = "mukernel.plugins"
 RECORD = "environment.json"
+RUNTIME = "runtime"  # the folder in which mukernel is once more, apart from all that came with the plug-in
 IN_USE = "in-use"  # who uses the environment holds a shared lock on this file, which goes with its process
 
 
@@ -54,6 +57,7 @@ class Installed(msgspec.Struct, frozen=True):
 def read_environment(folder: str) -> Environment:
     """Raises NotFound where no whole environment is there."""
     try:
+        os.stat(os.path.join(folder, IN_USE))  # without it nobody could hold the environment
         with open(os.path.join(folder, RECORD), "rb") as file:
             return msgspec.json.decode(file.read(), type=Environment)
     except (OSError, msgspec.MsgspecError) as error:
@@ -72,6 +76,18 @@ def site_packages(folder: str) -> str:
     if not found:
         raise NotFound(f"{folder} is no environment of Python: it has no site-packages")
     return found[0]
+
+
+def imported_apart(folder: str, python: Python) -> list[str]:
+    """Where a process of an environment imports from that nothing of the plug-in may reach: what is to enclose itself
+    first. The environment's own interpreter does not do for it: that runs what .pth files say, as it starts."""
+    return [python.library, os.path.join(python.library, "lib-dynload"), os.path.join(folder, RUNTIME)]
+
+
+def see_packages(folder: str) -> None:
+    """Let this process import all that is in an environment, as the environment's own interpreter would."""
+    sys.prefix = sys.exec_prefix = folder
+    site.addsitedir(site_packages(folder))
 
 
 def interpreter(folder: str) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,11 +12,11 @@ from typing import TypeVar
 import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
-from .environment import Environment, Hold, Installed, chosen, seen_in, size_of, write_record
+from .environment import RUNTIME, Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
 from .lock_file import Locked, LockFile, Resolution
-from .pythons import Python, find_python
+from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import Runtime
+from .runtime import NEEDED, Runtime
 from .sources import source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
@@ -27,6 +26,8 @@ from .work import ToolFailed, Work
 T = TypeVar("T")
 COMPILERS = ["Cython>=3.1", "setuptools>=77"]
 MEGABYTE = 1 << 20
+APART = ("mukernel", *NEEDED)
+SOURCES = {"directory": "a directory", "git": "a repository"}  # the kinds of requests that have to be built
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,17 @@ class Subject:
 class Installer:
     """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
-    in which a tool looks for settings of its own, such as an index."""
+    in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
+    built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
 
     def __init__(
         self, folder: str | os.PathLike[str], *, lock_file: str | os.PathLike[str] | None = None,
-        wheels: Sequence[str] = (), settings: str | None = None,
+        wheels: Sequence[str] = (), settings: str | None = None, only_wheels: bool = False,
     ) -> None:  # fmt: skip
         self.store = Store(folder)
         self.lock_file = LockFile(lock_file if lock_file is not None else self.store.folder / "app.lock")
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
-        self.settings = settings
+        self.settings, self.only_wheels = settings, only_wheels
 
     def install(self, request: Request, work: Work | None = None, *, upgrade: bool = False) -> tuple[Installed, Hold]:
         """The environment of a request, made unless it is there; the hold keeps it from being removed.
@@ -89,14 +91,32 @@ class Installer:
 
     def present(self, request: Request) -> Installed:
         """What was installed for a request, without doing anything for it. Raises NotFound, ContractError."""
-        if not self.is_present(request):
+        self.check_built(request)
+        environment = self.remembered(request)
+        if environment is None:
             raise NotFound(f"use = {request.use!r} is not installed; `mukernel install` does it")
-        name = self.store.notes().environments[note_key(request)]
-        environment = next(each for each in self.store.all() if each.name == name)
-        return chosen(environment, self.store.path(name), request, self.distribution(request))
+        return chosen(environment, self.store.path(environment.name), request, self.distribution(request))
+
+    def check_built(self, request: Request) -> None:
+        """Raises ContractError for a source tree where only wheels are wanted."""
+        if self.only_wheels and request.kind in SOURCES:
+            raise ContractError(
+                f"use = {request.use!r}: {SOURCES[request.kind]} is a source tree, and only_wheels refuses to build "
+                "one, since that runs what its author wrote; wanted a wheel, or a requirement"
+            )
 
     def is_present(self, request: Request) -> bool:
-        return self.store.has(self.store.notes().environments.get(note_key(request), "."))
+        return self.remembered(request) is not None
+
+    def remembered(self, request: Request) -> Environment | None:
+        """The environment that was made for a request, if it is still there."""
+        name = self.store.notes().environments.get(note_key(request))
+        return self.store.find(name) if name is not None else None
+
+    def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
+        """Let the lock file leave out what is none of these any more."""
+        with self.store.locked(work):
+            self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried."""
@@ -113,15 +133,21 @@ class Installer:
             notes.environments[key] = name
         self.store.write_notes(notes)
 
+    @property
+    def hint(self) -> str:
+        """What a tool does not know when it says that there is no file which it may take."""
+        return " (only_wheels is set: what has no wheel for this Python is not taken)" if self.only_wheels else ""
+
     # -- one step after the other ---------------------------------------------------------------------------------
 
     def resolved(self, request: Request, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
         """What is to be installed: as the lock file says, or else found out now."""
+        self.check_built(request)
         tools = tools_for(self.store)
         python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
         runtime = Runtime(python)
         folder = self.runtime_folder(runtime, tools, work, upgrade)
-        wanted = Wanted([], (*self.wheels, folder), self.settings)
+        wanted = Wanted([], (*self.wheels, folder), self.settings, self.only_wheels)
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
         subject = self.looked_up(subject, locked, work)
@@ -130,11 +156,10 @@ class Installer:
         work.say(f"resolving {request.use} for Python {python.version}, with {tools.name}")
         ours = f"mukernel=={runtime.version}"
         target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}" if subject.wheel else request.target
-        asked = Wanted([target, ours], wanted.wheels, wanted.folder)
         try:
-            found = tools.resolve(asked, python, work)
+            found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
         except ToolFailed as error:
-            raise ToolFailed(f"use = {request.use!r}: {error}") from None
+            raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
         kept = [each for each in found if each.name != "mukernel"]
         if subject.source:  # built here, and so by no other machine into the very same file
             kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
@@ -201,7 +226,7 @@ class Installer:
         folder = self.store.tools / f"cython-{python.identity}"
         try:
             if not folder.exists():
-                wanted = Wanted(COMPILERS, self.wheels, self.settings)
+                wanted = Wanted(COMPILERS, self.wheels, self.settings, self.only_wheels)
                 with self.store.making(folder) as unfinished:
                     tools.create(unfinished, python, work)
                     found = tools.resolve(wanted, python, work)
@@ -209,13 +234,22 @@ class Installer:
         except ToolFailed as error:
             work.say(f"mukernel is not compiled for Python {python.version}, packets serve instead: {error}")
             return None
-        return str(folder / "bin" / "python")
+        return interpreter(str(folder))
 
     def environment(self, name: str, subject: Subject, resolution: Resolution, work: Work) -> Environment:
-        """The environment of that name, filled unless it is there."""
-        found = next((each for each in self.store.all() if each.name == name), None)
+        """The environment of that name, filled unless it is there. Raises Unavailable, too, for a damaged one that
+        somebody uses; else it is made anew."""
+        found = self.store.find(name)
         if found is not None:
             return found
+        if name in self.store.names():
+            if self.store.is_held(name):
+                raise Unavailable(
+                    f"use = {subject.request.use!r}: its environment {self.store.path(name)} is damaged, and is being "
+                    "used; stop the plug-in that runs in it, and `mukernel install` makes it anew"
+                )
+            work.say(f"{name} is damaged, and is made anew")
+            self.store.remove(self.store.environments / name)
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
         ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
@@ -226,8 +260,9 @@ class Installer:
                 subject.tools.create(unfinished, subject.python, work)
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+                self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
-                raise ToolFailed(f"use = {subject.request.use!r}: {error}") from None
+                raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
             versions, plugins = seen_in(unfinished)
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
@@ -237,6 +272,20 @@ class Installer:
             write_record(unfinished, made)
         work.say(f"installed {subject.request.use} into {name} ({made.size / MEGABYTE:.1f} MB)")
         return made
+
+    def add_runtime(
+        self, folder: str, subject: Subject, needed: list[Locked], local: dict[str, str], work: Work
+    ) -> None:  # fmt: skip
+        """mukernel once more, where no distribution of the environment can have put a file in place of one of its."""
+        target = os.path.join(folder, RUNTIME)
+        if os.path.lexists(target):
+            raise ContractError(
+                f"use = {subject.request.use!r}: one of its distributions has files for the folder {RUNTIME!r} of the "
+                "environment, which is that of mukernel itself"
+            )
+        os.mkdir(target)
+        listed = written(target, needed, local)
+        subject.tools.install_apart(target, subject.python, listed, subject.wanted, work)
 
     def distribution(self, request: Request) -> str:
         """The name of the distribution that a request is about, as far as the store knows."""
@@ -266,9 +315,8 @@ def environment_name(subject: Subject, resolution: Resolution, compiled: bool) -
         subject.python.identity, subject.runtime.version, compiled, subject.source,
         sorted((each.name, each.version, each.hashes) for each in resolution.distributions),
     ]  # fmt: skip
-    key = hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
     own = next((each for each in resolution.distributions if each.name == subject.distribution), None)
-    return f"{subject.distribution}-{own.version if own is not None else '0'}-{key}"
+    return f"{subject.distribution}-{own.version if own is not None else '0'}-{digest_of(content)}"
 
 
 def check_platform(path: str, python: Python, use: str) -> None:

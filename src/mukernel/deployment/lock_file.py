@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ from ..contract import ContractError, Unavailable
 from .store import write_whole
 
 FORMAT = 1
+PLACE = re.compile(r"`\$\[(\d+)\](?:\.distributions\[(\d+)\])?(?:\.(\w+))?")  # in a message of msgspec
 HEADER = """\
 # Written by `mukernel install`: what the environments of the plug-ins are made of. Keep it with the application file.
 """
@@ -59,7 +61,8 @@ class LockFile:
     def read(self) -> list[Resolution]:
         """Raises ContractError for a file that can't be read as one: it is not ignored, as it says what is safe."""
         try:
-            content = tomllib.loads(self.path.read_text(encoding="utf-8"))
+            text = self.path.read_text(encoding="utf-8")
+            content = tomllib.loads(text)
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -71,7 +74,8 @@ class LockFile:
         try:
             return msgspec.convert(content.get("environment", []), list[Resolution])
         except msgspec.ValidationError as error:
-            raise ContractError(f"{self.path}: {error}; mend it, or remove it to resolve anew") from None
+            where = line_of(text, str(error))
+            raise ContractError(f"{self.path}{where}: {error}; mend it, or remove it to resolve anew") from None
 
     def find(self, use: str, python: str, platform: str) -> Resolution | None:
         wanted = (use, python, platform)
@@ -98,6 +102,27 @@ class LockFile:
             write_whole(self.path, as_toml(ordered).encode())
         except OSError as error:
             raise Unavailable(f"the lock file {self.path} can't be written: {error.strerror}") from None
+
+
+def line_of(content: str, problem: str) -> str:
+    """For a problem that ends in "at `$[0].distributions[2].version`": ", line 7"; "" where the lock file is written in
+    another form than ours."""
+    found = PLACE.search(problem)
+    if found is None:
+        return ""
+    wanted = int(found[1]), int(found[2]) if found[2] else -1
+    environment, distribution, head = -1, -1, 0
+    for number, line in enumerate(content.splitlines(), 1):
+        match line.strip():
+            case "[[environment]]":
+                environment, distribution = environment + 1, -1
+            case "[[environment.distributions]]":
+                distribution += 1
+        if (environment, distribution) == wanted:
+            head = head or number
+            if found[3] and re.match(rf"\s*{found[3]}\s*=", line):
+                return f", line {number}"
+    return f", line {head}" if head else ""
 
 
 def as_toml(resolutions: list[Resolution]) -> str:

@@ -129,14 +129,18 @@ def known() -> str:
     return "found: " + ", ".join(f"{version} ({found[version].executable})" for version in versions)
 
 
-@lru_cache
 def probed(executable: str) -> Python | None:
     """What an interpreter says of itself; None where it says nothing."""
     try:
-        said = subprocess.run(
-            [executable, "-I", "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE,
-            env=environment_variables(), stdin=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
-        return msgspec.convert(json.loads(said.stdout), Python)
+        return asked(executable)
     except (OSError, subprocess.SubprocessError, ValueError, msgspec.ValidationError):
         return None
+
+
+@lru_cache  # of what was said; one that says nothing now is asked again, since it may be installed by then
+def asked(executable: str) -> Python:
+    said = subprocess.run(
+        [executable, "-I", "-c", PROBE], capture_output=True, text=True, timeout=PATIENCE,
+        env=environment_variables(), stdin=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    return msgspec.convert(json.loads(said.stdout), Python)

@@ -22,6 +22,7 @@ from .work import ToolFailed, Work
 PACKAGE = Path(__file__).resolve().parents[1]
 TAKEN = (".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
 MODULES = ("kernel/ring", "transports/tracked")  # those that are compiled
+NEEDED = ("msgspec",)  # by mukernel, and by nothing that mukernel needs
 KEPT = ("Requires-Dist", "Requires-Python", "Provides-Extra")  # of the metadata
 SCRIPTS = ("console_scripts", "pytest11")  # entry points that no process of plug-ins needs
 

@@ -107,6 +107,12 @@ class Store:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
 
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[str]:
+        """A folder of which nothing is left when the block ends, or when the next one finds it."""
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self.tools, ignore_cleanup_errors=True) as folder:
+            yield folder
+
     def remove(self, folder: Path) -> None:
         """Remove a folder: it is not there any more at once, and is cleared away then."""
         unfinished = tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent)
@@ -116,18 +122,22 @@ class Store:
     def path(self, name: str) -> str:
         return str(self.environments / name)
 
+    def names(self) -> list[str]:
+        """Of all that lies where environments do, whole or damaged."""
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(each for each in os.listdir(self.environments) if not each.startswith(UNFINISHED))
+        return []
+
+    def find(self, name: str) -> Environment | None:
+        """The environment of that name; None where there is none, or none that is whole."""
+        try:
+            return read_environment(self.path(name))
+        except NotFound:
+            return None
+
     def all(self) -> list[Environment]:
         """Every whole environment, by name."""
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for name in sorted(os.listdir(self.environments)):
-                if not name.startswith(UNFINISHED):
-                    with contextlib.suppress(NotFound):
-                        found.append(read_environment(self.path(name)))
-        return found
-
-    def has(self, name: str) -> bool:
-        return (self.environments / name / "environment.json").exists()
+        return [found for name in self.names() if (found := self.find(name)) is not None]
 
     def is_held(self, name: str) -> bool:
         return is_held(self.path(name))

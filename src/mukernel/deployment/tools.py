@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,12 +15,13 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..contract import ContractError, Unavailable
+from .environment import interpreter, site_packages
 from .lock_file import Locked
 from .pythons import Python
 from .request import normalised
 from .store import Store
 from .wheel import digest, read_name
-from .work import Work
+from .work import ToolFailed, Work
 
 SETTING = "MUKERNEL_INSTALLER"
 
@@ -27,11 +29,12 @@ SETTING = "MUKERNEL_INSTALLER"
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be resolved. `requirements`: as pip reads them; `wheels`: folders in which wheels are looked for, too;
-    `folder`: in which a tool finds its own settings."""
+    `folder`: in which a tool finds its own settings; `only_wheels`: nothing is built, as what is built is run."""
 
     requirements: Sequence[str]
     wheels: Sequence[str]
     folder: str | None
+    only_wheels: bool = False
 
 
 class Tools(ABC):
@@ -49,7 +52,12 @@ class Tools(ABC):
 
     @abstractmethod
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        """Put exactly these into an environment; `requirements` names each with its hashes."""
+        """Put exactly these into an environment; `requirements` names each with its hashes. Nothing of a wheel is
+        run."""
+
+    @abstractmethod
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        """The same into a folder that is no environment."""
 
     @abstractmethod
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
@@ -75,9 +83,22 @@ class Uv(Tools):
         return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        more = ["--no-deps", "--require-hashes", "--compile-bytecode", "--no-progress", "-r", requirements]
-        command = [self.command, "pip", "install", "--python", os.path.join(folder, "bin", "python"), *more]
+        self.fill(["--python", interpreter(folder)], requirements, wanted, work)
+        self.compile(site_packages(folder), python, work)
+
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        self.fill(["--python", python.executable, "--target", target], requirements, wanted, work)
+        self.compile(target, python, work)
+
+    def fill(self, where: list[str], requirements: str, wanted: Wanted, work: Work) -> None:
+        more = ["--no-deps", "--require-hashes", "--no-compile-bytecode", "--no-progress", "-r", requirements]
+        command = [self.command, "pip", "install", *where, *more]
         work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
+
+    def compile(self, folder: str, python: Python, work: Work) -> None:
+        """Not by uv, which starts the environment's own interpreter for it: that would run what is in a .pth file."""
+        with contextlib.suppress(ToolFailed):  # files that are no Python of this version: they are not imported
+            work.run([python.executable, "-I", "-S", "-m", "compileall", "-q", "-j", "0", folder], "not compiled")
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         more = ["--wheel", "--out-dir", target, "--python", python.executable, "--no-progress"]
@@ -106,27 +127,29 @@ class Pip(Tools):
             work.say(f"setting up pip for Python {python.version}")
             with self.store.making(folder) as unfinished:
                 self.create(unfinished, python, work)
-                made = os.path.join(unfinished, "bin", "python")
                 # By itself it says why it fails; venv would only say that it did.
-                work.run([made, "-m", "ensurepip", "--default-pip"], "pip can't be set up")
+                work.run([interpreter(unfinished), "-m", "ensurepip", "--default-pip"], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
-        return [str(folder / "bin" / "python"), "-m", "pip", *quiet, *more]
+        return [interpreter(str(folder)), "-m", "pip", *quiet, *more]
 
     def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
-        with self.store.making(self.store.tools / "resolution") as folder:
+        with self.store.scratch() as folder:
             report, requirements = os.path.join(folder, "report.json"), os.path.join(folder, "requirements.txt")
             Path(requirements).write_text("\n".join(wanted.requirements), encoding="utf-8")
             more = ["install", "--dry-run", "--ignore-installed", "--report", report, "-r", requirements]
             command = [*self.pip(python, work), *more, *found_in(wanted)]
             work.run(command, "it can't be resolved", folder=wanted.folder)
-            found = read_report(Path(report).read_text(encoding="utf-8"))
-        shutil.rmtree(self.store.tools / "resolution")
-        return found
+            return read_report(Path(report).read_text(encoding="utf-8"))
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
-        more = ["install", "--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
-        command = [*self.pip(python, work, "--python", os.path.join(folder, "bin", "python")), *more]
-        work.run([*command, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
+        self.fill(self.pip(python, work, "--python", interpreter(folder), "install"), requirements, wanted, work)
+
+    def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
+        self.fill(self.pip(python, work, "install", "--target", target), requirements, wanted, work)
+
+    def fill(self, command: list[str], requirements: str, wanted: Wanted, work: Work) -> None:
+        more = ["--no-deps", "--require-hashes", "--no-warn-script-location", "-r", requirements]
+        work.run([*command, *more, *found_in(wanted)], "it can't be installed", folder=wanted.folder)
 
     def build(self, source: str, target: str, python: Python, wanted: Wanted, work: Work) -> None:
         command = [*self.pip(python, work), "wheel", "--no-deps", "--wheel-dir", target]
@@ -134,7 +157,9 @@ class Pip(Tools):
 
 
 def found_in(wanted: Wanted) -> list[str]:
-    return [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    """Options of either tool: which files it may take."""
+    folders = [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    return [*folders, *(["--only-binary", ":all:"] if wanted.only_wheels else [])]
 
 
 def tools_for(store: Store) -> Tools:

@@ -20,6 +20,7 @@ from .family import descendants
 
 CONTROLLERS = ("memory", "pids")
 LONGEST_ENDING = 2.0  # seconds that the system has for ending a process
+MOST_LOOKS = 100  # at who is left in a group: each look finds whom those before have started
 PREFIX, LEAF = "mukernel-sandbox-", "mukernel-kernel"
 MOUNT = re.compile(r"\S+ \S+ \S+ (\S+) (\S+) .* - (cgroup2?) \S+ (\S+)")
 ESCAPED = re.compile(r"\\([0-7]{3})")  # a blank in a path, say
@@ -121,16 +122,16 @@ class Cgroup:
         found = re.search(r"^oom_kill (\d+)$", read(self.kills) if self.kills else "", re.MULTILINE)
         return int(found[1]) if found else 0
 
-    def end(self) -> None:
-        """End whoever is left in it, wait for that, and remove it."""
+    def end(self) -> bool:
+        """End whoever is left in it, and whom those have started meanwhile; wait for that, and remove it: True if it is
+        gone. One that is not is removed by another kernel, once this process has ended."""
         for folder in self.folders:
-            for pid in map(int, read(os.path.join(folder, "cgroup.procs")).split()):
-                with contextlib.suppress(OSError):  # it has ended
-                    ended = os.pidfd_open(pid)
-                    signal.pidfd_send_signal(ended, signal.SIGKILL)
-                    select.select([ended], [], [], LONGEST_ENDING)
-                    os.close(ended)
-        self.remove()
+            members, looks = os.path.join(folder, "cgroup.procs"), 0
+            while (left := read(members).split()) and looks < MOST_LOOKS:
+                looks += 1
+                for pid in left:
+                    end_process(int(pid))
+        return self.remove()
 
     def remove(self) -> bool:
         """Once its processes have ended: True if it is gone."""
@@ -140,6 +141,22 @@ class Cgroup:
             os.close(lock)
             del self.locks[folder]
         return True
+
+
+def end_process(pid: int) -> None:
+    """Kill a process and wait until it has ended, but for one that the system keeps."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:  # it has ended
+        return
+    try:
+        with contextlib.suppress(OSError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            poll = select.poll()  # and not `select`, which takes no descriptor above 1,023
+            poll.register(process, select.POLLIN)
+            poll.poll(LONGEST_ENDING * 1000)
+    finally:
+        os.close(process)
 
 
 def new_name() -> str:

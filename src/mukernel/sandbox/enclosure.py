@@ -23,13 +23,8 @@ from .landlock import restrict
 from .policy import TEMPORARY, Policy, libraries
 from .root_folder import DEVICES, Tree, clone_trees, enter_root, links_to, wanted_paths
 from .system import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
+    NAMESPACES,
     PR_SET_DUMPABLE,
     PR_SET_PDEATHSIG,
     drop_capabilities,
@@ -38,7 +33,6 @@ from .system import (
 )
 from .system_calls import filter_system_calls
 
-NAMESPACES = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 FIRST_USER, USERS = 61_184, 4_336  # those that systemd sets aside for services that want one for themselves
 OURS = 2  # processes of a sandbox that are not the plug-in's: the outer and the first
 CHUNK = 1 << 16  # bytes that are handed on at once
@@ -64,7 +58,8 @@ def scrubbed_environment() -> dict[str, str]:
     """What a sandboxed process may know of the kernel's environment. Its interpreter is started with nothing else:
     what was taken away later could still be found in its memory."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": TEMPORARY, "TMPDIR": TEMPORARY, "PATH": "/usr/bin:/bin"}
+    ours = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "PATH": "/usr/bin:/bin"}
+    return {**kept, **ours, "PYTHONNOUSERSITE": "1"}  # which would lie in that home, where anybody may write
 
 
 def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:

@@ -10,31 +10,18 @@ import ctypes
 import errno
 import struct
 
-from .system import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUSER,
-    CLONE_NEWUTS,
-    MACHINE,
-    prctl,
-)
+from .system import MACHINE, MACHINES, NAMESPACES, prctl
 
 PR_SET_SECCOMP, MODE_FILTER = 22, 2
-LOAD, EQUAL, GREATER, ANY_BIT, RETURN, MASK = 0x20, 0x15, 0x25, 0x45, 0x06, 0x54
+LOAD, EQUAL, GREATER, ANY_BIT, RETURN = 0x20, 0x15, 0x25, 0x45, 0x06
 ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # where they lie in what the filter is given; an argument has 8 bytes
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 LAST_KNOWN = 469  # file_setattr, Linux 6.17
-NEW_NAMESPACES = (
-    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
-)
 AF_UNIX = 1
 TERMINAL_INPUT, TERMINAL_COPY = 0x5412, 0x541C  # TIOCSTI, TIOCLINUX: to type for whoever sits at the terminal
 
-# For each: its number on x86_64, on aarch64; None where it is not.
+# For each: its number on each of MACHINES; None where it is not.
 REFUSED: dict[str, tuple[int | None, int | None]] = {
     # other processes, their memory and descriptors
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
@@ -83,15 +70,15 @@ SET_ID, CREATES = 0o6000, 0x400040  # S_ISUID | S_ISGID; O_CREAT and the bit of 
 
 def refused_numbers(machine: str) -> list[int]:
     """The numbers of the refused calls on a machine."""
-    at = ("x86_64", "aarch64").index(machine)
+    at = MACHINES.index(machine)
     return sorted(number for each in REFUSED.values() if (number := each[at]) is not None)
 
 
 def program(machine: str) -> bytes:
     """The filter for a machine. Raises OSError (ENOSYS) where its calls are not known here."""
-    if machine not in AUDIT:
-        raise OSError(errno.ENOSYS, f"the system calls of {machine} are not known; wanted {' or '.join(AUDIT)}")
-    at = ("x86_64", "aarch64").index(machine)
+    if machine not in MACHINES:
+        raise OSError(errno.ENOSYS, f"the system calls of {machine} are not known; wanted {' or '.join(MACHINES)}")
+    at = MACHINES.index(machine)
     number = {name: numbers[at] for name, numbers in CALLS.items()}
     low = [ARGUMENTS + 8 * argument for argument in range(4)]
     lines = [
@@ -104,7 +91,7 @@ def program(machine: str) -> bytes:
     for each in refused_numbers(machine):
         lines += [operation(EQUAL, each, no=1), failed(errno.EPERM)]
     lines += on(number["clone"], [
-        operation(LOAD, low[0]), operation(ANY_BIT, NEW_NAMESPACES, no=1), failed(errno.EPERM),
+        operation(LOAD, low[0]), operation(ANY_BIT, NAMESPACES, no=1), failed(errno.EPERM),
     ])  # fmt: skip
     for name in ("socket", "socketpair"):
         lines += on(number[name], [operation(LOAD, low[0]), operation(EQUAL, AF_UNIX, yes=1), failed(errno.EPERM)])

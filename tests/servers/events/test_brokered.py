@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from brokered_samples import Billing, Bills, Order, Refused, Seller, Shop, Unfit, UnfitPlugin
 from events_collecting import take, until
+from killing import kill
 
 from mukernel import (
     Buffer,
@@ -66,19 +67,6 @@ async def load_all(kernel: Kernel, billed: Path, **more: Any) -> Bills:
     await load_billing(kernel, billed)
     await kernel.route(Bills, brokered=True, **more)
     return kernel.get(Bills)
-
-
-def pid_of(kernel: Kernel, plugin: str) -> int:
-    instance = kernel.registry.entry(plugin).replicas[0].instance
-    assert instance is not None
-    return instance.place.pid
-
-
-async def kill(kernel: Kernel, plugin: str) -> None:
-    """Kill its process, and wait until the supervisor has brought it back."""
-    restarts = [event.what for event in kernel.events].count("restart")
-    os.kill(pid_of(kernel, plugin), signal.SIGKILL)
-    await until(lambda: [event.what for event in kernel.events].count("restart") > restarts)
 
 
 def lines(billed: Path) -> list[str]:

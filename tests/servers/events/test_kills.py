@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from events_collecting import Listening, take, until
 from events_samples import Holder, Holding
+from killing import kill
 
 from mukernel import Kernel, RestartPolicy
 from mukernel.servers.events import EventClient, Events, EventServer
@@ -26,19 +27,6 @@ PATIENT = RestartPolicy(intensity=1000, backoff=0.0)
 async def kernel() -> AsyncIterator[Kernel]:
     async with Kernel() as running:
         yield running
-
-
-def pid_of(kernel: Kernel, plugin: str) -> int:
-    instance = kernel.registry.entry(plugin).replicas[0].instance
-    assert instance is not None
-    return instance.place.pid
-
-
-async def kill(kernel: Kernel, plugin: str) -> None:
-    """Kill its process, and wait until the supervisor has brought it back."""
-    restarts = [event.what for event in kernel.events].count("restart")
-    os.kill(pid_of(kernel, plugin), signal.SIGKILL)
-    await until(lambda: [event.what for event in kernel.events].count("restart") > restarts)
 
 
 @pytest.mark.parametrize("segment", ["16M", "4K"])

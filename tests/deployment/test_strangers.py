@@ -1,0 +1,83 @@
+"""A wheel of somebody whom nobody trusts, in a sandbox: nothing of it is run anywhere else."""
+
+import os
+from pathlib import Path
+
+import pytest
+from deployment_wheels import write_wheel
+
+from mukernel import ContractError, Interface, Kernel, Sandbox
+from mukernel.core.deployments import source_in
+from mukernel.core.inspection import inspect_plugins
+from mukernel.deployment import Installer, Request, read_request
+from mukernel.kernel.process import Limits
+from mukernel.sandbox.enclosure import scrubbed_environment
+
+LEAVE = """
+try:
+    open({mark!r}, "w").close()
+except OSError:
+    pass
+"""
+STRANGER = """
+import os, sys
+import shop_given
+from mukernel import Interface, Plugin
+
+class Guest(Interface):
+    async def seen(self) -> list[str]: ...
+
+class Stranger(Plugin, Guest):
+    async def seen(self) -> list[str]:
+        return [sys.prefix, shop_given.VALUE, os.environ.get("SHOP_STARTED", "")]
+"""
+
+
+class Guest(Interface):
+    async def seen(self) -> list[str]: ...
+
+
+def asked(wheel: Path) -> Request:
+    found = read_request(str(wheel))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("tool", ["uv", "pip"])
+async def test_a_wheel_in_a_sandbox_runs_nothing_outside_of_it(
+    tool: str, own_installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has what Python runs as it starts, and files in the place of those that the process encloses itself with."""
+    monkeypatch.setenv("MUKERNEL_INSTALLER", tool)
+    mark = tmp_path / "escaped"
+    leave = LEAVE.format(mark=str(mark))
+    started = f"import os; os.environ['SHOP_STARTED'] = 'in the sandbox'; exec({leave!r})"
+    files = {
+        "shop_stranger.py": leave + STRANGER, "shop.pth": f"shop_more\n{started}\n", "sitecustomize.py": leave,
+        "shop_more/shop_given.py": "VALUE = 'given'\n", "mukernel/core/sandboxed.py": leave,
+        "mukernel/core/inspection.py": leave, "mukernel/core/warm.py": leave, "msgspec/__init__.py": leave,
+    }  # fmt: skip
+    plugins = {"stranger": "shop_stranger:Stranger"}
+    wheel = write_wheel(tmp_path, "shop-stranger", "1.0", files=files, requires=["mukernel"], plugins=plugins)
+    own_installer.install(asked(wheel))[1].close()
+    source = source_in(own_installer.present(asked(wheel)), None)
+    found = await inspect_plugins({"guest": (source, {})}, str(tmp_path), boxes={"guest": (Sandbox(), Limits())})
+    assert (found["guest"].problems, [each.name for each in found["guest"].interfaces]) == ([], ["Guest"])
+    async with Kernel(installer=own_installer) as kernel:
+        await kernel.load(str(wheel), name="guest", placement="sandbox")
+        seen = await kernel.get(Guest).seen()
+    assert seen == [source.environment, "given", "in the sandbox"]  # there it is as it would be in its environment
+    assert not mark.exists()
+
+
+def test_no_distribution_has_files_where_mukernel_lies_apart(own_installer: Installer, tmp_path: Path) -> None:
+    files = {"shop_sly.py": "", "shop_sly-1.0.data/data/runtime/mukernel/__init__.py": ""}
+    wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=files, plugins={"sly": "shop_sly:Sly"})
+    with pytest.raises(ContractError, match="has files for the folder 'runtime' of the environment"):
+        own_installer.install(asked(wheel))
+    assert os.listdir(own_installer.store.environments) == []
+
+
+def test_the_interpreter_of_a_sandbox_looks_into_no_folder_that_anybody_may_write_to() -> None:
+    """Its home is /tmp: packages of the user would be looked for there, before it encloses itself."""
+    assert scrubbed_environment()["PYTHONNOUSERSITE"] == "1"
