@@ -18,6 +18,7 @@ from ..contract import (
     decode_fault,
 )
 from ..contract.lending import received
+from .burst import BURST_NS
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
@@ -25,7 +26,6 @@ from .lane import loaded
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
-BURST_NS = 5_000_000  # how long messages may keep the loop before its other work gets a turn
 RERUNS = 8  # crashes an idempotent call survives before it is given up
 LONGEST_ENDING = 500  # characters of how a process ended, in the message of a call
 

@@ -15,7 +15,8 @@ from ..contract import DeadlineExceeded, encode_fault
 from ..contract.lending import MARK, received
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
-from .calling import BURST_NS, STREAM_CREDIT
+from .burst import Burst
+from .calling import STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
@@ -25,8 +26,6 @@ from .lane import loaded
 from .method_pool import MethodPool
 from .running import Running
 from .served import ServedMethod
-
-HEAVY_NS = 100_000  # calls that take longer than this, in the mean of a burst that was cut off, compute
 
 
 class Server:
@@ -55,8 +54,7 @@ class Server:
         self.calls = 0  # started since it was made
         self.stopped: bytes | None = None  # why what still ran was cut off
         self.in_method = self.in_queue = False
-        self.continuing = False  # calls have kept the loop for a burst: it has a turn before any more are started
-        self.heavy = False  # its calls compute: the next is chosen among all that wait, as with `def` methods
+        self.burst = Burst(loop, self.run_queue, self.context)
 
     # -- wires ------------------------------------------------------------------------------------------------
 
@@ -79,10 +77,9 @@ class Server:
         """Look at every message that has arrived by `wire`; start what may start."""
         queue, peek = self.queue, wire.peek
         message, began = None, 0
-        if wire.right_to_send is not None and not (
-            self.paused or self.limited or self.in_method or self.heavy or queue.length
-        ):
-            if self.continuing:  # the poller comes back
+        short = wire.right_to_send is not None and not (self.paused or self.limited or self.in_method or queue.length)
+        if short and not self.burst.heavy:
+            if self.burst.over:  # the poller comes back
                 return
             try:
                 message = self.run_plain(wire)
@@ -97,15 +94,14 @@ class Server:
             if message.kind >= 4:
                 self.control(wire, message)
             elif (method := self.method_of(wire, message)) is not None:
-                free = not (queue or self.paused or self.limited or self.in_method or self.continuing or wire.saturated)
+                free = not (queue or self.paused or self.limited or self.in_method or wire.saturated or self.burst.over)
                 if free and method.runs_here and wire.look_ahead:  # by itself, at once, if nothing else waits
                     following, looked = peek(), True
                     free = following is None
                 if free and not method.in_pool:
                     began = began or self.now_ns()
                     self.start(wire, message, method)
-                    if self.now_ns() - began > BURST_NS:
-                        self.go_on_soon()
+                    self.burst.lasts(self.now_ns() - began)
                 else:
                     self.enqueue(wire, message, method)
             if not looked and self.may_look(wire):
@@ -113,8 +109,8 @@ class Server:
             message = following
         if queue and not self.paused:
             self.run_queue()
-        elif not self.continuing:
-            self.heavy = False
+        elif not self.burst.over:
+            self.burst.heavy = False
 
     def run_plain(self, wire: Any) -> Any:
         """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
@@ -148,9 +144,7 @@ class Server:
             if message is not None and (count < 3 or not count & 3):
                 now = self.now_ns()
                 began = began or now
-                if now - began > BURST_NS:
-                    self.heavy = now - began > count * HEAVY_NS
-                    self.go_on_soon()
+                if not self.burst.lasts(now - began, count):
                     break
         return message
 
@@ -204,9 +198,8 @@ class Server:
 
     def may_look(self, wire: Wire) -> bool:
         """A wire that can't look ahead gives up what it shows: look only when that can be started."""
-        if wire.look_ahead:
-            return True
-        return not (self.paused or self.queue or self.slots.full or self.in_method or self.continuing)
+        busy = self.paused or self.queue or self.slots.full or self.in_method or self.burst.over
+        return wire.look_ahead or not busy
 
     def enqueue(self, wire: Wire, message: Received, method: ServedMethod) -> None:
         try:
@@ -234,7 +227,7 @@ class Server:
 
     def run_queue(self) -> None:
         """Start what waits, most urgent first, as far as limits allow."""
-        if self.in_method or self.paused or self.in_queue or self.continuing:
+        if self.in_method or self.paused or self.in_queue or self.burst.over:
             return
         self.in_queue = True  # a call that ends in its first step asks for the next one: this loop sees to it
         try:
@@ -261,19 +254,8 @@ class Server:
                 return
             queue.pop()
             self.start(wire, message, method)
-            if queue and self.now_ns() - began > BURST_NS:
-                self.go_on_soon()
+            if queue and not self.burst.lasts(self.now_ns() - began):
                 return
-
-    def go_on_soon(self) -> None:
-        """Nothing more is started before the loop has had a turn."""
-        if not self.continuing:
-            self.continuing = True
-            self.loop.call_soon(self.go_on, context=self.context.copy())
-
-    def go_on(self) -> None:
-        self.continuing = False
-        self.run_queue()
 
     def taken(self, wire: Wire, message: Received) -> bytes | None:
         """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
@@ -516,6 +498,3 @@ class Server:
         for call in list(self.running.values()):
             self.cancel(call)
         self.pool.close()
-
-
-__all__ = ["Server"]

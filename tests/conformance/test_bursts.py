@@ -1,0 +1,112 @@
+"""Callers that ask again as fast as they are answered keep nobody from the rest: not the kernel, and not who is more
+urgent. Whatever travels with their calls, and though their methods never wait for anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import pytest
+from conformance_worlds import WORLDS, World, over
+
+from mukernel import Interface, Kernel, Plugin, deadline, priority
+from mukernel.kernel.clock import Clock
+
+CIRCUMSTANCES: dict[str, Callable[[], AbstractContextManager[object]]] = {
+    "plain": nullcontext,
+    "deadline": lambda: deadline(600.0),
+    "priority": lambda: priority(1),
+    "limited": nullcontext,
+}
+PROCESSES = [world for world in WORLDS if world.isolated and not world.simulated]
+CALLERS = 64
+
+
+class Work(Interface):
+    async def compute(self, milliseconds: float) -> int: ...
+    def compute_by_itself(self, milliseconds: float) -> int: ...
+    async def served(self) -> int: ...
+
+
+class Computer(Plugin, Work):
+    """Its calls end in their first step, and take the processor meanwhile. They return how many were served before."""
+
+    def __init__(self) -> None:
+        self.clock, self.done = Clock(), 0
+
+    async def compute(self, milliseconds: float) -> int:
+        return self.compute_by_itself(milliseconds)
+
+    def compute_by_itself(self, milliseconds: float) -> int:
+        end = self.clock.now_ns() + int(milliseconds * 1e6)
+        while self.clock.now_ns() < end:
+            pass
+        self.done += 1
+        return self.done - 1
+
+    async def served(self) -> int:
+        return self.done
+
+
+def between_processes(test):  # type: ignore[no-untyped-def]
+    return over(PROCESSES, test)
+
+
+@pytest.mark.parametrize("how", CIRCUMSTANCES)
+@pytest.mark.parametrize("method", ["compute", "compute_by_itself"])
+@between_processes
+async def test_a_flood_keeps_neither_the_urgent_nor_the_kernel_waiting(
+    world: World, kernel: Kernel, how: str, method: str
+) -> None:
+    concurrency = 8 if how == "limited" else None
+    await kernel.load(Computer, name="computer", placement=world.placement, concurrency=concurrency)
+    work, blocking, answered, stop = kernel.get(Work), kernel.get(Work, blocking=True), 0, False
+
+    async def caller() -> None:
+        nonlocal answered
+        while not stop:
+            with CIRCUMSTANCES[how]():
+                if method == "compute":
+                    await work.compute(1.0)
+                else:
+                    await asyncio.to_thread(blocking.compute_by_itself, 1.0)
+            answered += 1
+
+    def urgent() -> int:
+        with priority(100):
+            return blocking.served()  # type: ignore[return-value]
+
+    callers = [asyncio.create_task(caller()) for _ in range(CALLERS)]
+    while answered < 2 * CALLERS:  # noqa: ASYNC110 - they do it
+        await asyncio.sleep(0)
+    assert await asyncio.to_thread(urgent) > 0
+    report = await kernel.swap("computer", Computer)
+    assert report.ledger.lost == 0
+    stop = True
+    await asyncio.gather(*callers)
+
+
+def on_rings(test):  # type: ignore[no-untyped-def]
+    return over([world for world in PROCESSES if world.transport == "ring"], test)
+
+
+@pytest.mark.parametrize("how", CIRCUMSTANCES)
+@on_rings
+async def test_the_urgent_overtakes_what_its_own_caller_sent_before(world: World, kernel: Kernel, how: str) -> None:
+    """Of 40 calls of 20 ms each, hardly any is served before it."""
+    concurrency = 8 if how == "limited" else None
+    await kernel.load(Computer, name="computer", placement=world.placement, concurrency=concurrency)
+    work = kernel.get(Work)
+
+    async def compute() -> int:
+        with CIRCUMSTANCES[how]():
+            return await work.compute(20.0)
+
+    async def urgent() -> int:
+        with priority(100):
+            return await work.served()
+
+    *computed, served = await asyncio.gather(*(compute() for _ in range(40)), urgent())
+    assert sorted(computed) == list(range(40))
+    assert served < 20
