@@ -11,6 +11,7 @@ import mmap
 import os
 import resource
 import signal
+import subprocess
 import threading
 from collections.abc import AsyncIterator
 
@@ -256,3 +257,17 @@ class Cancels(Plugin, Cancelling):
     async def items(self) -> AsyncIterator[int]:
         yield 1
         yield await self.once()
+
+
+class Parenting(Interface):
+    async def child(self) -> int: ...
+
+
+class Parent(Plugin, Parenting):
+    """Has a child that leaves its session, and does not end it."""
+
+    def __init__(self) -> None:
+        self.started = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
+
+    async def child(self) -> int:
+        return self.started.pid

@@ -145,6 +145,7 @@ class Kernel:
     async def end(self) -> None:
         self.closed = True
         self.standstill.close()
+        self.processes.fork_servers.let_go_on()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
