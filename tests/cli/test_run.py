@@ -185,7 +185,9 @@ def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(home: Path, 
     before = children(os.getpid())
     ended = mukernel("run", str(folder / "app.toml"))
     assert ended.status == 1
-    assert ended.err == "mukernel: app.toml: plugins.greeter can't be started: RuntimeError: it does not start\n"
+    problem, where = ended.err.splitlines()
+    assert problem == "mukernel: app.toml: plugins.greeter can't be started: RuntimeError: it does not start"
+    assert re.fullmatch(r'  shop\.py:\d+: .*raise RuntimeError\("it does not start"\)', where)
     assert 'shop.py", line' in mukernel("run", str(folder / "app.toml"), "--verbose").err
     assert children(os.getpid()) == before
     assert mukernel("ps").status == 1

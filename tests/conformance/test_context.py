@@ -147,7 +147,7 @@ def test_priorities_nest_and_keep_the_deadline() -> None:
     assert current.get() is None
 
 
-@pytest.mark.parametrize("level", [-129, 128, 1.5, "high"])
+@pytest.mark.parametrize("level", [-129, 128, 1.5, True, "high"])
 def test_a_priority_out_of_range_is_refused(level: object) -> None:
     with pytest.raises(ValueError, match="level: got"):
         mukernel.priority(level)  # type: ignore[arg-type]

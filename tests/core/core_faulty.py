@@ -11,6 +11,7 @@ import mmap
 import os
 import resource
 import signal
+import subprocess
 import threading
 from collections.abc import AsyncIterator
 
@@ -238,3 +239,35 @@ def spoil(channel: int) -> None:
     with mmap.mmap(channel, 1 << 19) as memory:
         memory[512:1536] = b"\xa5" * 1024
         memory[1 << 18 : 1 << 19] = b"\x5a" * (1 << 18)
+
+
+class Cancelling(Interface):
+    """Awaits what it has cancelled."""
+
+    async def once(self) -> int: ...
+    def items(self) -> AsyncIterator[int]: ...
+
+
+class Cancels(Plugin, Cancelling):
+    async def once(self) -> int:
+        cancelled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        return await cancelled
+
+    async def items(self) -> AsyncIterator[int]:
+        yield 1
+        yield await self.once()
+
+
+class Parenting(Interface):
+    async def child(self) -> int: ...
+
+
+class Parent(Plugin, Parenting):
+    """Has a child that leaves its session, and does not end it."""
+
+    def __init__(self) -> None:
+        self.started = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
+
+    async def child(self) -> int:
+        return self.started.pid

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from core_faulty import Cancelling, Cancels
 from core_samples import Arithmetic, BlockingUser, Counter, Plain, Tally, Tally2, Through
 from waiting import until_state
 
@@ -66,6 +67,27 @@ async def test_a_thread_with_a_deadline_does_not_wait_for_a_loop_that_stands_sti
     assert ended.wait(10)  # the loop has no turn until then
     await call
     assert await asyncio.to_thread(counter.value) == 0  # nobody waited for it any more: it was not begun
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_method_that_awaits_what_was_cancelled_fails_and_nothing_else_ends(
+    kernel: Kernel, placement: str
+) -> None:
+    await kernel.load(Cancels, name="cancels", placement=placement)
+    cancels: Any = kernel.get(Cancelling, blocking=True)
+
+    def work() -> None:
+        for _ in range(2):
+            with pytest.raises(RemoteError) as raised:
+                cancels.once()
+            assert raised.value.type_name == "CancelledError"
+            assert "core_faulty.py" in raised.value.traceback
+            items = cancels.items()
+            assert next(items) == 1
+            with pytest.raises(RemoteError, match="CancelledError"):
+                next(items)
+
+    await asyncio.to_thread(work)
 
 
 async def test_def_methods_run_one_at_a_time_and_in_a_pool_as_many_as_it_has(kernel: Kernel) -> None:

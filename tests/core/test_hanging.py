@@ -4,15 +4,18 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import core_faulty as faulty
 import pytest
+from core_faulty import Parent, Parenting
 from core_samples import Counter, Tally
 from waiting import is_running, until, until_event
 
 from mukernel import Kernel, NotFound, PluginCrashed, RestartPolicy
+from mukernel.core import fork_servers
 from mukernel.core.place import RemotePlace
 from mukernel.core.stack import STACK_SIGNAL, Stack, StackPipe, parsed
 from mukernel.kernel.process import ExitStatus
@@ -213,3 +216,70 @@ async def test_without_a_heartbeat_plugins_run_and_nothing_is_found_hanging() ->
         await kernel.load(Tally, name="counter", placement="process")
         assert await kernel.get(Counter).add(2) == 2
         assert kernel.processes.ticker is None
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Kernel]:
+    """A kernel that looks twenty times a second, with one plug-in in a process."""
+    async with Kernel(heartbeat=0.05) as kernel:
+        await kernel.load(Tally, name="counter", placement="process")
+        yield kernel
+
+
+def fork_server_of(kernel: Kernel) -> int:
+    server = kernel.processes.fork_server
+    assert server is not None and server.pid is not None
+    return server.pid
+
+
+async def test_a_fork_server_that_is_stopped_is_let_go_on_when_it_is_needed(watched: Kernel) -> None:
+    """When a process is asked for, and when one dies of which it does not tell."""
+    counter, server = watched.get(Counter), fork_server_of(watched)
+    os.kill(server, signal.SIGSTOP)
+    assert await counter.add(1) == 1, "nobody needs it"
+    assert not (await watched.swap("counter", Tally)).rolled_back
+    os.kill(server, signal.SIGSTOP)
+    await watched.load(Tally, name="other", placement="process")
+    os.kill(server, signal.SIGSTOP)
+    pid = await counter.where()
+    os.kill(pid, signal.SIGKILL)
+    assert await counter.where() != pid
+    assert fork_server_of(watched) == server
+
+
+@pytest.mark.parametrize("heartbeat", [0.05, 0.0])
+async def test_a_kernel_whose_fork_server_is_stopped_is_closed(heartbeat: float) -> None:
+    async with Kernel(heartbeat=heartbeat) as kernel:
+        await kernel.load(Tally, name="counter", placement="process")
+        pids = [fork_server_of(kernel), await kernel.get(Counter).where()]
+        os.kill(pids[0], signal.SIGSTOP)
+    assert not [pid for pid in pids if is_running(pid)]
+
+
+@pytest.fixture
+def hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fork server that is stopped is as one that hangs: it is of no use to let it go on."""
+    monkeypatch.setattr(fork_servers, "was_stopped", lambda server: False)
+    monkeypatch.setattr(fork_servers, "LONGEST_SILENCE", 3.0)
+
+
+async def test_a_fork_server_that_hangs_is_killed_with_its_family_and_all_is_started_again(
+    watched: Kernel, hangs: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    await watched.load(Parent, name="parent", placement="process")
+    counter, server = watched.get(Counter), fork_server_of(watched)
+    pid, child = await counter.where(), await watched.get(Parenting).child()
+    os.kill(server, signal.SIGSTOP)
+    await watched.load(Tally, name="other", placement="process")
+    await until_event(watched, "counter", "restart")
+    assert await counter.where() != pid
+    assert fork_server_of(watched) != server
+    await until(lambda: not any(map(is_running, (server, pid, child))))
+    assert "a fork server did nothing for 3 s" in caplog.text
+
+
+async def test_a_kernel_whose_fork_server_hangs_is_closed(watched: Kernel, hangs: None) -> None:
+    pids = [fork_server_of(watched), await watched.get(Counter).where()]
+    os.kill(pids[0], signal.SIGSTOP)
+    await watched.close()
+    await until(lambda: not any(map(is_running, pids)))

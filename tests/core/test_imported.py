@@ -1,5 +1,6 @@
 """What of an application is imported anew for a new version, and what becomes of a version that is not wanted."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -120,6 +121,23 @@ async def test_what_only_gives_constants_is_imported_anew_too(
         assert sys.modules[package].thing is sys.modules[f"{package}.thing"]
 
 
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_change_that_neither_time_nor_size_tells_of_is_seen(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    module = f"untold_{placement}"
+    helper = write(tmp_path, f"{module}_words.py", "GREETING = 'old'")
+    times = helper.stat().st_atime_ns, helper.stat().st_mtime_ns
+    thing = THING.replace("{name!r}", "GREETING") + f"    from {module}_words import GREETING\n"
+    write(tmp_path, f"{module}.py", thing)
+    await kernel.load(f"{module}:Thing", name="thing", placement=placement, folder=str(tmp_path))
+    assert await kernel.get(Named).name() == "old"
+    helper.write_text("GREETING = 'new'")
+    os.utime(helper, ns=times)
+    await kernel.swap("thing", f"{module}:Thing", folder=str(tmp_path))
+    assert await kernel.get(Named).name() == "new"
+
+
 async def test_a_failed_import_leaves_every_module_as_it_was(kernel: Kernel, tmp_path: Path) -> None:
     write(tmp_path, "whole/__init__.py", "from .words import GREETING")
     write(tmp_path, "whole/words.py", "GREETING = 'old'")
@@ -143,9 +161,9 @@ async def test_a_failed_import_leaves_every_module_as_it_was(kernel: Kernel, tmp
 def test_imports_are_read_wherever_they_stand(tmp_path: Path) -> None:
     source = "import a.b as c\ndef f():\n    from .d import e, g\nif c:\n    from .. import h\n"
     file = write(tmp_path, "imports_it.py", source)
-    assert sorted(imports_in(str(file), 1)) == [(0, "a.b", ()), (1, "d", ("e", "g")), (2, "", ("h",))]
-    assert imports_in(str(write(tmp_path, "no_python.py", "import (")), 1) == ()
-    assert imports_in(str(tmp_path / "missing.py"), 1) == ()
+    assert sorted(imports_in(str(file), (1, 1))) == [(0, "a.b", ()), (1, "d", ("e", "g")), (2, "", ("h",))]
+    assert imports_in(str(write(tmp_path, "no_python.py", "import (")), (1, 1)) == ()
+    assert imports_in(str(tmp_path / "missing.py"), (1, 1)) == ()
 
 
 def test_neither_the_library_nor_what_is_installed_nor_the_framework_is_near() -> None:

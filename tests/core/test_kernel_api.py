@@ -12,7 +12,7 @@ import uvloop
 from core_samples import Arithmetic, Counter, Plain, Report, Reporter, Stateless, Sum, Summing, Tally, Tally2
 
 from mukernel import ContractError, Interface, Kernel, Plugin
-from mukernel.core.kernel import default_name
+from mukernel.core.loader import default_name
 
 
 async def exercise(kernel: Kernel) -> None:
@@ -205,3 +205,33 @@ async def test_a_kernel_whose_body_raises_still_ends_its_processes() -> None:
             pid = await kernel.get(Counter).where()
             raise ZeroDivisionError
     assert not os.path.exists(f"/proc/{pid}")
+
+
+async def test_a_kernel_that_two_tasks_close_ends_once_and_both_wait_for_that(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kernel = Kernel()
+    async with kernel:
+        for name in ("one", "two"):
+            await kernel.load(Tally, name=name, placement="process")
+        processes = [place.process for place in kernel.places.values()]
+        closing = [asyncio.create_task(kernel.close()) for _ in range(3)]
+        for each in asyncio.as_completed(closing):
+            await each
+            assert not any(process.alive for process in processes)
+        await kernel.close()
+    assert not caplog.records
+
+
+async def test_a_kernel_that_is_open_is_not_entered_again(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    with pytest.raises(ContractError, match="this kernel is open already"):
+        await kernel.__aenter__()
+    assert await kernel.get(Counter).add(1) == 1, "it goes on"
+    closing = asyncio.create_task(kernel.close())
+    await asyncio.sleep(0)
+    with pytest.raises(ContractError, match="open already"):  # it is being closed
+        await kernel.__aenter__()
+    await closing
+    async with kernel:
+        await kernel.load(Tally, name="counter")

@@ -1,12 +1,14 @@
 """What was lost once: wake-ups of threads, calls that waited behind a rolled-back swap, channels of an old instance."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 from typing import Any
 
 import pytest
+from core_samples import Counter, Tally
 from waiting import until, until_waiting
 
 from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, SwapFailed, deadline
@@ -164,3 +166,24 @@ async def test_a_kernel_whose_close_is_cancelled_ends_everything(tmp_path: Any) 
             await closing
         await asyncio.gather(call, return_exceptions=True)
     assert [process.alive for process in processes] == [False, False]
+
+
+async def test_calls_that_are_cut_off_while_they_wait_for_room_leave_no_error_that_nobody_reads(
+    kernel: Kernel, whistle: Any
+) -> None:
+    """Their deadline ends task and reply in the same turn of the loop, in either order."""
+    await kernel.load(Tally, name="counter", placement="process", concurrency=1)
+    counter = kernel.get(Counter, when_full="wait")
+    warned: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: warned.append(context))
+    holds = asyncio.create_task(counter.hold(whistle.path))  # type: ignore[arg-type]
+    await whistle.heard()
+
+    async def late() -> None:
+        with pytest.raises(DeadlineExceeded), deadline(0.1):
+            await counter.add(1)
+
+    await asyncio.gather(*(late() for _ in range(3000)))
+    holds.cancel()
+    gc.collect()
+    assert not warned

@@ -8,6 +8,7 @@ import pytest
 from core_samples import Counter, Sum, Tally
 
 from mukernel import ContractError, Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel.kernel.process import Limits
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"name": "../escaped"}, "name"),
@@ -39,6 +40,11 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"grants": ["Counter", 5]}, r"grants\[1\]"),
     ({"grants": ["Counter:"]}, r"grants\[0\]"),
     ({"folder": 3}, "folder"),
+    ({"folder": "/nowhere"}, "folder"),
+    ({"limits": 5}, "limits"),
+    ({"limits": 0}, "limits"),
+    ({"limits": Limits(memory=5)}, "memory"),
+    ({"limits": Limits(cpu_seconds=0.5)}, "limits.cpu_seconds"),  # type: ignore[arg-type]
     ({"restart": "x"}, "restart"),
     ({"restart": RestartPolicy(intensity="many")}, "restart.intensity"),  # type: ignore[arg-type]
     ({"restart": RestartPolicy(strategy="nope")}, "restart.strategy"),

@@ -8,8 +8,10 @@ from typing import Any
 
 import core_faulty as faulty
 import pytest
+from core_faulty import Parent, Parenting
 from core_samples import Arithmetic, Counter, Report, Reporter, Sum, Summing, Tally, Tally2
-from waiting import until, until_event, until_state
+from killing import kill
+from waiting import is_running, until, until_event, until_state
 
 from mukernel import Kernel, PluginCrashed, RestartPolicy, Unavailable
 from mukernel.core.journal import Happening
@@ -341,3 +343,17 @@ async def test_what_dies_before_it_is_noted_that_it_serves_is_restarted(
             await kernel.load(Tally, name="counter", placement="process")
         assert await kernel.get(Counter).where() not in killed
     assert "crash" in events(kernel, "counter")
+
+
+async def test_what_a_plugin_has_started_ends_with_its_process(kernel: Kernel) -> None:
+    """By a swap, by a kill and by an unload, though it is in a session of its own."""
+    await kernel.load(Parent, name="parent", placement="process")
+    parent = kernel.get(Parenting)
+    children = [await parent.child()]
+    await kernel.swap("parent", Parent)
+    children.append(await parent.child())
+    await kill(kernel, "parent")
+    children.append(await parent.child())
+    assert is_running(children[2])
+    await kernel.unload("parent")
+    await until(lambda: not any(map(is_running, children)))

@@ -42,6 +42,12 @@ def family(fds):
     os.write(fds[0], json.dumps([os.getpid(), child.pid, escaped.pid]).encode())
     signal.pause()
 
+def daemon(fds):
+    """Tells the pid of one that left its session, and whose parent has ended, and pauses."""
+    command = ["sh", "-c", "sleep infinity > /dev/null 2>&1 & echo $!"]
+    os.write(fds[0], subprocess.run(command, start_new_session=True, capture_output=True).stdout)
+    signal.pause()
+
 def report(fds):
     parent_death = ctypes.c_int()
     ctypes.CDLL(None).prctl(2, ctypes.byref(parent_death))
@@ -234,7 +240,7 @@ def test_kill(run: Run, path: list[str]) -> None:
     run(main())
 
 
-def test_what_a_killed_process_started_dies_with_it_or_with_the_server(run: Run, path: list[str]) -> None:
+def test_what_a_killed_process_started_dies_with_it_in_whatever_session_it_is(run: Run, path: list[str]) -> None:
     async def main() -> None:
         async with started(path) as server:
             read, write = os.pipe()
@@ -243,9 +249,29 @@ def test_what_a_killed_process_started_dies_with_it_or_with_the_server(run: Run,
             os.close(read)
             os.close(write)
             process.kill()
-            wait_until_dead([child])
+            wait_until_dead([child, escaped])
             assert await process.wait() == ExitStatus(signal=signal.SIGKILL)
-        wait_until_dead([escaped])
+
+    run(main())
+
+
+def test_a_daemon_dies_with_the_process_that_started_it_and_with_no_other(run: Run, path: list[str]) -> None:
+    async def main() -> None:
+        async with started(path) as server:
+            read, write = os.pipe()
+            process = await server.spawn("entries:daemon", name="process", fds=[write])
+            daemon = os.pidfd_open(int(await asyncio.to_thread(os.read, read, 100)))
+            os.close(read)
+            os.close(write)
+            null = os.open(os.devnull, os.O_WRONLY)
+            other = await server.spawn("entries:family", name="other", fds=[null])
+            os.close(null)
+            other.kill()
+            await other.wait()
+            assert await (await server.spawn("entries:seven", name="another")).wait() == ExitStatus(code=7)
+            assert not select.select([daemon], [], [], 0)[0], "it was ended with a process that is none of its own"
+            process.kill()
+            wait_until_dead([daemon])
 
     run(main())
 
@@ -327,9 +353,15 @@ KERNEL = """
 """
 
 
-@pytest.mark.parametrize("forks", [False, True], ids=["plain", "with a fork that holds its sockets"])
-def test_killed_kernel_leaves_nothing(path: list[str], forks: bool) -> None:
-    before = "if os.fork() == 0: os.close(1); sys.stdin.read(); os._exit(0)" if forks else "pass"
+BEFORE = {
+    "plain": "pass",
+    "with a fork that holds its sockets": "if os.fork() == 0: os.close(1); sys.stdin.read(); os._exit(0)",
+    "with a server that is stopped": "os.kill(server.pid, 19)",
+}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_killed_kernel_leaves_nothing(path: list[str], before: str) -> None:
     script = textwrap.dedent(KERNEL).format(before=before, start="asyncio.run(main())")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     with subprocess.Popen(

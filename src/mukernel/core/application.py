@@ -76,15 +76,13 @@ class Application:
             on_loaded(table)
 
     def not_started(self, name: str, error: Exception) -> Unavailable:
-        if isinstance(error, RemoteError):
-            text, trace = f"{error.type_name}: {error.message}", error.traceback.rstrip()
-        elif isinstance(error, MukernelError):
-            text, trace = str(error), ""
+        if isinstance(error, MukernelError) and not (isinstance(error, RemoteError) and error.traceback):
+            text = str(error)
         else:
-            text, trace = explained(error, self.file.folder), ""
+            text = explained(error, self.file.folder)
         problem = Unavailable(f"{self.file.label}: plugins.{name} can't be started: {text}")
-        if trace:
-            problem.add_note(trace)
+        if isinstance(error, RemoteError) and error.traceback:
+            problem.add_note(error.traceback.rstrip())
         return problem
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from ..contract import Capability, ContractError, read_capability
+from ..kernel.process import Limits
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
 from .registry import Options, RestartPolicy
 
@@ -97,8 +98,7 @@ def checked_options(options: Options) -> Options:
     if options.checkpoint is not None:
         checked_seconds("checkpoint", options.checkpoint, SHORTEST_CHECKPOINT)
     checked_seconds("drain", options.drain)
-    if options.limits.memory is not None:
-        checked_count("memory", options.limits.memory, LEAST_MEMORY, MOST_MEMORY)
+    checked_limits(options.limits)
     if options.shared_memory is not None:
         if options.placement == "inline":
             raise wrong("shared_memory", options.shared_memory, "none for a plug-in that runs inline: Kernel() has one")
@@ -109,6 +109,17 @@ def checked_options(options: Options) -> Options:
     checked_restart(options.restart)
     checked_sandbox(options)
     return replace(options, config=config, bind=dict(options.bind), grants=checked_grant_list(options.grants))
+
+
+def checked_limits(limits: object) -> None:
+    """Raises ContractError for what are no Limits, or one of them that is no quantity."""
+    if not isinstance(limits, Limits):
+        raise wrong("limits", limits, "Limits (of mukernel.kernel.process), such as Limits(cpu_seconds=60)")
+    if limits.memory is not None:
+        checked_count("memory", limits.memory, LEAST_MEMORY, MOST_MEMORY)
+    for what in ("cpu_seconds", "files", "processes", "core"):
+        if (limit := getattr(limits, what)) is not None:
+            checked_count(f"limits.{what}", limit, 0, MOST_MEMORY)
 
 
 def checked_sandbox(options: Options) -> None:

@@ -51,9 +51,9 @@ def contained(plugin: str, doing: str) -> Iterator[None]:
         ) from error
 
 
-async def to_its_end(work: Coroutine[Any, Any, None]) -> asyncio.CancelledError | None:
+async def to_its_end(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> asyncio.CancelledError | None:
     """Run `work` to its end, however often its caller is cancelled; returns the cancellation, if there was one."""
-    task = asyncio.get_running_loop().create_task(work)  # not the supervisor's: a kernel that closes waits for it, too
+    task = asyncio.ensure_future(work)  # not the supervisor's: a kernel that closes waits for it, too
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

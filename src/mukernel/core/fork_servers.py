@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
+import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Set
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Set
+from contextlib import asynccontextmanager, contextmanager
 
 from ..deployment.environment import imported_apart, interpreter, read_environment, site_packages
 from ..deployment.work import environment_variables
 from ..kernel.process import ForkServer
 from ..sandbox.enclosure import scrubbed_environment
+from ..sandbox.family import descendants
+from .stack import state_of
 
+log = logging.getLogger("mukernel")
+Key = tuple[str, bool]  # an environment, and whether it is for its sandboxes
+LONGEST_SILENCE = 30.0  # seconds that a fork server may owe an answer: it may have much to import before its first
 WARM = ("mukernel.core.warm",)
 WARM_SANDBOX = (*WARM, "mukernel.core.sandboxed")
 
@@ -21,8 +30,10 @@ class ForkServers:
     """Started when they are first needed; each environment is named by its folder, "" is the kernel's own."""
 
     def __init__(self) -> None:
-        self.running: dict[tuple[str, bool], ForkServer] = {}
+        self.running: dict[Key, ForkServer] = {}
         self.busy: Counter[str] = Counter()  # environments in which a process is just being started
+        self.asked: Counter[Key] = Counter()  # requests for a process that are not answered
+        self.late: Counter[Key] = Counter()  # heartbeats in a row in which one owed something, and did nothing
 
     def get(self, environment: str, sandboxed: bool) -> ForkServer | None:
         return self.running.get((environment, sandboxed))
@@ -44,11 +55,77 @@ class ForkServers:
     async def keep(self, environments: Set[str]) -> None:
         """Stop those of other environments; the kernel's own stay."""
         while unused := [each for each in self.running if each[0] and each[0] not in environments | self.busy.keys()]:
-            await self.running.pop(unused[0]).stop()  # meanwhile another may be needed again
+            await stopped(self.running.pop(unused[0]))  # meanwhile another may be needed again
 
     async def close(self) -> None:
         while self.running:
-            await self.running.popitem()[1].stop()
+            await stopped(self.running.popitem()[1])
+
+    # -- those that are stopped, or hang ----------------------------------------------------------------------
+
+    @contextmanager
+    def asking(self, environment: str, sandboxed: bool) -> Iterator[None]:
+        """A process is asked for, until it is there."""
+        key = environment, sandboxed
+        self.asked[key] += 1
+        try:
+            yield
+            self.heard(*key)
+        finally:
+            self.asked[key] -= 1
+            self.asked += Counter()
+
+    def heard(self, environment: str, sandboxed: bool) -> None:
+        """A server gave a sign of life."""
+        self.late.pop((environment, sandboxed), None)
+
+    def let_go_on(self) -> None:
+        """Let every server go on that is stopped, or about to be."""
+        for server in self.running.values():
+            if server.pid is not None:
+                os.kill(server.pid, signal.SIGCONT)
+
+    def beat(self, heartbeat: float, untold: Set[Key]) -> None:
+        """One tick, `heartbeat` seconds after the last: see to the servers that owe an answer, or have not told of a
+        process that has ended (`untold`). One that was stopped is let go on; one that hangs is killed, and what it
+        started with it, which then is restarted by a new one."""
+        self.late = Counter({key: self.late[key] + 1 for key in self.asked.keys() | untold})
+        for key, beats in self.late.items():
+            server = self.running.get(key)
+            if server is None or beats < 2:  # what it told may just be on its way
+                continue
+            if was_stopped(server):
+                log.warning("a fork server was stopped, by a signal such as SIGSTOP, and is let go on: it is needed")
+            elif beats * heartbeat > LONGEST_SILENCE:
+                log.error("a fork server did nothing for %g s, and is killed with all that it started", LONGEST_SILENCE)
+                kill_family(server)
+
+
+def was_stopped(server: ForkServer) -> bool:
+    """Whether a signal such as SIGSTOP had stopped the server, which is let go on then."""
+    pid = server.pid
+    if pid is None or state_of(pid)[0] != "stopped":
+        return False
+    os.kill(pid, signal.SIGCONT)  # a child of ours that is not reaped, so the number is its own
+    return True
+
+
+def kill_family(server: ForkServer) -> None:
+    """Kill a server with all that it has started: the parent-death signal does not reach the children of those."""
+    if (leader := server.pid) is not None:
+        for pid in [*descendants(leader), leader]:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+async def stopped(server: ForkServer) -> None:
+    """End a server and all that it has started, even if it is stopped, or hangs."""
+    was_stopped(server)
+    ending = asyncio.ensure_future(server.stop())
+    await asyncio.wait((ending,), timeout=LONGEST_SILENCE)
+    if not ending.done():
+        kill_family(server)
+    await ending
 
 
 def new_server(environment: str, sandboxed: bool) -> ForkServer:

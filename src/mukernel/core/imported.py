@@ -28,7 +28,8 @@ LIBRARY = os.path.dirname(os.__file__) + os.sep
 INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 Near = Mapping[str, ModuleType]
-written: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()  # when the source of what was imported was (ns)
+Times = tuple[int, int]  # of a source, in ns: when it says it was written, and when it was changed, which none can set
+written: WeakKeyDictionary[ModuleType, Times] = WeakKeyDictionary()  # when the source of what was imported was
 # In which of our turns of importing anew a module came, at the latest, and in which it replaced an older one. What came
 # before that still holds names of the older.
 came: WeakKeyDictionary[ModuleType, int] = WeakKeyDictionary()
@@ -115,15 +116,16 @@ def remember(modules: Near) -> None:
     """Note when the sources of these modules were written, so that it shows which of them have changed since."""
     for module in modules.values():
         if module not in written:
-            written[module], came[module] = source_time(file_of(module)), turn
+            written[module], came[module] = source_times(file_of(module)), turn
 
 
-def source_time(file: str) -> int:
-    """When a source was last written, in ns; 0 where there is none."""
+def source_times(file: str) -> Times:
+    """When a source was last written and changed; zeros where there is none."""
     try:
-        return os.stat(file).st_mtime_ns
+        found = os.stat(file)
+        return found.st_mtime_ns, found.st_ctime_ns
     except OSError:
-        return 0
+        return 0, 0
 
 
 def stale_modules(name: str, file: str, members: Near) -> set[str]:
@@ -144,7 +146,7 @@ def stale_modules(name: str, file: str, members: Near) -> set[str]:
 
 
 def is_changed(module: ModuleType) -> bool:
-    return module in written and written[module] != source_time(file_of(module))
+    return module in written and written[module] != source_times(file_of(module))
 
 
 def is_newer(module: ModuleType, user: ModuleType) -> bool:
@@ -172,7 +174,7 @@ def used_by(name: str, file: str, members: Near) -> set[str]:
     found: set[str] = set()
     file = file or (file_of(module) if module is not None else "")
     package = name if os.path.basename(file) == "__init__.py" else name.rpartition(".")[0]
-    for level, base, names in imports_in(file, source_time(file)):
+    for level, base, names in imports_in(file, source_times(file)):
         try:
             base = importlib.util.resolve_name("." * level + base, package) if level else base
         except ImportError:  # beyond the top: importing it will say so
@@ -187,8 +189,8 @@ def used_by(name: str, file: str, members: Near) -> set[str]:
 
 
 @lru_cache(maxsize=256)
-def imports_in(file: str, time: int) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
-    """What a source file imports, wherever it says so: (leading dots, module, the names from it). `time`: of the file,
+def imports_in(file: str, times: Times) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
+    """What a source file imports, wherever it says so: (leading dots, module, the names from it). `times`: of the file,
     for the cache."""
     import ast  # here, as most processes never ask
 
@@ -281,11 +283,12 @@ def put(name: str, module: ModuleType | None) -> None:
 
 
 def drop_stale_bytecode(folder: str) -> None:
-    """Remove bytecode that is older than its source: Python itself only looks at whole seconds and the size."""
+    """Remove bytecode that is older than its source: Python itself only looks at whole seconds and the size, and at the
+    time that the source says."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".py"):
                 cached = importlib.util.cache_from_source(entry.path)
                 with contextlib.suppress(OSError):
-                    if os.stat(cached).st_mtime_ns <= entry.stat().st_mtime_ns:
+                    if os.stat(cached).st_mtime_ns <= max(source_times(entry.path)):
                         os.unlink(cached)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -51,6 +50,7 @@ from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
 from .lifecycle import State
+from .loader import default_name
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
@@ -101,11 +101,15 @@ class Kernel:
         self.journal = Journal(self.clock)
         self.deployments = Deployments(name, installer, lambda use, step: self.record("install", use, step))
         self.closed: bool | None = None  # None: not opened yet
+        self.ending: asyncio.Task[None] | None = None  # for which everybody who closes it waits
 
     # -- begin and end --------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Kernel:
-        self.loop, self.closed = asyncio.get_running_loop(), False
+        """Raises ContractError for a kernel that is open already, or not closed yet."""
+        if self.closed is False or not (self.ending is None or self.ending.done()):
+            raise ContractError("this kernel is open already: enter it once, or make a Kernel() for each `async with`")
+        self.loop, self.closed, self.ending = asyncio.get_running_loop(), False, None
         if missing := missing_extensions():
             log.warning(missing)
         raise_file_limit()
@@ -130,15 +134,18 @@ class Kernel:
     async def close(self) -> None:
         """Stop every plug-in, the last loaded first, and end every process. Once begun it runs to its end, though its
         caller be cancelled. In a process that was forked since, nothing: all is its parent's."""
-        if self.space.lost is not None:
+        if self.closed is None or self.space.lost is not None:
             return
-        cancelled = await to_its_end(self.end())
+        if self.ending is None:
+            self.ending = asyncio.create_task(self.end())
+        cancelled = await to_its_end(self.ending)
         if cancelled is not None:
             raise cancelled
 
     async def end(self) -> None:
         self.closed = True
         self.standstill.close()
+        self.processes.fork_servers.let_go_on()
         await self.supervisor.close()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
@@ -205,8 +212,8 @@ class Kernel:
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
-                limits or Limits(memory=memory), RestartPolicy() if restart is None else restart, bind or {},
-                sandbox,
+                Limits(memory=memory) if limits is None else limits, RestartPolicy() if restart is None else restart,
+                bind or {}, sandbox,
                 grants,  # type: ignore[arg-type]  # read there
                 shared_memory,
             )
@@ -491,8 +498,3 @@ class Kernel:
 def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
     problem.report = report
     return problem
-
-
-def default_name(qualified: str) -> str:
-    """English → "english", SqliteCatalog → "sqlite-catalog"."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", qualified.rpartition(".")[2]).lower()

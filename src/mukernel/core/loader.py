@@ -34,8 +34,8 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
     function instead. "[one, another]" after it: of a plain class, these of its
     methods are served. Raises NotFound or ContractError that says what was wanted.
     """
-    if not isinstance(folder, str | None):
-        raise ContractError(f"folder: got {folder!r}, wanted a path as a str")
+    if not (folder is None or (isinstance(folder, str) and os.path.isdir(folder))):
+        raise ContractError(f"folder: got {folder!r}, wanted the path of a folder that is there, as a str")
     if isinstance(use, Source):
         return use
     if isinstance(use, type):
@@ -122,6 +122,11 @@ def source_of_class(plugin: type) -> Source:
     main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
     run_as = main.name if main is not None and main.name not in SCRIPTS else ""
     return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
+
+
+def default_name(qualified: str) -> str:
+    """How a plug-in is called where nobody says: English → "english", SqliteCatalog → "sqlite-catalog"."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", qualified.rpartition(".")[2]).lower()
 
 
 def check_importable(source: Source) -> None:

@@ -74,11 +74,11 @@ class Processes:
 
     async def close(self) -> None:
         """End every process; what is in them has been stopped."""
-        if self.ticker is not None:  # until here it finds out what hangs
-            self.ticker.cancel()
         places = list(self.places.values())
         for place in places:
             await place.end()
+        if self.ticker is not None:  # until here it finds out what hangs
+            self.ticker.cancel()
         await self.fork_servers.close()  # and with them everybody in a sandbox
         for place in places:
             if place.enclosed is not None:
@@ -173,7 +173,9 @@ class Processes:
                 given.append(reports)
                 given.append(written(policy_for(sandbox, limits, source, imported, cgroup)))
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
-            process = await server.spawn(entry, name=name, fds=[theirs.fileno(), *given], limits=limits, stdout=output)
+            with self.fork_servers.asking(source.environment, sandbox is not None):
+                fds = [theirs.fileno(), *given]
+                process = await server.spawn(entry, name=name, fds=fds, limits=limits, stdout=output)
             close_all(given)
             given.clear()
             if sandbox is not None:
@@ -222,6 +224,7 @@ class Processes:
         """A process has ended. What a sandbox encloses ends a moment later than the process that the kernel knows, and
         must not go on with a mailbox that a successor is given."""
         enclosure = place.enclosed
+        self.fork_servers.heard(place.environment, place.sandbox is not None)
         if enclosure is None:
             self.on_death(place, how)
             return
@@ -232,6 +235,11 @@ class Processes:
             self.on_death(place, f"{how}; its sandbox had used up its memory" if short else how)
 
         enclosure.when_ended(nobody_lives)
+
+    def see_to_fork_servers(self) -> None:
+        """One tick: see to those that owe an answer. Processes may have ended of which theirs has not told."""
+        ended = [place for place in self.places.values() if place.process.alive and place.has_ended]
+        self.fork_servers.beat(self.heartbeat, {(each.environment, each.sandbox is not None) for each in ended})
 
     def forget(self, enclosure: Enclosed) -> None:
         """Give up what is kept of a sandbox that has ended."""

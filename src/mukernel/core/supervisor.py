@@ -66,6 +66,7 @@ class Supervisor:
 
         Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang.
         """
+        self.processes.see_to_fork_servers()
         for place in list(self.processes.places.values()):
             if place.ending or place.hangs:
                 continue

@@ -9,10 +9,10 @@ standard library. They talk by SOCK_SEQPACKET, one JSON object a packet, file de
     to the kernel   {pid} + its pidfd, or {error}          the answer to a request, in their order
                     {ended, code}                          a pid that was reaped; a signal is a negative code
 
-Nothing outlives the kernel. The server watches the kernel's pidfd and its socket, not a parent-death signal, which
-would come when the *thread* that started it ends; when either goes, it kills all its descendants and exits. The
-children do have that signal, since the server has one thread: so its own kill -9 ends them too. Only what a child had
-put into a session of its own would survive that.
+Nothing outlives the kernel. The server watches the kernel's pidfd and its socket; when either goes, it kills all its
+descendants and exits. The parent-death signal, which comes when the *thread* that started it ends, only lets it go on
+if it is stopped. What a child has started ends with it, in whatever session it is: the child is a subreaper, and so is
+the server. Its own kill -9 ends the children, too, by their parent-death signal, but not what left their sessions.
 """
 
 import _signal  # type: ignore[import-not-found]  # `signal` without its enums, which would cost each child 0.1 MB
@@ -91,7 +91,7 @@ class Process:
         self._ended.add_done_callback(lambda ended: callback(ended.result()))
 
     def _server_died(self) -> None:
-        _kill_group(self.pid)  # the process itself got the parent-death signal, the rest of its group none
+        _kill(os.killpg, self.pid)  # the process itself got the parent-death signal, the rest of its group none
         self._loop.add_reader(self.pidfd, self._end, None)
 
     def _end(self, code: int | None) -> None:
@@ -243,16 +243,16 @@ def _receive(connection: socket.socket, most: int) -> tuple[dict[str, Any], list
     return json.loads(data), fds
 
 
-def _kill_group(leader: int) -> None:
+def _kill(how: Callable[[int, int], None], number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not ours
-        os.killpg(leader, SIGKILL)
+        how(number, SIGKILL)
 
 
 class _Server:
     """The other side: one thread, no event loop. `run` ends with the kernel, and leaves no descendant."""
 
     def __init__(self, connection: int, kernel_pidfd: int, modules: list[str], path: list[str] | None) -> None:
-        self._kernel, self._kernel_pidfd = socket.socket(fileno=connection), kernel_pidfd
+        self._kernel, self._kernel_pidfd, self._forked = socket.socket(fileno=connection), kernel_pidfd, set[int]()
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # written to at each SIGCHLD
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -261,29 +261,30 @@ class _Server:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])
         prctl(PR_SET_NAME, b"mukernel-fork")
+        prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
         prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what a child leaves behind becomes ours, to end it
         self._warm_up(modules, path)
 
     def run(self) -> None:
+        poll = select.poll()
+        for descriptor in (self._kernel.fileno(), self._kernel_pidfd, self._woken):
+            poll.register(descriptor, select.POLLIN)
         try:
-            poll = select.poll()
-            for descriptor in (self._kernel.fileno(), self._kernel_pidfd, self._woken):
-                poll.register(descriptor, select.POLLIN)
-            while self._kernel_pidfd not in (ready := dict(poll.poll())):
-                if self._woken in ready:
-                    os.read(self._woken, 4096)
-                    self._reap()
-                if self._kernel.fileno() in ready:
-                    self._serve(*_receive(self._kernel, MOST_DESCRIPTORS))
-        except EOFError:
-            pass
+            with contextlib.suppress(EOFError):
+                while self._kernel_pidfd not in (ready := dict(poll.poll())):
+                    if self._woken in ready:
+                        os.read(self._woken, 4096)
+                        self._reap()
+                    if self._kernel.fileno() in ready:
+                        self._serve(*_receive(self._kernel, MOST_DESCRIPTORS))
         finally:
-            self._end_all()
+            self._forked.clear()  # none is to stay
+            self._end_strays()
+            self._reap(waiting=0)  # until there is none: each that ends makes its own children ours
 
     def _warm_up(self, modules: list[str], path: list[str] | None) -> None:
         """Import the modules, and keep the collector from all that is then in memory: its pages stay shared."""
-        if path is not None:
-            sys.path[:] = path
+        sys.path[:] = sys.path if path is None else path
         gc.disable()
         for module in modules:
             try:
@@ -312,6 +313,7 @@ class _Server:
             pid = os.fork()
             if pid == 0:
                 self._become(request, fds, server)
+            self._forked.add(pid)
             pidfd = os.pidfd_open(pid)  # before it can be reaped, so it is this process and no other
             self._send({"pid": pid}, [pidfd])
             os.close(pidfd)
@@ -323,29 +325,27 @@ class _Server:
             for descriptor in fds:
                 os.close(descriptor)
 
-    def _reap(self) -> None:
+    def _reap(self, waiting: int = os.WNOHANG) -> None:
         with contextlib.suppress(ChildProcessError):  # there is none
-            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-                _kill_group(found.si_pid)  # not reaped yet, so the number is still its own
+            while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | waiting):
+                _kill(os.killpg, found.si_pid)  # not reaped yet, so the number is still its own
+                self._forked.discard(found.si_pid)
+                self._end_strays()  # its children are ours by now
                 pid, status = os.waitpid(found.si_pid, 0)
                 self._send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
-    def _end_all(self) -> None:
-        # Each that dies makes its own children ours, so: until there is none.
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                with open(f"/proc/self/task/{os.getpid()}/children") as children:
-                    for pid in map(int, children.read().split()):
-                        with contextlib.suppress(PermissionError):
-                            os.kill(pid, SIGKILL)
-                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-                self._reap()
+    def _end_strays(self) -> None:
+        """End the children that we did not fork: they were of one that has ended."""
+        with contextlib.suppress(OSError), open("/proc/thread-self/children") as children:
+            for pid in {*map(int, children.read().split())} - self._forked:
+                _kill(os.kill, pid)
 
     def _become(self, request: dict[str, Any], fds: list[int], server: int) -> NoReturn:
         """In the child: turn this copy of the server into what was asked for. Never returns."""
         code = 1
         try:
             prctl(PR_SET_PDEATHSIG, SIGKILL)
+            prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of ours becomes the server's only when we end
             if os.getppid() != server:  # it died before the line above
                 os._exit(1)
             signal.set_wakeup_fd(-1)

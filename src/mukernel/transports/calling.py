@@ -100,6 +100,7 @@ class Caller:
             return reply
         except asyncio.CancelledError:
             self.forget(number)
+            unheeded(future)
             raise
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
@@ -124,6 +125,7 @@ class Caller:
         finally:
             if timer is not None:
                 timer.cancel()
+            unheeded(future)
 
     async def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool,
@@ -456,6 +458,13 @@ class IncomingStream(AsyncIterator[Any]):
         except BaseException as error:
             self.caller.wire.post(Kind.CANCEL, self.number, b"")
             self.failed(error)
+
+
+def unheeded(future: asyncio.Future[bytes]) -> None:
+    """Nobody waits for a reply any more, such as one that a deadline cut off in the very turn that it came in: an error
+    in it is nothing that asyncio would have to warn of."""
+    if future.done() and not future.cancelled():
+        future.exception()
 
 
 def ending(body: bytes) -> str:

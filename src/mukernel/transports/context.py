@@ -137,7 +137,7 @@ class priority:
     __slots__ = ("level", "token")
 
     def __init__(self, level: int) -> None:
-        if not (isinstance(level, int) and -128 <= level <= 127):
+        if not isinstance(level, int) or isinstance(level, bool) or not -128 <= level <= 127:
             raise ValueError(f"level: got {level!r}, wanted a whole number from -128 to 127")
         self.level = level
         self.token: Token[CallContext | None] | None = None

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from ..contract import DeadlineExceeded, Unavailable
+from ..contract import DeadlineExceeded, Unavailable, decode_fault, encode_fault
 from .context import current
 from .waiting_calls import WaitingCalls
 
@@ -156,13 +156,27 @@ def on_loop(
     """A blocking form of an inline method, for threads other than the loop's own: it runs on the loop."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        result = function(*args, **kwargs)
-        return await result if inspect.isawaitable(result) else result
+        with own_cancellation_told():
+            result = function(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
 
     def method(*args: Any, **kwargs: Any) -> Any:
         return wait_on_loop(loop, run(args, kwargs), now_ns)
 
     return method
+
+
+@contextlib.contextmanager
+def own_cancellation_told() -> Iterator[None]:
+    """A method that ends in a CancelledError of its own, since it awaited what was cancelled: the thread that waits for
+    it is told so as by a process. That it was cut off itself, or the loop ended, is another matter."""
+    try:
+        yield
+    except asyncio.CancelledError as cancelled:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise decode_fault(encode_fault(cancelled)) from None
 
 
 def iterate_on_loop(
@@ -175,10 +189,11 @@ def iterate_on_loop(
             return aiter(function(*args, **kwargs))
 
         async def step() -> tuple[bool, Any]:
-            try:
-                return True, await anext(items)
-            except StopAsyncIteration:
-                return False, None
+            with own_cancellation_told():
+                try:
+                    return True, await anext(items)
+                except StopAsyncIteration:
+                    return False, None
 
         items = wait_on_loop(loop, begin(), now_ns)
         try:
