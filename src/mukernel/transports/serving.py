@@ -15,6 +15,7 @@ from ..contract import DeadlineExceeded, encode_fault
 from ..contract.lending import MARK, received
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
+from .back_pressure import encoded
 from .calling import BURST_NS, STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
@@ -431,12 +432,13 @@ class Server:
             items = method.codec.binding.call(method.function, arguments, call.inputs)
             try:
                 async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
-                    body = method.encode_item(item)
+                    body = await encoded(self.loop, wire.lane, method.encode_item, item)
                     while call.credit <= 0:
                         call.more_credit = self.loop.create_future()
                         await call.more_credit
                     call.credit -= 1
                     wire.post(4, number, loaded(wire.lane, body))
+                    del body
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:
