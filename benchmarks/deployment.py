@@ -71,7 +71,5 @@ def run(settings: Settings) -> Part:
     )
     what = f"{swaps} swaps to other dependencies, installed already: p99"
     part.at_most(f"{what} pause of the kernel", pause, LIMIT, " ms")
-    part.at_most(
-        f"{what} time without a reply to any caller, beyond that without a swap", silence - undisturbed, LIMIT, " ms"
-    )
+    part.at_most(f"{what} without a reply, beyond that of no swap", silence - undisturbed, LIMIT, " ms")
     return part

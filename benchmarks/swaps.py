@@ -19,9 +19,11 @@ CALLERS = 16
 
 @dataclass(slots=True)
 class SwapOutcome:
-    """What a series of swaps did to the calls. Seconds, one for each swap: `pauses`, the kernel's own figure; `silences`,
-    the longest time in which no caller had a reply, from before the swap to the first reply after it; `undisturbed`, the
-    same of as many replies after that, without a swap; `slowest`, the slowest call.
+    """What a series of swaps did to the calls.
+
+    Seconds, one for each swap: `pauses`, the kernel's own figure; `silences`, the longest time in which no caller had a
+    reply, from before the swap to the first reply after it; `undisturbed`, the same of as many replies after that,
+    without a swap; `slowest`, the slowest call.
 
     `lost`: calls that had no reply, or were never executed. `unbooked`: what the kernel's ledger does not
     account for, the worst of all reports.
