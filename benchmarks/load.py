@@ -127,8 +127,11 @@ class Replies:
     def __init__(self) -> None:
         self.replies = self.wanted = 0
         self.reached = asyncio.Event()
+        self.last, self.longest = perf_counter(), 0.0
 
     def replied(self, reply: int) -> None:
+        now = perf_counter()
+        self.longest, self.last = max(self.longest, now - self.last), now
         self.replies += 1
         if self.replies >= self.wanted:
             self.reached.set()
@@ -138,6 +141,11 @@ class Replies:
         self.wanted = self.replies + replies
         self.reached.clear()
         await self.reached.wait()
+
+    def silence(self) -> float:
+        """Seconds of the longest time between two replies, to whichever callers, since this was asked last."""
+        found, self.longest = self.longest, 0.0
+        return found
 
 
 class Caller:

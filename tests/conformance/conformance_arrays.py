@@ -21,6 +21,8 @@ class Arrays(Interface, version="1.0"):
     def total(self, array: numpy.ndarray) -> float: ...
     def items(self, count: int, size: int) -> AsyncIterator[numpy.ndarray]: ...
     def each(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[numpy.ndarray]: ...
+    def lasts(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]: ...
+    def refused(self, array: numpy.ndarray) -> AsyncIterator[int]: ...
     @oneway
     async def keep(self, array: numpy.ndarray) -> None: ...
     @idempotent
@@ -62,6 +64,16 @@ class Holder(Plugin, Arrays):
     async def each(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[numpy.ndarray]:
         async for array in arrays:
             yield array
+
+    async def lasts(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]:
+        async for array in arrays:
+            sum(range(50_000))  # what keeps the loop keeps the items on their way
+            yield int(array[-1])
+
+    async def refused(self, array: numpy.ndarray) -> AsyncIterator[int]:
+        for _ in ():
+            yield 0
+        raise ValueError("refused")
 
     async def keep(self, array: numpy.ndarray) -> None:
         self.array = array

@@ -11,10 +11,10 @@ import pytest
 from conformance_arrays import Arrays, First, Holder, Once, Relay, Waiting, frames
 from conformance_worlds import WORLDS, World, everywhere, over, threaded
 
-from mukernel import Buffer, Kernel, Overloaded, shared
+from mukernel import Buffer, Kernel, MukernelError, Overloaded, deadline, shared
 from mukernel.core.status import Status
 from mukernel.core.stopped import StoppedPlugins
-from mukernel.transports.segment import address_of, segment_at
+from mukernel.transports.segment import account, address_of, segment_at
 
 LARGE = 1 << 20  # bytes
 SHARING = [world for world in WORLDS if world.isolated and not world.simulated]
@@ -224,6 +224,79 @@ async def test_the_quota_is_an_answer(world: World, kernel: Kernel) -> None:
     with pytest.raises(Overloaded, match=r"process \d+ holds 2,097,152"):
         await holder.echo(numpy.zeros(2 * LARGE, "u1"))
     assert (await holder.echo(numpy.ones(LARGE, "u1"))).sum() == LARGE  # and it goes on
+
+
+@between_processes
+async def test_a_call_that_failed_holds_nothing(world: World, kernel: Kernel) -> None:
+    """Not until the collector comes: the errors do not lead back to what was sent."""
+    await kernel.load(Holder, name="holder", placement=world.placement, shared_memory=3 * LARGE)
+    holder = kernel.get(Arrays)
+    before = shared.held()
+    gc.disable()
+    try:
+        for failing in (
+            lambda: holder.many([numpy.zeros(LARGE, "u1") for _ in range(4)]),
+            lambda: anext(holder.refused(numpy.zeros(LARGE, "u1"))),
+        ):
+            with pytest.raises(MukernelError):
+                await failing()
+            await asyncio.sleep(0)  # the loop itself has the error until its step has ended
+            assert shared.held() == before
+            assert await holder.held() == 0
+            with deadline(60), pytest.raises(MukernelError):
+                await failing()
+            await asyncio.sleep(0)
+            assert shared.held() == before
+    finally:
+        gc.enable()
+
+
+@between_processes
+async def test_a_stream_is_held_back_by_the_quota(world: World, kernel: Kernel) -> None:
+    await kernel.load(Holder, name="holder", placement=world.placement, shared_memory=3 * LARGE)
+    holder = kernel.get(Arrays)
+    count = 0
+    async for item in holder.items(40, LARGE):
+        assert item[-1] == count
+        count += 1
+        sum(range(50_000))  # what keeps the loop keeps the items on their way
+        del item
+    assert count == 40
+
+
+@between_processes
+async def test_an_item_beyond_the_quota_ends_its_stream(world: World, kernel: Kernel) -> None:
+    await kernel.load(Holder, name="holder", placement=world.placement, shared_memory=3 * LARGE)
+    with pytest.raises(Overloaded, match="its quota"):
+        async for _ in kernel.get(Arrays).items(4, 4 * LARGE):
+            pass
+
+
+@between_processes
+async def test_what_goes_into_a_stream_is_held_back_by_the_quota(
+    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holder = await arrays(world, kernel)
+    await holder.echo(numpy.zeros(LARGE, "u1"))
+    gc.collect()
+    monkeypatch.setattr(account, "limit", account.held + 3 * LARGE)
+
+    async def given() -> AsyncIterator[numpy.ndarray]:
+        for frame in frames(40, LARGE):
+            yield frame
+
+    assert [last async for last in holder.lasts(given())] == list(range(40))
+
+
+@threaded
+async def test_what_a_thread_puts_into_a_stream_is_held_back_by_the_quota(
+    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await arrays(world, kernel)
+    holder = kernel.get(Arrays, blocking=True)
+    gc.collect()
+    monkeypatch.setattr(account, "limit", account.held + 3 * LARGE)
+    assert await asyncio.to_thread(lambda: [*holder.lasts(frames(40, LARGE))]) == list(range(40))
 
 
 @between_processes

@@ -8,7 +8,10 @@ import gc
 import mmap
 import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy
@@ -19,7 +22,7 @@ from mukernel import ContractError, Overloaded, Unavailable, shared
 from mukernel.contract import MethodCodec
 from mukernel.contract.lending import MARK, Outgoing
 from mukernel.transports import segment
-from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, loaded, open_lane
+from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, LaneEnd, loaded, open_lane
 from mukernel.transports.segment import account, received_segment
 
 LARGE = 1 << 20  # bytes
@@ -137,6 +140,79 @@ def test_the_quota_of_a_receiver_is_an_answer(lanes: tuple[Lane, Lane], monkeypa
     with pytest.raises(Overloaded, match="its quota"):
         got(body)
     assert account.held == held
+
+
+def test_what_is_asked_in_another_thread_is_not_closed_meanwhile(
+    lanes: tuple[Lane, Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that is closed is at once that of another file."""
+    loaded(lanes[0], sent(numpy.zeros(LARGE, "u1")))
+    ask = LaneEnd.waiting_bytes
+    opened = []
+
+    def closed_just_before(end: LaneEnd) -> int:
+        lanes[0].close()
+        opened.extend(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC) for _ in range(3))
+        return ask(end)
+
+    number = lanes[0].socket.fileno()
+    monkeypatch.setattr(LaneEnd, "waiting_bytes", closed_just_before)
+    assert lanes[0].in_flight() == LARGE
+    assert number not in opened
+    assert lanes[0].in_flight() == 0
+    with pytest.raises(OSError):
+        os.fstat(number)  # nobody looks at it any more
+    for each in opened:
+        os.close(each)
+
+
+def test_threads_ask_while_others_open_send_and_close() -> None:
+    before, ended = sys.getswitchinterval(), threading.Event()
+    array = shared.empty(LARGE, "u1")
+
+    def open_and_close(first: int) -> None:
+        for number in range(first, first + 200):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            both = open_lane(ours.detach(), CALLER, number), open_lane(theirs.detach(), SERVER, number)
+            for _ in range(3):
+                assert got(loaded(both[0], sent(array))).nbytes == LARGE
+            for lane in both:
+                lane.close()
+
+    def ask() -> int:
+        asked = 0
+        while not ended.is_set():
+            account.check(1)
+            asked += 1
+        return asked
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            asking = [pool.submit(ask) for _ in range(2)]
+            working = [pool.submit(open_and_close, (1 << 41) + 1000 * each) for each in range(4)]
+            try:
+                for each in working:
+                    each.result()
+            finally:
+                ended.set()
+            assert all(each.result() for each in asking)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_what_was_refused_is_let_go_of_at_once(lanes: tuple[Lane, Lane], monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = MethodCodec(Arrays.__contract__.methods["many"])
+    body = loaded(lanes[0], codec.encode_arguments(([numpy.full(LARGE, n, "u1") for n in range(4)],), {}))
+    held = account.held
+    monkeypatch.setattr(account, "limit", held + 3 * LARGE)
+    gc.disable()
+    try:
+        with pytest.raises(Overloaded, match="its quota"):
+            codec.decode_arguments(body)
+        assert account.held == held
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("seals", [0, fcntl.F_SEAL_WRITE, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW])

@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from .arrow_size import size_of
+from .arrow_stream import check_stream
 from .lending import LENT_FROM, Segment, borrowed_segment, lend_segments, lends, shared_memory
 
 ARROW_CODE = 5
@@ -62,7 +64,7 @@ def encode_arrow(value: Any, kind: Kind) -> msgspec.msgpack.Ext:
 
     try:
         schema, columns = taken_apart(value, kind, pyarrow)
-        if value.nbytes >= LENT_FROM and lends():
+        if lends() and size_of(columns, pyarrow) >= LENT_FROM:
             lent = lent_arrow(kind, schema, columns, pyarrow)
             if lent is not None:
                 return msgspec.msgpack.Ext(LENT_ARROW_CODE, msgspec.msgpack.encode(lent))
@@ -85,7 +87,8 @@ def taken_apart(value: Any, kind: Kind, pyarrow: Any) -> tuple[Any, list[list[An
 
 def write_stream(sink: Any, schema: Any, columns: list[list[Any]], kind: Kind, pyarrow: Any, whole: Any = None) -> None:
     """`whole`: the value that the columns are, where rows without a column matter."""
-    with pyarrow.ipc.new_stream(sink, schema) as writer:
+    options = pyarrow.ipc.IpcWriteOptions()  # and not what the environment may ask for: see `check_stream`
+    with pyarrow.ipc.new_stream(sink, schema, options=options) as writer:
         if kind == "batch" and whole is not None:
             writer.write_batch(whole)
         elif kind in ONE_CHUNK:
@@ -202,8 +205,9 @@ def decode_arrow(data: memoryview) -> object:
     """A value that lies in its message. Raises ValueError for anything malformed."""
     with malformed() as pyarrow:
         kind = list(KINDS.values())[data[0]]
-        content = bytes(data[1:])  # Arrow wants its memory aligned
-        with pyarrow.ipc.open_stream(pyarrow.py_buffer(content)) as reader:
+        content = pyarrow.py_buffer(bytes(data[1:]))  # Arrow wants its memory aligned
+        check_stream(content, pyarrow)
+        with pyarrow.ipc.open_stream(content) as reader:
             schema, batches = reader.schema, [*reader]
         if kind == "table":
             value = pyarrow.Table.from_batches(batches, schema)
@@ -223,6 +227,8 @@ def decode_lent_arrow(data: memoryview) -> object:
         segments = [borrowed_segment(number) for number in lent.segments]
         if not all(each.final for each in segments):  # else what is checked here could be another thing a moment later
             raise ValueError("a segment that can still be written")
+        for each in segments:
+            check_stream(pyarrow.py_buffer(each.view(0, each.size)), pyarrow)
         sources = [read_stream(each, pyarrow) for each in segments]
         columns = []
         for parts in lent.columns:
@@ -263,14 +269,14 @@ def read_stream(segment: Segment, pyarrow: Any) -> list[Any]:
 
 
 def check_inside(arrays: list[Any], segments: list[Segment], pyarrow: Any) -> None:
-    """Raises ValueError for arrays that do not look into the segments: what was packed has been unpacked."""
+    """Raises ValueError for arrays that do not look into the segments, though nothing in the streams says so."""
     views = [pyarrow.py_buffer(each.view(0, each.size)) for each in segments]
     for array in arrays:
         for each in array.buffers():
             if each is not None and each.size:
                 ends = each.address + each.size
                 if not any(view.address <= each.address and ends <= view.address + view.size for view in views):
-                    raise ValueError("a stream that is compressed, or written for another kind of machine")
+                    raise ValueError("a stream that can't be read where it lies")
     dictionaries = [each.dictionary for each in arrays if hasattr(each, "dictionary")]
     if dictionaries:
         check_inside(dictionaries, segments, pyarrow)

@@ -160,7 +160,10 @@ def borrowing(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 return decode(data)
             data = claimed(data)
         if data.error is not None:
-            raise data.error
+            try:
+                raise data.error
+            finally:
+                del data  # else this frame would keep the error, and it all that its callers have in hand
         before, _present.borrows = _present.borrows, data.segments
         try:
             value = decode(data.payload)

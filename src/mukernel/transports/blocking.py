@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
 from ..contract.lending import received
 from ..kernel.ipc import ring
+from .back_pressure import A_MOMENT, HeldBack
 from .calling import RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
@@ -266,6 +267,16 @@ class BlockingCaller:
         except ValueError as error:
             raise Overloaded(str(error)) from None
 
+    def encoded(self, method: RemoteMethod, item: Any) -> Any:
+        """The body of an item of a stream's input, as soon as there is room for what it lends."""
+        held_back = HeldBack(self.wire.lane, method.encode_input)
+        while (body := held_back.attempt(item)) is None:
+            if (early := self.receive()) is not None:
+                self.keep(early)
+            else:
+                self.message_within(int(A_MOMENT * 1e9))
+        return body
+
     def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply."""
         self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, current.get() or NO_CONTEXT, wait)
@@ -292,7 +303,7 @@ class BlockingCaller:
                         self.send_when_room(Kind.END, number, b"", method, context, True)
                         break
                     stream.credit -= 1
-                    self.send_when_room(Kind.ITEM, number, method.encode_input(item), method, context, True)
+                    self.send_when_room(Kind.ITEM, number, self.encoded(method, item), method, context, True)
                     if (early := self.receive()) is not None:
                         self.keep(early)
                 while not waiting and (feed is None or stream.credit <= 0):

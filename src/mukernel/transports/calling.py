@@ -18,6 +18,7 @@ from ..contract import (
     decode_fault,
 )
 from ..contract.lending import received
+from .back_pressure import encoded
 from .burst import BURST_NS
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
@@ -102,6 +103,8 @@ class Caller:
             self.forget(number)
             unheeded(future)
             raise
+        finally:
+            del future  # has the error, whose traceback has this frame: what the call lent would wait for the collector
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
         """As `call`, at a priority, with a deadline or a trace, or where the mailbox is full."""
@@ -126,6 +129,7 @@ class Caller:
             if timer is not None:
                 timer.cancel()
             unheeded(future)
+            del future  # as in `call`
 
     async def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool,
@@ -374,7 +378,10 @@ class IncomingStream(AsyncIterator[Any]):
         while not self.items:
             if self.error is not None:
                 error, self.error = self.error, None
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # as in `Caller.call`
             if self.done:
                 raise StopAsyncIteration
             self.waiter = self.caller.loop.create_future()
@@ -450,8 +457,10 @@ class IncomingStream(AsyncIterator[Any]):
             async for value in inputs:
                 await self.credit_for_input()
                 self.input_credit -= 1
-                body = loaded(self.caller.wire.lane, self.method.encode_input(value))
-                self.caller.wire.post(Kind.ITEM, self.number, body)
+                lane = self.caller.wire.lane
+                body = await encoded(self.caller.loop, lane, self.method.encode_input, value)
+                self.caller.wire.post(Kind.ITEM, self.number, loaded(lane, body))
+                del body
             self.caller.wire.post(Kind.END, self.number, b"")
         except asyncio.CancelledError:
             raise

@@ -19,6 +19,8 @@ import struct
 import termios
 from collections import deque
 from collections.abc import Callable
+from functools import cache
+from itertools import islice
 from typing import Any
 
 from ..contract import Overloaded, Unavailable
@@ -58,59 +60,79 @@ def with_lane(make: Callable[[int, Bell], Made]) -> Callable[[int, Bell], Made]:
     return made
 
 
+class LaneEnd(socket.socket):
+    """Closed as soon as nobody looks at it any more, and not before: other threads ask it, too, what waits in it, and
+    the number of a descriptor that is closed is at once another's."""
+
+    def __del__(self) -> None:
+        self.close()
+
+    def waiting_bytes(self) -> int:
+        """What the system accounts for what the other end has not received. Raises OSError."""
+        size: int = struct.unpack("i", fcntl.ioctl(self, termios.TIOCOUTQ, bytes(4)))[0]
+        return size
+
+
+@cache
+def bytes_of_packet() -> int:
+    """What the system accounts for a packet of a lane, whatever it lends."""
+    ours, theirs = (LaneEnd(fileno=end.detach()) for end in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    ours.send(bytes(TOKEN))
+    with theirs:
+        return max(1, ours.waiting_bytes())
+
+
 class Lane:
     """One end of a channel's lane. It never blocks, though another who has it, too, may change its flags. Shared by the
-    wires of a channel that are in this process at one time, as while a plug-in is replaced here; `users` are those."""
+    wires of a channel that are in this process at one time, as while a plug-in is replaced here; `users` are those.
+
+    It belongs to the thread of its wires; other threads ask it what is in flight, and nothing else.
+    """
 
     def __init__(self, right: int, side: int, number: int) -> None:
         """`right` is owned from here on."""
-        self.socket = socket.socket(fileno=right)
+        self.socket: LaneEnd | None = LaneEnd(fileno=right)  # None: closed
         self.socket.setblocking(False)
         self.side, self.number, self.users = side, number, 0
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
         self.kept = 0  # segments that are in it
-        self.sent: deque[tuple[int, int]] = deque()  # the latest packets: what each takes of the socket, what it lends
+        self.sent: deque[int] = deque()  # what the latest packets lend, in bytes
 
     # -- sending ----------------------------------------------------------------------------------------------
 
     def load(self, message: Outgoing) -> bytes:
         """What the wire is to carry. The segments are on their way when this returns."""
+        end = self.socket
+        if end is None:
+            return bytes(message)
         token = os.urandom(TOKEN)
         segments: Any = message.segments
         rights = array.array("i", [segment.fd for segment in segments])
-        before = self.waiting_bytes()
+        for _ in range(len(self.sent) - self.packets_in(end)):
+            self.sent.popleft()
+        self.sent.append(sum(segment.size for segment in segments))
         try:
             for segment in segments:
                 segment.seal(MADE_IN_PLACE)
-            self.socket.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
-            for _ in range(len(self.sent) - len(self.unreceived())):
-                self.sent.popleft()
-            self.sent.append((self.waiting_bytes() - before, sum(segment.size for segment in segments)))
+            end.sendmsg([token], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_DONTWAIT)
         except OSError:  # full; or the other side has gone, which the wire will say
+            self.sent.pop()
             return bytes(message)
         return _HEAD.pack(MARK, self.side, self.number, token) + message.payload
 
-    def waiting_bytes(self) -> int:
-        """What the socket has to account for what its other end has not received."""
-        size: int = struct.unpack("i", fcntl.ioctl(self.socket, termios.TIOCOUTQ, bytes(4)))[0]
-        return size
+    def packets_in(self, end: LaneEnd) -> int:
+        """How many packets its other end has not received."""
+        try:
+            return -(-end.waiting_bytes() // bytes_of_packet())
+        except OSError:
+            return 0
 
     def in_flight(self) -> int:
         """Bytes of segments that were sent and not received: those of the latest packets. Asked in any thread."""
-        return sum(lent for _, lent in self.unreceived())
-
-    def unreceived(self) -> list[tuple[int, int]]:
-        """The latest packets, the last first, as far as the other end has not received them."""
-        found: list[tuple[int, int]] = []
-        if sent := list(self.sent):
-            try:
-                waits = self.waiting_bytes()
-            except (OSError, ValueError):  # closed meanwhile
-                return found
-            while sent and waits > 0:
-                found.append(sent.pop())
-                waits -= found[-1][0]
-        return found
+        end, sent = self.socket, self.sent.copy()
+        if end is None or not sent:
+            return 0
+        return sum(islice(reversed(sent), self.packets_in(end)))
 
     # -- receiving --------------------------------------------------------------------------------------------
 
@@ -121,7 +143,10 @@ class Lane:
                 raise Unavailable("the shared memory of this message is gone with the process that had received it")
         found = self.give_up(token)
         if isinstance(found, Exception):
-            raise found
+            try:
+                raise found
+            finally:
+                del found  # else this frame, which it names, would keep it, and it all that its callers have in hand
         return found
 
     def give_up(self, token: bytes) -> list[Segment] | Exception:
@@ -132,8 +157,11 @@ class Lane:
     def receive(self) -> bool:
         """One packet, if there is one."""
         room = socket.CMSG_SPACE(4 * MOST_SEGMENTS)
+        end = self.socket
+        if end is None:
+            return False
         try:
-            token, ancillary, flags, _ = self.socket.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+            token, ancillary, flags, _ = end.recvmsg(TOKEN, room, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
         except OSError:
             return False
         rights = array.array("i")
@@ -154,7 +182,8 @@ class Lane:
             self.unclaimed[token], self.kept = segments, self.kept + len(segments)
         except (ValueError, Overloaded) as error:
             close_all(left)
-            self.unclaimed[token] = error
+            # Without its traceback: that leads to this frame, and to the segments that are let go of now.
+            self.unclaimed[token] = error.with_traceback(None)
         return True
 
     def close(self) -> None:
@@ -163,8 +192,7 @@ class Lane:
         if not self.users:
             _lanes.pop((self.side, self.number), None)
             self.unclaimed.clear()
-            self.sent.clear()
-            self.socket.close()
+            self.socket = None  # and closed, unless another thread looks at it just now
 
 
 _lanes: dict[tuple[int, int], Lane] = {}  # by side and channel

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from ..contract import DeadlineExceeded, encode_fault
 from .context import CallContext
 from .contract import Received, Wire
 from .inputs import InputStream
@@ -27,6 +28,12 @@ class Running:
         self.credit = message.credit
         self.more_credit: asyncio.Future[None] | None = None
         self.cancelled = False
+
+    def fault(self, error: BaseException) -> bytes:
+        """What it is answered that ends in an exception."""
+        if isinstance(error, asyncio.CancelledError) and self.context is not None and self.context.deadline:
+            error = DeadlineExceeded(f"{self.method.name}: cancelled at its deadline")
+        return encode_fault(error, self.method.raises)
 
     def give_credit(self, items: int) -> None:
         """Let the caller of a channel send so many items more."""

@@ -24,6 +24,10 @@ WRITTEN = KEPT_SIZE | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 MADE_IN_PLACE = KEPT_SIZE | FUTURE_WRITE
 
 
+class NotReceivedYet(Overloaded):
+    """There is no room as long as what was sent before has not been received; then there will be."""
+
+
 class Account:
     """The shared memory that this process holds, in bytes: the whole of each segment of which it looks into a part.
     `limit`: its quota. `in_flight`: asked what it has sent and nobody has received yet, which is its own until then."""
@@ -40,12 +44,13 @@ class Account:
         self.allowed = True
 
     def check(self, size: int) -> None:
-        """Is there room for `size` bytes more? Raises Overloaded."""
-        if self.held + size > self.limit or self.held + size + self.in_flight() > self.limit:
-            raise Overloaded(
-                f"there is no room for {size:,} bytes more of shared memory: process {os.getpid()} holds "
-                f"{self.held:,}, has {self.in_flight():,} on their way, and its quota (shared_memory) is "
-                f"{self.limit:,}; let go of arrays and Buffers that are not needed, or raise the quota"
+        """Is there room for `size` bytes more? Raises Overloaded; NotReceivedYet where there will be."""
+        held, in_flight = self.held, self.in_flight()
+        if held + in_flight + size > self.limit:
+            raise (Overloaded if held + size > self.limit else NotReceivedYet)(
+                f"there is no room for {size:,} bytes more of shared memory: process {os.getpid()} holds {held:,}, "
+                f"has {in_flight:,} on their way, and its quota (shared_memory) is {self.limit:,}; let go of arrays "
+                "and Buffers that are not needed, or raise the quota"
             )
 
 
@@ -149,12 +154,13 @@ def received_segment(fd: int) -> Segment:
     written by others than its maker; Overloaded where it is beyond the quota."""
     try:
         seals, size = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_size
-        if seals & KEPT_SIZE != KEPT_SIZE or not seals & (fcntl.F_SEAL_WRITE | FUTURE_WRITE):
-            raise ValueError("a segment that is not sealed against writing, growing and shrinking")
-        account.check(size)
     except OSError:
         os.close(fd)
         raise ValueError("a descriptor that is no shared memory") from None
+    try:
+        if seals & KEPT_SIZE != KEPT_SIZE or not seals & (fcntl.F_SEAL_WRITE | FUTURE_WRITE):
+            raise ValueError("a segment that is not sealed against writing, growing and shrinking")
+        account.check(size)
     except BaseException:
         os.close(fd)
         raise

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Any, cast
 
-from ..contract import DeadlineExceeded, encode_fault
+from ..contract import encode_fault
 from ..contract.lending import MARK, received
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
+from .back_pressure import encoded
 from .burst import Burst
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
@@ -397,7 +398,7 @@ class Server:
                 result = await method.function(*arguments)
             reply, kind = method.encode(result), 8
         except BaseException as error:
-            reply, kind = self.failure(call, error), 9
+            reply, kind = call.fault(error), 9
         self.done(call, kind, reply)
 
     def left_pool(self) -> None:
@@ -413,25 +414,21 @@ class Server:
             items = method.codec.binding.call(method.function, arguments, call.inputs)
             try:
                 async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
-                    body = method.encode_item(item)
+                    body = await encoded(self.loop, wire.lane, method.encode_item, item)
                     while call.credit <= 0:
                         call.more_credit = self.loop.create_future()
                         await call.more_credit
                     call.credit -= 1
                     wire.post(4, number, loaded(wire.lane, body))
+                    del body
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:
                     await close()
             reply, kind = b"", int(Kind.END)
         except BaseException as error:
-            reply, kind = self.failure(call, error), 9
+            reply, kind = call.fault(error), 9
         self.done(call, kind, reply)
-
-    def failure(self, call: Running, error: BaseException) -> bytes:
-        if isinstance(error, asyncio.CancelledError) and call.context is not None and call.context.deadline:
-            error = DeadlineExceeded(f"{call.method.name}: cancelled at its deadline")
-        return encode_fault(error, call.method.raises)
 
     def done(self, call: Running, kind: int, reply: bytes) -> None:
         if call.timer is not None:
