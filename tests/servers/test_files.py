@@ -66,6 +66,28 @@ async def test_files_are_written_read_listed_and_removed(files: Files, mount: st
     assert await files.list(mount) == []
 
 
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_a_folder_is_moved_with_all_that_is_in_it(files: Files, mount: str) -> None:
+    await files.mkdir(f"{mount}/d/empty", parents=True)
+    await files.mkdir(f"{mount}/to")
+    await files.mkdir(f"{mount}/full/of/it", parents=True)
+    await files.write(f"{mount}/d/x", Buffer(b"1"))
+    await files.write(f"{mount}/file", Buffer(b"1"))
+    await files.rename(f"{mount}/d", f"{mount}/to/dd")
+    assert [each.path for each in await files.list(f"{mount}/to/dd")] == [f"{mount}/to/dd/empty", f"{mount}/to/dd/x"]
+    assert [each.path for each in await files.list(mount)] == [f"{mount}/{name}" for name in ("file", "full", "to")]
+    refused = {
+        ("none", "other"): errno.ENOENT, ("to", "to/dd/in"): errno.EINVAL, ("to", "file"): errno.ENOTDIR,
+        ("to", "full"): errno.ENOTEMPTY, ("file", "to"): errno.EISDIR,
+    }  # fmt: skip
+    for (source, target), number in refused.items():
+        with pytest.raises(OSError, match=f"'{mount}/") as caught:
+            await files.rename(f"{mount}/{source}", f"{mount}/{target}")
+        assert caught.value.errno == number, source
+    await files.rename(f"{mount}/file", f"{mount}/file")
+    assert bytes(await files.read(f"{mount}/file")) == b"1"
+
+
 async def test_the_root_shows_the_mounts(files: Files) -> None:
     assert [each.path for each in await files.list("/")] == ["/data", "/kept", "/memory"]
     assert (await files.stat("/")).kind == "directory"
@@ -410,3 +432,7 @@ async def test_an_archive_is_a_mount(tmp_path: Path) -> None:
         assert bytes(await files.read("/zip/in/x.txt", 3)) == b"ped"
         with pytest.raises(OSError, match="/zip/new"):
             await files.write("/zip/new", Buffer(b"x"))
+        with pytest.raises(OSError, match="/zip/folder"):
+            await files.mkdir("/zip/folder")
+        with pytest.raises(FileNotFoundError):
+            await files.stat("/zip/folder")

@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,9 @@ from ...contract import ContractError
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
 from .storage import LARGEST_READ
+
+# An empty object that stands for a folder where the other side knows none but by what lies in it, as S3 does.
+MARKER = ".mukernel"
 
 
 class RemoteFolder:
@@ -47,9 +50,11 @@ class RemoteFolder:
             self.spool.close()
 
     def at(self, path: str) -> str:
-        """The path as the file system writes it. A name that it would read otherwise is refused."""
+        """The path as the file system writes it. Names that it reads otherwise are refused, and that of markers."""
         if any(mark in path for mark in ("::", "://")):
             raise OSError(errno.EINVAL, "wanted a path without '::' and '://' on this mount")
+        if MARKER in path.split("/"):
+            raise PermissionError(errno.EPERM, f"{MARKER} is what the server keeps for folders that have no file")
         return f"{self.root}/{path}" if path and self.root else path or self.root
 
     @contextmanager
@@ -81,11 +86,24 @@ class RemoteFolder:
             self.system.invalidate_cache()
             if path and self.system.isfile(self.at(path)):
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
-            found = self.system.ls(self.at(path), detail=True)
-        for each in sorted(found, key=lambda each: str(each["name"])):
-            name = str(each["name"]).rstrip("/").rpartition("/")[2]
-            if name:
-                yield info_of(f"{path}/{name}" if path else name, each)
+            found = self.listed(path)
+        for name in sorted(found):
+            if name != MARKER:
+                yield info_of(f"{path}/{name}" if path else name, found[name])
+
+    def listed(self, path: str) -> dict[str, dict[str, Any]]:
+        """What fsspec tells of what lies in a folder, markers too, by name. A mount without anything is empty, as
+        `stat` says of it, also where the other side would say that there is no such folder."""
+        folder = self.at(path)
+        try:
+            found = self.system.ls(folder, detail=True)
+        except FileNotFoundError:
+            if path:
+                raise
+            return {}
+        names = {str(each["name"]).rstrip("/"): each for each in found}
+        names.pop(folder.rstrip("/"), None)  # S3 has it among its own content where another program has marked it
+        return {known: each for name, each in names.items() if (known := name.rpartition("/")[2])}
 
     def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
         with self.asked():
@@ -142,7 +160,17 @@ class RemoteFolder:
             parent = path.rpartition("/")[0]
             if parent and not parents and not self.system.isdir(self.at(parent)):
                 raise FileNotFoundError(errno.ENOENT, "the folder that it is to lie in is missing")
-            self.system.makedirs(self.at(path), exist_ok=True)
+            parts = path.split("/") if path else []
+            for count in range(1, len(parts) + 1):
+                self.make_folder(self.at("/".join(parts[:count])))
+
+    def make_folder(self, folder: str) -> None:
+        """A folder that is there afterwards, and has a marker where it would not be without."""
+        if not self.system.isdir(folder):
+            self.system.makedirs(folder, exist_ok=True)
+            self.system.invalidate_cache()
+            if not self.system.isdir(folder):
+                self.system.pipe_file(f"{folder}/{MARKER}", b"")
 
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
@@ -152,16 +180,55 @@ class RemoteFolder:
                 self.system.rm_file(self.at(path))
             elif recursive:
                 self.system.rm(self.at(path), recursive=True)
-            elif self.system.ls(self.at(path), detail=False):
+            elif (found := self.listed(path)).keys() - {MARKER}:
                 raise OSError(errno.ENOTEMPTY, "the folder is not empty")
+            elif found:
+                self.system.rm_file(f"{self.at(path)}/{MARKER}")
             else:
                 self.system.rmdir(self.at(path))
 
     def rename(self, source: str, target: str) -> None:
+        if not source or not target:
+            raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
         with self.asked():
-            self.no_folder(target)
-            recursive = self.system.isdir(self.at(source))
-            self.system.mv(self.at(source), self.at(target), recursive=recursive)
+            old, new = self.at(source), self.at(target)
+            if source == target:
+                self.system.info(old)  # as everywhere: nothing to do, if it is there
+            elif self.system.isdir(old):
+                self.rename_folder(old, new)
+            else:
+                self.no_folder(target)
+                self.system.mv(old, new)
+
+    def rename_folder(self, old: str, new: str) -> None:
+        """Few file systems behind fsspec can: all of it is copied, then the source removed. Where that fails half way
+        the source is whole, and what was copied is removed."""
+        if f"{new}/".startswith(f"{old}/"):
+            raise OSError(errno.EINVAL, "a folder can't be moved into itself")
+        if self.system.isfile(new):
+            raise NotADirectoryError(errno.ENOTDIR, "it is a folder, and a file is in its way")
+        if self.system.isdir(new):
+            raise OSError(errno.ENOTEMPTY, "there is a folder of that name already")
+        found = {str(each["name"]): each for each in self.system.find(old, withdirs=True, detail=True).values()}
+        folders, files = [new], {}
+        for name, each in found.items():
+            there = new + name[len(old) :].rstrip("/")
+            if each["type"] == "directory" or name.endswith("/"):  # so S3 has what another program has marked
+                folders.append(there)
+            else:
+                files[name] = there
+        filled = {each.rpartition("/")[0] for each in files.values()}
+        try:
+            for folder in sorted(folders):
+                self.system.makedirs(folder, exist_ok=True)
+            self.system.copy([*files], [*files.values()], on_error="raise")
+            for folder in sorted({*folders} - filled):
+                self.make_folder(folder)
+        except BaseException:
+            with suppress(Exception):
+                self.system.rm(new, recursive=True)
+            raise
+        self.system.rm(old, recursive=True)
 
     def no_folder(self, path: str) -> None:
         if not path or self.system.isdir(self.at(path)):
