@@ -35,10 +35,8 @@ class EditedFile(io.BytesIO):
 
     def checked(self, size: int) -> None:
         if size > LARGEST:
-            raise OSError(
-                errno.EFBIG,
-                f"{self.path!r}: {size:,} bytes are too many to read and write it at once: {LARGEST:,} at most",
-            )
+            wanted = f"wanted at most {LARGEST:,} of a file that is read and written at once"
+            raise OSError(errno.EFBIG, f"{self.path!r}: {size:,} bytes, {wanted}")
 
     def write(self, data: Any) -> int:
         self.checked(self.tell() + memoryview(data).nbytes)
