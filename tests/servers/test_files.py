@@ -355,6 +355,20 @@ async def test_a_watcher_sees_what_changes(files: Files) -> None:
         assert [(each.kind, each.path) async for each in until(changes, "/data/in/x")] == [("removed", "/data/in/x")]
 
 
+async def test_a_watcher_of_all_folders_does_not_go_round_in_circles(files: Files, tmp_path: Path) -> None:
+    if not beneath.has_openat2():
+        pytest.skip("this system has no openat2: no link is followed")
+    (tmp_path / "data" / "in").mkdir()
+    for number in range(4):  # each look that followed them would be 4 ** 40 times as long
+        os.symlink(".", tmp_path / "data" / "in" / f"link{number}")
+    os.symlink("in", tmp_path / "data" / "way")
+    async with aclosing(files.watch("/data/way", recursive=True, interval=0.01)) as changes:
+        assert (await anext(changes)).kind == "watching"
+        await files.write("/data/in/x", Buffer(b"1"))
+        change = await anext(changes)
+        assert (change.kind, change.path) == ("created", "/data/way/x")
+
+
 async def until(changes: AsyncIterator, path: str) -> AsyncIterator:  # type: ignore[type-arg]
     async for each in changes:
         yield each

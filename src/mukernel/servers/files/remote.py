@@ -105,6 +105,9 @@ class RemoteFolder:
         names.pop(folder.rstrip("/"), None)  # S3 has it among its own content where another program has marked it
         return {known: each for name, each in names.items() if (known := name.rpartition("/")[2])}
 
+    def is_link(self, path: str) -> bool:
+        return False
+
     def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
         with self.asked():
             info = self.stat(path)
