@@ -250,12 +250,9 @@ def test_no_code_of_a_class_is_run_to_make_a_record() -> None:
     known = one_of({"hook_samples:Guarded": hook_samples.Guarded}, "here")
     value = unpack(pack(hook_samples.Guarded(1), "here"), known)
     assert (value.number, hook_samples.Guarded.made) == (1, 1)
-    for wrong in (
-        ["record", "hook_samples:Guarded", ["other"], 1],
-        ["record", "hook_samples:Guarded", [], 1],
-        ["member"],
-    ):
-        with pytest.raises(ContractError, match="wanted|can't be read"):
+    name = "hook_samples:Guarded"
+    for wrong in (["record", name, ["other"], 1], ["record", name, [], 1], ["record", name], ["member", name, "x"]):
+        with pytest.raises(ContractError, match=r"Guarded: got the fields|can't be read"):
             unpack(encode(wrong), known)
     for name in ("os:system", "builtins:dict", "hook_samples:Late"):
         with pytest.raises(ContractError, match="is no data class"):

@@ -21,6 +21,8 @@ Known = Callable[[str], type]  # a class by its name; raises ContractError
 def fields_of(kind: type) -> tuple[str, ...] | None:
     """The names of its fields; None for a class whose objects are, or may be, more than those."""
     own = vars(kind)
+    if issubclass(kind, Enum):  # its members are known by their names
+        return None
     if "__attrs_attrs__" in own:
         fields = tuple(each.name for each in own["__attrs_attrs__"])
     elif "__dataclass_fields__" in own:

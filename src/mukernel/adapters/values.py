@@ -98,7 +98,7 @@ def _read(written: Any, known: Known) -> Any:
         return made(known(name), fields, [_read(each, known) for each in values])
     if kind == "member":
         name, member = held
-        return known(name).__members__[member]  # type: ignore[attr-defined]
+        return getattr(known(name), "__members__", {})[member]
     readers: dict[str, Any] = {
         "int": int, "path": Path,
         "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .filesystem import MukernelFileSystem
+from typing import Any
 
 LARGEST = 256 << 20  # bytes of a file that is edited
 
@@ -15,9 +12,10 @@ LARGEST = 256 << 20  # bytes of a file that is edited
 class EditedFile(io.BytesIO):
     """Modes "r+b" and "w+b". `flush` and `close` put all of it in the place of the file at once, if it was changed; a
     `with` that ends in an exception does not. Raises OSError (ESTALE) where somebody else has changed the file since,
-    and (EFBIG) where it is too large. `autocommit`: False in a transaction of fsspec's, whose end decides."""
+    and (EFBIG) where it is too large. `fs`: a MukernelFileSystem. `autocommit`: False in a transaction of fsspec's,
+    whose end decides."""
 
-    def __init__(self, fs: MukernelFileSystem, path: str, mode: str, autocommit: bool) -> None:
+    def __init__(self, fs: Any, path: str, mode: str, autocommit: bool) -> None:
         self.fs, self.path, self.autocommit = fs, path, autocommit
         self.mode = mode  # type: ignore[misc]
         self.version: str | None = None
