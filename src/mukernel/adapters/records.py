@@ -26,7 +26,7 @@ def fields_of(kind: type) -> tuple[str, ...] | None:
     if "__attrs_attrs__" in own:
         fields = tuple(each.name for each in own["__attrs_attrs__"])
     elif "__dataclass_fields__" in own:
-        fields = tuple(each.name for each in dataclasses.fields(kind))
+        fields = tuple(each.name for each in dataclasses.fields(kind))  # type: ignore[arg-type]
     else:
         return None
     for base in kind.__mro__[:-1]:
