@@ -88,6 +88,20 @@ async def test_a_folder_is_moved_with_all_that_is_in_it(files: Files, mount: str
     assert bytes(await files.read(f"{mount}/file")) == b"1"
 
 
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_no_name_is_a_pattern(files: Files, mount: str) -> None:
+    for name in ("a", "b[1]", "b1", "dx/a", "d*/a", "d*/in/a"):
+        await files.mkdir(f"{mount}/{name}".rpartition("/")[0], parents=True)
+        await files.write(f"{mount}/{name}", Buffer(b"x"))
+    assert not await files.remove(f"{mount}/?", recursive=True)
+    await files.rename(f"{mount}/b[1]", f"{mount}/b*")
+    await files.rename(f"{mount}/d*", f"{mount}/d?")
+    assert [each.path.rpartition("/")[2] for each in await files.list(mount)] == ["a", "b*", "b1", "d?", "dx"]
+    assert await files.remove(f"{mount}/d?", recursive=True)
+    assert await files.remove(f"{mount}/b*")
+    assert [each.path.rpartition("/")[2] for each in await files.list(mount)] == ["a", "b1", "dx"]
+
+
 async def test_the_root_shows_the_mounts(files: Files) -> None:
     assert [each.path for each in await files.list("/")] == ["/data", "/kept", "/memory"]
     assert (await files.stat("/")).kind == "directory"

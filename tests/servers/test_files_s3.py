@@ -131,6 +131,19 @@ async def test_a_folder_is_moved_with_all_that_is_in_it(files: Files, server: st
     assert bytes(await files.read("/s3/file")) == b"1"
 
 
+async def test_no_name_is_a_pattern(files: Files) -> None:
+    for name in ("b[1]", "b1", "dx/a", "d*/a", "d*/in/a"):
+        await files.write(f"/s3/{name}", Buffer(b"x"))
+    await files.mkdir("/s3/d*/empty")
+    assert not await files.remove("/s3/?", recursive=True)
+    await files.rename("/s3/b[1]", "/s3/b*")
+    await files.rename("/s3/d*", "/s3/d?")
+    assert [name for name, _ in await names(files, "/s3")] == ["b*", "b1", "d?", "dx"]
+    assert await files.remove("/s3/d?", recursive=True)
+    assert await files.remove("/s3/b*")
+    assert [name for name, _ in await names(files, "/s3")] == ["b1", "dx"]
+
+
 async def test_a_watcher_sees_what_changes(files: Files) -> None:
     async with aclosing(files.watch("/s3", recursive=True, interval=0.01)) as changes:
         assert (await anext(changes)).kind == "watching"

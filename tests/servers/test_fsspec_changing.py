@@ -76,19 +76,24 @@ def test_a_file_is_read_and_written_at_once(system: Any, mount: str) -> None:
         assert file.read(2) == b"01"
         file.write(b"ab")
         file.seek(0, os.SEEK_END)
-        file.write(b"!")
+        file.writelines([b"!", b""])
         assert system.cat(path) == b"0123456789"
         file.flush()
         assert system.cat(path) == b"01ab456789!"
         file.truncate(4)
     assert system.cat(path) == b"01ab"
+    with system.open(path, "r+b") as file:
+        file.writelines([b"0", b"1"])
+    with system.open(path, "r+b") as file, file.getbuffer() as buffer:
+        buffer[2:] = b"ba"
+    assert system.cat(path) == b"01ba"
     with system.open(path, "r+") as text:
         text.write("é")
-    assert system.cat(path) == "éab".encode()
+    assert system.cat(path) == "éba".encode()
     with pytest.raises(RuntimeError), system.open(path, "r+b") as file:
         file.write(b"half")
         raise RuntimeError
-    assert system.cat(path) == "éab".encode()
+    assert system.cat(path) == "éba".encode()
     for mode in ("r+b", "w+b"):
         with pytest.raises(IsADirectoryError):
             system.open(f"/{mount}", mode)

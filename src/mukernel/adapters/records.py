@@ -1,6 +1,5 @@
 """Records: objects that are their fields and nothing more (data classes, attrs classes, members of enums). They travel
-by the name of their class, and come out as what they were; no code of the class is run for that, its constructor least.
-"""
+by the name of their class, and come out as what they were; neither a constructor nor a setter is run for that."""
 
 from __future__ import annotations
 

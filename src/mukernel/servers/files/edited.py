@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Iterable
 from typing import Any
 
 LARGEST = 256 << 20  # bytes of a file that is edited
@@ -40,6 +41,14 @@ class EditedFile(io.BytesIO):
         self.checked(self.tell() + memoryview(data).nbytes)
         self.changed = True
         return super().write(data)
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        for each in lines:  # io's own goes by no method of ours
+            self.write(each)
+
+    def getbuffer(self) -> memoryview:
+        self.changed = True  # for all that is known
+        return super().getbuffer()
 
     def truncate(self, size: int | None = None) -> int:
         self.changed = True

@@ -163,6 +163,8 @@ class RemoteFolder:
             parent = path.rpartition("/")[0]
             if parent and not parents and not self.system.isdir(self.at(parent)):
                 raise FileNotFoundError(errno.ENOENT, "the folder that it is to lie in is missing")
+            if not path:
+                self.system.makedirs(self.root, exist_ok=True)
             parts = path.split("/") if path else []
             for count in range(1, len(parts) + 1):
                 self.make_folder(self.at("/".join(parts[:count])))
@@ -182,7 +184,7 @@ class RemoteFolder:
             if self.system.isfile(self.at(path)):
                 self.system.rm_file(self.at(path))
             elif recursive:
-                self.system.rm(self.at(path), recursive=True)
+                self.remove_folder(self.at(path))
             elif (found := self.listed(path)).keys() - {MARKER}:
                 raise OSError(errno.ENOTEMPTY, "the folder is not empty")
             elif found:
@@ -201,7 +203,33 @@ class RemoteFolder:
                 self.rename_folder(old, new)
             else:
                 self.no_folder(target)
-                self.system.mv(old, new)
+                self.rename_file(old, new)
+
+    def rename_file(self, old: str, new: str) -> None:
+        from fsspec.spec import AbstractFileSystem
+
+        if type(self.system).mv is AbstractFileSystem.mv:
+            self.system.copy([old], [new], on_error="raise")  # of lists, in which no name is a pattern
+            self.system.rm_file(old)
+        else:
+            self.system.mv(old, new)
+
+    def remove_folder(self, folder: str) -> None:
+        """With all that is in it. Where its name looks like a pattern, fsspec would remove what fits that, too."""
+        if not any(mark in folder for mark in "*?["):
+            self.system.rm(folder, recursive=True)
+            return
+        if not self.system.isdir(folder):
+            raise FileNotFoundError(errno.ENOENT, "there is no such folder")
+        found = self.system.find(folder, withdirs=True, detail=True)
+        for name in sorted(found, reverse=True):
+            if found[name]["type"] != "directory":
+                self.system.rm_file(name)
+            elif self.system.isdir(name):
+                self.system.rmdir(name)
+        self.system.invalidate_cache()
+        if self.system.isdir(folder):
+            self.system.rmdir(folder)
 
     def rename_folder(self, old: str, new: str) -> None:
         """Few file systems behind fsspec can: all of it is copied, then the source removed. Where that fails half way
@@ -229,9 +257,9 @@ class RemoteFolder:
                 self.make_folder(folder)
         except BaseException:
             with suppress(Exception):
-                self.system.rm(new, recursive=True)
+                self.remove_folder(new)
             raise
-        self.system.rm(old, recursive=True)
+        self.remove_folder(old)
 
     def no_folder(self, path: str) -> None:
         if not path or self.system.isdir(self.at(path)):
