@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mukernel import Buffer, ContractError, Kernel, RemoteError
 from mukernel.servers.files import FileInfo, Files, FileServer, beneath
@@ -86,6 +87,32 @@ async def test_a_folder_is_moved_with_all_that_is_in_it(files: Files, mount: str
         assert caught.value.errno == number, source
     await files.rename(f"{mount}/file", f"{mount}/file")
     assert bytes(await files.read(f"{mount}/file")) == b"1"
+
+
+@pytest.mark.parametrize("placement", ["inline"], indirect=True)
+async def test_a_folder_whose_move_fails_half_way_stays_where_it_was(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, copy = [], MemoryFileSystem.cp_file
+
+    def failing(self: Any, source: str, target: str, **options: Any) -> None:
+        if copied:
+            raise OSError(errno.ENOSPC, "full")
+        copied.append(target)
+        copy(self, source, target, **options)
+
+    await files.mkdir("/memory/d/in", parents=True)
+    for name in ("a", "in/b"):
+        await files.write(f"/memory/d/{name}", Buffer(b"x"))
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "cp_file", failing)
+        with pytest.raises(OSError, match="full"):
+            await files.rename("/memory/d", "/memory/e")
+    assert len(copied) == 1
+    assert [each.path for each in await files.list("/memory")] == ["/memory/d"]
+    assert [each.path for each in await files.list("/memory/d")] == ["/memory/d/a", "/memory/d/in"]
+    await files.rename("/memory/d", "/memory/e")
+    assert bytes(await files.read("/memory/e/in/b")) == b"x"
 
 
 @pytest.mark.parametrize("mount", ["/data", "/memory"])

@@ -6,17 +6,15 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from ...contract import ContractError
+from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
 from .storage import LARGEST_READ
-
-# An empty object that stands for a folder where the other side knows none but by what lies in it, as S3 does.
-MARKER = ".mukernel"
 
 
 class RemoteFolder:
@@ -167,15 +165,7 @@ class RemoteFolder:
                 self.system.makedirs(self.root, exist_ok=True)
             parts = path.split("/") if path else []
             for count in range(1, len(parts) + 1):
-                self.make_folder(self.at("/".join(parts[:count])))
-
-    def make_folder(self, folder: str) -> None:
-        """A folder that is there afterwards, and has a marker where it would not be without."""
-        if not self.system.isdir(folder):
-            self.system.makedirs(folder, exist_ok=True)
-            self.system.invalidate_cache()
-            if not self.system.isdir(folder):
-                self.system.pipe_file(f"{folder}/{MARKER}", b"")
+                make_folder(self.system, self.at("/".join(parts[:count])))
 
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
@@ -184,7 +174,7 @@ class RemoteFolder:
             if self.system.isfile(self.at(path)):
                 self.system.rm_file(self.at(path))
             elif recursive:
-                self.remove_folder(self.at(path))
+                remove_folder(self.system, self.at(path))
             elif (found := self.listed(path)).keys() - {MARKER}:
                 raise OSError(errno.ENOTEMPTY, "the folder is not empty")
             elif found:
@@ -200,66 +190,10 @@ class RemoteFolder:
             if source == target:
                 self.system.info(old)  # as everywhere: nothing to do, if it is there
             elif self.system.isdir(old):
-                self.rename_folder(old, new)
+                rename_folder(self.system, old, new)
             else:
                 self.no_folder(target)
-                self.rename_file(old, new)
-
-    def rename_file(self, old: str, new: str) -> None:
-        from fsspec.spec import AbstractFileSystem
-
-        if type(self.system).mv is AbstractFileSystem.mv:
-            self.system.copy([old], [new], on_error="raise")  # of lists, in which no name is a pattern
-            self.system.rm_file(old)
-        else:
-            self.system.mv(old, new)
-
-    def remove_folder(self, folder: str) -> None:
-        """With all that is in it. Where its name looks like a pattern, fsspec would remove what fits that, too."""
-        if not any(mark in folder for mark in "*?["):
-            self.system.rm(folder, recursive=True)
-            return
-        if not self.system.isdir(folder):
-            raise FileNotFoundError(errno.ENOENT, "there is no such folder")
-        found = self.system.find(folder, withdirs=True, detail=True)
-        for name in sorted(found, reverse=True):
-            if found[name]["type"] != "directory":
-                self.system.rm_file(name)
-            elif self.system.isdir(name):
-                self.system.rmdir(name)
-        self.system.invalidate_cache()
-        if self.system.isdir(folder):
-            self.system.rmdir(folder)
-
-    def rename_folder(self, old: str, new: str) -> None:
-        """Few file systems behind fsspec can: all of it is copied, then the source removed. Where that fails half way
-        the source is whole, and what was copied is removed."""
-        if f"{new}/".startswith(f"{old}/"):
-            raise OSError(errno.EINVAL, "a folder can't be moved into itself")
-        if self.system.isfile(new):
-            raise NotADirectoryError(errno.ENOTDIR, "it is a folder, and a file is in its way")
-        if self.system.isdir(new):
-            raise OSError(errno.ENOTEMPTY, "there is a folder of that name already")
-        found = {str(each["name"]): each for each in self.system.find(old, withdirs=True, detail=True).values()}
-        folders, files = [new], {}
-        for name, each in found.items():
-            there = new + name[len(old) :].rstrip("/")
-            if each["type"] == "directory" or name.endswith("/"):  # so S3 has what another program has marked
-                folders.append(there)
-            else:
-                files[name] = there
-        filled = {each.rpartition("/")[0] for each in files.values()}
-        try:
-            for folder in sorted(folders):
-                self.system.makedirs(folder, exist_ok=True)
-            self.system.copy([*files], [*files.values()], on_error="raise")
-            for folder in sorted({*folders} - filled):
-                self.make_folder(folder)
-        except BaseException:
-            with suppress(Exception):
-                self.remove_folder(new)
-            raise
-        self.remove_folder(old)
+                rename_file(self.system, old, new)
 
     def no_folder(self, path: str) -> None:
         if not path or self.system.isdir(self.at(path)):
