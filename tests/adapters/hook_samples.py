@@ -4,9 +4,12 @@ import os
 import signal
 import sys
 from collections.abc import Generator
+from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import attrs
 import pluggy
 
 hookspec = pluggy.HookspecMarker("sample")
@@ -26,6 +29,60 @@ class Specs:
     def fails(self, why: str) -> Any: ...
     @hookspec
     def where(self) -> Any: ...
+    @hookspec
+    def changed(self, order: Any) -> Any: ...
+    @hookspec
+    def made(self, like: Any) -> Any: ...
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@attrs.frozen
+class Money:
+    amount: int
+
+
+@dataclass
+class Order:
+    name: str
+    colour: Colour
+    prices: list[Money] = field(default_factory=list)
+
+
+class Derived(Order):
+    """What it adds is in no field."""
+
+
+@dataclass
+class Counted(dict[str, int]):
+    """More than its fields."""
+
+    number: int
+
+
+class Slot:
+    __slots__ = ("beside",)
+
+
+@dataclass
+class Slotted(Slot):
+    number: int
+
+
+@dataclass
+class Guarded:
+    made: ClassVar[int] = 0
+    number: int
+
+    def __post_init__(self) -> None:
+        Guarded.made += 1
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        assert name == "number" and not hasattr(self, name)
+        object.__setattr__(self, name, value)
 
 
 class Early:
@@ -35,6 +92,11 @@ class Early:
     @hookimpl(tryfirst=True)
     def names(given: Any) -> Any:
         return ("early", given)
+
+    @staticmethod
+    @hookimpl
+    def made(like: Any) -> Any:
+        return Order("made", Colour.RED, [Money(5)])
 
     @staticmethod
     @hookimpl
@@ -83,6 +145,11 @@ class Late:
         outcome = yield
         if outcome.exception is None:
             outcome.force_result([*outcome.get_result(), self.label])
+
+    @hookimpl
+    def changed(self, order: Order) -> None:
+        order.name, order.colour = f"{self.label} {self.extra.name}", self.extra.colour
+        order.prices.append(Money(4))
 
     @hookimpl
     def fails(self, why: str) -> Any:

@@ -1,11 +1,13 @@
 """A host that was written for pluggy gets processes by another plug-in manager, and the very same results."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ import hook_refused
 import hook_samples
 import pluggy
 import pytest
-from hook_samples import Early, Inner, Late, Specs
+from hook_samples import Colour, Early, Inner, Late, Money, Order, Specs
 
 from mukernel import ContractError, NotFound, PluginCrashed, RemoteError
 from mukernel.adapters.pluggy import PluginManager, isolated, refill
-from mukernel.adapters.values import pack, unpack
+from mukernel.adapters.records import imported, one_of
+from mukernel.adapters.values import encode, pack, unpack
 
 
 @pytest.fixture
@@ -201,6 +204,61 @@ def test_a_plugin_that_pluggy_refuses_leaves_no_process(manager: PluginManager) 
     assert list(manager._processes) == ["Early"]
 
 
+def test_records_travel_and_what_a_hook_changes_in_one_is_changed(manager: PluginManager) -> None:
+    manager.register(Early)
+    sent = Order("tea", Colour.RED, [Money(3)])
+    [[_, back]] = manager.hook.names(given=[sent])
+    assert back == [sent] and back[0] is not sent and type(back[0].prices[0]) is Money
+    manager.register(isolated(Late, "late", extra=Order("mint", Colour.BLUE)), "late")
+    manager.hook.changed(order=sent)
+    assert sent == Order("late mint", Colour.BLUE, [Money(3), Money(4)])
+
+
+def test_a_process_may_send_back_what_it_was_sent_and_what_the_host_has_named() -> None:
+    with PluginManager("sample") as manager:
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        with pytest.raises(ContractError, match=r"hook made of plug-in 'Early': got a hook_samples:Order, which"):
+            manager.hook.made(like=None)
+        assert manager.hook.made(like=Order("x", Colour.RED, [Money(1)])) == [Order("made", Colour.RED, [Money(5)])]
+    with PluginManager("sample", records=[Order, Colour, Money]) as manager:
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        assert manager.hook.made(like=None) == [Order("made", Colour.RED, [Money(5)])]
+
+
+def test_what_is_more_than_its_fields_does_not_travel() -> None:
+    more, less = Order("x", Colour.RED), Order("x", Colour.RED)
+    more.extra = 1  # type: ignore[attr-defined]
+    del less.name
+
+    @dataclass
+    class Local:
+        number: int
+
+    refused: list[tuple[Any, str]] = [
+        (more, "Order with 'extra', which is none of its fields"), (less, "Order without its field 'name'"),
+        (Local(1), "which another process can't import"), (hook_samples.Counted(1), "Counted, which can't travel"),
+        (hook_samples.Slotted(1), "Slotted, which can't travel"), (hook_samples.Derived("x", Colour.RED), "Derived, "),
+    ]  # fmt: skip
+    for value, problem in refused:
+        with pytest.raises(ContractError, match=problem):
+            pack([value], "here")
+
+
+def test_no_code_of_a_class_is_run_to_make_a_record() -> None:
+    known = one_of({"hook_samples:Guarded": hook_samples.Guarded}, "here")
+    value = unpack(pack(hook_samples.Guarded(1), "here"), known)
+    assert (value.number, hook_samples.Guarded.made) == (1, 1)
+    name = "hook_samples:Guarded"
+    for wrong in (["record", name, ["other"], 1], ["record", name, [], 1], ["record", name], ["member", name, "x"]):
+        with pytest.raises(ContractError, match=r"Guarded: got the fields|can't be read"):
+            unpack(encode(wrong), known)
+    for name in ("os:system", "builtins:dict", "hook_samples:Late"):
+        with pytest.raises(ContractError, match="is no data class"):
+            imported(name)
+
+
 VALUES: list[Any] = [
     None, True, 0, -1, 1 << 64, -(1 << 63) - 1, 1.5, "text", b"bytes", [], (), set(), frozenset({1}), {}, {1: (2, [3])},
     {(1, 2): {"a"}}, Path("a/b"), datetime(2026, 1, 2, 3, 4), datetime(2026, 1, 2).date(),
@@ -233,27 +291,56 @@ def test_bytes_that_are_no_values_are_refused(data: bytes) -> None:
 # -- packages of others, unchanged ------------------------------------------------------------------------------------
 
 
-def test_allure_writes_its_attachments_from_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    core = pytest.importorskip("allure_commons._core")
-    logger = pytest.importorskip("allure_commons.logger")
+def test_allure_writes_its_reports_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hooks of its plug-in, called by its own reporter."""
+    pytest.importorskip("allure_commons")
+    from allure_commons import _core as core
+    from allure_commons import logger, model2, types
+    from allure_commons.reporter import AllureReporter
+
+    reporter, folder = AllureReporter(), tmp_path / "report"
     monkeypatch.setattr(core, "PluginManager", PluginManager)
     monkeypatch.setattr(core.MetaPluginManager, "_plugin_manager", None)
     host = core.plugin_manager
     try:
-        host.register(isolated(logger.AllureFileLogger, str(tmp_path / "report")), "files")
-        host.hook.report_attached_data(body=b"picture", file_name="a.png")
+        host.register(isolated(logger.AllureFileLogger, str(folder)), "files")
+        reporter.start_group("g", model2.TestResultContainer(uuid="g", name="group"))
+        result = model2.TestResult(uuid="t", name="test", fullName="tests.test", start=1)
+        result.labels.append(model2.Label(name=types.LabelType.FEATURE, value="shop"))
+        result.parameters.append(model2.Parameter(name="coins", value="3"))
+        reporter.schedule_test("t", result)
+        reporter.start_step(None, "s", model2.TestStepResult(name="pay", start=2))
+        reporter.attach_data("a", b"picture", name="screen", attachment_type=types.AttachmentType.PNG)
         (tmp_path / "source.txt").write_text("text")
-        host.hook.report_attached_file(source=str(tmp_path / "source.txt"), file_name="b.txt")
-        assert (tmp_path / "report" / "a.png").read_bytes() == b"picture"
-        assert (tmp_path / "report" / "b.txt").read_text() == "text"
-        from allure_commons.model2 import TestResult
-
-        with pytest.raises(
-            ContractError, match=r"hook report_result of plug-in 'files': argument 'result': got allure_"
-        ):
-            host.hook.report_result(result=TestResult(uuid="1"))
+        reporter.attach_file("b", str(tmp_path / "source.txt"), attachment_type=types.AttachmentType.TEXT)
+        reporter.stop_step("s", stop=3, status=model2.Status.BROKEN)
+        result.statusDetails = model2.StatusDetails(message="no coins", flaky=False)
+        reporter.close_test("t")
+        reporter.stop_group("g", children="t")
+        reporter.global_error(message="no shop")
+        (place,) = host.kernel.kernel.places.values()
+        assert place.pid != os.getpid()
     finally:
         core.plugin_manager.close()
+    read = {
+        kind: json.loads(next(folder.glob(f"*-{kind}.json")).read_text()) for kind in ("result", "container", "globals")
+    }
+    assert read["result"] == {
+        "name": "test", "fullName": "tests.test", "uuid": "t", "start": 1,
+        "statusDetails": {"message": "no coins", "flaky": False},
+        "labels": [{"name": "feature", "value": "shop"}], "parameters": [{"name": "coins", "value": "3"}],
+        "steps": [{
+            "name": "pay", "status": "broken", "start": 2, "stop": 3,
+            "attachments": [
+                {"name": "screen", "source": "a-attachment.png", "type": "image/png"},
+                {"source": "b-attachment.txt", "type": "text/plain"},
+            ],
+        }],
+    }  # fmt: skip
+    assert read["container"] == {"uuid": "g", "name": "group", "children": ["t"]}
+    assert [each["message"] for each in read["globals"]["errors"]] == ["no shop"]
+    assert (folder / "a-attachment.png").read_bytes() == b"picture"
+    assert (folder / "b-attachment.txt").read_text() == "text"
 
 
 DJANGO = """

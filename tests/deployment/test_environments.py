@@ -11,7 +11,7 @@ import pytest
 from deployment_wheels import write_project
 from waiting import until
 
-from mukernel import ContractError, Kernel, NotFound, SwapFailed, Unavailable
+from mukernel import ContractError, Kernel, NotFound, RestartPolicy, SwapFailed, Unavailable
 from mukernel.core.control_server import ControlServer
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
@@ -136,6 +136,27 @@ async def test_an_environment_that_was_removed_is_made_again(own_installer: Inst
         assert len(collect_garbage(own_installer.store, (), Work())) == 2
         assert not os.path.exists(used)
         await control.start_plugin("catalog")
+        assert (await kernel.get(catalog).versions())[0] == "1.0"
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_one_that_is_gone_at_a_restart_is_named(own_installer: Installer, catalog: Any, placement: str) -> None:
+    gone = r"there is no environment in .*shop-catalog-1\.0.*`mukernel install` makes it anew"
+    async with Kernel(installer=own_installer) as kernel:
+        await kernel.load(
+            "shop-catalog==1.0", name="catalog", placement=placement, restart=RestartPolicy(intensity=1, backoff=0.001)
+        )
+        ((environment, _),) = kernel.processes.fork_servers.running
+        os.rename(environment, f"{environment}.away")
+        with pytest.raises(SwapFailed, match=gone):
+            await kernel.restart("catalog")
+        place: Any = kernel.registry.entry("catalog").replicas[0].instance.place  # type: ignore[union-attr]
+        place.process.kill()
+        with pytest.raises(Unavailable, match=gone):
+            while True:
+                await kernel.get(catalog).versions()
+        os.rename(f"{environment}.away", environment)
+        await kernel.restart("catalog")
         assert (await kernel.get(catalog).versions())[0] == "1.0"
 
 

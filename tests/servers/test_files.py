@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from mukernel import Buffer, ContractError, Kernel, RemoteError
 from mukernel.servers.files import FileInfo, Files, FileServer, beneath
@@ -64,6 +65,68 @@ async def test_files_are_written_read_listed_and_removed(files: Files, mount: st
     assert await files.remove(f"{mount}/in", recursive=True)
     assert not await files.remove(f"{mount}/in")
     assert await files.list(mount) == []
+
+
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_a_folder_is_moved_with_all_that_is_in_it(files: Files, mount: str) -> None:
+    await files.mkdir(f"{mount}/d/empty", parents=True)
+    await files.mkdir(f"{mount}/to")
+    await files.mkdir(f"{mount}/full/of/it", parents=True)
+    await files.write(f"{mount}/d/x", Buffer(b"1"))
+    await files.write(f"{mount}/file", Buffer(b"1"))
+    await files.rename(f"{mount}/d", f"{mount}/to/dd")
+    assert [each.path for each in await files.list(f"{mount}/to/dd")] == [f"{mount}/to/dd/empty", f"{mount}/to/dd/x"]
+    assert [each.path for each in await files.list(mount)] == [f"{mount}/{name}" for name in ("file", "full", "to")]
+    refused = {
+        ("none", "other"): errno.ENOENT, ("to", "to/dd/in"): errno.EINVAL, ("to", "file"): errno.ENOTDIR,
+        ("to", "full"): errno.ENOTEMPTY, ("file", "to"): errno.EISDIR,
+    }  # fmt: skip
+    for (source, target), number in refused.items():
+        with pytest.raises(OSError, match=f"'{mount}/") as caught:
+            await files.rename(f"{mount}/{source}", f"{mount}/{target}")
+        assert caught.value.errno == number, source
+    await files.rename(f"{mount}/file", f"{mount}/file")
+    assert bytes(await files.read(f"{mount}/file")) == b"1"
+
+
+@pytest.mark.parametrize("placement", ["inline"], indirect=True)
+async def test_a_folder_whose_move_fails_half_way_stays_where_it_was(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied, copy = [], MemoryFileSystem.cp_file
+
+    def failing(self: Any, source: str, target: str, **options: Any) -> None:
+        if copied:
+            raise OSError(errno.ENOSPC, "full")
+        copied.append(target)
+        copy(self, source, target, **options)
+
+    await files.mkdir("/memory/d/in", parents=True)
+    for name in ("a", "in/b"):
+        await files.write(f"/memory/d/{name}", Buffer(b"x"))
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryFileSystem, "cp_file", failing)
+        with pytest.raises(OSError, match="full"):
+            await files.rename("/memory/d", "/memory/e")
+    assert len(copied) == 1
+    assert [each.path for each in await files.list("/memory")] == ["/memory/d"]
+    assert [each.path for each in await files.list("/memory/d")] == ["/memory/d/a", "/memory/d/in"]
+    await files.rename("/memory/d", "/memory/e")
+    assert bytes(await files.read("/memory/e/in/b")) == b"x"
+
+
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_no_name_is_a_pattern(files: Files, mount: str) -> None:
+    for name in ("a", "b[1]", "b1", "dx/a", "d*/a", "d*/in/a"):
+        await files.mkdir(f"{mount}/{name}".rpartition("/")[0], parents=True)
+        await files.write(f"{mount}/{name}", Buffer(b"x"))
+    assert not await files.remove(f"{mount}/?", recursive=True)
+    await files.rename(f"{mount}/b[1]", f"{mount}/b*")
+    await files.rename(f"{mount}/d*", f"{mount}/d?")
+    assert [each.path.rpartition("/")[2] for each in await files.list(mount)] == ["a", "b*", "b1", "d?", "dx"]
+    assert await files.remove(f"{mount}/d?", recursive=True)
+    assert await files.remove(f"{mount}/b*")
+    assert [each.path.rpartition("/")[2] for each in await files.list(mount)] == ["a", "b1", "dx"]
 
 
 async def test_the_root_shows_the_mounts(files: Files) -> None:
@@ -333,6 +396,20 @@ async def test_a_watcher_sees_what_changes(files: Files) -> None:
         assert [(each.kind, each.path) async for each in until(changes, "/data/in/x")] == [("removed", "/data/in/x")]
 
 
+async def test_a_watcher_of_all_folders_does_not_go_round_in_circles(files: Files, tmp_path: Path) -> None:
+    if not beneath.has_openat2():
+        pytest.skip("this system has no openat2: no link is followed")
+    (tmp_path / "data" / "in").mkdir()
+    for number in range(4):  # each look that followed them would be 4 ** 40 times as long
+        os.symlink(".", tmp_path / "data" / "in" / f"link{number}")
+    os.symlink("in", tmp_path / "data" / "way")
+    async with aclosing(files.watch("/data/way", recursive=True, interval=0.01)) as changes:
+        assert (await anext(changes)).kind == "watching"
+        await files.write("/data/in/x", Buffer(b"1"))
+        change = await anext(changes)
+        assert (change.kind, change.path) == ("created", "/data/way/x")
+
+
 async def until(changes: AsyncIterator, path: str) -> AsyncIterator:  # type: ignore[type-arg]
     async for each in changes:
         yield each
@@ -410,3 +487,7 @@ async def test_an_archive_is_a_mount(tmp_path: Path) -> None:
         assert bytes(await files.read("/zip/in/x.txt", 3)) == b"ped"
         with pytest.raises(OSError, match="/zip/new"):
             await files.write("/zip/new", Buffer(b"x"))
+        with pytest.raises(OSError, match="/zip/folder"):
+            await files.mkdir("/zip/folder")
+        with pytest.raises(FileNotFoundError):
+            await files.stat("/zip/folder")

@@ -23,9 +23,11 @@ except ModuleNotFoundError as error:
 from ..contract import ContractError, RemoteError
 from ..core.kernel_thread import KernelThread
 from .pluggy_process import Answer, Hooks, checked_importable, exception_of
+from .records import fields_of, name_of, one_of
 from .values import pack, unpack
 
 T = TypeVar("T")
+Classes = dict[str, type]  # of records, by name
 RECIPE = "_mukernel_recipe"
 INLINE = "inline"
 
@@ -61,16 +63,18 @@ class PluginManager(pluggy.PluginManager):
 
     `placement`: where plug-ins run, as in `Kernel.load`: "process", "process:NAME", or "inline", which is as pluggy
     does. `placements`: for single plug-ins, by the name under which they are registered. `kernel`: one that runs
-    already; without it there is one for this manager, opened with its first process and closed with it.
+    already; without it there is one for this manager, opened with its first process and closed with it. `records`: data
+    classes, attrs classes and enums that plug-ins may return, beyond those that a call has brought them.
     """
 
     def __init__(
         self, project_name: str, *, placement: str = "process", placements: Mapping[str, str] | None = None,
-        kernel: KernelThread | None = None,
+        kernel: KernelThread | None = None, records: Sequence[type] = (),
     ) -> None:  # fmt: skip
         super().__init__(project_name)
         self.placement, self.placements = placement, dict(placements or {})
         self.kernel, self._own_kernel = kernel, kernel is None
+        self.records = {name_of(each, "records"): each for each in records}
         self._processes: dict[str, _Process] = {}
         self._numbers = itertools.count(1)
 
@@ -156,7 +160,7 @@ class PluginManager(pluggy.PluginManager):
         known = process.stand_ins.get(id(method))
         if known is None or known[0] is not method:
             made = copy.copy(method)
-            made.function = caller(process, method, self._attribute(method, hook_name))  # type: ignore[misc]
+            made.function = caller(process, method, self._attribute(method, hook_name), self.records)  # type: ignore[misc]
             known = process.stand_ins[id(method)] = method, made
         return known[1]
 
@@ -188,61 +192,65 @@ def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
     return kind.__module__, kind.__qualname__, recipe
 
 
-def caller(process: _Process, method: pluggy.HookImpl, attribute: str) -> Callable[..., Any]:
-    """In the place of a hook's function: calls it in the process of its plug-in."""
+def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: Classes) -> Callable[..., Any]:
+    """In the place of a hook's function: calls it in the process of its plug-in. `records`: what that may return."""
     where = f"hook {attribute} of plug-in {method.plugin_name!r}"
 
-    def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any]) -> Answer:
+    def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any], known: Classes) -> Answer:
         arguments = [
-            pack(each, f"{where}: argument {name!r}") for name, each in zip(method.argnames, args, strict=True)
+            pack(each, f"{where}: argument {name!r}", known) for name, each in zip(method.argnames, args, strict=True)
         ]
-        named = {name: pack(each, f"{where}: argument {name!r}") for name, each in kwargs.items()}
+        named = {name: pack(each, f"{where}: argument {name!r}", known) for name, each in kwargs.items()}
         answer = heard(ask_for, attribute, arguments, named)
         given = {str(place): each for place, each in enumerate(args)} | kwargs
         for key, data in answer.changed.items():
-            refill(given.get(key), unpack(data), where)
+            refill(given.get(key), unpack(data, one_of(known, where)), where)
         return answer
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        return unpack(ask(process.hooks.call, args, kwargs).value)
+        known = {**records}
+        return unpack(ask(process.hooks.call, args, kwargs, known).value, one_of(known, where))
 
-    def finish(token: int, result: Any, error: BaseException | None) -> Answer:
+    def finish(token: int, result: Any, error: BaseException | None, known: Classes) -> Answer:
         old_style = bool(method.hookwrapper)
         if error is not None:
             kind, message = type(error).__name__, str(error)
             return heard(process.hooks.finish_raised, token, kind, message, attribute, old_style)
         try:
-            packed = pack(result, f"{where}: the result that it wraps")
+            packed = pack(result, f"{where}: the result that it wraps", known)
         except ContractError:
             process.hooks.abandon(token)
             raise
         return heard(process.hooks.finish, token, packed, attribute, old_style)
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
-        token = ask(process.hooks.begin, args, kwargs).token
+        known = {**records}
+        token = ask(process.hooks.begin, args, kwargs, known).token
         try:
             result = yield
         except GeneratorExit:
             process.hooks.abandon(token)
             raise
         except BaseException as error:
-            answer = finish(token, None, error)
+            answer = finish(token, None, error, known)
             if answer.passed_on:
                 raise
-            return unpack(answer.value)
-        return unpack(finish(token, result, None).value)
+        else:
+            answer = finish(token, result, None, known)
+        return unpack(answer.value, one_of(known, where))
 
     def old_wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, None]:
-        token = ask(process.hooks.begin, args, kwargs).token
+        known = {**records}
+        token = ask(process.hooks.begin, args, kwargs, known).token
         try:
             outcome: Any = yield
         except GeneratorExit:
             process.hooks.abandon(token)
             raise
         error = outcome.exception
-        answer = finish(token, None if error is not None else outcome.get_result(), error)
+        answer = finish(token, None if error is not None else outcome.get_result(), error, known)
         if not answer.passed_on:
-            outcome.force_result(unpack(answer.value))
+            outcome.force_result(unpack(answer.value, one_of(known, where)))
 
     return old_wrapper if method.hookwrapper else wrapper if method.wrapper else call
 
@@ -257,9 +265,16 @@ def heard(ask: Callable[..., Answer], *args: Any) -> Answer:
 
 
 def refill(held: Any, value: Any, where: str) -> None:
-    """Make the caller's own list, dict or set what the hook has made of its copy."""
-    if type(held) not in (list, dict, set) or type(value) is not type(held):
-        raise ContractError(f"{where}: its process says that it changed what was no list, dict or set of its arguments")
+    """Make the caller's own list, dict, set or record what the hook has made of its copy."""
+    fields = fields_of(type(held))
+    if type(value) is not type(held) or (fields is None and type(held) not in (list, dict, set)):
+        raise ContractError(
+            f"{where}: its process says that it changed what was no list, dict, set or record of its arguments"
+        )
+    if fields is not None:
+        for name in fields:
+            object.__setattr__(held, name, getattr(value, name))
+        return
     held.clear()
     if isinstance(held, list):
         held.extend(value)

@@ -13,6 +13,7 @@ import msgspec
 
 from ..contract import ContractError, Interface, NotFound, Plugin, RemoteError
 from ..core.loader import load_main
+from .records import fields_of, imported
 from .values import pack, unpack
 
 
@@ -59,7 +60,7 @@ class HookProcess(Plugin, Hooks):
         for part in attribute.split(".") if attribute else ():
             target = getattr(target, part)
         if made_with:
-            args, kwargs = unpack(made_with)
+            args, kwargs = unpack(made_with, imported)
             target = target(*args, **kwargs)
         self.target = target
         self.wrappers: dict[int, Generator[Any, Any, Any]] = {}
@@ -89,19 +90,22 @@ class HookProcess(Plugin, Hooks):
         then: Callable[[Any], Any] = lambda result: result,
     ) -> tuple[Any, dict[str, bytes]]:  # fmt: skip
         """What `then` makes of what the hook returned, and the arguments that were changed in place meanwhile."""
-        args, kwargs = [unpack(each) for each in arguments], {name: unpack(each) for name, each in named.items()}
+        args, kwargs = (
+            [unpack(each, imported) for each in arguments],
+            {name: unpack(each, imported) for name, each in named.items()},
+        )
         result = then(getattr(self.target, attribute)(*args, **kwargs))
         before = {str(place): each for place, each in enumerate(arguments)} | named
         changed = {}
         for key, each in [*enumerate(args), *kwargs.items()]:
-            if isinstance(each, list | dict | set):
+            if isinstance(each, list | dict | set) or fields_of(type(each)) is not None:
                 after = pack(each, f"hook {attribute}: what it put into argument {key!r}")
                 if after != before[str(key)]:
                     changed[str(key)] = after
         return result, changed
 
     def finish(self, token: int, result: bytes, attribute: str, old_style: bool) -> Answer:
-        value = unpack(result)
+        value = unpack(result, imported)
         if old_style:
             return self._finish_old(token, value, None, attribute)
         return self._ended(token, attribute, lambda wrapper: wrapper.send(value))

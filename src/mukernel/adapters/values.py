@@ -4,12 +4,14 @@ a set as a set, a path as a path. What can't come out as what it was is refused,
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
+from enum import Enum
 from pathlib import Path, PosixPath
 from typing import Any
 
 import msgspec
 
 from ..contract import ContractError
+from .records import Known, fields_of, held_by, made, name_of, nothing
 
 SCALARS = (type(None), bool, float, str, bytes)
 SMALL = range(-(1 << 63), 1 << 64)  # the whole numbers that msgpack has
@@ -18,30 +20,32 @@ MAKERS: dict[str, Any] = {name: kind for kind, name in SEQUENCES.items()}
 TEXTS: dict[type, str] = {datetime: "datetime", date: "date", time: "time"}
 DEEPEST = 200  # levels of values within values
 WANTED = (
-    "None, bool, int, float, str, bytes, a list, tuple, set, frozenset or dict of such, a Path, or a date, time or "
-    "timedelta"
+    "None, bool, int, float, str, bytes, a list, tuple, set, frozenset or dict of such, a Path, a date, time or "
+    "timedelta, a data class, an attrs class or a member of an enum"
 )
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
 
 
-def pack(value: object, where: str) -> bytes:
-    """The value as bytes. Raises ContractError, which begins with `where`, for what can't travel."""
+def pack(value: object, where: str, sent: dict[str, type] | None = None) -> bytes:
+    """The value as bytes. `sent` gets the classes of the records in it, by name. Raises ContractError, which begins
+    with `where`, for what can't travel."""
     try:
-        return encode(_written(value, where, 0))
+        return encode(_written(value, where, 0, {} if sent is None else sent))
     except UnicodeEncodeError as error:
         raise ContractError(f"{where}: got text that is no valid Unicode: {error}") from None
 
 
-def unpack(data: bytes) -> Any:
-    """What `pack` was given. Raises ContractError for bytes that it did not make."""
+def unpack(data: bytes, known: Known = nothing) -> Any:
+    """What `pack` was given. `known`: the classes of records by name. Raises ContractError for bytes that it did not
+    make, and what `known` raises."""
     try:
-        return _read(decode(data))
+        return _read(decode(data), known)
     except (msgspec.MsgspecError, KeyError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise ContractError(f"a value from another process can't be read: {type(error).__name__}: {error}") from None
 
 
-def _written(value: Any, where: str, depth: int) -> Any:
+def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
     kind = type(value)
     if kind in SCALARS:
         return value
@@ -53,33 +57,48 @@ def _written(value: Any, where: str, depth: int) -> Any:
         return [
             "dict",
             *(
-                _written(each, f"{where}[{key!r}]", depth + 1)
+                _written(each, f"{where}[{key!r}]", depth + 1, sent)
                 for key, held in value.items()
                 for each in (key, held)
             ),
         ]  # fmt: skip
     if kind in SEQUENCES:
-        return [SEQUENCES[kind], *(_written(each, f"{where}[{place}]", depth + 1) for place, each in enumerate(value))]
+        inner = (_written(each, f"{where}[{place}]", depth + 1, sent) for place, each in enumerate(value))
+        return [SEQUENCES[kind], *inner]
     if kind is PosixPath:
         return ["path", str(value)]
     if kind in TEXTS:
         return [TEXTS[kind], value.isoformat()]
     if kind is timedelta:
         return ["timedelta", value.days, value.seconds, value.microseconds]
+    fields = fields_of(kind)
+    if fields is not None:
+        sent[name := name_of(kind, where)] = kind
+        held = zip(fields, held_by(value, fields, where), strict=True)
+        return ["record", name, [*fields], *(_written(each, f"{where}.{key}", depth + 1, sent) for key, each in held)]
+    if isinstance(value, Enum) and kind.__members__.get(value.name) is value:
+        sent[name := name_of(kind, where)] = kind
+        return ["member", name, value.name]
     raise ContractError(f"{where}: got {kind.__module__}.{kind.__qualname__}, which can't travel: wanted {WANTED}")
 
 
-def _read(written: Any) -> Any:
+def _read(written: Any, known: Known) -> Any:
     if type(written) is not list:
         return written
     kind, *held = written
     if kind == "dict":
-        values = [_read(each) for each in held]
+        values = [_read(each, known) for each in held]
         return dict(zip(values[::2], values[1::2], strict=True))
     if kind in MAKERS:
-        return MAKERS[kind](_read(each) for each in held)
+        return MAKERS[kind](_read(each, known) for each in held)
     if kind == "timedelta":
         return timedelta(*held)
+    if kind == "record":
+        name, fields, *values = held
+        return made(known(name), fields, [_read(each, known) for each in values])
+    if kind == "member":
+        name, member = held
+        return getattr(known(name), "__members__", {})[member]
     readers: dict[str, Any] = {
         "int": int, "path": Path,
         "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat,

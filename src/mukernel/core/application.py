@@ -59,7 +59,7 @@ class Application:
                     replicas=table.replicas,
                     concurrency=table.concurrency,
                     threads=table.threads,
-                    limits=Limits(memory=table.memory),
+                    limits=Limits(memory=table.memory, cpu_seconds=table.cpu),
                     shared_memory=table.shared_memory,
                     checkpoint=table.checkpoint,
                     drain=table.drain,

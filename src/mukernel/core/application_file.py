@@ -3,6 +3,7 @@ first."""
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -38,10 +39,11 @@ from .quantity import duration, duration_text, size
 from .registry import RestartPolicy
 
 Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError with what was wanted
+MOST_CPU = 10**9  # seconds
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table `[plugins.NAME]`. `memory`, `shared_memory`: bytes; `checkpoint`, `drain`: seconds."""
+    """A table `[plugins.NAME]`. `memory`, `shared_memory`: bytes; `checkpoint`, `drain`, `cpu`: seconds."""
 
     name: str
     use: str
@@ -53,6 +55,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 0
     memory: int | None = None
     shared_memory: int | None = None
+    cpu: int | None = None
     checkpoint: float | None = None
     drain: float = 30.0
     grants: tuple[Capability, ...] | None = None
@@ -190,6 +193,8 @@ def contradictions(plugin: PluginTable) -> list[str]:
         )
     if plugin.shared_memory is not None:
         lines.append("shared_memory: it is a limit of a process; wanted placement = 'process', or no limit")
+    if plugin.cpu is not None:
+        lines.append("cpu: it is a limit of a process; wanted placement = 'process', or no limit")
     return lines
 
 
@@ -283,6 +288,13 @@ def duration_of(least: float) -> Reader:
         return seconds
 
     return read
+
+
+def cpu(given: Any) -> int:
+    seconds: float = duration_of(1.0)(given)
+    if seconds > MOST_CPU:
+        raise ValueError(f"a time of at most {MOST_CPU:,} seconds")
+    return math.ceil(seconds)  # the system counts whole ones
 
 
 def memory(given: Any) -> int:
@@ -395,6 +407,7 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "threads": whole(0, MOST_THREADS),
     "memory": memory,
     "shared_memory": memory,
+    "cpu": cpu,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
     "grants": grants,

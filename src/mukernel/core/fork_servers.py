@@ -44,6 +44,8 @@ class ForkServers:
         key = environment, sandboxed
         self.busy[environment] += 1
         try:
+            if environment:
+                read_environment(environment)  # raises NotFound: it may have gone since its server was started
             if key not in self.running:
                 server = self.running[key] = new_server(environment, sandboxed)
                 await server.start()

@@ -11,6 +11,9 @@ from ..contract import ContractError
 REQUIREMENT = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[^]]*\])?\s*(?:===|==|~=|!=|<=|>=|<|>).*"
 )
+OPTION = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^]]*\])?\s*(?:(?:===|==|~=|!=|<=|>=|<|>)[^;]*?)?\s(-{1,2}[A-Za-z][A-Za-z0-9-]*)"
+)
 ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3(\.\d+){1,2}")
 SCHEMES = ("file", "https", "http", "ssh", "git")  # no other: git has some that run commands
@@ -81,6 +84,11 @@ def _read(text: str, folder: str | None) -> Request | None:
             return None
         path = os.path.abspath(os.path.join(folder or "", os.path.expanduser(text)))
         return Request(text, "directory", path) if os.path.isdir(path) or ":" not in text else None
+    if (option := OPTION.match(text)) is not None:
+        raise ContractError(
+            f"use = {text!r}: got the option {option[1]!r}, wanted a requirement alone, such as 'shop-catalog==2.0'; "
+            "what pip and uv are to do otherwise, say by their own configuration"
+        )
     if REQUIREMENT.fullmatch(text) and ":" not in text.partition(";")[0]:
         return Request(text, "requirement", text)
     return None

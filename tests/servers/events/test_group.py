@@ -73,3 +73,33 @@ def test_what_was_found_before_some_damage_is_delivered_first(tmp_path: Path) ->
         group.take("one", 3)
     assert group.cursor == 4
     group.journal.close()
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_a_group_that_was_killed_knows_its_figures_before_a_member_comes(tmp_path: Path, every: int) -> None:
+    kept = Kept(every)
+    group = kept.group(tmp_path)
+    mine = [record.offset for record, _ in group.take("one", COUNT).records]
+    waits = len(mine) // 2
+    for offset in [*mine[:waits], mine[waits + 1]]:
+        group.settle(offset)
+    group.journal.close()
+    again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
+    assert (again.cursor, again.floor) == (mine[waits], mine[waits] - 1)
+    unsettled = [record.offset for record, _ in again.take("one", COUNT).records]
+    assert unsettled == [mine[waits], *mine[waits + 2 :]]
+    again.journal.close()
+
+
+def test_damage_among_what_was_settled_is_left_for_a_member(tmp_path: Path) -> None:
+    kept = Kept(every=3)
+    group = kept.group(tmp_path)
+    for record, _ in group.take("one", 3).records:
+        group.settle(record.offset)
+    group.journal.close()
+    kept.damaged = 4
+    again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
+    assert again.cursor == 4
+    with pytest.raises(LogDamaged):
+        again.take("one", 3)
+    again.journal.close()

@@ -78,6 +78,25 @@ async def test_the_server_is_killed_again_and_again_under_load(
     assert event.body == b"end"
 
 
+async def test_the_figures_of_a_group_are_right_after_a_kill_though_no_member_has_come(
+    kernel: Kernel, config: dict[str, Any]
+) -> None:
+    await kernel.load(EventServer, name="events", placement="process", config=config, restart=PATIENT)
+    client = EventClient(kernel.get(Events))
+    for number in range(100):
+        await client.publish(f"orders.{number % 2}", b"%d" % number)
+    await take(client.subscribe("orders.>", group="all", start="first"), 50, ack=True)
+    await take(client.subscribe("orders.1", group="odd", start="first"), 50, ack=True)
+    await kill(kernel, "events")
+    groups = (await client.events.stats()).streams["orders"].groups
+    assert (groups["all"].settled, groups["all"].behind, groups["odd"].settled, groups["odd"].behind) == (
+        50,
+        50,
+        100,
+        0,
+    )
+
+
 async def test_what_a_member_that_is_killed_had_goes_to_another_at_once(kernel: Kernel, config: dict[str, Any]) -> None:
     await kernel.load(EventServer, name="events", placement="process", config=config)
     client = EventClient(kernel.get(Events))

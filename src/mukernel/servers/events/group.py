@@ -94,7 +94,28 @@ class Group:
                 group.settled.add(entry.offset)
             else:
                 group.tried[entry.offset] = entry.deliveries
+        group._go_on()
         return group
+
+    def _go_on(self) -> None:
+        """Go on from what is settled, so that the figures are right though no member has come yet. What lies between is
+        looked at, FAR events at most; a gap or damage in the log is left for a member, who is told."""
+        last, start = max(self.settled, default=0), self.cursor
+        while self.cursor <= last and self.cursor - start < FAR:
+            if self.cursor in self.settled:
+                self.cursor += 1
+                continue
+            try:
+                records, following, lost = self.read(self.cursor, SCAN)
+            except LogDamaged:
+                break
+            waits = (each for each in records if each.offset not in self.settled and matches(self.pattern, each.topic))
+            first = next(waits, None)
+            if lost or not records or first is not None:
+                self.cursor = self.cursor if lost or first is None else first.offset
+                break
+            self.cursor = following
+        self.settled = {each for each in self.settled if each >= self.cursor}
 
     def snapshot(self) -> Snapshot:
         floor = self.floor

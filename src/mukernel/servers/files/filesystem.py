@@ -16,6 +16,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from ...contract import Buffer
 from .connection import FilesOfApplication, connected_files
+from .edited import EditedFile
 from .interface import FileInfo
 
 BLOCK = 4 << 20  # bytes that an open file reads and writes at a time
@@ -96,11 +97,20 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         path = self._strip_protocol(path)
         if mode == "create" and self.exists(path):
             raise FileExistsError(path)
-        if len(value) <= WHOLE:
-            self.files.write(path, Buffer(value))
+        if self._intrans or len(value) > WHOLE:  # the end of a transaction decides whether readers ever see it
+            with self.open(path, "wb") as file:
+                file.write(value)
             return
-        with self.open(path, "wb") as file:
+        self.files.write(path, Buffer(value))
+
+    def put_whole(self, path: str, value: bytes) -> str | None:
+        """Put it in place of the file at once, whatever transaction there is. The file's version then."""
+        if len(value) <= WHOLE:
+            version: str | None = self.files.write(path, Buffer(value)).version
+            return version
+        with MukernelFile(self, path, "wb", BLOCK) as file:
             file.write(value)
+        return self.files.stat(path).version  # type: ignore[no-any-return]
 
     def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
         path = self._strip_protocol(path)
@@ -142,7 +152,14 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self.files.copy(source, target)
 
     def mv(self, path1: str, path2: str, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        """Into a folder that is there, or which `path2` names by a slash at its end; else in its place."""
         source, target = self._strip_protocol(path1), self._strip_protocol(path2)
+        if source == target:
+            return
+        if str(path2).endswith("/"):
+            self.files.mkdir(target, True)
+        if self.isdir(target):
+            target = f"{target.rstrip('/')}/{source.rpartition('/')[2]}"
         try:
             self.files.rename(source, target)
         except OSError as error:
@@ -157,7 +174,12 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True,
         cache_options: dict[str, Any] | None = None, **options: Any,
-    ) -> MukernelFile:  # fmt: skip
+    ) -> MukernelFile | EditedFile:  # fmt: skip
+        if "+" in mode and mode[0] in "rw":
+            edited = EditedFile(self, path, mode, autocommit)
+            if not autocommit and mode[0] == "r":  # of these fsspec does not think
+                self.transaction.files.append(edited)
+            return edited
         if mode == "xb" and self.exists(path):
             raise FileExistsError(path)
         return MukernelFile(

@@ -120,7 +120,8 @@ class Files(
         raise NotImplementedError
 
     def watch(self, path: str, recursive: bool = False, interval: float = 1.0) -> AsyncIterator[Change]:
-        """Changes to a file, or to what lies in a folder, seen by a look every `interval` seconds."""
+        """Changes to a file, or to what lies in a folder, seen by a look every `interval` seconds. `recursive`: in the
+        folders within it, too, but not in those that symbolic links lead to."""
         raise NotImplementedError
 
     def lock(

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from ...contract import ContractError
+from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
 from .storage import LARGEST_READ
@@ -47,9 +48,11 @@ class RemoteFolder:
             self.spool.close()
 
     def at(self, path: str) -> str:
-        """The path as the file system writes it. A name that it would read otherwise is refused."""
+        """The path as the file system writes it. Names that it reads otherwise are refused, and that of markers."""
         if any(mark in path for mark in ("::", "://")):
             raise OSError(errno.EINVAL, "wanted a path without '::' and '://' on this mount")
+        if MARKER in path.split("/"):
+            raise PermissionError(errno.EPERM, f"{MARKER} is what the server keeps for folders that have no file")
         return f"{self.root}/{path}" if path and self.root else path or self.root
 
     @contextmanager
@@ -81,11 +84,27 @@ class RemoteFolder:
             self.system.invalidate_cache()
             if path and self.system.isfile(self.at(path)):
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
-            found = self.system.ls(self.at(path), detail=True)
-        for each in sorted(found, key=lambda each: str(each["name"])):
-            name = str(each["name"]).rstrip("/").rpartition("/")[2]
-            if name:
-                yield info_of(f"{path}/{name}" if path else name, each)
+            found = self.listed(path)
+        for name in sorted(found):
+            if name != MARKER:
+                yield info_of(f"{path}/{name}" if path else name, found[name])
+
+    def listed(self, path: str) -> dict[str, dict[str, Any]]:
+        """What fsspec tells of what lies in a folder, markers too, by name. A mount without anything is empty, as
+        `stat` says of it, also where the other side would say that there is no such folder."""
+        folder = self.at(path)
+        try:
+            found = self.system.ls(folder, detail=True)
+        except FileNotFoundError:
+            if path:
+                raise
+            return {}
+        names = {str(each["name"]).rstrip("/"): each for each in found}
+        names.pop(folder.rstrip("/"), None)  # S3 has it among its own content where another program has marked it
+        return {known: each for name, each in names.items() if (known := name.rpartition("/")[2])}
+
+    def is_link(self, path: str) -> bool:
+        return False
 
     def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
         with self.asked():
@@ -142,7 +161,11 @@ class RemoteFolder:
             parent = path.rpartition("/")[0]
             if parent and not parents and not self.system.isdir(self.at(parent)):
                 raise FileNotFoundError(errno.ENOENT, "the folder that it is to lie in is missing")
-            self.system.makedirs(self.at(path), exist_ok=True)
+            if not path:
+                self.system.makedirs(self.root, exist_ok=True)
+            parts = path.split("/") if path else []
+            for count in range(1, len(parts) + 1):
+                make_folder(self.system, self.at("/".join(parts[:count])))
 
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
@@ -151,17 +174,26 @@ class RemoteFolder:
             if self.system.isfile(self.at(path)):
                 self.system.rm_file(self.at(path))
             elif recursive:
-                self.system.rm(self.at(path), recursive=True)
-            elif self.system.ls(self.at(path), detail=False):
+                remove_folder(self.system, self.at(path))
+            elif (found := self.listed(path)).keys() - {MARKER}:
                 raise OSError(errno.ENOTEMPTY, "the folder is not empty")
+            elif found:
+                self.system.rm_file(f"{self.at(path)}/{MARKER}")
             else:
                 self.system.rmdir(self.at(path))
 
     def rename(self, source: str, target: str) -> None:
+        if not source or not target:
+            raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
         with self.asked():
-            self.no_folder(target)
-            recursive = self.system.isdir(self.at(source))
-            self.system.mv(self.at(source), self.at(target), recursive=recursive)
+            old, new = self.at(source), self.at(target)
+            if source == target:
+                self.system.info(old)  # as everywhere: nothing to do, if it is there
+            elif self.system.isdir(old):
+                rename_folder(self.system, old, new)
+            else:
+                self.no_folder(target)
+                rename_file(self.system, old, new)
 
     def no_folder(self, path: str) -> None:
         if not path or self.system.isdir(self.at(path)):

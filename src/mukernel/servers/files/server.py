@@ -182,7 +182,8 @@ class FileServer(Plugin, Files):
             before = now
 
     async def seen(self, path: str, recursive: bool) -> dict[str, FileInfo]:
-        """What a watcher compares, by path. Folders are compared by what is in them, not by their own times."""
+        """What a watcher compares, by path. Folders are compared by what is in them, not by their own times. Links to
+        folders are not followed: one that leads to where it lies would have no end."""
         try:
             info = await self.stat(path)
             found = await self.list(path) if info.kind == "directory" else [info]
@@ -191,11 +192,16 @@ class FileServer(Plugin, Files):
         seen: dict[str, FileInfo] = {}
         for each in found:
             if each.kind == "directory":
-                if recursive:
+                if recursive and not await self.is_link(each.path):
                     seen |= await self.seen(each.path, True)
                 each = FileInfo(each.path, each.kind)
             seen[each.path] = each
         return seen
+
+    async def is_link(self, path: str) -> bool:
+        if self.mounts.virtual(path) or any(path == each.path for each in self.mounts.mounted):
+            return False
+        return await self.run(path, "read", lambda mount, inner: mount.storage.is_link(inner))
 
     async def lock(
         self, path: str, owner: str = "", shared: bool = False, wait: bool = True, lease: float | None = None
