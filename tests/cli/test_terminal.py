@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import io
 import logging
 import os
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mukernel.cli.logs import show
 from mukernel.cli.run import HarmlessFormatter
 from mukernel.cli.terminal import Terminal, harmless
 
@@ -85,3 +88,13 @@ def test_errors_and_results_of_a_plugin_are_shown_harmlessly(home: Path, tmp_pat
         assert b"?[2J" in seen and b"\x1b[2J" not in seen and b"\x1b]" not in seen, words
     seen = on_a_terminal("logs", "greeter")
     assert b"?[2Jprinted" in seen and b"\x1b[2J" not in seen
+
+
+def test_logs_show_what_was_put_aside_too(tmp_path: Path) -> None:
+    log = tmp_path / "greeter.log"
+    log.write_text("three\nfour\n")
+    (tmp_path / "greeter.log.1").write_text("one\ntwo\n")
+    arguments = argparse.Namespace(lines=3, json=False, follow=False)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        assert show([str(log)], arguments) == {str(log): log.stat().st_size}
+    assert shown.getvalue() == "two\nthree\nfour\n"
