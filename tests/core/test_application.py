@@ -89,6 +89,8 @@ def table(**keys: Any) -> dict[str, Any]:
         ),
         ({"placement": "process:kernel"}, f"placement: got 'process:kernel', {OTHER}"),
         ({"memory": "4K"}, "memory: got '4K', wanted '1M' to '1024T'"),
+        ({"log_size": "4K"}, "log_size: got '4K', wanted '64K' to '1024T'"),
+        ({"log_size": 0}, "log_size: got 0, wanted a size in bytes such as 1048576, '512K', '256M' or '2G'"),
         ({"memory": 2**62}, f"memory: got {2**62}, wanted '1M' to '1024T'"),
         (
             {"memory": "9" * 400},
@@ -135,18 +137,26 @@ def test_problems_of_the_file_itself() -> None:
 
 
 def test_what_does_not_go_with_inline() -> None:
-    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M"}})
+    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M", "log_size": "1M"}})
     assert [problem.partition(":")[2].split(":")[0] for problem in problems] == [
         " plugins.a.replicas",
         " plugins.a.memory",
+        " plugins.a.log_size",
     ]
 
 
 def test_values_are_converted() -> None:
-    keys = {"memory": "256M", "checkpoint": "5s", "drain": 2, "restart": {"period": "1m", "hang": "500ms"}}
+    keys = {
+        "memory": "256M",
+        "log_size": "1M",
+        "checkpoint": "5s",
+        "drain": 2,
+        "restart": {"period": "1m", "hang": "500ms"},
+    }
     file, problems = check_application({"plugins": table(**keys)}, "app.toml", "/apps/shop")
     assert problems == []
     plugin = file.plugins["a"]
+    assert plugin.log_size == 1024**2
     assert (plugin.memory, plugin.checkpoint, plugin.drain) == (256 * 1024**2, 5.0, 2.0)
     assert plugin.restart == RestartPolicy(period=60.0, hang=0.5)
     assert file.name == "shop"  # its folder's
