@@ -29,6 +29,7 @@ from .conftest import write_shop
         ("\x1b]0;a title\x07", "?]0;a title?"),
         ("\x1b[2J\x1b[Hgone", "?[2J?[Hgone"),
         ("done\rnot done", "done?not done"),
+        ("of Windows\r\n", "of Windows\n"),
         ("\x9b2J", "?2J"),  # the same as ESC [ in one character
         ("a\u202eb", "a?b"),  # what follows would run backwards
         ("\x1b[31mred", "\x1b[31mred\x1b[0m"),  # colours stay, and end

@@ -240,6 +240,21 @@ async def test_what_is_logged_of_a_process_is_short_and_has_an_end(caplog: pytes
         assert len(caplog.text) < 5_000 * MOST_COMPLAINTS
 
 
+async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_nothing() -> None:
+    async with peer() as other:
+
+        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+            return messages.Built([], False, documentation="long " * LARGEST_OF_PROCESS), ()
+
+        other.conversation.handler = handle
+        other.send(7, False, messages.Ping())
+        while (found := other.link.receive()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        failed = messages.decode(found[0]).content
+        assert isinstance(failed, messages.Failed)
+        assert "Built: got 20,971" in str(decode_fault(failed.fault)) and not other.gone
+
+
 async def test_an_error_that_says_too_much_is_cut() -> None:
     async with peer() as other:
 

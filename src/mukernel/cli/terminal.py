@@ -72,7 +72,7 @@ class Terminal:
 
 def harmless(text: str) -> str:
     """A text in which a terminal finds nothing to obey but colours, which end with it."""
-    shown = _OBEYED.sub(lambda found: found[0] if len(found[0]) > 1 else "?", text)
+    shown = _OBEYED.sub(lambda found: found[0] if len(found[0]) > 1 else "?", text.replace("\r\n", "\n"))
     return shown + _RESET if "\x1b" in shown and not shown.endswith(_RESET) else shown
 
 

@@ -9,7 +9,7 @@ import select
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ..contract import RemoteError, Unavailable, decode_fault, encode_fault
+from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
 from ..transports.eager import start_task
 from ..transports.link import Link, close_all
 from . import messages
@@ -83,10 +83,21 @@ class Conversation:
             self.loop.call_soon(self.handle, envelope, fds)
 
     def send(self, envelope: Envelope, rights: Sequence[int]) -> None:
+        """Raises Unavailable, and ContractError in the process of a plug-in for more than the kernel takes."""
         if self.closed:
             raise Unavailable("the process at the other end is gone")
+        data = messages.encode(envelope)
+        if (
+            not self.of_process
+            and len(data) > LARGEST_OF_PROCESS
+            and not isinstance(envelope.content, messages.OfState)
+        ):
+            kind = type(envelope.content).__name__
+            raise ContractError(
+                f"{kind}: got {len(data):,} bytes, wanted at most {LARGEST_OF_PROCESS:,} for the kernel"
+            )
         try:
-            self.link.send(messages.encode(envelope), rights)
+            self.link.send(data, rights)
         except OSError as error:
             self.close()
             raise Unavailable(f"the process at the other end is gone ({error})") from None
@@ -184,7 +195,10 @@ class Conversation:
             content = Failed(fault_of(error))
         if envelope.number and not self.closed:
             with contextlib.suppress(Unavailable):  # it has gone meanwhile
-                self.send(Envelope(envelope.number, True, content), given)
+                try:
+                    self.send(Envelope(envelope.number, True, content), given)
+                except ContractError as error:
+                    self.send(Envelope(envelope.number, True, Failed(encode_fault(error))), ())
 
     def complain(self, content: Any, error: Exception) -> None:
         """Log that what the other end has told could not be done, in few words and not for ever."""
