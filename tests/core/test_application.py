@@ -91,6 +91,8 @@ def table(**keys: Any) -> dict[str, Any]:
         ({"memory": "4K"}, "memory: got '4K', wanted '1M' to '1024T'"),
         ({"cpu": "1ms"}, "cpu: got '1ms', wanted a time of at least 1 s, such as '5s'"),
         ({"cpu": 10**10}, "cpu: got 10000000000, wanted a time of at most 1,000,000,000 seconds"),
+        ({"log_size": "4K"}, "log_size: got '4K', wanted '64K' to '1024T'"),
+        ({"log_size": 0}, "log_size: got 0, wanted a size in bytes such as 1048576, '512K', '256M' or '2G'"),
         ({"memory": 2**62}, f"memory: got {2**62}, wanted '1M' to '1024T'"),
         (
             {"memory": "9" * 400},
@@ -137,10 +139,11 @@ def test_problems_of_the_file_itself() -> None:
 
 
 def test_what_does_not_go_with_inline() -> None:
-    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M", "cpu": "1s"}})
+    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M", "cpu": "1s", "log_size": "1M"}})
     assert [problem.partition(":")[2].split(":")[0] for problem in problems] == [
         " plugins.a.replicas",
         " plugins.a.memory",
+        " plugins.a.log_size",
         " plugins.a.cpu",
     ]
 
@@ -150,6 +153,7 @@ def test_values_are_converted() -> None:
         "memory": "256M",
         "cpu": "1.5s",
         "placement": "process",
+        "log_size": "1M",
         "checkpoint": "5s",
         "drain": 2,
         "restart": {"period": "1m", "hang": "500ms"},
@@ -158,6 +162,7 @@ def test_values_are_converted() -> None:
     assert problems == []
     plugin = file.plugins["a"]
     assert (plugin.memory, plugin.cpu, plugin.checkpoint, plugin.drain) == (256 * 1024**2, 2, 5.0, 2.0)
+    assert plugin.log_size == 1024**2
     assert plugin.restart == RestartPolicy(period=60.0, hang=0.5)
     assert file.name == "shop"  # its folder's
 

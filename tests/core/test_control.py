@@ -293,6 +293,7 @@ async def test_a_stopped_plugin_starts_with_every_option_that_it_had(kernel: Ker
     await kernel.load(
         Tally, name="tally", placement="process:shared", replicas=2, concurrency=3, threads=1, checkpoint=5.0,
         drain=1.0, restart=RestartPolicy(intensity=1), memory=1 << 34, grants=["Counter"], shared_memory=1 << 20,
+        log_size=1 << 20,
     )  # fmt: skip
     before = kernel.registry.entry("tally").options
     plain = Options()
@@ -380,6 +381,7 @@ async def test_the_socket_is_for_clients_of_a_contract_that_fits(kernel: Kernel,
 
     for greeting, problem in [
         (b"hello", "begins with a description of its contract"),
+        (b"\x91" * 50_000 + b"\xc0", "begins with a description of its contract"),  # nested too deep
         (msgspec.msgpack.encode(Other.__contract__.describe()), "the command of another version"),
     ]:
         async with client(socket.path, greeting) as proxy:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import socket
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,20 +17,22 @@ import pytest
 from waiting import until
 
 from mukernel import Interface, Kernel, Plugin
+from mukernel.contract import ContractError, RemoteError, decode_fault
 from mukernel.core import messages
-from mukernel.core.conversation import Conversation
+from mukernel.core.conversation import LARGEST_FAULT, LARGEST_OF_PROCESS, MOST_COMPLAINTS, MOST_UNREAD, Conversation
 from mukernel.core.messages import Envelope
-from mukernel.transports.link import LARGEST_MESSAGE, Link
+from mukernel.transports.link import LARGEST_MESSAGE, SEALS, Link
 
 
 class Peer:
     """A conversation, and the bare link at its other end."""
 
-    def __init__(self) -> None:
+    def __init__(self, of_process: bool = False) -> None:
         ours, theirs = Link.pair()
         self.link, self.heard = Link(ours), list[Any]()
         self.gone = False
-        self.conversation = Conversation(Link(theirs), asyncio.get_running_loop(), self.handle, self.closed)
+        loop = asyncio.get_running_loop()
+        self.conversation = Conversation(Link(theirs), loop, self.handle, self.closed, of_process)
 
     async def handle(self, message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
         self.heard.append(message)
@@ -43,8 +48,8 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer() -> AsyncIterator[Peer]:
-    made = Peer()
+async def peer(of_process: bool = False) -> AsyncIterator[Peer]:
+    made = Peer(of_process)
     try:
         yield made
     finally:
@@ -87,6 +92,184 @@ async def test_what_nobody_understands_ends_it_and_leaves_no_right() -> None:
         await until(lambda: other.gone)
         os.close(given)
         assert not [each for each in open_files() if "memfd:given" in leads_to(each)]
+
+
+@pytest.mark.parametrize("of_process", [False, True])
+async def test_what_is_nested_too_deep_ends_it_and_leaves_no_right(of_process: bool) -> None:
+    """It raises RecursionError where it is decoded, which is no error of msgspec's."""
+    async with peer(of_process) as other:
+        before = open_files()
+        given = os.open("/dev/null", os.O_RDONLY)
+        deep = b"\x93\x00\xc2\x82\xa4type\xa4Done\xa1x" + b"\x91" * 100_000 + b"\xc0"
+        other.link.send(deep, [given] * 200)
+        await until(lambda: other.gone)
+        os.close(given)
+        assert len(open_files()) < len(before)  # nothing is left, and the link is closed
+
+
+def told_in_memory(link: Link, content: bytes, size: int, seals: int = SEALS) -> None:
+    """Send a message that lies in a memfd of `size` bytes, of which only `content` was written."""
+    memory = os.memfd_create("told", os.MFD_ALLOW_SEALING)
+    os.ftruncate(memory, size)
+    os.pwrite(memory, content, 0)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+    link.backlog.append((b"\x01", [memory]))
+    link.flush()
+
+
+async def test_a_message_with_holes_ends_it_and_is_not_read() -> None:
+    """A state of a hundred megabytes that was never written costs its sender nothing."""
+    async with peer(of_process=True) as other:
+        other.conversation.link.largest = 1 << 30
+        size = 100 << 20
+        head = messages.encode(Envelope(0, False, messages.Checkpoint("a#0.1", b"", 1)))
+        tracemalloc.start()
+        try:
+            told_in_memory(other.link, head, size)
+            await until(lambda: other.gone)
+            assert tracemalloc.get_traced_memory()[1] < size // 2
+        finally:
+            tracemalloc.stop()
+        assert other.heard == []
+
+
+async def test_a_message_that_can_still_be_changed_ends_it() -> None:
+    async with peer() as other:
+        data = messages.encode(Envelope(0, False, messages.Ping()))
+        told_in_memory(other.link, data, len(data), seals=0)
+        await until(lambda: other.gone)
+        assert other.heard == []
+
+
+async def test_a_state_may_be_large_and_nothing_else_that_a_process_says() -> None:
+    async with peer(of_process=True) as other:
+        other.conversation.link.largest = 2 * LARGEST_OF_PROCESS
+        state = messages.Checkpoint("a#0.1", bytes(LARGEST_OF_PROCESS + 1), 1)
+        other.send(0, False, state)
+        await until(lambda: other.heard == [state])
+        other.send(0, False, messages.Asks("a#0.1", ["x" * LARGEST_OF_PROCESS]))
+        await until(lambda: other.gone)
+        assert other.heard == [state]
+
+
+async def test_a_state_beyond_what_its_process_may_save_ends_it() -> None:
+    async with peer(of_process=True) as other:
+        other.send(0, False, messages.Checkpoint("a#0.1", bytes(LARGEST_OF_PROCESS), 1))
+        await until(lambda: other.gone)
+        assert other.heard == []
+
+
+async def test_what_only_the_kernel_says_ends_it_when_a_process_does() -> None:
+    async with peer(of_process=True) as other:
+        other.send(0, False, messages.Ping())
+        await until(lambda: other.gone)
+        assert other.heard == []
+
+
+async def test_an_answer_brings_no_rights_but_to_channels() -> None:
+    async with peer(of_process=True) as other:
+        null = os.open("/dev/null", os.O_RDONLY)
+        question = asyncio.ensure_future(other.conversation.ask(messages.Ping()))
+        await asyncio.sleep(0)
+        before = open_files()
+        other.send(1, True, messages.Connect(Shell.__contract__.describe(), None, "a"), [null] * 4)
+        assert (await question)[1] == []
+        assert open_files() == before
+        os.close(null)
+
+
+async def test_one_message_is_handled_before_the_next_is_taken() -> None:
+    async with peer(of_process=True) as other:
+        seen, under_way = list[int](), 0
+
+        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+            nonlocal under_way
+            under_way += 1
+            seen.append(under_way)
+            await asyncio.sleep(0)
+            under_way -= 1
+            return messages.Done(), ()
+
+        other.conversation.handler = handle
+        for channel in range(20):
+            other.send(0, False, messages.Disconnect(channel))
+        await until(lambda: len(seen) == 20)
+        assert max(seen) == 1
+
+
+async def test_who_does_not_read_its_answers_is_not_heard_meanwhile() -> None:
+    async with peer(of_process=True) as other:
+        asked = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                for _ in range(100):
+                    socket.send_fds(other.link.socket, [b"\x00" + question(asked + 1)], [])
+                    asked += 1
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+        assert len(other.conversation.link.backlog) <= MOST_UNREAD
+        answered = set[int]()
+        while len(answered) < asked:  # and then it is heard again
+            found = other.link.receive()
+            if found is None:
+                await asyncio.sleep(0)
+            else:
+                answered.add(messages.decode(found[0]).number)
+        assert answered == set(range(1, asked + 1))
+
+
+def question(number: int) -> bytes:
+    return messages.encode(Envelope(number, False, messages.Disconnect(number)))
+
+
+async def test_what_is_logged_of_a_process_is_short_and_has_an_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with peer(of_process=True) as other:
+        refused = 0
+
+        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+            nonlocal refused
+            refused += 1
+            raise ContractError("not that")
+
+        other.conversation.handler = handle
+        for sent in range(1, 3 * MOST_COMPLAINTS + 1):
+            other.send(0, False, messages.Quiesced(b"\x01" * 100_000, 1, 0, 0))
+            await until(lambda sent=sent: refused == sent and not other.conversation.tasks)
+        assert len(caplog.records) == MOST_COMPLAINTS
+        assert "what comes after it is not told" in caplog.text
+        assert len(caplog.text) < 5_000 * MOST_COMPLAINTS
+
+
+async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_nothing() -> None:
+    async with peer() as other:
+
+        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+            return messages.Built([], False, documentation="long " * LARGEST_OF_PROCESS), ()
+
+        other.conversation.handler = handle
+        other.send(7, False, messages.Ping())
+        while (found := other.link.receive()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        failed = messages.decode(found[0]).content
+        assert isinstance(failed, messages.Failed)
+        assert "Built: got 20,971" in str(decode_fault(failed.fault)) and not other.gone
+
+
+async def test_an_error_that_says_too_much_is_cut() -> None:
+    async with peer() as other:
+
+        async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
+            raise RuntimeError("long " * LARGEST_FAULT)
+
+        other.conversation.handler = handle
+        other.send(7, False, messages.Ping())
+        while (found := other.link.receive()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        failed = messages.decode(found[0]).content
+        assert isinstance(failed, messages.Failed)
+        error = decode_fault(failed.fault)
+        assert isinstance(error, RemoteError) and error.type_name == "RuntimeError"
+        assert error.message.startswith("long long") and error.message.endswith("[cut]") and len(error.message) < 5000
 
 
 def leads_to(descriptor: str) -> str:

@@ -29,6 +29,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"drain": "a"}, "drain"),
     ({"drain": float("inf")}, "drain"),
     ({"memory": "256M"}, "memory"),
+    ({"log_size": 1024}, "log_size"),
     ({"memory": 1 << 60}, "memory"),
     ({"config": "x"}, "config"),
     ({"config": {"a": (1, {"b": -(2**63) - 1})}}, r"config\.a\.1\.b"),

@@ -17,6 +17,7 @@ class Liar:
     """The kernel's end of a link to a process that answers every question alike."""
 
     closed = False
+    link = SimpleNamespace(largest=0)
 
     async def ask(self, message: Any) -> tuple[Any, list[int]]:
         return messages.Step("shop#0.1", "x" * 1000), []
@@ -39,6 +40,5 @@ async def test_a_wrong_answer_is_an_error_that_names_the_process(question: Any, 
     with pytest.raises(ContractError) as caught:
         await question(place)
     text = str(caught.value)
-    assert text.startswith("the process of 'shop-1' (pid 4242) answered Step(key='shop#0.1', doing='xxx")
-    assert f", wanted {wanted}: " in text
+    assert text.startswith(f"the process of 'shop-1' (pid 4242) answered Step, wanted {wanted}: ")
     assert len(text) < 500

@@ -69,6 +69,12 @@ async def test_one_that_speaks_no_protocol_of_ours_is_refused(ends: Any, hello: 
     assert why in json.loads(ends[1].recv(1000))["refused"]
 
 
+@pytest.mark.parametrize("said", [b"[" * 50_000, b'{"protocols": [1e999], "transports": []}', b"\xff"])
+async def test_one_that_says_what_nobody_understands_is_refused(ends: Any, said: bytes) -> None:
+    with pytest.raises(ContractError, match="where its process was to say which protocol it speaks"):
+        await agreed(ends, said)
+
+
 async def test_one_that_ends_before_it_says_anything(ends: Any) -> None:
     with pytest.raises(Unavailable, match="ended or was silent before it said which protocol it speaks"):
         await agreed(ends, b"")

@@ -78,12 +78,12 @@ async def test_the_same_ways_are_open_without_a_sandbox(tmp_path: Path, monkeypa
 
 
 async def test_what_it_prints_does_not_fill_the_disk(tmp_path: Path) -> None:
-    """More than a sandbox may print is left out, and the log says so."""
+    """More than its log may have is left out until that was put aside, and the log says so."""
     from sandbox_printing import Printer, Printing
 
-    async with Kernel(log_folder=str(tmp_path)) as kernel:
+    async with Kernel(log_folder=str(tmp_path), heartbeat=0) as kernel:
         await kernel.load(Printer, name="printer", placement="sandbox")
         await asyncio.wait_for(kernel.get(Printing).print_much(80), None)
     log = tmp_path / "printer.log"
-    assert log.stat().st_size < 70 << 20
+    assert log.stat().st_size < 33 << 20
     assert b"the rest is left out" in log.read_bytes()[-200:]

@@ -44,7 +44,7 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
             values[name] = sendable(with_keys(value, known[name], interface.types))
         except Unsendable as wanted:
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted}") from None
-        except (ValueError, msgspec.DecodeError):
+        except (ValueError, msgspec.DecodeError, RecursionError):
             wanted_type = "JSON" if as_json else type_text(known[name])
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted_type}") from None
     missing = [each for each in method.parameters if each.required and each.name not in values]

@@ -138,7 +138,7 @@ class Items:
             raise
         except UnicodeDecodeError:
             raise ValueError("text in UTF-8") from None
-        except (ValueError, msgspec.DecodeError):
+        except (ValueError, msgspec.DecodeError, RecursionError):
             raise ValueError(f"an item of parameter {self.name!r}: {type_text(self.kind)}") from None
 
 

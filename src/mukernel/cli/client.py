@@ -153,7 +153,7 @@ def name_here() -> str | None:
     try:
         with open("app.toml", encoding="utf-8-sig") as file:
             name = tomllib.loads(file.read()).get("app", {}).get("name", os.path.basename(os.getcwd()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError, RecursionError):
         return None
     return name if isinstance(name, str) else None
 

@@ -76,6 +76,8 @@ def show(paths: Sequence[str], arguments: argparse.Namespace) -> dict[str, int]:
     ends = {}
     for path in paths:
         found, ends[path] = last_lines(path, arguments.lines)
+        if len(found) < arguments.lines:  # the rest may have been put aside
+            found = last_lines(f"{path}.1", arguments.lines - len(found))[0] + found
         if arguments.json:
             terminal.say(as_json({"path": path, "lines": found}))
             continue
@@ -129,8 +131,7 @@ async def still_there(control: Control) -> None:
 def show_added(ends: dict[str, int]) -> None:
     for path, end in ends.items():
         added, ends[path] = added_since(path, end)
-        sys.stdout.write(added)
-    sys.stdout.flush()
+        Terminal().say(added, end="")
 
 
 def added_since(path: str, end: int) -> tuple[str, int]:

@@ -143,7 +143,7 @@ def settings(given: list[str]) -> dict[str, object]:
             raise UsageError(f"--config: got {text!r}, wanted KEY=VALUE")
         try:
             values[key] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             values[key] = value
     return values
 

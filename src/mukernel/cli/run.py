@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable
+from logging.handlers import RotatingFileHandler
 from typing import TypeVar
 
 from ..contract import Unavailable
@@ -20,9 +21,10 @@ from ..core.control_server import ControlServer, ControlSocket
 from ..core.journal import Happening
 from ..core.kernel import Kernel
 from ..core.quantity import duration_text
+from ..core.registry import DEFAULT_LOG
 from ..core.state_folder import StateFolder, state_folder
 from .options import add_file
-from .terminal import Terminal
+from .terminal import Terminal, harmless
 from .watch import Watch
 
 DESCRIPTION = """\
@@ -181,12 +183,22 @@ def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
         signal.signal(number, heard)  # in place of asyncio's own, which does nothing and lets system calls go on
 
 
+class HarmlessFormatter(logging.Formatter):
+    """For a terminal: plug-ins have their say in what is logged of them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
+
+
 def log_to(path: str) -> None:
     """What the kernel and its inline plug-ins log goes to a file, and warnings to the terminal, too."""
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
-    shown.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    kept = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    form = HarmlessFormatter if shown.stream.isatty() else logging.Formatter
+    shown.setFormatter(form("%(levelname)s %(name)s: %(message)s"))
+    kept = RotatingFileHandler(
+        path, maxBytes=DEFAULT_LOG // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
+    )  # fmt: skip
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[shown, kept], force=True)
 

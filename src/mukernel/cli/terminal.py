@@ -17,6 +17,10 @@ STATE_COLOURS = {
     "serving": "green", "stopped": "dim", "failed": "red", "crashed": "red", "not answering": "red",
 }  # fmt: skip
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
+# What a terminal obeys, but for new lines, tabs and colours: it could set the window's title, fill the clipboard, write
+# over what stands there, or let text run backwards.
+_OBEYED = re.compile("\x1b\\[[0-9;]{0,40}m|[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_RESET = "\x1b[0m"
 
 
 class UsageError(Exception):
@@ -37,9 +41,9 @@ class Terminal:
     def state(self, state: str) -> str:
         return self.paint(state, STATE_COLOURS.get(state, "yellow"))
 
-    def say(self, text: str = "") -> None:
-        """One line, at once."""
-        print(text, file=self.stream, flush=True)
+    def say(self, text: str = "", end: str = "\n") -> None:
+        """One line, at once. What plug-ins have said is in it, and a terminal is kept from obeying that."""
+        print(harmless(text) if self.is_terminal else text, file=self.stream, flush=True, end=end)
 
     def say_from_signal(self, text: str) -> None:
         """One line from a signal's handler: past the stream's buffer, which the handler may have interrupted, and not
@@ -64,6 +68,12 @@ class Terminal:
             ).rstrip()
             lines.append(self.paint(line, "bold") if number == 0 else line)
         return "\n".join(lines)
+
+
+def harmless(text: str) -> str:
+    """A text in which a terminal finds nothing to obey but colours, which end with it."""
+    shown = _OBEYED.sub(lambda found: found[0] if len(found[0]) > 1 else "?", text.replace("\r\n", "\n"))
+    return shown + _RESET if "\x1b" in shown and not shown.endswith(_RESET) else shown
 
 
 def visible(text: str) -> int:

@@ -60,7 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
                     terminal.say(as_json([{**as_dict(each), **it} for each, it in zip(after, more, strict=True)]))
                     return 0
                 about = await control.about()
-                terminal.say((CLEAR if live else "") + picture(terminal, about, after, rates, shares))
+                if live:
+                    sys.stdout.write(CLEAR)
+                terminal.say(picture(terminal, about, after, rates, shares))
                 if arguments.once:
                     return 0
                 before, at = after, now

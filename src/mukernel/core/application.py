@@ -61,6 +61,7 @@ class Application:
                     threads=table.threads,
                     limits=Limits(memory=table.memory, cpu_seconds=table.cpu),
                     shared_memory=table.shared_memory,
+                    log_size=table.log_size,
                     checkpoint=table.checkpoint,
                     drain=table.drain,
                     grants=table.grants,

@@ -36,14 +36,14 @@ from .checks import (
     nearest,
 )
 from .quantity import duration, duration_text, size
-from .registry import RestartPolicy
+from .registry import DEFAULT_LOG, RestartPolicy
 
 Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError with what was wanted
 MOST_CPU = 10**9  # seconds
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table `[plugins.NAME]`. `memory`, `shared_memory`: bytes; `checkpoint`, `drain`, `cpu`: seconds."""
+    """A table `[plugins.NAME]`. `memory`, `shared_memory`, `log_size`: bytes; `checkpoint`, `drain`, `cpu`: seconds."""
 
     name: str
     use: str
@@ -56,6 +56,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     shared_memory: int | None = None
     cpu: int | None = None
+    log_size: int = DEFAULT_LOG
     checkpoint: float | None = None
     drain: float = 30.0
     grants: tuple[Capability, ...] | None = None
@@ -98,7 +99,7 @@ def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
         raise NotFound(f"{path} can't be read: {error.strerror}") from None
     try:
         content = tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"{label} is not TOML: {error}") from None
     return check_application(content, label, os.path.dirname(os.path.abspath(path)))
 
@@ -191,6 +192,8 @@ def contradictions(plugin: PluginTable) -> list[str]:
         lines.append(
             "memory: a plug-in that runs inline shares the kernel's memory; wanted placement = 'process', or no limit"
         )
+    if plugin.log_size != DEFAULT_LOG:
+        lines.append("log_size: what runs inline logs into the kernel's log; wanted placement = 'process', or no size")
     if plugin.shared_memory is not None:
         lines.append("shared_memory: it is a limit of a process; wanted placement = 'process', or no limit")
     if plugin.cpu is not None:
@@ -408,6 +411,7 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "memory": memory,
     "shared_memory": memory,
     "cpu": cpu,
+    "log_size": temporary,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
     "grants": grants,

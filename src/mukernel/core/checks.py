@@ -31,7 +31,7 @@ MOST_PROCESSES = 10_000  # of one sandbox, threads included
 MOST_THREADS = 1_000  # each has a stack, and a channel to whatever it may call
 PLACEMENTS = "'inline', 'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'"
 APART = ("process", "sandbox")  # placements that a NAME may follow
-LEAST_TEMPORARY = 1 << 16  # bytes
+LEAST_TEMPORARY = LEAST_LOG = 1 << 16  # bytes
 
 
 def wrong(what: str, came: object, wanted: str) -> ContractError:
@@ -103,6 +103,7 @@ def checked_options(options: Options) -> Options:
         if options.placement == "inline":
             raise wrong("shared_memory", options.shared_memory, "none for a plug-in that runs inline: Kernel() has one")
         checked_count("shared_memory", options.shared_memory, 0, MOST_MEMORY)
+    checked_count("log_size", options.log_size, LEAST_LOG, MOST_MEMORY)
     config = checked_config(options.config)
     if not is_dict_of_names(options.bind) or not all(isinstance(plugin, str) for plugin in options.bind.values()):
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")

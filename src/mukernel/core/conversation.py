@@ -9,26 +9,38 @@ import select
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
-
-from ..contract import Unavailable, decode_fault, encode_fault
+from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
+from ..transports.eager import start_task
 from ..transports.link import Link, close_all
 from . import messages
 from .messages import Envelope, Failed
 
 Handler = Callable[[Any, list[int]], Awaitable[tuple[Any, Sequence[int]]]]
+LARGEST_OF_PROCESS = 4 << 20  # bytes of what a plug-in's process tells the kernel, but for a state
+LARGEST_FAULT = 1 << 18  # bytes of an error, so that it fits into that
+SHOWN = 4000  # characters of each part of an error that is cut
+MOST_UNREAD = 64  # answers that a plug-in's process leaves unread before nothing more is taken from it
+MOST_IN_A_TURN = 64  # messages that are taken in one turn of the loop
+MOST_COMPLAINTS = 20  # about what the other end has told, and wants no answer to: a log is not to be filled with them
 
 
 class Conversation:
     """One end of a link. `handler(message, rights)` answers what the other end asks; it owns the rights.
 
     `on_closed` is called once when the other end is gone; every open question then fails with Unavailable.
+    `of_process`: the other end is the process of a plug-in, which may be hostile. It may say only what such a process
+    says, in LARGEST_OF_PROCESS bytes, or in `link.largest` where that is a state; and one that does not read what it
+    is answered is not listened to meanwhile. One message is handled before the next is taken.
     """
 
     def __init__(
-        self, link: Link, loop: asyncio.AbstractEventLoop, handler: Handler, on_closed: Callable[[], None]
-    ) -> None:
+        self, link: Link, loop: asyncio.AbstractEventLoop, handler: Handler, on_closed: Callable[[], None],
+        of_process: bool = False,
+    ) -> None:  # fmt: skip
         self.link, self.loop, self.handler, self.on_closed = link, loop, handler, on_closed
+        self.of_process, self.listens, self.complaints = of_process, True, 0
+        if of_process:
+            link.largest = LARGEST_OF_PROCESS
         self.numbers = itertools.count(1)
         self.questions: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -61,22 +73,31 @@ class Conversation:
         while True:
             poll.poll()
             received = self.receive()
-            if received is None:
+            if self.closed:
                 raise Unavailable("the kernel is gone")
-            answer: tuple[Any, list[int]] | None = None
-            for envelope, fds in received:  # all of them: what came behind the answer is not lost
-                if envelope.answer and envelope.number == number:
-                    answer = envelope.content, fds
-                else:
-                    self.loop.call_soon(self.handle, envelope, fds)
-            if answer is not None:
-                return self.answer_of(answer[0]), answer[1]
+            if received is None:
+                continue
+            envelope, fds = received
+            if envelope.answer and envelope.number == number:
+                return self.answer_of(envelope.content), fds
+            self.loop.call_soon(self.handle, envelope, fds)
 
     def send(self, envelope: Envelope, rights: Sequence[int]) -> None:
+        """Raises Unavailable, and ContractError in the process of a plug-in for more than the kernel takes."""
         if self.closed:
             raise Unavailable("the process at the other end is gone")
+        data = messages.encode(envelope)
+        if (
+            not self.of_process
+            and len(data) > LARGEST_OF_PROCESS
+            and not isinstance(envelope.content, messages.OfState)
+        ):
+            kind = type(envelope.content).__name__
+            raise ContractError(
+                f"{kind}: got {len(data):,} bytes, wanted at most {LARGEST_OF_PROCESS:,} for the kernel"
+            )
         try:
-            self.link.send(messages.encode(envelope), rights)
+            self.link.send(data, rights)
         except OSError as error:
             self.close()
             raise Unavailable(f"the process at the other end is gone ({error})") from None
@@ -91,39 +112,61 @@ class Conversation:
             return
         if not self.link.backlog:
             self.loop.remove_writer(self.link.fileno())
+        if not self.listens and len(self.link.backlog) < MOST_UNREAD:
+            self.listens = True
+            self.link.watch(self.loop, self.arrived)
 
-    def receive(self) -> list[tuple[Envelope, list[int]]] | None:
-        received: list[tuple[Envelope, list[int]]] = []
+    def receive(self) -> tuple[Envelope, list[int]] | None:
+        """The next message, and the rights that it is one to bring. None where there is none now, and, with the link
+        closed, when the other end is gone or has said what nobody understands."""
         try:
-            while (found := self.link.receive()) is not None:
-                received.append(self.understood(*found))
-        except (ConnectionError, MemoryError, msgspec.MsgspecError):  # gone, or it says what nobody understands
-            if not received:
-                self.close()
-                return None
-        return received
+            found = self.link.receive()
+            return None if found is None else self.understood(*found)
+        except Exception:  # whatever decoding raises: MsgspecError, RecursionError, MemoryError
+            self.close()
+            return None
 
     def understood(self, data: bytes, rights: list[int]) -> tuple[Envelope, list[int]]:
-        """A message, and the rights that it is one to bring; others are given up. Raises MsgspecError."""
+        """A message; rights that it is not one to bring are given up. Raises what decoding does, and leaves no
+        right."""
         try:
-            envelope = messages.decode(data)
-        except msgspec.MsgspecError:
+            envelope = self.decoder(len(data))(data)
+        except BaseException:
             close_all(rights)
             raise
-        if rights and not isinstance(envelope.content, messages.BRINGS_RIGHTS):
+        bring = messages.ANSWERS_WITH_RIGHTS if envelope.answer else messages.ASKS_WITH_RIGHTS
+        if rights and not isinstance(envelope.content, bring):
             close_all(rights)
             rights = []
         return envelope, rights
 
+    def decoder(self, size: int) -> Callable[[bytes], Envelope]:
+        """For a message of that many bytes."""
+        if not self.of_process:
+            return messages.decode
+        return messages.decode_of_process if size <= LARGEST_OF_PROCESS else messages.decode_of_state
+
     def arrived(self) -> None:
-        for envelope, rights in self.receive() or ():
-            self.handle(envelope, rights)
+        """Take what has arrived, as far as this turn of the loop goes."""
+        for _ in range(MOST_IN_A_TURN):
+            if self.of_process and len(self.link.backlog) >= MOST_UNREAD:
+                self.listens = False
+                self.loop.remove_reader(self.link.fileno())  # until the other end has read some
+                return
+            received = self.receive()
+            if received is None:
+                return
+            self.handle(*received)
+            if self.of_process and self.tasks:  # the message is still there; the next one has to wait
+                return
 
     def handle(self, envelope: Envelope, rights: list[int]) -> None:
         if not envelope.answer:
-            task = self.loop.create_task(self.respond(envelope, rights))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            work = self.respond(envelope, rights)
+            task = start_task(self.loop, work) if self.of_process else self.loop.create_task(work)
+            if not task.done():
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
             return
         future = self.questions.get(envelope.number)
         if future is None or future.done():
@@ -147,12 +190,24 @@ class Conversation:
             raise
         except Exception as error:
             if not envelope.number:
-                self.loop.call_exception_handler({"message": f"{envelope.content!r} failed", "exception": error})
+                self.complain(envelope.content, error)
                 return
-            content = Failed(encode_fault(error))
+            content = Failed(fault_of(error))
         if envelope.number and not self.closed:
             with contextlib.suppress(Unavailable):  # it has gone meanwhile
-                self.send(Envelope(envelope.number, True, content), given)
+                try:
+                    self.send(Envelope(envelope.number, True, content), given)
+                except ContractError as error:
+                    self.send(Envelope(envelope.number, True, Failed(encode_fault(error))), ())
+
+    def complain(self, content: Any, error: Exception) -> None:
+        """Log that what the other end has told could not be done, in few words and not for ever."""
+        self.complaints += 1
+        if self.complaints > MOST_COMPLAINTS:
+            return
+        last = ", and what comes after it is not told" if self.complaints == MOST_COMPLAINTS else ""
+        told = f"{type(content).__name__} of {str(getattr(content, 'key', ''))[:100]!r} failed{last}"
+        self.loop.call_exception_handler({"message": told, "exception": error})
 
     def close(self) -> None:
         """Close this end; told once to `on_closed`."""
@@ -167,3 +222,14 @@ class Conversation:
         for task in list(self.tasks):
             task.cancel()
         self.on_closed()
+
+
+def fault_of(error: Exception) -> bytes:
+    """An error as it travels, cut where it says more than fits into a message."""
+    fault = encode_fault(error)
+    if len(fault) <= LARGEST_FAULT:
+        return fault
+    whole = decode_fault(fault)
+    name = getattr(whole, "type_name", type(error).__name__)[:SHOWN]
+    said, trace = getattr(whole, "message", str(whole)), getattr(whole, "traceback", "")
+    return encode_fault(RemoteError(name, f"{said[:SHOWN]} [cut]", trace[-SHOWN:]))

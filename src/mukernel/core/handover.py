@@ -20,11 +20,12 @@ PATIENCE = 30.0  # seconds that a hook has which others wait for
 class Handover:
     """The `save` and `restore` of one plug-in object.
 
-    `stateful`: it has a `save`. `version`: its class's `state_version`, 1 if it names none.
+    `stateful`: it has a `save`. `version`: its class's `state_version`, 1 if it names none. `largest`: bytes of a state
+    that it may save; None: any number.
     """
 
-    def __init__(self, kind: type, plugin: Any) -> None:
-        self.name = kind.__qualname__
+    def __init__(self, kind: type, plugin: Any, largest: int | None = None) -> None:
+        self.name, self.largest = kind.__qualname__, largest
         self.plugin = plugin
         self.stateful = hasattr(kind, "save")
         self.version = int(getattr(kind, "state_version", 1))
@@ -45,9 +46,15 @@ class Handover:
             return None
         state = await self.in_time("save", self.plugin.save())
         try:
-            return msgspec.msgpack.encode(state)
-        except (TypeError, OverflowError) as error:
+            encoded = msgspec.msgpack.encode(state)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise SwapFailed(f"{self.name}.save returned what can't be handed over: {error}") from None
+        if self.largest is not None and len(encoded) > self.largest:
+            raise SwapFailed(
+                f"{self.name}.save returned a state of {len(encoded):,} bytes, wanted at most {self.largest:,}: the "
+                "`memory` of its process, or 256M where it has none"
+            )
+        return encoded
 
     async def restore(self, state: bytes, version: int) -> None:
         """Take over a state that some version of this plug-in saved. Raises SwapFailed where it can't be read."""
@@ -61,7 +68,7 @@ class Handover:
             )
         try:
             value = msgspec.msgpack.decode(state) if other else self.decode(state)
-        except msgspec.ValidationError as error:
+        except Exception as error:  # of another form, or none at all, or nested too deep
             raise SwapFailed(f"{self.name}.restore can't read the state: {error}") from None
         more = (version,) if self.knows_version else ()
         await self.in_time("restore", self.plugin.restore(value, *more))

@@ -87,7 +87,7 @@ def agreed(said: bytes) -> Agreement:
     try:
         hello = json.loads(said)
         protocols, transports = [int(each) for each in hello["protocols"]], [str(each) for each in hello["transports"]]
-    except (ValueError, KeyError, TypeError):
+    except Exception:  # no JSON, nested too deep, of another form, a number that is none
         raise ContractError(f"got {said[:80]!r} where its process was to say which protocol it speaks") from None
     known = [each for each in available() if each in transports]
     common = sorted(set(protocols) & set(PROTOCOLS))

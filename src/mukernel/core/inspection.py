@@ -181,14 +181,20 @@ async def _heard(
         process.stdin.write_eof()
         for subject in subjects:
             async with asyncio.timeout(limits[subject.name]):
-                line = await process.stdout.readline()
+                try:
+                    line = await process.stdout.readline()
+                except ValueError:
+                    return seen, f"said more than {LONGEST_LINE:,} bytes of itself"
                 if not line.endswith(b"\n"):
                     code = await process.wait()
                     if why := not_enclosed(reports):
                         return seen, f"was not tried: its sandbox could not be set up: {why}"
                     how = f"signal {-code}" if code < 0 else f"exit status {code}"
                     return seen, f"ended the process that did it ({how})"
-            seen[subject.name] = msgspec.json.decode(line, type=Inspected)
+            try:
+                seen[subject.name] = msgspec.json.decode(line, type=Inspected)
+            except Exception as error:  # what was imported has written there, too
+                return seen, f"wrote to what its process says of it, which can't be read then: {error}"
     except TimeoutError:
         limit = duration_text(limits[subject.name])
         return seen, f"did not return within {limit}; one that has to take longer wants a longer restart.hang"

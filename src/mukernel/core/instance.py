@@ -55,7 +55,7 @@ class Instance:
         self.interfaces: dict[str, type[Interface]] = {
             each.__contract__.name: each for each in checked_interfaces(kind)
         }
-        self.handover = Handover(kind, plugin)
+        self.handover = Handover(kind, plugin, blueprint.largest_state)
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface

@@ -13,17 +13,19 @@ from ..kernel.ipc import Channel, Port
 from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
+from ..transports.link import LARGEST_MESSAGE
 from . import messages
 from .capabilities import checked_rights, is_sandbox
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Blueprint, Built, Counts, Source
-from .place import Place, RemotePlace
+from .place import BESIDE_STATE, Place, RemotePlace
 from .processes import Processes
 from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
 
 log = logging.getLogger("mukernel")
+LARGEST_STATE = 256 << 20  # bytes, of a process that was given no `memory`
 SLACK = 5.0  # seconds: whatever blocks its loop is found by its heartbeat before
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
@@ -56,6 +58,7 @@ class Instances:
         blueprint = Blueprint(
             key, entry.name, source, options.config, options.concurrency, options.threads, options.checkpoint,
             self.strict, {**known, **options.bind}, interfaces_for(entry, options.placement), options.shared_memory,
+            largest_state(options),
         )  # fmt: skip
         place = await self.processes.place_for(options, source, entry.name)
         try:
@@ -329,6 +332,13 @@ def interfaces_for(entry: Entry, placement: str) -> list[str] | None:
     if entry.grants is None:
         return [] if is_sandbox(placement) else None
     return sorted({each.interface for each in entry.grants})
+
+
+def largest_state(options: Options) -> int | None:
+    """Bytes of a state that an instance may save, which the kernel then holds; None: any number, inline."""
+    if options.placement == "inline":
+        return None
+    return min(options.limits.memory or LARGEST_STATE, LARGEST_MESSAGE - BESIDE_STATE)
 
 
 def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:

@@ -12,6 +12,7 @@ from ..kernel.clock import Clock
 
 log = logging.getLogger("mukernel")
 REMEMBERED = 1000  # events kept for those who ask
+LONGEST_DETAIL = 10_000  # characters: a plug-in may have said it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Journal:
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
         """Note an event; `pause` in seconds. What a listener raises is logged: whoever tells of an event, such as the
         supervisor, goes on. But SystemExit and KeyboardInterrupt end the program, as everywhere in asyncio."""
-        happening = Happening(self.clock.now(), what, plugin, detail, pause)
+        happening = Happening(self.clock.now(), what, plugin, detail[:LONGEST_DETAIL], pause)
         self.events.append(happening)
         for listener in tuple(self.listeners):  # one may take itself off the list
             try:

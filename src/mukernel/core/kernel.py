@@ -54,7 +54,7 @@ from .loader import default_name
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
-from .registry import Entry, Options, Registry, Replica, RestartPolicy
+from .registry import DEFAULT_LOG, Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport
 from .scaling import scale
 from .space import Space
@@ -189,7 +189,7 @@ class Kernel:
         restart: RestartPolicy | None = None, bind: dict[str, str] | None = None, folder: str | None = None,
         limits: Limits | None = None, sandbox: Sandbox | None = None,
         grants: Sequence[str | Capability] | None = None, shared_memory: int | None = None, python: str = "",
-        entry: str = "",
+        entry: str = "", log_size: int = DEFAULT_LOG,
     ) -> None:  # fmt: skip
         """Load a plug-in, and return when it serves.
 
@@ -199,7 +199,7 @@ class Kernel:
         Python, such as "3.13"; `entry`: which plug-in of it, where it has several. `placement`: "inline", "process",
         "process:NAME", "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async
         def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may
-        use, `shared_memory`: bytes of that which it may hold.
+        use, `shared_memory`: bytes of that which it may hold, `log_size`: bytes that are kept of what it prints.
         `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
         interface, by its name, where several serve it. `grants`: what it may call, each "Interface", "Interface:right"
         or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
@@ -216,6 +216,7 @@ class Kernel:
                 bind or {}, sandbox,
                 grants,  # type: ignore[arg-type]  # read there
                 shared_memory,
+                log_size,
             )
         )  # fmt: skip
         if name is not None:

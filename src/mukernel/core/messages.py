@@ -28,6 +28,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     bindings: dict[str, str] = {}
     granted: list[str] | None = None
     shared_memory: int | None = None  # bytes that the process may hold
+    largest_state: int | None = None  # bytes that it may save; None: any number
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -292,7 +293,13 @@ Message = (
     | Narrow | Token | Done | Failed
 )  # fmt: skip
 
-BRINGS_RIGHTS = (Connect, Attach, Connected)
+ASKS_WITH_RIGHTS = (Connect, Attach)
+ANSWERS_WITH_RIGHTS = (Connected,)
+OfProcess = (
+    Step | Asks | Built | Quiesced | Activated | Counts | Inventory | Connect | Disconnect | Narrow | Checkpoint | Done
+    | Failed
+)  # fmt: skip
+OfState = Checkpoint | Quiesced
 
 
 class Envelope(msgspec.Struct, array_like=True):
@@ -303,5 +310,19 @@ class Envelope(msgspec.Struct, array_like=True):
     content: Message
 
 
+class EnvelopeOfProcess(Envelope, array_like=True):
+    """What the process of a plug-in may say: nothing in it is of a form that is its own."""
+
+    content: OfProcess
+
+
+class EnvelopeOfState(Envelope, array_like=True):
+    """What it may say at length."""
+
+    content: OfState
+
+
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Envelope).decode
+decode_of_process = msgspec.msgpack.Decoder(EnvelopeOfProcess).decode
+decode_of_state = msgspec.msgpack.Decoder(EnvelopeOfState).decode

@@ -24,6 +24,7 @@ from .space import Space
 from .stack import Stack, StackPipe, own_stack
 
 GRACE = 2.0  # seconds that a process has to end by itself
+BESIDE_STATE = 1024  # bytes of a message with a state that are not the state
 LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
 Answer = TypeVar("Answer")
 
@@ -196,8 +197,9 @@ class RemotePlace(Place):
         if isinstance(answer, wanted):
             return answer
         raise ContractError(
-            f"the process of {self.space!r} (pid {self.pid}) answered {repr(answer)[:200]}, wanted {wanted.__name__}: "
-            "it does not keep to the kernel's protocol; unload what runs there, and see what writes to its link"
+            f"the process of {self.space!r} (pid {self.pid}) answered {type(answer).__name__}, wanted "
+            f"{wanted.__name__}: it does not keep to the kernel's protocol; unload what runs there, and see what "
+            "writes to its link"
         )
 
     async def ended(self) -> str:
@@ -216,6 +218,8 @@ class RemotePlace(Place):
 
     async def build(self, blueprint: Blueprint) -> Built:
         self.keys.add(blueprint.key)  # from now on: while it is built, nobody is to end the process
+        link = self.conversation.link
+        link.largest = max(link.largest, (blueprint.largest_state or 0) + BESIDE_STATE)
         try:
             return self.expected(await self.ask(blueprint.key, messages.Build(blueprint), "being built"), Built)
         except BaseException:
@@ -262,6 +266,7 @@ class RemotePlace(Place):
             self.keys.discard(key)
             self.patience.pop(key, None)
             self.early.pop(key, None)
+            self.doing.pop(key, None)
 
     async def count(self, key: str) -> Counts:
         counts = (await self.conversation.ask(messages.Count(key)))[0]

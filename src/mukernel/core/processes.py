@@ -26,13 +26,15 @@ from .handshake import Agreement, introduced
 from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
+from .process_logs import ProcessLogs
 from .registry import Options, Registry
 from .sandboxed import ENTRY, enclosed, group_limits, policy_for, written
 from .space import Space
-from .stack import StackPipe
+from .stack import StackPipe, printable
 from .switchboard import Switchboard
 
 log = logging.getLogger("mukernel")
+LONGEST_STEP = 200  # characters of what a process says that it is doing
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class Processes:
     ) -> None:
         self.space, self.registry, self.switchboard = space, registry, switchboard
         self.clock, self.loop = space.clock, space.loop
-        self.log_folder, self.heartbeat = log_folder, heartbeat
+        self.logs, self.heartbeat = ProcessLogs(log_folder), heartbeat
         self.here = LocalPlace(space)
         self.places: dict[str, RemotePlace] = {}
         self.groups: dict[str, RemotePlace] = {}
@@ -150,7 +152,7 @@ class Processes:
 
     async def forked(self, server: ForkServer, name: str, options: Options, source: Source) -> Begun:
         if self.ticker is None and self.heartbeat:
-            self.ticker = self.clock.every(self.heartbeat, self.on_beat)
+            self.ticker = self.clock.every(self.heartbeat, self.beat)
         ours, theirs = Link.pair()
         link = Link(ours)
         sandbox, output, report = sandbox_of(options), None, -1
@@ -162,16 +164,15 @@ class Processes:
         cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
         process = enclosure = agreement = None
         try:
-            if self.log_folder is not None:
-                path = os.path.join(self.log_folder, f"{name}.log")
-                output = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            output = await self.logs.open(name, options.log_size)
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
                 entry, imported = ENTRY, sys.path
                 if source.environment:
                     entry, imported = environment_host.SANDBOX_ENTRY, imported_from(source.environment)
                 given.append(reports)
-                given.append(written(policy_for(sandbox, limits, source, imported, cgroup)))
+                most = options.log_size if output is None else options.log_size // 2  # the other half is NAME.log.1's
+                given.append(written(policy_for(sandbox, limits, source, imported, cgroup, most)))
                 limits = Limits(cpu_seconds=limits.cpu_seconds)  # the others are its sandbox's own
             with self.fork_servers.asking(source.environment, sandbox is not None):
                 fds = [theirs.fileno(), *given]
@@ -200,6 +201,10 @@ class Processes:
             close_all([*given, *(fd for fd in (output, report) if fd is not None and fd >= 0)])
         return Begun(process, link, stacks, enclosure, agreement)
 
+    def beat(self) -> None:
+        self.logs.look()
+        self.on_beat()
+
     async def spawn(self, name: str, options: Options, source: Source) -> RemotePlace:
         """A new process with an empty space."""
         begun = await self.start_process(name, options, source)
@@ -209,7 +214,8 @@ class Processes:
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
             return await self.asked(place, message, rights)
 
-        place = self.new_place(space, process, Conversation(begun.link, self.loop, handle, lambda: place.lost()))
+        conversation = Conversation(begun.link, self.loop, handle, lambda: place.lost(), of_process=True)
+        place = self.new_place(space, process, conversation)
         place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
         place.environment = source.environment
         if begun.agreement is not None and begun.agreement.transports != available():
@@ -280,7 +286,8 @@ class Processes:
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel, place.space)
             case messages.Step():
-                place.doing[message.key] = message.doing
+                if message.key in place.keys:
+                    place.doing[message.key] = printable(message.doing[:LONGEST_STEP])
             case messages.Asks():
                 self.switchboard.capabilities.asked(place.space, message.key, message.interfaces)
             case messages.Checkpoint() if message.key in place.keys:
@@ -292,12 +299,6 @@ class Processes:
                 close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
         return Done(), ()
-
-    def note(self, place: RemotePlace, text: str) -> None:
-        """Write to the log of a process what it can't write itself."""
-        if self.log_folder is not None:
-            with open(os.path.join(self.log_folder, f"{place.process.name}.log"), "a", encoding="utf-8") as file:
-                file.write(text + "\n")
 
     def checkpointed(self, key: str, state: bytes, version: int) -> None:
         """Keep the state that an instance has saved, for a restart."""

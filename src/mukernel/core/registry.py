@@ -20,6 +20,7 @@ from .messages import Blueprint, Built, Source
 from .place import Place
 
 LONGEST_HISTORY = 10  # versions
+DEFAULT_LOG = 64 << 20  # bytes
 History = deque[tuple[Source, dict[str, Any]]]
 
 
@@ -49,6 +50,7 @@ class Options:
     `sandbox`: what it may touch where its placement is a sandbox; None: nothing but what is always there.
     `grants`: what it may call; None: nothing was said.
     `shared_memory`: bytes of segments that its process may hold; None: half of the machine's memory.
+    `log_size`: bytes that are kept of what its process prints.
     """
 
     placement: str = "inline"
@@ -64,6 +66,7 @@ class Options:
     sandbox: Sandbox | None = None
     grants: tuple[Capability, ...] | None = None
     shared_memory: int | None = None
+    log_size: int = DEFAULT_LOG
 
 
 @dataclass(slots=True, eq=False)

@@ -13,6 +13,7 @@ from ..sandbox.enclosure import OURS, READY, in_enclosure
 from ..sandbox.policy import Policy, Sandbox, importable_from, replaceable
 from . import host
 from .messages import Source
+from .registry import DEFAULT_LOG
 
 ENTRY = "mukernel.core.sandboxed:main"
 LONGEST_POLICY = 1 << 20  # bytes
@@ -22,9 +23,11 @@ LONGEST_ENCLOSING = 10.0  # seconds
 
 
 def policy_for(
-    sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str], cgroup: Cgroup | None = None
+    sandbox: Sandbox, limits: Limits, source: Source, path: Sequence[str], cgroup: Cgroup | None = None,
+    output: int = DEFAULT_LOG,
 ) -> Policy:  # fmt: skip
-    """What a plug-in's process is to be given: what its operator says, and what it is imported from.
+    """What a plug-in's process is to be given: what its operator says, and what it is imported from. `output`: bytes
+    that its log may have.
 
     Raises ContractError where some of that lies in a folder that it may write to.
     """
@@ -42,6 +45,7 @@ def policy_for(
         limits.processes or sandbox.processes,
         limits.memory or MEMORY,
         limits.files or FILES,
+        output,
         cgroups=cgroup.folders if cgroup is not None else (),
     )
 

@@ -72,6 +72,7 @@ class StoppedPlugins:
             sandbox=options.sandbox,
             grants=options.grants,
             shared_memory=options.shared_memory,
+            log_size=options.log_size,
         )
         del self.declarations[name]
         kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it

@@ -88,7 +88,7 @@ class Supervisor:
             log.warning("%s gave no sign of life for %g s and is ended: %s", names, limit, stack.text)
             silence = f"no heartbeat for {limit:g} s; it was {stack.short}"
             with contextlib.suppress(OSError):  # such as a full disk: the process is ended all the same
-                self.processes.note(place, f"mukernel: {silence}\n{stack.text}")
+                self.processes.logs.note(place.process.name, f"mukernel: {silence}\n{stack.text}")
             for key in place.patience:
                 if entry := self.registry.entries.get(key.partition("#")[0]):
                     entry.hang = f"{silence}\n{stack.text}"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from ..contract import ContractError, Description, Granted, PermissionDenied, Unavailable, differences
+from collections import Counter
+
+from ..contract import ContractError, Description, Granted, Overloaded, PermissionDenied, Unavailable, differences
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger, mint_by
-from .capabilities import Capabilities, checked_rights
+from .capabilities import KERNEL, Capabilities, checked_rights
 from .directory import Grant
 from .ledger import Ledger
 from .messages import Connected
 from .narrowing import Narrowed, Narrowings, part_of
 from .registry import Entry, Registry, Replica
+
+MOST_CHANNELS = 4096  # of one process: each takes some descriptors of the kernel's
 
 
 class Switchboard:
@@ -22,13 +26,15 @@ class Switchboard:
         self.narrowings = Narrowings(registry, self.capabilities)
         self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
         self.transports: dict[str, list[str]] = {}  # those of the spaces that can't be reached by all
+        self.minted: Counter[str] = Counter()  # channels of each space since they were counted the last time
 
     def connect(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
         """Channels from `space` to the plug-in that serves `interface`; the grant's rights stay the kernel's own.
 
-        Raises PermissionDenied, NotFound, Unavailable, or ContractError with the differences of the two contracts.
+        Raises PermissionDenied, NotFound, Unavailable, Overloaded for a process that has too many, or ContractError
+        with the differences of the two contracts.
         """
         # What is granted comes first: who may not call it learns nothing of it.
         narrowed = self.narrowings.found(token) if token else None
@@ -53,6 +59,7 @@ class Switchboard:
             replicas = [replicas[turn % len(replicas)]]
         if not replicas:
             raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
+        self.check_channels(space, len(replicas))
         transport = self.transport_for(space, replicas[0])
         grant = Grant(Connected(entry.name, [], transport=transport))
         if kept_for := self.registry.kept_for(entry.name):
@@ -62,6 +69,19 @@ class Switchboard:
             grant.connected.channels.append(channel.number)
             grant.rights += channel.caller_rights
         return grant
+
+    def check_channels(self, space: str, more: int) -> None:
+        """Raises Overloaded for a process that would hold more channels than any may."""
+        self.minted[space] += more
+        if self.minted[space] <= MOST_CHANNELS or space.partition(" ")[0] == KERNEL:
+            return
+        channels = (each for _, replica in self.registry.replicas() for each in replica.port.channels.values())
+        held = sum(each.caller == space for each in channels)  # those that it has let go of are not among them
+        self.minted[space] = held + more
+        if held + more > MOST_CHANNELS:
+            raise Overloaded(
+                f"{space} holds {held:,} channels, wanted at most {MOST_CHANNELS:,}: close what is not used"
+            )
 
     def is_broker(self, space: str) -> bool:
         """Do brokers live in a process? They reach what they keep calls for."""
@@ -131,6 +151,7 @@ class Switchboard:
         """A process is gone, and its send rights with it."""
         self.space_plugins.pop(space, None)
         self.transports.pop(space, None)
+        self.minted.pop(space, None)
         self.capabilities.space_died(space)
         for _, replica in self.registry.replicas():
             for number, channel in list(replica.port.channels.items()):

@@ -60,7 +60,7 @@ def read_environment(folder: str) -> Environment:
         os.stat(os.path.join(folder, IN_USE))  # without it nobody could hold the environment
         with open(os.path.join(folder, RECORD), "rb") as file:
             return msgspec.json.decode(file.read(), type=Environment)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotFound(f"there is no environment in {folder}: {error}; `mukernel install` makes it anew") from None
 
 

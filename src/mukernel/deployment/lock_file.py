@@ -65,7 +65,7 @@ class LockFile:
             content = tomllib.loads(text)
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
             raise ContractError(f"{self.path} can't be read: {error}; mend it, or remove it to resolve anew") from None
         if content.get("format") != FORMAT:
             raise ContractError(

@@ -133,7 +133,7 @@ def probed(executable: str) -> Python | None:
     """What an interpreter says of itself; None where it says nothing."""
     try:
         return asked(executable)
-    except (OSError, subprocess.SubprocessError, ValueError, msgspec.ValidationError):
+    except (OSError, subprocess.SubprocessError, ValueError, RecursionError, msgspec.ValidationError):
         return None
 
 

@@ -147,7 +147,7 @@ class Store:
     def notes(self) -> Notes:
         try:
             return msgspec.json.decode((self.folder / "notes.json").read_bytes(), type=Notes)
-        except (OSError, msgspec.MsgspecError):  # none yet; they only save work
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # none yet; they only save work
             return Notes()
 
     def write_notes(self, notes: Notes) -> None:

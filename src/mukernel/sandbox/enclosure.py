@@ -16,6 +16,7 @@ import resource
 import select
 import signal
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -201,17 +202,22 @@ def close_others(keep: set[int]) -> None:
 
 
 def be_outer(first: int, printed: int, ended: int, most: int) -> NoReturn:
-    """Hand on what is printed, up to `most` bytes, and end as the inner process did."""
+    """Hand on what is printed, and end as the inner process did. A file, whoever else writes there, gets no longer than
+    `most` bytes: what comes is left out until the kernel has emptied it. Of anything else so many are handed on."""
     close_others({0, 1, 2, printed, ended})
-    left = most
+    left, is_file, left_out = most, stat.S_ISREG(os.fstat(1).st_mode), False
     while data := os.read(printed, CHUNK):
+        if is_file:
+            left = most - os.fstat(1).st_size
         if left > 0:
+            left_out = False
             with contextlib.suppress(OSError):  # a full disk: what is printed is lost, and nothing else
                 os.write(1, data[:left])
             left -= len(data)
-            if left <= 0:
-                with contextlib.suppress(OSError):
-                    os.write(1, f"\nmukernel: it printed more than {most} bytes; the rest is left out\n".encode())
+        if left <= 0 and not left_out:
+            left_out = True
+            with contextlib.suppress(OSError):
+                os.write(1, f"\nmukernel: it printed more than {most} bytes; the rest is left out\n".encode())
     _, status = os.waitpid(first, 0)
     told = os.read(ended, 16)  # what became of the inner: the first of a namespace can't end by a signal of its own
     code = int(told) if told else os.waitstatus_to_exitcode(status)

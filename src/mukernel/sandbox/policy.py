@@ -33,7 +33,8 @@ class Sandbox:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A sandbox with everything that Python needs in it, paths made absolute; `output`: bytes that it may print.
+    """A sandbox with everything that Python needs in it, paths made absolute; `output`: bytes that its log may
+    have, which the kernel empties from time to time; where that is no file, what it may print.
     `cgroups`: folders of the groups that hold all of it together, which it enters."""
 
     read: tuple[str, ...]

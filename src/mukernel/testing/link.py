@@ -44,6 +44,8 @@ class MemoryLink(Link):
         self.woken = False
         if self.loop is not None:
             self.readable()
+            if self.arrived or self.other is None:  # it takes only so many messages in a turn
+                self.wake()
 
     def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
         if self.other is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
@@ -14,14 +15,19 @@ from .context import watch
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE  # of a message's memfd: it stays as it was sent
+BLOCK = 512  # bytes: what the system counts by what a file takes up
 
 
 class Link:
     """A control connection between the kernel and a process: whole messages, with file descriptors.
 
     Writes never block: what the socket won't take waits in order and leaves by `flush`, which the owner calls when the
-    socket is writable (`backlog` says whether that is needed).
+    socket is writable (`backlog` says whether that is needed). `largest`: bytes of a message that is received; a larger
+    one is as good as garbage.
     """
+
+    largest = LARGEST_MESSAGE
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -52,8 +58,9 @@ class Link:
         held = [os.dup(fd) for fd in rights]
         large = len(data) > LARGEST_CONTROL_MESSAGE
         if large:
-            held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC))
+            held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
             os.write(held[-1], data)
+            fcntl.fcntl(held[-1], fcntl.F_ADD_SEALS, SEALS)
         self.backlog.append((b"\x01" if large else b"\x00" + data, held))
         self.flush()
 
@@ -84,10 +91,7 @@ class Link:
         if data[0] == 1 and fds:
             memory = fds.pop()
             try:
-                size = os.fstat(memory).st_size
-                if size > LARGEST_MESSAGE:
-                    raise ConnectionError(f"a control message of {size} bytes; the largest has {LARGEST_MESSAGE}")
-                return os.pread(memory, size, 0), fds
+                return sealed_content(memory, self.largest), fds
             except OSError as error:  # what it sent can't be read
                 close_all(fds)
                 raise ConnectionError(str(error)) from None
@@ -119,6 +123,19 @@ def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[byt
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             passed.frombytes(content[: len(content) // 4 * 4])
     return data, list(passed)
+
+
+def sealed_content(memory: int, most: int) -> bytes:
+    """What a memfd holds that nobody can change any more. Raises OSError for any other file, which might let its reader
+    wait, for one larger than `most` bytes, and for one with holes: to read it would cost what it has cost nobody."""
+    if fcntl.fcntl(memory, fcntl.F_GET_SEALS) & SEALS != SEALS:
+        raise ConnectionError("a control message in memory that can still be changed")
+    found = os.fstat(memory)
+    if found.st_size > most:
+        raise ConnectionError(f"a control message of {found.st_size} bytes; the largest has {most}")
+    if found.st_blocks * BLOCK < found.st_size:
+        raise ConnectionError(f"a control message that claims {found.st_size} bytes and holds fewer")
+    return os.pread(memory, found.st_size, 0)
 
 
 def close_all(rights: Iterable[int]) -> None:

@@ -395,6 +395,19 @@ class Order(msgspec.Struct):
     pieces: int
 
 
+@pytest.mark.parametrize("rubbish", [b"\xc1 no msgpack", b"\x81\xa1a" + b"\x91" * 100_000 + b"\xc0"])
+async def test_no_body_ends_a_subscriber(kernel: TestKernel, config: dict[str, Any], rubbish: bytes) -> None:
+    """Not one that is nested too deep either: that is RecursionError, and no error of msgspec's."""
+    client = await client_of(kernel, config)
+    orders: Topic[Any] = Topic(client, "orders.new", dict[str, Any] | None)  # type: ignore[arg-type]
+    await client.publish("orders.new", rubbish)
+    await orders.publish({"fine": 1})
+    [taken] = await take(orders.subscribe(group="g", start="first"), 1, ack=True)
+    assert taken.body == {"fine": 1}
+    [dead] = await take(client.subscribe("dead-letters.orders.g", start="first"), 1)
+    assert dead.body == rubbish and "no dict[str" in dead.headers["Mukernel-Reason"]
+
+
 async def test_bodies_have_types(kernel: TestKernel, config: dict[str, Any]) -> None:
     client = await client_of(kernel, config)
     orders = Topic(client, "orders.new", Order)

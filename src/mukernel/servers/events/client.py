@@ -157,7 +157,7 @@ class Topic(Generic[T]):
 
     def __init__(self, events: Events | EventClient, topic: str, kind: type[T]) -> None:
         self.client = events if isinstance(events, EventClient) else EventClient(events)
-        self.topic, self.kind = topic, kind
+        self.topic, self.kind = topic, getattr(kind, "__name__", str(kind))
         self._decoder = msgspec.msgpack.Decoder(kind)
         self._encoder = msgspec.msgpack.Encoder()
 
@@ -172,9 +172,9 @@ class Topic(Generic[T]):
             async for event in events:
                 try:
                     body = self._decoder.decode(event.body)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    log.warning("%s at offset %d is no %s: %s", event.topic, event.offset, self.kind.__name__, error)
-                    await event.term(f"the body is no {self.kind.__name__}: {error}")
+                except Exception as error:  # of another type, no msgpack at all, nested too deep
+                    log.warning("%s at offset %d is no %s: %s", event.topic, event.offset, self.kind, error)
+                    await event.term(f"the body is no {self.kind}: {error}")
                     continue
                 yield Event(self.client.events, event.delivery, event.group, body)
         finally:

@@ -67,7 +67,10 @@ class GroupJournal:
         for frame in frames(data, journal.salt):
             if frame.after_damage:
                 log.error("%s is damaged before byte %d: some events are delivered again", path, frame.position)
-            entries.append(_decode(frame.payload))
+            try:
+                entries.append(_decode(frame.payload))
+            except Exception as error:
+                raise ValueError(f"{path} holds what can't be read, at byte {frame.position}: {error}") from None
             end = frame.end
         if not entries or not isinstance(entries[0], Snapshot):
             raise ValueError(f"{path} does not begin with a snapshot that can be read")

@@ -1,0 +1,69 @@
+"""What a hostile process says to the kernel takes neither its memory nor its descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from sandbox_flooding import Beside, Flooder, Flooding, Neighbour
+
+from mukernel import Kernel, PluginCrashed
+from mukernel.core import switchboard
+
+
+@pytest_asyncio.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    async with Kernel() as made:
+        await made.load(Beside, name="beside", placement="process")
+        await made.load(Flooder, name="flooder", placement="sandbox", grants=["Neighbour"])
+        yield made
+
+
+async def assert_unharmed(kernel: Kernel) -> None:
+    assert await kernel.get(Neighbour).there()
+    await kernel.load(Beside, name="another", placement="process")
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_descriptors_beside_what_can_not_be_read(kernel: Kernel) -> None:
+    await kernel.get(Neighbour).there()
+    before = open_files()
+    with pytest.raises(PluginCrashed):  # who speaks so is ended
+        await kernel.get(Flooding).nest()
+    assert open_files() <= before + 20
+    await assert_unharmed(kernel)
+
+
+async def test_a_state_that_has_cost_nothing(kernel: Kernel) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    with contextlib.suppress(PluginCrashed):
+        await kernel.get(Flooding).hollow(200 << 20)
+    while ("flooder", "restart") not in [(each.plugin, each.what) for each in kernel.events]:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + (100 << 10)
+    await assert_unharmed(kernel)
+
+
+async def test_steps_of_instances_that_there_are_not(kernel: Kernel) -> None:
+    await kernel.get(Flooding).step(2000)
+    instance = kernel.registry.entry("flooder").replicas[0].instance
+    assert instance is not None
+    doing = instance.place.doing  # type: ignore[attr-defined]
+    assert list(doing) == ["flooder#0.1"]
+    assert doing["flooder#0.1"].startswith("?[2Jlong long") and len(doing["flooder#0.1"]) == 200
+    await assert_unharmed(kernel)
+
+
+async def test_channels_that_nobody_lets_go_of(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switchboard, "MOST_CHANNELS", 50)
+    answer = await kernel.get(Flooding).connect(100)
+    assert answer.startswith("Overloaded: process ") and "holds 50 channels, wanted at most 50" in answer
+    await assert_unharmed(kernel)
