@@ -167,10 +167,8 @@ class Kernel:
     def check_own_loop(self) -> None:
         """Raises ContractError in another event loop than that which it was opened in."""
         if self.closed is not None and asyncio.get_running_loop() is not self.loop:
-            raise ContractError(
-                "this kernel was opened in another event loop: wanted its methods awaited there, such as by "
-                "`asyncio.run_coroutine_threadsafe(kernel.load(...), kernel.loop)`, or a KernelThread"
-            )
+            how = "`asyncio.run_coroutine_threadsafe(kernel.load(...), kernel.loop)`, or a KernelThread"
+            raise ContractError(f"this kernel was opened in another event loop; wanted this awaited there: {how}")
 
     def new_processes(self) -> Processes:
         """Where this kernel's instances can be."""
