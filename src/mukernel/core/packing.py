@@ -18,7 +18,7 @@ POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small 
 SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
 LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
 MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
-OURS = "mukernel."
+MOVED = ("mukernel.", "asyncio.", "contextlib", "inspect", "selectors", "socket", "typing", "weakref")  # modules
 HEADER = sys.getsizeof(b"")
 
 filling: deque[bytes] = deque()  # held for ever; by the server alone, since no child touches it
@@ -60,12 +60,13 @@ def gather(used: list[CodeType]) -> None:
 
 
 def move_functions(wanted: set[int]) -> None:
-    """Put copies, side by side, in the place of our own functions that run code of these identities, in each of our
-    modules and classes that has them. Nobody compares these; whoever else holds one goes on with the original."""
+    """Put copies, side by side, in the place of the functions that run code of these identities, in the modules and
+    classes of MOVED: what every process runs most. Nobody compares these; whoever else holds one goes on with the
+    original."""
     copies: dict[int, FunctionType] = {}
-    modules = [module for name, module in list(sys.modules.items()) if name.startswith(OURS)]
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(MOVED)]
     found = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
-    classes = [each for each in dict.fromkeys(found) if each.__module__.startswith(OURS)]
+    classes = [each for each in dict.fromkeys(found) if str(each.__module__).startswith(MOVED)]
     for holder in (*modules, *classes):
         for name, function in list(vars(holder).items()):
             if type(function) is FunctionType and id(function.__code__) in wanted:
