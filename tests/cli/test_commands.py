@@ -280,10 +280,10 @@ def test_a_failed_call_says_why_and_shows_the_traceback_only_if_asked(shop: Any,
 
 
 def test_a_call_ends_at_its_timeout(shop: Any, mukernel: Any) -> None:
-    ended = mukernel("call", "Greeter.hang", "--timeout", "50ms")
-    assert (ended.status, ended.err) == (1, "mukernel: Greeter.hang: no reply within 50 ms\n")
-    without_unit = mukernel("call", "Greeter.hang", "--timeout", "0.05")
-    assert without_unit.err == "mukernel: Greeter.hang: no reply within 50 ms\n"
+    ended = mukernel("call", "Greeter.hang", "--timeout", "500ms")
+    assert (ended.status, ended.err) == (1, "mukernel: Greeter.hang: no reply within 500 ms\n")
+    without_unit = mukernel("call", "Greeter.hang", "--timeout", "0.5")
+    assert without_unit.err == "mukernel: Greeter.hang: no reply within 500 ms\n"
     assert mukernel("call", "Greeter.hang", "--timeout", "soon").status == 2
 
 
