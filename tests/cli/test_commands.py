@@ -194,9 +194,9 @@ SCRIPT = "import sys; from mukernel_command import main; sys.exit(main())"  # as
 def test_call_that_waits_for_standard_input_ends_at_its_timeout_and_at_ctrl_c(shop: Any, way: list[str]) -> None:
     command = [sys.executable, *way, "call", "Greeter.echo"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*command, "--timeout", "300ms"], **pipes, text=True) as late:
+    with subprocess.Popen([*command, "--timeout", "1s"], **pipes, text=True) as late:
         assert late.wait(30) == 1  # though its standard input stays open
-        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 300 ms\n"
+        assert late.communicate()[1] == "mukernel: Greeter.echo: no reply within 1 s\n"
     with subprocess.Popen(command, **pipes, text=True) as interrupted:
         assert interrupted.stdin is not None and interrupted.stdout is not None
         interrupted.stdin.write("one\n")
