@@ -66,10 +66,10 @@ async def pair(transport: str, folder: Path, bound: int = 1024) -> AsyncIterator
 
 async def ring_pair(transport: str, folder: Path, bound: int) -> Pair:
     poller = Poller(asyncio.get_running_loop())
-    fd, bell = ipc.ring.create_channel(), poller.waiter.ringer
+    fd, beside, bell = ipc.ring.create_channel(), ipc.ring.create_channel(slots=1), poller.waiter.ringer
 
     def end(side: str) -> RingWire:
-        return RingWire(poller, os.dup(fd), os.dup(bell), side, bound)
+        return RingWire(poller, os.dup(fd), os.dup(beside), os.dup(bell), side, bound)
 
     def forge(data: bytes) -> None:  # over the first records of the requests, and far beyond
         mapping = ipc.ring.Mapping(os.dup(fd))
@@ -78,7 +78,13 @@ async def ring_pair(transport: str, folder: Path, bound: int) -> Pair:
         os.pwrite(mapping.fd, data[:8], 512)  # the field `tail`
         os.write(bell, b"!")
 
-    return Pair(end("caller"), end("server"), lambda: end("server"), forge, [poller.close, lambda: os.close(fd)])
+    return Pair(
+        end("caller"),
+        end("server"),
+        lambda: end("server"),
+        forge,
+        [poller.close, lambda: (os.close(fd), os.close(beside))],
+    )
 
 
 async def packet_pair(transport: str, folder: Path, bound: int) -> Pair:

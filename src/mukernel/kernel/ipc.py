@@ -46,9 +46,9 @@ Bell = Sequence[int]  # where it is heard, and what rings it: two open files, so
 
 
 def ring_channel(caller_ringer: int, port_bell: Bell) -> Made:
-    """A channel in shared memory. Server: memory, what rings the caller, its bell. Caller: memory, what rings that."""
-    memory, ringer = ring.create_channel(), os.dup(caller_ringer)
-    return [memory, ringer, port_bell[0]], [memory, port_bell[1]], [memory, ringer], None
+    """A channel in shared memory: for calls, and beside them. The server gets its bell and what rings the caller."""
+    both, ringer = [ring.create_channel(), ring.create_channel(slots=1)], os.dup(caller_ringer)
+    return [*both, ringer, port_bell[0]], [*both, port_bell[1]], [*both, ringer], None
 
 
 class Port:

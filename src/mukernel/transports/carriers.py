@@ -102,8 +102,8 @@ class Carriers:
         *own, lane = rights
         wire: Wire
         if transport == "ring":
-            memfd, port_bell = own
-            wire = RingWire(self.poller, memfd, port_bell, "caller")
+            memfd, beside, port_bell = own
+            wire = RingWire(self.poller, memfd, beside, port_bell, "caller")
         else:
             wire = PacketWire(self.loop, own, "caller")
         wire.lane, wire.number = open_lane(lane, CALLER, number), number
@@ -116,8 +116,8 @@ class Carriers:
         *own, lane = rights
         wire: Wire
         if transport == "ring":
-            memfd, caller_bell, bell = own
-            wire = RingWire(self.poller, memfd, caller_bell, "server")
+            memfd, beside, caller_bell, bell = own
+            wire = RingWire(self.poller, memfd, beside, caller_bell, "server")
         else:
             wire, bell = PacketWire(self.loop, own, "server"), NO_BELL
         wire.lane = open_lane(lane, SERVER, number)

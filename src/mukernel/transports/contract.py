@@ -73,6 +73,7 @@ class Wire(ABC):
         self.when_room: deque[Callable[[], None]] = deque()  # who waits for room, in turn
         self.turn_given = False  # the first of them was called, and has not tried yet
         self.receiver: Callable[[Wire], None] = lambda wire: None
+        self.controller: Callable[[Wire, Received], None] = lambda wire, message: None  # of what comes beside the calls
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
         self.number = 0  # of the channel, where a kernel numbers it

@@ -6,9 +6,11 @@ import asyncio
 import functools
 import os
 import selectors
+from collections import deque
 from typing import Any
 
 from ..kernel.ipc import ring
+from .beside import ReceiverBeside, SenderBeside
 from .context import watch
 from .contract import Received, Wire, refused
 from .lane import Lane
@@ -23,11 +25,12 @@ def nothing() -> None:
 class RingWire(Wire):
     """One end of a channel in shared memory.
 
-    `side`: "caller" or "server". `memory`, `peer_bell`: descriptors, owned by the wire from here on.
-    `predecessor` tells a server that another one may have died at this end.
+    `side`: "caller" or "server". `memory`, `memory_beside`, `peer_bell`: descriptors, owned by the wire from here on.
     """
 
-    def __init__(self, poller: Poller, memory: int, peer_bell: int, side: str, bound: int = 1024) -> None:
+    def __init__(
+        self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, side: str, bound: int = 1024
+    ) -> None:
         super().__init__()
         self.poller, self.peer_bell = poller, peer_bell
         self.mapping = ring.Mapping(memory)
@@ -35,11 +38,39 @@ class RingWire(Wire):
         self.right_to_send = ring.Sender(self.mapping, sends, peer_bell, bound)
         self.right_to_receive = ring.Receiver(self.mapping, receives, peer_bell, table=side == "server", owner=self)
         self.send = self.right_to_send.send  # type: ignore[method-assign]
+        self.beside: SenderBeside | ReceiverBeside
+        if side == "caller":
+            self.beside = SenderBeside(self.right_to_send, memory_beside, peer_bell)
+        else:
+            self.beside = ReceiverBeside(self, memory_beside, peer_bell)
+        self.unsent: deque[tuple[Any, ...]] = deque()  # what is to go beside the calls, of a caller
         self.next_message, self.more = self.right_to_receive.peek, self.right_to_receive.more
         self.listening = False
 
     def send(self, *message: Any) -> bool:  # replaced by the ring's own in the constructor: one call less
         raise AssertionError
+
+    def post(self, *message: Any) -> None:
+        if isinstance(self.beside, ReceiverBeside):
+            super().post(*message)
+        elif self.closed is None:
+            self.unsent.append(message)
+            if len(self.unsent) == 1:
+                self.send_unsent()
+
+    def send_unsent(self) -> None:
+        assert isinstance(self.beside, SenderBeside)
+        while self.unsent and self.beside.send(*self.unsent[0]):
+            self.unsent.popleft()
+        if self.unsent:
+            self.poller.starving.add(self)
+            if self.beside.beside.want_room():
+                self.poller.loop.call_soon(self.poller.flush)
+
+    def flush(self) -> None:
+        if self.unsent:
+            self.send_unsent()
+        super().flush()
 
     def peek(self) -> Received | None:
         try:
@@ -73,6 +104,9 @@ class RingWire(Wire):
             self.right_to_send.adopt()
             self.right_to_receive.adopt()
             self.poller.waiter.add(self.right_to_receive)
+            if isinstance(self.beside, ReceiverBeside):
+                self.beside.right_to_receive.adopt()
+                self.poller.waiter.add(self.beside.right_to_receive)
             if self.poller.selector is None:  # nothing polls it there, so it has to be armed
                 self.poller.loop.call_soon(self.poller.rung, self.poller.waiter.bell)
 
@@ -80,6 +114,8 @@ class RingWire(Wire):
         if self.listening:
             self.listening = False
             self.poller.waiter.remove(self.right_to_receive)
+            if isinstance(self.beside, ReceiverBeside):
+                self.poller.waiter.remove(self.beside.right_to_receive)
 
     def want_room(self) -> None:
         self.poller.starving.add(self)
@@ -88,6 +124,7 @@ class RingWire(Wire):
 
     def release(self) -> None:
         self.send, self.next_message = refused, nothing  # type: ignore[method-assign]
+        self.unsent.clear()
         self.stop_listening()
         self.poller.starving.discard(self)
         os.close(self.peer_bell)
@@ -96,7 +133,7 @@ class RingWire(Wire):
 class BlockingRingWire:
     """A caller's end of a channel in shared memory that one thread owns, with a waiter of its own."""
 
-    def __init__(self, waiter: Any, memory: int, peer_bell: int, bound: int = 1024) -> None:
+    def __init__(self, waiter: Any, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
         self.peer_bell = peer_bell
         self.closed: str | None = None
         self.lane: Lane | None = None
@@ -104,11 +141,12 @@ class BlockingRingWire:
         self.right_to_send = ring.Sender(self.mapping, 0, peer_bell, bound)
         self.right_to_receive = ring.Receiver(self.mapping, 1, peer_bell)
         self.waiter.add(self.right_to_receive)
-        self.send, self.receive, self.wait = self.right_to_send.send, self.right_to_receive.receive, waiter.wait
+        self.beside = SenderBeside(self.right_to_send, memory_beside, peer_bell)
+        self.send, self.receive, self.wait = self.beside.send, self.right_to_receive.receive, waiter.wait
         self.exchange = functools.partial(waiter.exchange, self.right_to_send, self.right_to_receive)
 
     def wait_for_room(self, limit: int) -> None:
-        if not self.right_to_send.want_room():
+        if not self.beside.lacking.want_room():
             self.waiter.wait_for_bell(limit)
 
     def close(self, why: str = "closed") -> None:

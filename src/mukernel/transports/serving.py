@@ -62,7 +62,7 @@ class Server:
     def attach(self, wire: Wire, methods: Sequence[ServedMethod]) -> None:
         """Serve the calls that come by `wire`, too; `methods` by the numbers that its caller knows."""
         self.tables[wire] = methods
-        wire.receiver = self.pump
+        wire.receiver, wire.controller = self.pump, self.control
         wire.on_closed = self.detached
 
     def detached(self, wire: Wire, why: str) -> None:
