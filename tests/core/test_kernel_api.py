@@ -149,6 +149,10 @@ CHANGES: list[Callable[[Kernel], Awaitable[object]]] = [
     lambda kernel: kernel.scale("tally", 2),
     lambda kernel: kernel.restart("tally"),
     lambda kernel: kernel.unload("tally"),
+    lambda kernel: kernel.rollback("tally"),
+    lambda kernel: kernel.stack("tally"),
+    lambda kernel: kernel.ledger("tally"),
+    lambda kernel: kernel.close(),
     lambda kernel: kernel.grant("tally", "Counter"),
     lambda kernel: kernel.revoke("tally", "Counter"),
 ]

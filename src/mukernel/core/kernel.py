@@ -17,7 +17,6 @@ from ..contract import (
     ContractError,
     Description,
     MukernelError,
-    SwapFailed,
     Unavailable,
     interface_of,
     read_capability,
@@ -55,7 +54,7 @@ from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
 from .registry import DEFAULT_LOG, Entry, Options, Registry, Replica, RestartPolicy
-from .replacement import Replacement, SwapReport
+from .replacement import Replacement, SwapReport, not_begun
 from .scaling import scale
 from .space import Space
 from .stack import Stack
@@ -136,6 +135,7 @@ class Kernel:
         caller be cancelled. In a process that was forked since, nothing: all is its parent's."""
         if self.closed is None or self.space.lost is not None:
             return
+        self.check_own_loop()
         if self.ending is None:
             self.ending = asyncio.create_task(self.end())
         cancelled = await to_its_end(self.ending)
@@ -319,6 +319,7 @@ class Kernel:
         """Replace a plug-in by the version before the last swap, with the configuration of that; a second rollback
         by the one before that, and so on: the last ten are known. Raises SwapFailed, as `swap` does, ContractError
         where no version was before, and Unavailable where another replacement came first."""
+        self.check_own_loop()
         history = self.registry.entry(name).history
         if not history:
             raise ContractError(
@@ -344,7 +345,7 @@ class Kernel:
                 source = await stack.enter_async_context(wanted)
             except MukernelError as error:
                 report = SwapReport(name, what, entry.source.title, str(use), rolled_back=True, reason=str(error))
-                raise reported(SwapFailed(f"{what} of {name!r} was not begun: {error}"), report) from error
+                raise not_begun(report) from error
             async with self.registry.changing(name) as entry:
                 if what == "rollback" and not (entry.history and entry.history[-1][0] is use):
                     raise Unavailable(f"plug-in {name!r} was replaced meanwhile, and is not taken back: ask again")
@@ -407,6 +408,7 @@ class Kernel:
     async def stack(self, name: str) -> list[Stack]:
         """Where each process of a plug-in stands, whatever it is doing: with the GIL held, in a deadlock, while it is
         being built. Raises NotFound."""
+        self.check_own_loop()
         places = self.instances.places_of(self.registry.entry(name))
         return list(await asyncio.gather(*(place.stack() for place in places)))
 
@@ -426,8 +428,8 @@ class Kernel:
 
     async def ledger(self, name: str) -> Ledger:
         """The account of the calls that came by channels. What a server did is counted by it at one moment."""
-        entry = self.registry.entry(name)
-        return await self.instances.ledger(entry)
+        self.check_own_loop()
+        return await self.instances.ledger(self.registry.entry(name))
 
     def begun(self, entry: Entry, replica: Replica) -> None:
         """An instance serves from now on. A checkpoint that it took before counts where there is none: where there is
@@ -492,8 +494,3 @@ class Kernel:
     def record(self, what: str, plugin: str, detail: str = "", pause: float | None = None) -> None:
         """Note an event; `pause` in seconds."""
         self.journal.record(what, plugin, detail, pause)
-
-
-def reported(problem: SwapFailed, report: SwapReport) -> SwapFailed:
-    problem.report = report
-    return problem

@@ -118,12 +118,9 @@ class Replacement:
         """Raises SwapFailed where there is nothing that could hand over."""
         for replica in self.entry.staying:
             if replica.instance is None or replica.instance.life.state is not State.SERVING:
-                name, what = self.entry.name, self.report.what
                 self.report.rolled_back = True
-                self.report.reason = f"{name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
-                problem = SwapFailed(f"{what} of {name!r} was not begun: {self.report.reason}")
-                problem.report = self.report
-                raise problem
+                self.report.reason = f"{self.entry.name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
+                raise not_begun(self.report)
 
     async def prepare(self, replica: Replica) -> None:
         """Build the successor of one instance; it is warm, and receives nothing yet."""
@@ -245,6 +242,13 @@ class Replacement:
 def told(error: Exception) -> str:
     """What went wrong, in a line or more; a plug-in's own exception with its type."""
     return str(error) if isinstance(error, MukernelError) else f"{type(error).__name__}: {error}"
+
+
+def not_begun(report: SwapReport) -> SwapFailed:
+    """The error of a replacement that found a reason against it before it had done anything; it carries the report."""
+    problem = SwapFailed(f"{report.what} of {report.plugin!r} was not begun: {report.reason}")
+    problem.report = report
+    return problem
 
 
 def failed(report: SwapReport, error: Exception) -> SwapFailed:

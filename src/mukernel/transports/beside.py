@@ -6,13 +6,10 @@ and cancellation would find no room there, and the calls that need them never en
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..kernel.ipc import ring
 from .kind import Kind
-
-if TYPE_CHECKING:
-    from .ring import RingWire
 
 NO_CALLS = 0  # none may wait here
 
@@ -40,9 +37,9 @@ class SenderBeside:
 
 
 class ReceiverBeside:
-    """The server's end of the second ring. Its poller calls `receiver`, as it does that of a wire."""
+    """The server's end of the second ring of `wire`. The poller calls `receiver`, as it does that of a wire."""
 
-    def __init__(self, wire: RingWire, memory: int, bell: int) -> None:
+    def __init__(self, wire: Any, memory: int, bell: int) -> None:
         self.wire = wire
         self.right_to_receive = ring.Receiver(ring.Mapping(memory), 0, bell, owner=self)
 
