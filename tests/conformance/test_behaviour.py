@@ -131,11 +131,11 @@ async def test_a_deadline_ends_the_call_and_the_method(world: World, kernel: Ker
     await kernel.load(Actor, placement=world.placement)
     actor = kernel.get(Behaviour)
     with pytest.raises(DeadlineExceeded):
-        async with mukernel.deadline(0.02):
+        async with mukernel.deadline(0.3):
             await actor.hold_call("late")
     await actor.cancelled("late cancelled")
     with pytest.raises(DeadlineExceeded):
-        async with mukernel.deadline(0.02):
+        async with mukernel.deadline(0.3):
             async for _ in actor.hold():
                 pass
     await actor.cancelled("hold")
@@ -149,14 +149,14 @@ async def test_a_deadline_ends_the_call_and_the_method(world: World, kernel: Ker
 async def test_a_deadline_that_is_set_by_with_means_the_same(world: World, kernel: Kernel) -> None:
     await kernel.load(Actor, placement=world.placement)
     actor = kernel.get(Behaviour)
-    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.3):
         await actor.hold_call("late")
     await actor.cancelled("late cancelled")
-    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.3):
         async for _ in actor.hold():
             pass
     await actor.cancelled("hold")
-    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.3):
         await asyncio.gather(actor.hold_call("one"), actor.hold_call("two"))
     await asyncio.gather(actor.cancelled("one cancelled"), actor.cancelled("two cancelled"))
     with mukernel.deadline(60):
@@ -168,7 +168,7 @@ async def test_a_deadline_holds_for_what_a_callee_calls(world: World, kernel: Ke
     await kernel.load(Actor, name="actor", placement=world.placement)
     await kernel.load(Relaying, placement=world.placement, grants=["Behaviour"])
     actor, relay = kernel.get(Behaviour), kernel.get(Relay)
-    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.02):
+    with pytest.raises(DeadlineExceeded), mukernel.deadline(0.5):
         async for _ in relay.hold():
             pass
     await actor.cancelled("hold")

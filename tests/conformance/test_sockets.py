@@ -197,7 +197,7 @@ async def test_threads_call_without_an_event_loop(tmp_path: Path, address: str) 
                 blocking_call(caller, "refuse", "no")
             with pytest.raises(RemoteError, match="nothing"):
                 blocking_call(caller, "fail", "nothing")
-            with pytest.raises(DeadlineExceeded), deadline(0.02):
+            with pytest.raises(DeadlineExceeded), deadline(0.3):
                 blocking_call(caller, "hold_call", "slow")
             assert len(blocking_call(caller, "notes", 50)) == 50  # type: ignore[arg-type]
             wire.close()
