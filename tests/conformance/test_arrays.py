@@ -14,6 +14,7 @@ from conformance_worlds import WORLDS, World, everywhere, over, threaded
 from mukernel import Buffer, Kernel, MukernelError, Overloaded, deadline, shared
 from mukernel.core.status import Status
 from mukernel.core.stopped import StoppedPlugins
+from mukernel.transports.calling import STREAM_CREDIT
 from mukernel.transports.segment import account, address_of, segment_at
 
 LARGE = 1 << 20  # bytes
@@ -262,6 +263,18 @@ async def test_a_stream_is_held_back_by_the_quota(world: World, kernel: Kernel) 
         sum(range(50_000))  # what keeps the loop keeps the items on their way
         del item
     assert count == 40
+
+
+@between_processes
+async def test_streams_share_a_quota(world: World, kernel: Kernel) -> None:
+    """More streams than the quota has room for items: those that wait to be read on keep nothing from the others."""
+    await kernel.load(Holder, name="holder", placement=world.placement, shared_memory=LARGE)
+    holder = kernel.get(Arrays)
+    streams = [holder.items(STREAM_CREDIT + 10, LARGE // 4) for _ in range(6)]
+    for stream in streams:
+        assert (await anext(stream))[-1] == 0
+    for stream in streams:
+        assert [int(item[-1]) async for item in stream] == list(range(1, STREAM_CREDIT + 10))
 
 
 @between_processes

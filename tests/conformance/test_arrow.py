@@ -48,7 +48,6 @@ def of_every_kind(rows: int) -> pa.Table:
             "int": pa.array(some, "i4"), "bool": pa.array([n % 2 == 0 for n in numbers]),
             "text": pa.array([f"text {n}" if n % 5 else None for n in numbers]),
             "large": pa.array([f"{n}" for n in numbers], pa.large_string()),
-            "view": pa.array([f"a view of a text, {n}" for n in numbers], pa.string_view()),
             "bytes": pa.array([b"%d" % n for n in numbers]), "fixed": pa.array([b"%04d" % (n % 1000) for n in numbers],
                                                                                pa.binary(4)),
             "when": pa.array(numbers, pa.timestamp("us", "UTC")), "money": pa.array(numbers, pa.decimal128(20, 0)),

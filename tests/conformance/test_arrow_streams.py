@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from mukernel.contract import arrow, large
-from mukernel.contract.arrow_size import size_of
+from mukernel.contract.arrow_size import check_work, size_of
 from mukernel.contract.arrow_stream import BYTE_ORDER, check_metadata, check_stream
 from mukernel.contract.lending import LENT_FROM, Incoming, borrowing, lending
 
@@ -150,3 +150,63 @@ def test_sizes_are_about_those_of_pyarrow(array: pa.Array) -> None:
     for part in (array, array.slice(len(array) // 2), array.slice(7, 1000)):
         assert part.nbytes / 2 <= size_of([[part]], pa) <= 2 * part.nbytes
     assert size_of([[array.slice(0, 10)]], pa) < LENT_FROM < size_of([[array, array]], pa)
+
+
+VIEWS = [
+    pa.array(["one"], pa.string_view()), pa.array([b"one"], pa.binary_view()), pa.array([[1]], pa.list_view(pa.int8())),
+    pa.array([[{"in": "one"}]], pa.list_(pa.struct([("in", pa.string_view())]))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("array", VIEWS, ids=lambda array: str(array.type))
+def test_views_are_refused_on_both_sides(array: pa.Array) -> None:
+    """They may all lie in one place, so to check them would take as long as they say."""
+    table = pa.table({"column": array})
+    for value in (array, table, table.to_batches()[0]):
+        with pytest.raises(TypeError, match="is not taken; cast it to string"):
+            msgspec.msgpack.encode(value, enc_hook=large.encode_large)
+    with pytest.raises(ValueError, match="is not taken; cast it to string"):
+        read(msgspec.msgpack.Ext(arrow.ARROW_CODE, b"\0" + stream_of(table)), [])
+    content = stream_of(table)
+    for schema, why in ((table.schema, "is not taken"), (pa.schema([("column", pa.string())]), "views")):
+        with pytest.raises(ValueError, match=why):
+            read(*lent(content, schema, [(0, 0, 0, 0, 1)]))
+
+
+def lent(content: bytes, schema: pa.Schema, parts: list[arrow.Part]) -> tuple[msgspec.msgpack.Ext, list[Any]]:
+    found = arrow.LentArrow("table", schema.serialize().to_pybytes(), [0], [parts])
+    segments = [arrow.shared_memory().written(len(content), lambda file: file.write(content))]
+    return msgspec.msgpack.Ext(arrow.LENT_ARROW_CODE, msgspec.msgpack.encode(found)), segments
+
+
+def test_a_text_that_many_parts_name_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr(arrow, "check_work", lambda arrays, came, pyarrow: looked.append((arrays, came)))
+    table = pa.table({"text": ["a" * (1 << 20)]})
+    content = stream_of(table)
+    value = read(*lent(content, table.schema, [(0, 0, 0, 0, 1)] * 5000))
+    assert value.num_rows == 5000
+    ((arrays, came),) = looked
+    assert len(arrays) == 1 and came == len(content)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["columns", "dictionaries within"])
+def test_what_lies_in_the_same_memory_is_refused(nested: bool) -> None:
+    text = pa.array(["a" * (1 << 20)])
+    if nested:
+        word = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), text)
+        text = pa.StructArray.from_arrays([word] * 2, ["one", "two"])
+    check_work([text] * 2, 2 << 20, pa)
+    with pytest.raises(ValueError, match="the same memory over and over"):
+        check_work([text] * 10, 2 << 20, pa)
+
+
+def test_many_batches_of_texts_are_taken() -> None:
+    texts = pa.array([f"text {n}" for n in range(ROWS)])
+    whole = pa.chunked_array([texts.slice(start, 100) for start in range(0, ROWS, 100)])
+    for table in (pa.table({"text": whole}), pa.table({"word": whole.dictionary_encode()})):
+        encode = lending(msgspec.msgpack.Encoder(enc_hook=large.encode_large).encode)
+        body = encode(table)
+        assert type(body) is not bytes
+        decode = borrowing(msgspec.msgpack.Decoder(ext_hook=large.decode_extension).decode)
+        assert decode(Incoming(body.payload, body.segments)).equals(table)

@@ -22,6 +22,7 @@ from mukernel import ContractError, Overloaded, Unavailable, shared
 from mukernel.contract import MethodCodec
 from mukernel.contract.lending import MARK, Outgoing
 from mukernel.transports import segment
+from mukernel.transports.back_pressure import attempt
 from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, LaneEnd, loaded, open_lane
 from mukernel.transports.segment import account, received_segment
 
@@ -131,6 +132,21 @@ def test_the_quota_holds_for_what_is_on_its_way(lanes: tuple[Lane, Lane], monkey
         loaded(lanes[0], sent(numpy.zeros(LARGE, "u1")))
     with pytest.raises(Overloaded, match="on their way"):
         sent(numpy.zeros(LARGE, "u1"))
+
+
+def test_an_item_waits_for_whatever_lane_has_something_on_its_way(
+    lanes: tuple[Lane, Lane], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "limit", account.held + 3 * LARGE)
+    bodies = [loaded(lanes[0], sent(numpy.zeros(LARGE, "u1"))) for _ in range(3)]
+    for _ in range(3):  # of a stream by another lane, which has nothing on its way itself
+        assert attempt(sent, numpy.zeros(LARGE, "u1")) is None
+    lanes[1].receive()
+    lanes[1].unclaimed.clear()
+    assert attempt(sent, numpy.zeros(LARGE, "u1")) is not None
+    with pytest.raises(Overloaded, match="its quota"):
+        attempt(sent, numpy.zeros(4 * LARGE, "u1"))
+    assert len(bodies) == 3
 
 
 def test_the_quota_of_a_receiver_is_an_answer(lanes: tuple[Lane, Lane], monkeypatch: pytest.MonkeyPatch) -> None:

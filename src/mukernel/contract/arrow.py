@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from .arrow_size import size_of
+from .arrow_size import check_types, check_work, size_of, view_in
 from .arrow_stream import check_stream
 from .lending import LENT_FROM, Segment, borrowed_segment, lend_segments, lends, shared_memory
 
@@ -64,6 +64,7 @@ def encode_arrow(value: Any, kind: Kind) -> msgspec.msgpack.Ext:
 
     try:
         schema, columns = taken_apart(value, kind, pyarrow)
+        check_types(schema, pyarrow)
         if lends() and size_of(columns, pyarrow) >= LENT_FROM:
             lent = lent_arrow(kind, schema, columns, pyarrow)
             if lent is not None:
@@ -209,13 +210,12 @@ def decode_arrow(data: memoryview) -> object:
         check_stream(content, pyarrow)
         with pyarrow.ipc.open_stream(content) as reader:
             schema, batches = reader.schema, [*reader]
+        check_types(schema, pyarrow)
+        check_arrays([column for batch in batches for column in batch.columns], len(data), pyarrow)
         if kind == "table":
-            value = pyarrow.Table.from_batches(batches, schema)
-            checked(value, pyarrow)
-            return value
+            return pyarrow.Table.from_batches(batches, schema)
         if kind == "batch":
             (batch,) = batches
-            checked(batch, pyarrow)
             return batch
         return put_together(kind, schema, [[batch.column(0) for batch in batches]], pyarrow)
 
@@ -231,18 +231,25 @@ def decode_lent_arrow(data: memoryview) -> object:
             check_stream(pyarrow.py_buffer(each.view(0, each.size)), pyarrow)
         sources = [read_stream(each, pyarrow) for each in segments]
         columns = []
+        used: dict[tuple[int, int, int], Any] = {}  # many parts may name one array: its content is looked at once
         for parts in lent.columns:
             chunks = []
             for source, batch, place, start, length in parts:
                 if min(source, batch, place, start, length) < 0:
                     raise ValueError(f"a part of {(source, batch, place, start, length)}")
-                array = sources[source][batch].column(place)
+                array = used.get((source, batch, place))
+                if array is None:
+                    array = used[source, batch, place] = sources[source][batch].column(place)
                 if start + length > len(array):
                     raise ValueError(f"rows {start} to {start + length} of {len(array)}")
                 chunks.append(array.slice(start, length))
             columns.append(chunks)
         schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(lent.schema))
-        check_inside([chunk for column in columns for chunk in column], segments, pyarrow)
+        check_types(schema, pyarrow)
+        check_inside([*used.values()], segments, pyarrow)
+        if any(view_in(each.type, pyarrow) is not None for each in used.values()):
+            raise ValueError("a column of views that the schema does not have")
+        check_arrays([*used.values()], sum(each.size for each in segments), pyarrow)
         value = put_together(lent.kind, schema, columns, pyarrow)
         for each in segments:
             each.holds_arrow = True
@@ -300,17 +307,36 @@ def put_together(kind: Kind, schema: Any, columns: list[list[Any]], pyarrow: Any
     else:
         chunked = [pyarrow.chunked_array(c, f.type) for c, f in zip(columns, schema, strict=True)]
         value = pyarrow.Table.from_arrays(chunked, schema=schema)
-    checked(value, pyarrow)
+    value.validate()
     return value
 
 
-def checked(value: Any, pyarrow: Any) -> None:
-    """Raises ArrowException for a value that leads out of its memory. Where places in it are told by its content, as of
-    texts, lists and dictionaries, all of that is looked at."""
-    value.validate()
-    for column in getattr(value, "columns", [value]):
-        if not is_fixed_width(column.type, pyarrow):
-            column.validate(full=True)
+def check_arrays(arrays: list[Any], came: int, pyarrow: Any) -> None:
+    """Raises ArrowException for arrays that lead out of their memory. Where places in it are told by their content, as
+    of texts, lists and dictionaries, all of that is looked at; ValueError where that is out of proportion to `came`,
+    the bytes of the message. So what they say does not tell how long this takes."""
+    told: list[Any] = []
+    words: dict[Key, Any] = {}  # dictionaries, which batches share: each is looked at once
+    indexed = []
+    for array in arrays:
+        array.validate()
+        if isinstance(array, pyarrow.DictionaryArray) and is_plain(array.dictionary, pyarrow):
+            dictionary = array.dictionary
+            words[len(dictionary), dictionary.offset, *key_of(dictionary)] = dictionary
+            indexed.append(array)
+        elif not is_fixed_width(array.type, pyarrow):
+            told.append(array)
+    told += words.values()
+    check_work([*told, *(array.indices for array in indexed)], came, pyarrow)
+    for array in told:
+        array.validate(full=True)
+    for array in indexed:
+        pyarrow.DictionaryArray.from_arrays(array.indices, array.dictionary)  # looks whether they lead out of it
+
+
+def is_plain(array: Any, pyarrow: Any) -> bool:
+    """Do its buffers, length and offset say all of it?"""
+    return not (array.type.num_fields or isinstance(array, (pyarrow.DictionaryArray, pyarrow.ExtensionArray)))
 
 
 def is_fixed_width(of: Any, pyarrow: Any) -> bool:

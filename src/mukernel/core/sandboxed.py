@@ -18,7 +18,10 @@ from .registry import DEFAULT_LOG
 ENTRY = "mukernel.core.sandboxed:main"
 LONGEST_POLICY = 1 << 20  # bytes
 LONGEST_REPORT = 4096
-MEMORY, FILES = 1 << 30, 1024  # bytes, descriptors: where the operator sets no limit
+MEMORY = 1 << 30  # bytes, where the operator sets no limit
+# Descriptors, likewise. The system counts those on their way for each user, and lets no process send more
+# whose own limit is below that: with what one packet more may have (253), it is less than the 1,024 of others.
+FILES = 512
 LONGEST_ENCLOSING = 10.0  # seconds
 
 

@@ -6,35 +6,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .lane import Lane
 from .segment import NotReceivedYet
 
 A_MOMENT = 0.001  # seconds; the system does not say when a packet of a lane has been received
 
 
-class HeldBack:
-    """Encodes one item for `lane`, as often as it takes: while that lane has something that its receiver has not
-    received, no room for one item more is no error."""
-
-    def __init__(self, lane: Lane | None, encode: Callable[[Any], Any]) -> None:
-        self.lane, self.encode = lane, encode
-        self.last = False  # all has been received: there will be no more room than there is
-
-    def attempt(self, value: Any) -> Any:
-        """The body, or None: try again in a moment. Raises what `encode` does."""
-        try:
-            return self.encode(value)
-        except NotReceivedYet:
-            if self.last:
-                raise
-        self.last = self.lane is None or not self.lane.in_flight()
+def attempt(encode: Callable[[Any], Any], value: Any) -> Any:
+    """The body of an item. None: try again in a moment, for whoever was sent something by this process, be it in
+    another stream, has not received it yet. Raises what `encode` does otherwise: there will be no more room."""
+    try:
+        return encode(value)
+    except NotReceivedYet:
         return None
 
 
-async def encoded(loop: asyncio.AbstractEventLoop, lane: Lane | None, encode: Callable[[Any], Any], value: Any) -> Any:
+async def encoded(loop: asyncio.AbstractEventLoop, encode: Callable[[Any], Any], value: Any) -> Any:
     """The body of an item, as soon as there is room for what it lends. Raises what `encode` does."""
-    held_back = HeldBack(lane, encode)
-    while (body := held_back.attempt(value)) is None:
+    while (body := attempt(encode, value)) is None:
         turn = loop.create_future()
         loop.call_later(A_MOMENT, end_of, turn)
         await turn
@@ -46,4 +34,4 @@ def end_of(turn: asyncio.Future[None]) -> None:
         turn.set_result(None)
 
 
-__all__ = ["A_MOMENT", "HeldBack", "encoded"]
+__all__ = ["A_MOMENT", "attempt", "encoded"]

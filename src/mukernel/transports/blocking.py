@@ -10,7 +10,7 @@ from typing import Any, NoReturn, Protocol
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
 from ..contract.lending import received
 from ..kernel.ipc import ring
-from .back_pressure import A_MOMENT, HeldBack
+from .back_pressure import A_MOMENT, attempt
 from .calling import RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
@@ -269,8 +269,7 @@ class BlockingCaller:
 
     def encoded(self, method: RemoteMethod, item: Any) -> Any:
         """The body of an item of a stream's input, as soon as there is room for what it lends."""
-        held_back = HeldBack(self.wire.lane, method.encode_input)
-        while (body := held_back.attempt(item)) is None:
+        while (body := attempt(method.encode_input, item)) is None:
             if (early := self.receive()) is not None:
                 self.keep(early)
             else:

@@ -457,9 +457,8 @@ class IncomingStream(AsyncIterator[Any]):
             async for value in inputs:
                 await self.credit_for_input()
                 self.input_credit -= 1
-                lane = self.caller.wire.lane
-                body = await encoded(self.caller.loop, lane, self.method.encode_input, value)
-                self.caller.wire.post(Kind.ITEM, self.number, loaded(lane, body))
+                body = await encoded(self.caller.loop, self.method.encode_input, value)
+                self.caller.wire.post(Kind.ITEM, self.number, loaded(self.caller.wire.lane, body))
                 del body
             self.caller.wire.post(Kind.END, self.number, b"")
         except asyncio.CancelledError:

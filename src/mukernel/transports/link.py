@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -12,6 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .context import watch
 
+TOO_MANY = (
+    "too many descriptors of this user are on their way: some process sends what nobody receives, and the system lets "
+    "no process of the same user whose own limit (RLIMIT_NOFILE) is below their number send more"
+)
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
 LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
@@ -72,6 +77,10 @@ class Link:
                 socket.send_fds(self.socket, [data], held)
             except (BlockingIOError, InterruptedError):
                 return
+            except OSError as error:
+                if error.errno == errno.ETOOMANYREFS:
+                    raise OSError(error.errno, TOO_MANY) from None
+                raise
             self.backlog.pop(0)
             close_all(held)
 

@@ -414,10 +414,10 @@ class Server:
             items = method.codec.binding.call(method.function, arguments, call.inputs)
             try:
                 async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
-                    body = await encoded(self.loop, wire.lane, method.encode_item, item)
-                    while call.credit <= 0:
+                    while call.credit <= 0:  # before it is encoded: what waits here does not count against the quota
                         call.more_credit = self.loop.create_future()
                         await call.more_credit
+                    body = await encoded(self.loop, method.encode_item, item)
                     call.credit -= 1
                     wire.post(4, number, loaded(wire.lane, body))
                     del body
