@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 
 from conformance_actor import Actor, Behaviour
-from conformance_worlds import World, isolated
+from conformance_worlds import WORLDS, World, isolated, over
 
-from mukernel import Kernel
+from mukernel import Interface, Kernel, Plugin, PluginCrashed
+from mukernel.transports.carriers import ledger
 
+PROCESSES = [world for world in WORLDS if world.isolated and not world.simulated]
 ITEMS = 200
 LARGE = "x" * 16_000  # characters; many times as many together as a channel holds
 
@@ -59,3 +62,58 @@ async def test_a_stream_ends_though_a_swap_keeps_all_calls_waiting(world: World,
     assert [number async for number in stream] == list(range(1, 1000))
     assert not (await swapping).rolled_back
     await asyncio.gather(*senders)
+
+
+# -- and what they are answered, whoever goes meanwhile ------------------------------------------------------------
+
+
+class Large(Interface):
+    async def large(self, size: int) -> bytes: ...
+
+
+class Maker(Plugin, Large):
+    async def large(self, size: int) -> bytes:
+        return bytes(size)
+
+
+@isolated
+async def test_replies_that_wait_for_room_are_sent_before_a_swap(world: World, kernel: Kernel) -> None:
+    """More of them than a channel holds."""
+    await kernel.load(Maker, name="maker", placement=world.placement)
+    maker, stop, answered = kernel.get(Large), False, 0
+
+    async def caller() -> None:
+        nonlocal answered
+        while not stop:
+            assert len(await maker.large(30_000)) == 30_000
+            answered += 1
+
+    callers = [asyncio.create_task(caller()) for _ in range(32)]
+    for _ in range(10):
+        before = answered
+        report = await kernel.swap("maker", Maker)
+        assert report.ledger.lost == 0
+        while answered < before + 32:  # noqa: ASYNC110 - they do it
+            await asyncio.sleep(0)
+    stop = True
+    await asyncio.gather(*callers)
+
+
+def between_processes(test):  # type: ignore[no-untyped-def]
+    return over(PROCESSES, test)
+
+
+@between_processes
+async def test_no_caller_hangs_whose_reply_had_no_room_when_the_process_died(world: World, kernel: Kernel) -> None:
+    await kernel.load(Maker, name="maker", placement=world.placement)
+    maker = kernel.get(Large)
+    assert await maker.large(1) == b"\0"
+    (channel,) = kernel.registry.entry("maker").replicas[0].port.channels.values()
+    calls = [asyncio.create_task(maker.large(30_000)) for _ in range(40)]
+    await asyncio.sleep(0)
+    while ledger(channel)[1] < 1 + len(calls):  # until it has begun them all; our loop stands still, and reads nothing
+        os.sched_yield()
+    await world.kill(kernel, "maker")
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in ended} <= {bytes, PluginCrashed}
+    assert await maker.large(2) == b"\0\0"

@@ -274,12 +274,12 @@ cdef class Sender(Right):
         return True
 
     def want_room(self) -> bool:
-        """Ask the consumer to ring our side's bell when it makes room; True when there is some already."""
-        cdef uint64_t seen = self.head_seen
+        """Ask the consumer to ring our side's bell when it makes room; True when there is some already, perhaps."""
+        cdef uint64_t head = self.head_seen, taken = self.taken_seen
         mu_store32(&self.shared.starving, 1)
         mu_fence()
-        self.head_seen = mu_load(&self.shared.head)
-        return self.head_seen != seen or self.shared.accepted - mu_load(&self.shared.taken) < self.bound
+        self.head_seen, self.taken_seen = mu_load(&self.shared.head), mu_load(&self.shared.taken)
+        return self.head_seen != head or self.taken_seen != taken
 
 
 @cython.final

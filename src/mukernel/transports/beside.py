@@ -46,7 +46,8 @@ class ReceiverBeside:
     def receiver(self, _: object) -> None:
         """Hand over what has come, after the calls that were sent before it."""
         wire = self.wire
-        wire.receiver(wire)
+        if wire.listening:
+            wire.receiver(wire)
         try:
             while wire.listening and (message := self.right_to_receive.peek()) is not None:
                 wire.controller(wire, message)

@@ -267,6 +267,11 @@ class BlockingCaller:
         except ValueError as error:
             raise Overloaded(str(error)) from None
 
+    def send_surely(self, *message: Any) -> None:
+        """Send what the other end has to hear: it takes such messages whatever else it does, so there will be room."""
+        while self.wire.closed is None and not self.send(*message):
+            self.wire.wait_for_room(PATIENCE)
+
     def encoded(self, method: RemoteMethod, item: Any) -> Any:
         """The body of an item of a stream's input, as soon as there is room for what it lends."""
         while (body := attempt(method.encode_input, item)) is None:
@@ -321,7 +326,7 @@ class BlockingCaller:
                 if message.kind == Kind.ITEM:
                     stream.consumed += 1
                     if stream.consumed >= STREAM_CREDIT // 2:
-                        self.send(Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
+                        self.send_surely(Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
                         stream.consumed = 0
                     yield method.decode_item(self.taken(message, method))
                 elif message.kind == Kind.END:
@@ -339,7 +344,7 @@ class BlockingCaller:
             for message in waiting:  # nobody reads them: what they lend is let go of
                 self.keep(message)
             if not ended and self.wire.closed is None:
-                self.wire.send(Kind.CANCEL, number, b"")
+                self.send_surely(Kind.CANCEL, number, b"")
 
 
 def _once(method: RemoteMethod) -> RemoteMethod:

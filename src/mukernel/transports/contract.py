@@ -69,11 +69,12 @@ class Wire(ABC):
     more: Callable[[], bool] = staticmethod(lambda: False)  # is there a message after the one that was looked at?
 
     def __init__(self) -> None:
-        self.outbox: deque[tuple[Any, ...]] = deque()
+        self.outbox: deque[tuple[tuple[Any, ...], Callable[[], object]]] = deque()
         self.when_room: deque[Callable[[], None]] = deque()  # who waits for room, in turn
         self.turn_given = False  # the first of them was called, and has not tried yet
         self.receiver: Callable[[Wire], None] = lambda wire: None
         self.controller: Callable[[Wire, Received], None] = lambda wire, message: None  # of what comes beside the calls
+        self.flushed: Callable[[], object] = lambda: None  # nothing waits to be sent any more
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
         self.number = 0  # of the channel, where a kernel numbers it
@@ -92,19 +93,29 @@ class Wire(ABC):
 
     def post(self, *message: Any) -> None:
         """Send, or keep it in order until there is room: for what is never refused (replies, credit, cancellation)."""
+        self.post_last(lambda: None, *message)
+
+    def post_last(self, sent: Callable[[], object], *message: Any) -> None:
+        """As `post`. `sent` is called when the message is in the channel: until then this process alone has it."""
         if self.closed is not None:
             return
         if self.outbox or not self.send(*message):
-            self.outbox.append(message)
+            self.outbox.append((message, sent))
             self.want_room()
+        else:
+            sent()
 
     def flush(self) -> None:
         """There may be room: send what waits in the outbox, then wake the first who waits to send."""
         while self.outbox:
-            if not self.send(*self.outbox[0]):
+            message, sent = self.outbox[0]
+            if not self.send(*message):
                 self.want_room()
                 return
             self.outbox.popleft()
+            sent()
+            if not self.outbox:
+                self.flushed()
         self.wake_waiter()
 
     def line_up(self, wake: Callable[[], None]) -> None:

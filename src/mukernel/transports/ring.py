@@ -13,6 +13,7 @@ from ..kernel.ipc import ring
 from .beside import ReceiverBeside, SenderBeside
 from .context import watch
 from .contract import Received, Wire, refused
+from .kind import Kind
 from .lane import Lane
 
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
@@ -51,7 +52,7 @@ class RingWire(Wire):
         raise AssertionError
 
     def post(self, *message: Any) -> None:
-        if isinstance(self.beside, ReceiverBeside):
+        if isinstance(self.beside, ReceiverBeside) or message[0] < Kind.ITEM:
             super().post(*message)
         elif self.closed is None:
             self.unsent.append(message)
@@ -64,7 +65,7 @@ class RingWire(Wire):
             self.unsent.popleft()
         if self.unsent:
             self.poller.starving.add(self)
-            if self.beside.beside.want_room():
+            if self.beside.lacking.want_room():
                 self.poller.loop.call_soon(self.poller.flush)
 
     def flush(self) -> None:

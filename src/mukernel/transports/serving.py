@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, cast
 
 from ..contract import encode_fault
@@ -62,12 +63,13 @@ class Server:
     def attach(self, wire: Wire, methods: Sequence[ServedMethod]) -> None:
         """Serve the calls that come by `wire`, too; `methods` by the numbers that its caller knows."""
         self.tables[wire] = methods
-        wire.receiver, wire.controller = self.pump, self.control
+        wire.receiver, wire.controller, wire.flushed = self.pump, self.control, self.check_drained
         wire.on_closed = self.detached
 
     def detached(self, wire: Wire, why: str) -> None:
         """The caller is gone: nobody wants its calls any more."""
         self.tables.pop(wire, None)
+        self.check_drained()
         for key, call in list(self.running.items()):
             if key[0] is wire and call.message.kind != Kind.ONEWAY:  # nobody waits for those anyway
                 self.cancel(call)
@@ -192,7 +194,8 @@ class Server:
             if short and message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
                 return
             if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
-                wire.post(kind, message.call, body)
+                wire.post_last(partial(message.finished, refused), kind, message.call, body)  # in flight until then
+                return
         except (ValueError, OSError, MemoryError) as error:  # larger than any message, or than the memory that is left
             wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
         message.finished(refused)
@@ -403,8 +406,7 @@ class Server:
 
     def left_pool(self) -> None:
         self.run_next()
-        if self.when_drained:
-            self.check_drained()
+        self.check_drained()
 
     async def run_stream(self, call: Running, arguments: Sequence[Any]) -> None:
         method, wire, number = call.method, call.wire, call.message.call
@@ -465,7 +467,8 @@ class Server:
         self.check_drained()
 
     def check_drained(self) -> None:
-        if self.paused and not self.running and not self.in_method and not self.pool.busy:
+        busy = self.running or self.in_method or self.pool.busy or any(wire.outbox for wire in self.tables)
+        if self.paused and not busy:
             callbacks, self.when_drained = self.when_drained, []
             for callback in callbacks:
                 callback()
