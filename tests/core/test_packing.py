@@ -121,7 +121,7 @@ def test_the_profile_ends_with_what_it_profiles() -> None:
 
 @pytest.mark.parametrize("transport", ["", "socket"])
 def test_a_rehearsal_calls_and_leaves_nothing_open(transport: str) -> None:
-    environment = {**os.environ, "MUKERNEL_TRANSPORT": transport}
+    environment = {**os.environ, "MUKERNEL_TRANSPORT": transport, "MUKERNEL_PACKING": ""}
     done = subprocess.run(
         [sys.executable, "-c", REHEARSED], env=environment, capture_output=True, text=True, timeout=60, check=False
     )

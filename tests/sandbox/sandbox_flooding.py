@@ -46,8 +46,8 @@ class Flooder(Plugin, Flooding):
         reader = os.open("/dev/null", os.O_RDONLY)
         for _ in range(20):
             try:
-                socket.send_fds(conversation().link.socket, [b"\x00" + deep], [reader] * 200)
-            except BlockingIOError:
+                socket.send_fds(conversation().link.socket, [b"\x00" + deep], [reader] * 100)
+            except OSError:  # no room, or too many descriptors of this user are on their way
                 await asyncio.sleep(0.01)
 
     async def hollow(self, size: int) -> None:

@@ -31,6 +31,7 @@ from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Pi
 from .space import Space
 from .stack import answer_with_stack
 
+SETTING = "MUKERNEL_PACKING"  # "0": fork servers start sooner, and each process has more memory of its own; for tests
 REHEARSALS = 10  # bytecode is specialised after eight runs
 MODULE = "mukernel_rehearsal"  # imported from its file under this name, as an application's plug-ins are
 KEY = "rehearsal#0.1"
@@ -111,6 +112,8 @@ def main() -> None:
     host.configure_logging()
     source = Source(MODULE, "Rehearsal", os.path.abspath(rehearsal.__file__), tuple(sys.path))
     rehearse(source)  # what is only done the first time
+    if os.environ.get(SETTING) == "0":
+        return
     used = packing.code_run_by(lambda: rehearse(source))
     begins = answer_with_stack, host.configure_logging, all_here_is_warm, host.main  # what can't be rehearsed
     used += [each.__code__ for each in (*begins, *functions_of_main()) if isinstance(each, FunctionType)]
