@@ -27,7 +27,7 @@ from mukernel.transports.serving import Server
 from mukernel.transports.socket import SocketWire
 
 if ipc.ring is not None:
-    from mukernel.transports.ring import Poller, RingWire
+    from mukernel.transports.ring import CallerRingWire, Poller, RingWire, ServerRingWire
 
 TRANSPORTS = ["ring", "packets", "memory", "socket-unix", "socket-tcp"]
 MAILBOXES = ["ring", "packets", "memory"]  # whose mailbox outlives its reader
@@ -69,7 +69,8 @@ async def ring_pair(transport: str, folder: Path, bound: int) -> Pair:
     fd, beside, bell = ipc.ring.create_channel(), ipc.ring.create_channel(slots=1), poller.waiter.ringer
 
     def end(side: str) -> RingWire:
-        return RingWire(poller, os.dup(fd), os.dup(beside), os.dup(bell), side, bound)
+        kind = CallerRingWire if side == "caller" else ServerRingWire
+        return kind(poller, os.dup(fd), os.dup(beside), os.dup(bell), bound)
 
     def forge(data: bytes) -> None:  # over the first records of the requests, and far beyond
         mapping = ipc.ring.Mapping(os.dup(fd))

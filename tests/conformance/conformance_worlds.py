@@ -125,6 +125,11 @@ def isolated(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return over([world for world in WORLDS if world.isolated], test)
 
 
+def between_processes(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run it in each where the plug-in has a process of the system."""
+    return over([world for world in WORLDS if world.isolated and not world.simulated], test)
+
+
 def threaded(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run it in each where threads take part: virtual time stands still for them."""
     return over([world for world in WORLDS if not world.simulated], test)

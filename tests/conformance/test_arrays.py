@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import numpy
 import pytest
 from conformance_arrays import Arrays, First, Holder, Once, Relay, Waiting, frames
-from conformance_worlds import WORLDS, World, everywhere, over, threaded
+from conformance_worlds import World, between_processes, everywhere, threaded
 
 from mukernel import Buffer, Kernel, MukernelError, Overloaded, deadline, shared
 from mukernel.core.status import Status
@@ -18,11 +18,6 @@ from mukernel.transports.calling import STREAM_CREDIT
 from mukernel.transports.segment import account, address_of, segment_at
 
 LARGE = 1 << 20  # bytes
-SHARING = [world for world in WORLDS if world.name in ("process-ring", "process-socket", "sandbox")]
-
-
-def between_processes(test):  # type: ignore[no-untyped-def]
-    return over(SHARING, test)
 
 
 async def arrays(world: World, kernel: Kernel) -> Arrays:

@@ -15,7 +15,7 @@ import numpy
 import pyarrow as pa
 import pytest
 from conformance_arrow import First, Holder, Passing, Tables
-from conformance_worlds import WORLDS, World, everywhere, over
+from conformance_worlds import World, between_processes, everywhere
 
 from mukernel import ContractError, Kernel, Overloaded, shared
 from mukernel.contract import arrow, large
@@ -23,11 +23,6 @@ from mukernel.contract.lending import Incoming, Outgoing, borrowing, lending
 from mukernel.transports.segment import MADE_IN_PLACE, new_segment, segment_at
 
 ROWS = 50_000  # some 400 KB for each column of numbers
-SHARING = [world for world in WORLDS if world.name in ("process-ring", "process-socket", "sandbox")]
-
-
-def between_processes(test):  # type: ignore[no-untyped-def]
-    return over(SHARING, test)
 
 
 async def tables(world: World, kernel: Kernel) -> Tables:

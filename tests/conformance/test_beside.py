@@ -7,12 +7,11 @@ import os
 from collections.abc import AsyncIterator
 
 from conformance_actor import Actor, Behaviour
-from conformance_worlds import WORLDS, World, isolated, over
+from conformance_worlds import World, between_processes, isolated
 
 from mukernel import Interface, Kernel, Plugin, PluginCrashed
 from mukernel.transports.carriers import ledger
 
-PROCESSES = [world for world in WORLDS if world.isolated and not world.simulated]
 ITEMS = 200
 LARGE = "x" * 16_000  # characters; many times as many together as a channel holds
 
@@ -97,10 +96,6 @@ async def test_replies_that_wait_for_room_are_sent_before_a_swap(world: World, k
             await asyncio.sleep(0)
     stop = True
     await asyncio.gather(*callers)
-
-
-def between_processes(test):  # type: ignore[no-untyped-def]
-    return over(PROCESSES, test)
 
 
 @between_processes

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import pytest
-from conformance_worlds import WORLDS, World, over
+from conformance_worlds import WORLDS, World, between_processes, over
 
 from mukernel import Interface, Kernel, Plugin, deadline, priority
 from mukernel.kernel.clock import Clock
@@ -19,7 +19,6 @@ CIRCUMSTANCES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "priority": lambda: priority(1),
     "limited": nullcontext,
 }
-PROCESSES = [world for world in WORLDS if world.name in ("process-ring", "process-socket")]
 CALLERS = 64
 
 
@@ -47,10 +46,6 @@ class Computer(Plugin, Work):
 
     async def served(self) -> int:
         return self.done
-
-
-def between_processes(test):  # type: ignore[no-untyped-def]
-    return over(PROCESSES, test)
 
 
 @pytest.mark.parametrize("how", CIRCUMSTANCES)
@@ -88,7 +83,7 @@ async def test_a_flood_keeps_neither_the_urgent_nor_the_kernel_waiting(
 
 
 def on_rings(test):  # type: ignore[no-untyped-def]
-    return over([world for world in PROCESSES if world.transport == "ring"], test)
+    return over([world for world in WORLDS if world.transport == "ring"], test)
 
 
 @pytest.mark.parametrize("how", CIRCUMSTANCES)

@@ -334,7 +334,7 @@ async def test_a_plugin_that_can_not_be_started_stays_stopped(kernel: Kernel, mo
         raise Unavailable("not now")
 
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "load", refuse)
+        patch.setattr(kernel, "start", refuse)
         with pytest.raises(Unavailable, match="not now"):
             await stopped.start("greeter")
     await stopped.start("greeter")

@@ -240,6 +240,15 @@ async def test_what_is_logged_of_a_process_is_short_and_has_an_end(caplog: pytes
         assert len(caplog.text) < 5_000 * MOST_COMPLAINTS
 
 
+async def failure(other: Any) -> messages.Failed:
+    """What comes next, which is one."""
+    while (found := other.link.receive()) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    failed = messages.decode(found[0]).content
+    assert isinstance(failed, messages.Failed)
+    return failed
+
+
 async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_nothing() -> None:
     async with peer() as other:
 
@@ -248,10 +257,7 @@ async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_n
 
         other.conversation.handler = handle
         other.send(7, False, messages.Ping())
-        while (found := other.link.receive()) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        failed = messages.decode(found[0]).content
-        assert isinstance(failed, messages.Failed)
+        failed = await failure(other)
         assert "Built: got 20,971" in str(decode_fault(failed.fault)) and not other.gone
 
 
@@ -263,10 +269,7 @@ async def test_an_error_that_says_too_much_is_cut() -> None:
 
         other.conversation.handler = handle
         other.send(7, False, messages.Ping())
-        while (found := other.link.receive()) is None:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-        failed = messages.decode(found[0]).content
-        assert isinstance(failed, messages.Failed)
+        failed = await failure(other)
         error = decode_fault(failed.fault)
         assert isinstance(error, RemoteError) and error.type_name == "RuntimeError"
         assert error.message.startswith("long long") and error.message.endswith("[cut]") and len(error.message) < 5000

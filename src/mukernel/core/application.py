@@ -22,6 +22,7 @@ from .application_environments import (
 from .application_file import ApplicationFile, PluginTable, read_application_file
 from .application_grants import grant_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
+from .capabilities import is_sandbox
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins
 from .messages import Source
@@ -109,7 +110,7 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     boxes = {
         name: (table.sandbox or Sandbox(), Limits(memory=table.memory))
         for name, table in tables.items()
-        if table.placement.partition(":")[0] == "sandbox"
+        if is_sandbox(table.placement)
     }
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
     for name in missing:

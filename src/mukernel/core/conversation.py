@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
+from ..transports.calling import unheeded
 from ..transports.eager import start_task
 from ..transports.link import Link, close_all
 from . import messages
@@ -57,8 +58,7 @@ class Conversation:
             return await future
         finally:
             self.questions.pop(number, None)
-            if future.done() and not future.cancelled():
-                future.exception()  # where sending failed it was told to the future, too, and nobody looks there
+            unheeded(future)  # where sending failed it was told to the future, too
 
     def tell(self, content: Any, rights: Sequence[int] = ()) -> None:
         """Send what wants no answer."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..contract import ContractError
 from ..kernel.process import ExitStatus
+from ..transports.inline import was_cancelled
 
 
 def described(status: ExitStatus) -> str:
@@ -32,8 +33,7 @@ def contained(plugin: str, doing: str) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as cancelled:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if was_cancelled():
             raise
         raise ContractError(
             f"plug-in {plugin!r} raised CancelledError while it was {doing}: it waited for something that was cancelled"

@@ -55,25 +55,11 @@ class StoppedPlugins:
                 return
             known = ", ".join(self.declarations) or "none"
             raise NotFound(f"no plug-in {name!r} is stopped; stopped are: {known}")
-        options = declaration.options
-        await kernel.load(
-            declaration.source,
-            name=name,
-            placement=options.placement,
-            config=options.config,
-            replicas=options.replicas,
-            concurrency=options.concurrency,
-            threads=options.threads,
-            checkpoint=options.checkpoint,
-            drain=options.drain,
-            restart=options.restart,
-            limits=options.limits,
-            bind=options.bind,
-            sandbox=options.sandbox,
-            grants=options.grants,
-            shared_memory=options.shared_memory,
-            log_size=options.log_size,
-        )
+        try:
+            async with kernel.deployments.source(declaration.source) as source:
+                await kernel.start(name, source, declaration.options)
+        finally:
+            await kernel.forget_unused()
         del self.declarations[name]
         kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it
         for place in [kernel.here, *kernel.places.values()]:

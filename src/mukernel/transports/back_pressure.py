@@ -12,8 +12,9 @@ A_MOMENT = 0.001  # seconds; the system does not say when a packet of a lane has
 
 
 def attempt(encode: Callable[[Any], Any], value: Any) -> Any:
-    """The body of an item. None: try again in a moment, for whoever was sent something by this process, be it in
-    another stream, has not received it yet. Raises what `encode` does otherwise: there will be no more room."""
+    """The body of an item, which is never empty. None: try again in a moment, for whoever was sent something by this
+    process, be it in another stream, has not received it yet. Raises what `encode` does otherwise: there will be no
+    more room."""
     try:
         return encode(value)
     except NotReceivedYet:

@@ -18,7 +18,7 @@ from ..contract import (
     decode_fault,
 )
 from ..contract.lending import received
-from .back_pressure import encoded
+from .back_pressure import attempt, encoded
 from .burst import BURST_NS
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
@@ -457,7 +457,8 @@ class IncomingStream(AsyncIterator[Any]):
             async for value in inputs:
                 await self.credit_for_input()
                 self.input_credit -= 1
-                body = await encoded(self.caller.loop, self.method.encode_input, value)
+                encode = self.method.encode_input
+                body = attempt(encode, value) or await encoded(self.caller.loop, encode, value)
                 self.caller.wire.post(Kind.ITEM, self.number, loaded(self.caller.wire.lane, body))
                 del body
             self.caller.wire.post(Kind.END, self.number, b"")
@@ -468,7 +469,7 @@ class IncomingStream(AsyncIterator[Any]):
             self.failed(error)
 
 
-def unheeded(future: asyncio.Future[bytes]) -> None:
+def unheeded(future: asyncio.Future[Any]) -> None:
     """Nobody waits for a reply any more, such as one that a deadline cut off in the very turn that it came in: an error
     in it is nothing that asyncio would have to warn of."""
     if future.done() and not future.cancelled():

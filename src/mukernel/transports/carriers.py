@@ -20,7 +20,7 @@ from .lane import CALLER, SERVER, open_lane, this_process, with_lane
 from .packet_wire import BlockingPacketWire, PacketWire
 
 if ipc.ring is not None:
-    from .ring import BlockingRingWire, Poller, RingWire
+    from .ring import BlockingRingWire, CallerRingWire, Poller, ServerRingWire
 
 lending.provider = this_process
 SETTING = "MUKERNEL_TRANSPORT"
@@ -100,12 +100,7 @@ class Carriers:
         if transport == "memory":
             return memory.MemoryWire(self.loop, rights[0], "caller")
         *own, lane = rights
-        wire: Wire
-        if transport == "ring":
-            memfd, beside, port_bell = own
-            wire = RingWire(self.poller, memfd, beside, port_bell, "caller")
-        else:
-            wire = PacketWire(self.loop, own, "caller")
+        wire: Wire = CallerRingWire(self.poller, *own) if transport == "ring" else PacketWire(self.loop, own, "caller")
         wire.lane, wire.number = open_lane(lane, CALLER, number), number
         return wire
 
@@ -117,7 +112,7 @@ class Carriers:
         wire: Wire
         if transport == "ring":
             memfd, beside, caller_bell, bell = own
-            wire = RingWire(self.poller, memfd, beside, caller_bell, "server")
+            wire = ServerRingWire(self.poller, memfd, beside, caller_bell)
         else:
             wire, bell = PacketWire(self.loop, own, "server"), NO_BELL
         wire.lane = open_lane(lane, SERVER, number)

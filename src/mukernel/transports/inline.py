@@ -166,6 +166,12 @@ def on_loop(
     return method
 
 
+def was_cancelled() -> bool:
+    """Of a CancelledError: was it somebody who cancelled the present task, and not something that it awaited?"""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 @contextlib.contextmanager
 def own_cancellation_told() -> Iterator[None]:
     """A method that ends in a CancelledError of its own, since it awaited what was cancelled: the thread that waits for
@@ -173,8 +179,7 @@ def own_cancellation_told() -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError as cancelled:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if was_cancelled():
             raise
         raise decode_fault(encode_fault(cancelled)) from None
 

@@ -24,54 +24,22 @@ def nothing() -> None:
 
 
 class RingWire(Wire):
-    """One end of a channel in shared memory.
+    """One end of a channel in shared memory. `memory`, `peer_bell`: descriptors, owned by the wire from here on;
+    `sends`: the direction that it sends in, 0 to the server and 1 to the caller."""
 
-    `side`: "caller" or "server". `memory`, `memory_beside`, `peer_bell`: descriptors, owned by the wire from here on.
-    """
-
-    def __init__(
-        self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, side: str, bound: int = 1024
-    ) -> None:
+    def __init__(self, poller: Poller, memory: int, peer_bell: int, sends: int, bound: int) -> None:
         super().__init__()
         self.poller, self.peer_bell = poller, peer_bell
         self.mapping = ring.Mapping(memory)
-        sends, receives = (0, 1) if side == "caller" else (1, 0)
         self.right_to_send = ring.Sender(self.mapping, sends, peer_bell, bound)
-        self.right_to_receive = ring.Receiver(self.mapping, receives, peer_bell, table=side == "server", owner=self)
+        self.right_to_receive = ring.Receiver(self.mapping, 1 - sends, peer_bell, table=sends == 1, owner=self)
+        self.receivers = [self.right_to_receive]
         self.send = self.right_to_send.send  # type: ignore[method-assign]
-        self.beside: SenderBeside | ReceiverBeside
-        if side == "caller":
-            self.beside = SenderBeside(self.right_to_send, memory_beside, peer_bell)
-        else:
-            self.beside = ReceiverBeside(self, memory_beside, peer_bell)
-        self.unsent: deque[tuple[Any, ...]] = deque()  # what is to go beside the calls, of a caller
         self.next_message, self.more = self.right_to_receive.peek, self.right_to_receive.more
         self.listening = False
 
     def send(self, *message: Any) -> bool:  # replaced by the ring's own in the constructor: one call less
         raise AssertionError
-
-    def post(self, *message: Any) -> None:
-        if isinstance(self.beside, ReceiverBeside) or message[0] < Kind.ITEM:
-            super().post(*message)
-        elif self.closed is None:
-            self.unsent.append(message)
-            if len(self.unsent) == 1:
-                self.send_unsent()
-
-    def send_unsent(self) -> None:
-        assert isinstance(self.beside, SenderBeside)
-        while self.unsent and self.beside.send(*self.unsent[0]):
-            self.unsent.popleft()
-        if self.unsent:
-            self.poller.starving.add(self)
-            if self.beside.lacking.want_room():
-                self.poller.loop.call_soon(self.poller.flush)
-
-    def flush(self) -> None:
-        if self.unsent:
-            self.send_unsent()
-        super().flush()
 
     def peek(self) -> Received | None:
         try:
@@ -103,20 +71,17 @@ class RingWire(Wire):
         if not self.listening and self.closed is None:
             self.listening = True
             self.right_to_send.adopt()
-            self.right_to_receive.adopt()
-            self.poller.waiter.add(self.right_to_receive)
-            if isinstance(self.beside, ReceiverBeside):
-                self.beside.right_to_receive.adopt()
-                self.poller.waiter.add(self.beside.right_to_receive)
+            for receiver in self.receivers:
+                receiver.adopt()
+                self.poller.waiter.add(receiver)
             if self.poller.selector is None:  # nothing polls it there, so it has to be armed
                 self.poller.loop.call_soon(self.poller.rung, self.poller.waiter.bell)
 
     def stop_listening(self) -> None:
         if self.listening:
             self.listening = False
-            self.poller.waiter.remove(self.right_to_receive)
-            if isinstance(self.beside, ReceiverBeside):
-                self.poller.waiter.remove(self.beside.right_to_receive)
+            for receiver in self.receivers:
+                self.poller.waiter.remove(receiver)
 
     def want_room(self) -> None:
         self.poller.starving.add(self)
@@ -125,10 +90,51 @@ class RingWire(Wire):
 
     def release(self) -> None:
         self.send, self.next_message = refused, nothing  # type: ignore[method-assign]
-        self.unsent.clear()
         self.stop_listening()
         self.poller.starving.discard(self)
         os.close(self.peer_bell)
+
+
+class ServerRingWire(RingWire):
+    """The end of who serves. `memory_beside`: of the second ring, owned from here on, too."""
+
+    def __init__(self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
+        super().__init__(poller, memory, peer_bell, 1, bound)
+        self.receivers.append(ReceiverBeside(self, memory_beside, peer_bell).right_to_receive)
+
+
+class CallerRingWire(RingWire):
+    """The end of who calls. `unsent`: what is to go beside the calls, as soon as there is room."""
+
+    def __init__(self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
+        super().__init__(poller, memory, peer_bell, 0, bound)
+        self.beside = SenderBeside(self.right_to_send, memory_beside, peer_bell)
+        self.unsent: deque[tuple[Any, ...]] = deque()
+
+    def post(self, *message: Any) -> None:
+        if message[0] < Kind.ITEM:  # a call that is sent again
+            super().post(*message)
+        elif self.closed is None:
+            self.unsent.append(message)
+            if len(self.unsent) == 1:
+                self.send_unsent()
+
+    def send_unsent(self) -> None:
+        while self.unsent and self.beside.send(*self.unsent[0]):
+            self.unsent.popleft()
+        if self.unsent:
+            self.poller.starving.add(self)
+            if self.beside.lacking.want_room():
+                self.poller.loop.call_soon(self.poller.flush)
+
+    def flush(self) -> None:
+        if self.unsent:
+            self.send_unsent()
+        super().flush()
+
+    def release(self) -> None:
+        self.unsent.clear()
+        super().release()
 
 
 class BlockingRingWire:

@@ -16,7 +16,7 @@ from ..contract import encode_fault
 from ..contract.lending import MARK, received
 from ..kernel.scheduler import RunQueue, Slots
 from . import refusal
-from .back_pressure import encoded
+from .back_pressure import attempt, encoded
 from .burst import Burst
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
@@ -419,7 +419,7 @@ class Server:
                     while call.credit <= 0:  # before it is encoded: what waits here does not count against the quota
                         call.more_credit = self.loop.create_future()
                         await call.more_credit
-                    body = await encoded(self.loop, method.encode_item, item)
+                    body = attempt(method.encode_item, item) or await encoded(self.loop, method.encode_item, item)
                     call.credit -= 1
                     wire.post(4, number, loaded(wire.lane, body))
                     del body
