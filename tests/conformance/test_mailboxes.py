@@ -41,6 +41,38 @@ async def test_a_mailbox_outlives_its_reader(transport: str, tmp_path: Path) -> 
         successor.close()
 
 
+async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_room(
+    transport: str, tmp_path: Path
+) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        running = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        wires.server.close("died")
+        wires.caller.stop_listening()
+        successor = wires.successor()
+        for size in (1000, 0):
+            for _ in range(100_000):
+                if not successor.send(Kind.ITEM, 77, bytes(size)):  # of a call that nobody has made
+                    break
+        successor.end_interrupted(Kind.INTERRUPTED, mortal=True)
+        told = successor.interrupted() == []  # where what is sent finds room for ever
+        successor.close("died before its caller has read")
+        successor = wires.successor()
+        assert [call for call, _, _ in successor.interrupted()] == [1] * (not told)
+        successor.end_interrupted(Kind.INTERRUPTED, mortal=True)
+        successor.listen()
+        peer.serve(successor)
+        wires.caller.listen()
+        with pytest.raises(PluginCrashed):
+            await running
+        assert successor.interrupted() == []
+        assert await peer.call("add", 1) == 1
+        assert successor.ledger() == (2, 2, 1, 1)
+        assert told is (transport == "memory")
+        successor.close()
+
+
 async def test_the_ledger_adds_up(transport: str, tmp_path: Path) -> None:
     async with pair(transport, tmp_path) as wires:
         peer = Peer(wires)

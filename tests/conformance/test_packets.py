@@ -39,7 +39,7 @@ def test_a_call_that_was_looked_at_waits_as_before(table: CallTable) -> None:
 def test_a_call_that_was_taken_out_was_being_run(table: CallTable) -> None:
     table.begin(7, 2, 1, True)  # it dies before it has counted the call
     assert table.recover(next_call=8) == [(7, 2, 1)]
-    table.forget()
+    table.forget(7)
     assert table.counts() == (3, 1, 0, 1)
 
 
@@ -47,7 +47,7 @@ def test_a_call_that_was_counted_was_being_run(table: CallTable) -> None:
     table.taken_out(table.begin(7, 0, 1, True), True)
     assert table.recover(next_call=None) == [(7, 0, 1)]
     assert table.recover(next_call=None) == [(7, 0, 1)]  # until its caller was told
-    table.forget()
+    table.forget(7)
     assert table.counts() == (3, 1, 0, 1)
     assert table.recover(next_call=None) == []
 
@@ -120,7 +120,7 @@ def test_whatever_store_it_dies_at_each_call_is_counted_once(reply_wanted: bool)
             successor.fields, whole = Fields(successor.fields, stores_of_successor), successor.fields  # type: ignore[assignment]
             try:
                 found = successor.recover(next_call)
-                successor.forget()
+                successor.forget(7)
             except Dead:
                 found = None
             successor.fields = whole
@@ -130,7 +130,7 @@ def test_whatever_store_it_dies_at_each_call_is_counted_once(reply_wanted: bool)
                 assert found in (None, []) and found_last == []
             elif running:
                 assert found in (None, [(7, 2, 1)])
-            last.forget()
+            last.forget(7)
             accepted, taken, replied, refused = last.counts()
             assert (accepted, taken) == (1, int(not in_socket))
             assert replied + refused == taken, (stores, stores_of_successor)

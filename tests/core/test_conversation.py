@@ -18,10 +18,18 @@ from waiting import until
 
 from mukernel import Interface, Kernel, Plugin
 from mukernel.contract import ContractError, RemoteError, decode_fault
+from mukernel.contract.description import Description
 from mukernel.core import messages
 from mukernel.core.conversation import LARGEST_FAULT, LARGEST_OF_PROCESS, MOST_COMPLAINTS, MOST_UNREAD, Conversation
 from mukernel.core.messages import Envelope
-from mukernel.transports.link import LARGEST_MESSAGE, SEALS, Link
+from mukernel.transports.link import (
+    LARGEST_CONTROL_MESSAGE,
+    LARGEST_MESSAGE,
+    LARGEST_RIGHTS,
+    SEALS,
+    Link,
+    close_all,
+)
 
 
 class Peer:
@@ -83,6 +91,29 @@ async def test_rights_that_nobody_asked_for_are_given_up(answer: bool) -> None:
         await until(lambda: messages.Detach(2) in other.heard)
         os.close(null)
         assert open_files() == before
+
+
+async def test_more_rights_than_one_packet_takes_come_with_one_message() -> None:
+    async with peer() as other:
+        asked = asyncio.ensure_future(other.conversation.ask(messages.Ping()))
+        before = open_files()
+        files = [os.memfd_create(f"given-{number}") for number in range(LARGEST_RIGHTS * 2 + 7)]
+        other.send(1, True, messages.Connected("x" * LARGEST_CONTROL_MESSAGE, []), files)  # itself in memory, too
+        _, rights = await asked
+        assert [os.fstat(fd).st_ino for fd in rights] == [os.fstat(fd).st_ino for fd in files]
+        close_all([*files, *rights])
+        assert open_files() == before
+
+
+async def test_the_process_of_a_plugin_sends_no_more_rights_than_one_packet_takes() -> None:
+    async with peer(of_process=True) as other:
+        null = os.open("/dev/null", os.O_RDONLY)
+        before = open_files()
+        message = messages.Connect(Description("Anything", "1.0"), None, "")
+        other.send(1, False, message, [null] * (LARGEST_RIGHTS + 1))
+        await until(lambda: other.gone)
+        assert open_files() < before and other.heard == []
+        os.close(null)
 
 
 async def test_what_nobody_understands_ends_it_and_leaves_no_right() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
 from ..transports.calling import unheeded
 from ..transports.eager import start_task
-from ..transports.link import Link, close_all
+from ..transports.link import LARGEST_RIGHTS, Link, close_all
 from . import messages
 from .messages import Envelope, Failed
 
@@ -41,7 +41,7 @@ class Conversation:
         self.link, self.loop, self.handler, self.on_closed = link, loop, handler, on_closed
         self.of_process, self.listens, self.complaints = of_process, True, 0
         if of_process:
-            link.largest = LARGEST_OF_PROCESS
+            link.largest, link.most_rights = LARGEST_OF_PROCESS, LARGEST_RIGHTS
         self.numbers = itertools.count(1)
         self.questions: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self.tasks: set[asyncio.Task[None]] = set()

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ..contract import Description, Unavailable
+from ..contract import Description, Overloaded, Unavailable
 from ..kernel.clock import Clock
 from ..transports.carriers import NO_BELL
 from ..transports.link import Link
@@ -52,13 +53,25 @@ class Host:
     async def connect(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
     ) -> Grant:  # fmt: skip
-        connected, rights = await self.conversation.ask(Connect(interface, plugin, space, turn, token), given(bell))
-        return Grant(connected, rights)
+        asked = Connect(interface, plugin, space, turn, token)
+        return self.granted(*await self.conversation.ask(asked, given(bell)))
 
     def connect_now(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
     ) -> Grant:  # fmt: skip
-        connected, rights = self.conversation.ask_blocking(Connect(interface, plugin, space, turn, token), given(bell))
+        asked = Connect(interface, plugin, space, turn, token)
+        return self.granted(*self.conversation.ask_blocking(asked, given(bell)))
+
+    def granted(self, connected: messages.Connected, rights: list[int]) -> Grant:
+        """What the kernel has answered. Raises Overloaded where its rights could not be received."""
+        if connected.channels and not rights:
+            for channel in connected.channels:
+                self.disconnect(channel)
+            most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            raise Overloaded(
+                f"{connected.plugin}: there is no room for the rights to call it, files for each of "
+                f"{len(connected.channels)} channels: this process may have {most} open; its limit of files is too low"
+            )
         return Grant(connected, rights)
 
     async def narrow(self, key: str, interface: str, plugin: str, part: str, token: str) -> str:

@@ -149,7 +149,7 @@ class Space(Routes):
     def begin(self, instance: Instance, wire: Wire, recover: bool, ended: str = "") -> None:
         """Receive from a wire."""
         if recover:
-            wire.end_interrupted(Kind.INTERRUPTED, ended.encode(errors="replace"))
+            wire.end_interrupted(Kind.INTERRUPTED, ended.encode(errors="replace"), mortal=True)
         self.carriers.answer(instance.bell)
         wire.listen()
 

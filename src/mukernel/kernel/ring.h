@@ -38,17 +38,17 @@ static int mu_sleep(int bell, int64_t ns) {   /* 1: rung, 0: time is over, -1: a
 
 /* How long to spin. Two questions, two numbers:
  *   Is a core free for it?  `crowded_until`: a sched_yield or a wake-up that came late met a process that burns the core. Each
- *     ms so lost keeps whoever hears of it from spinning for CROWD_SHARE ms, but for the first SLOW_NS: so looking again costs
- *     little, and one short delay, as the system's own work makes, nothing. It travels with every message: one process pays.
+ *     ms so lost keeps whoever hears of it from spinning for CROWD_SHARE ms, but for the first FREE_NS: so looking again costs
+ *     little, and a delay now and then, as the system's own work makes, nothing. It travels with every message: one process pays.
  *   Would spinning have caught the message?  `score`: a producer that rings leaves the time, so a sleeper knows how long it
  *     would have had to spin. A quiet reader's score falls below 0, and it sleeps at once. `near` counts the same for a few
  *     microseconds: two that answer each other so fast both have a core, crowd or not, and go on, without yielding it.
  *     One that is answered late as often as soon has not: the core it would spin on is that of who could answer.  */
-enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 2000000, PAUSES = 48,
-       SCORE_MAX = 8, SCORE_MIN = -4, CROWD_SHARE = 32 };
+enum { SPIN_NS = 100000, NEAR_NS = 10000, NEAR_SPIN_NS = 50000, SWITCH_NS = 1500, SLOW_NS = 2000000, FREE_NS = 8000000,
+       PAUSES = 48, SCORE_MAX = 8, SCORE_MIN = -4, CROWD_SHARE = 32 };
 #define CROWD_MAX_NS 2000000000ll       /* a crowd that has gone is forgotten by then */
 
-typedef struct { int32_t score, near, late, policy; } mu_spin;  /* one a waiter. `late`: ns after a crowd's end until it tries again */
+typedef struct { int32_t score, near, late, policy; int64_t rests_until; } mu_spin;   /* one a waiter. `late`: ns that it rests after a crowd */
 enum { ADAPTIVE, ALWAYS_SLEEP, PAUSE_50, YIELD_50 };      /* all but the first are for comparison only */
 static int64_t crowded_until;           /* of the process, monotonic ns; 0: never */
 
@@ -56,7 +56,7 @@ static inline int64_t crowd_tell(void) { return __atomic_load_n(&crowded_until, 
 static inline void crowd_set(int64_t until) { __atomic_store_n(&crowded_until, until, __ATOMIC_RELAXED); }
 static inline void crowd_hear(int64_t until) { if (until > crowd_tell()) crowd_set(until); }
 static inline void crowd_found(int64_t now, int64_t late) {
-    int64_t old = crowd_tell(), until = (old > now ? old : now) + CROWD_SHARE * late;
+    int64_t old = crowd_tell(), until = (old > now ? old : now) + CROWD_SHARE * (late < FREE_NS ? late : FREE_NS);
     crowd_set(until < now + CROWD_MAX_NS ? until : now + CROWD_MAX_NS);
 }
 static inline void spin_count(int32_t *score, bool caught, int32_t loss) {
@@ -86,7 +86,8 @@ static bool spin_wait(mu_spin *s, int (*ready)(void *), void *what, int64_t limi
         return ready(what);
     }
     if (until > start + 2 * CROWD_MAX_NS) crowd_set(until = 0);     /* a peer wrote nonsense */
-    crowd = start < until - CROWD_SHARE * SLOW_NS + s->late;
+    if (start < until - CROWD_SHARE * FREE_NS) s->rests_until = until - CROWD_SHARE * FREE_NS + s->late;
+    crowd = start < s->rests_until;
     if ((crowd ? s->near : s->score) < 0) return ready(what);
     if (limit > (crowd ? NEAR_SPIN_NS : SPIN_NS)) limit = crowd ? NEAR_SPIN_NS : SPIN_NS;
     while (now - start < limit) {

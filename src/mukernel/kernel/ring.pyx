@@ -299,7 +299,6 @@ cdef class Receiver(Right):
 
     def adopt(self):
         """Begin where a predecessor left off: at the first message that it did not start."""
-        cdef int i
         self.head, self.in_flight = mu_load(&self.shared.head) & ~<uint64_t>(LINE - 1), 0
         self.cursor = self.head
         for i in range(self.slots):
@@ -310,8 +309,8 @@ cdef class Receiver(Right):
         """Calls that a predecessor was running when it died, as (call, interface, method); they stay until `forget`."""
         cdef mu_header* header
         cdef mu_slot slot
-        cdef int i
         found = []
+        self.adopt()
         for i in range(self.slots):
             slot = self.memory.table[i]
             if slot.call:
@@ -321,11 +320,11 @@ cdef class Receiver(Right):
                     header.waiting = 0
         return found
 
-    def forget(self):                     # their callers were told; had we died before, our successor would tell them again
+    def forget(self, uint64_t call):      # its caller was told; had we died before, our successor would tell it again
         for i in range(self.slots):
-            self.memory.table[i].call = 0
-        self.in_flight = self.full = 0
-        self.shared.refused = self.shared.taken - self.shared.answered  # whatever was taken has ended, one way or the other
+            if self.memory.table[i].call == call:
+                self.memory.table[i].call, self.in_flight, self.full = 0, self.in_flight - 1, False
+        self.shared.refused = self.shared.taken - self.shared.answered - self.in_flight  # whatever else was taken has ended
 
     cdef inline bint has_message(self) noexcept nogil:
         return mu_load(&self.shared.tail) != self.cursor

@@ -11,6 +11,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from .kind import Kind
@@ -159,15 +160,17 @@ class Wire(ABC):
         """Calls that a predecessor was running when it died: (call, interface, method)."""
         return []
 
-    def forget_interrupted(self) -> None:  # noqa: B027 - only a mailbox that outlives its reader has such a record
-        """Empty the record of them."""
+    def forget_interrupted(self, call: int) -> None:  # noqa: B027 - only a mailbox that outlives its reader remembers
+        """Take one of them out of the record; it counts as refused."""
 
-    def end_interrupted(self, kind: int, body: bytes = b"") -> None:
-        """Tell the callers of what a predecessor was running. Only then it is forgotten: should we die before, our own
-        successor tells them again, and they listen to the first."""
+    def end_interrupted(self, kind: int, body: bytes = b"", mortal: bool = False) -> None:
+        """Tell the callers of what a predecessor was running, and forget it. `mortal`: we may die before there is room
+        for that, so each is forgotten when it is in the channel. Our own successor tells the others again."""
         for call, _, _ in self.interrupted():
-            self.post(kind, call, body)
-        self.forget_interrupted()
+            forget = partial(self.forget_interrupted, call)
+            self.post_last(forget if mortal else lambda: None, kind, call, body)
+            if not mortal:
+                forget()
 
     def ledger(self) -> tuple[int, int, int, int]:
         """Calls that came by this wire: (accepted, taken, answered, refused)."""

@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 
+from ..contract import Overloaded
 from .context import watch
 
 TOO_MANY = (
@@ -19,7 +20,9 @@ TOO_MANY = (
 )
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
-LARGEST_RIGHTS = 250  # file descriptors in one message (SCM_MAX_FD is 253)
+LARGEST_RIGHTS = 250  # file descriptors in one packet (SCM_MAX_FD is 253); more come in packets of their own, before it
+MOST_RIGHTS = 4 * 4096  # with one message
+WHOLE, IN_MEMORY, RIGHTS = 0, 1, 2  # the first byte of a packet: what it holds; the last, rights of the message to come
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE  # of a message's memfd: it stays as it was sent
 BLOCK = 512  # bytes: what the system counts by what a file takes up
 
@@ -28,16 +31,18 @@ class Link:
     """A control connection between the kernel and a process: whole messages, with file descriptors.
 
     Writes never block: what the socket won't take waits in order and leaves by `flush`, which the owner calls when the
-    socket is writable (`backlog` says whether that is needed). `largest`: bytes of a message that is received; a larger
-    one is as good as garbage.
+    socket is writable (`backlog` says whether that is needed). `largest`: bytes of a message that is received, and
+    `most_rights` how many rights come with it; a larger one is as good as garbage.
     """
 
-    largest = LARGEST_MESSAGE
+    largest, most_rights = LARGEST_MESSAGE, MOST_RIGHTS
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.socket = connection
         self.backlog: list[tuple[bytes, list[int]]] = []
+        self.early: list[int] = []  # rights of a message of which not all has come
+        self.lacking = False  # some of them could not be received
 
     @staticmethod
     def pair() -> tuple[socket.socket, socket.socket]:
@@ -59,14 +64,24 @@ class Link:
         loop.remove_writer(self.socket)
 
     def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
-        """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone."""
-        held = [os.dup(fd) for fd in rights]
-        large = len(data) > LARGEST_CONTROL_MESSAGE
-        if large:
-            held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-            os.write(held[-1], data)
-            fcntl.fcntl(held[-1], fcntl.F_ADD_SEALS, SEALS)
-        self.backlog.append((b"\x01" if large else b"\x00" + data, held))
+        """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone, or
+        Overloaded where this process may open no more files."""
+        held: list[int] = []
+        packet = bytes([WHOLE]) + data
+        try:
+            held.extend(map(os.dup, rights))
+            if len(data) > LARGEST_CONTROL_MESSAGE:
+                packet = bytes([IN_MEMORY])
+                held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+                os.write(held[-1], data)
+                fcntl.fcntl(held[-1], fcntl.F_ADD_SEALS, SEALS)
+        except OSError as error:
+            close_all(held)
+            raise Overloaded(f"{error.strerror}, by this process, to send a message with its rights") from None
+        while len(held) > LARGEST_RIGHTS:
+            self.backlog.append((bytes([RIGHTS]), held[:LARGEST_RIGHTS]))
+            del held[:LARGEST_RIGHTS]
+        self.backlog.append((packet, held))
         self.flush()
 
     def flush(self) -> None:
@@ -85,19 +100,33 @@ class Link:
             close_all(held)
 
     def receive(self) -> tuple[bytes, list[int]] | None:
-        """One message and the rights that came with it (owned by the caller); None when there is none now.
+        """One message and the rights that came with it (owned by the caller); None when there is none now. Where this
+        process may not open as many files it gets none of the rights.
 
         Raises ConnectionError when the peer has closed, or sent what nobody sends.
         """
-        try:
-            data, fds = receive_rights(self.socket, LARGEST_CONTROL_MESSAGE + 1, LARGEST_RIGHTS)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except OSError as error:
-            raise ConnectionError(str(error)) from None
-        if not data:
-            raise ConnectionError("the peer has closed the link")
-        if data[0] == 1 and fds:
+        while True:
+            try:
+                data, fds, whole = receive_rights(self.socket, LARGEST_CONTROL_MESSAGE + 1, LARGEST_RIGHTS)
+            except (BlockingIOError, InterruptedError):
+                return None
+            except OSError as error:
+                raise ConnectionError(str(error)) from None
+            self.early += fds
+            self.lacking |= not whole
+            if not data:
+                raise ConnectionError("the peer has closed the link")
+            if data[0] != RIGHTS:
+                break
+            if len(self.early) >= self.most_rights or (whole and len(fds) < LARGEST_RIGHTS):
+                raise ConnectionError(
+                    f"more rights come with a message than {self.most_rights}, or less than announced"
+                )
+        if self.lacking:
+            close_all(self.early)
+            self.early, self.lacking = [], False
+        fds, self.early = self.early, []
+        if data[0] == IN_MEMORY and fds:
             memory = fds.pop()
             try:
                 return sealed_content(memory, self.largest), fds
@@ -116,22 +145,24 @@ class Link:
         for _, held in self.backlog:
             close_all(held)
         self.backlog.clear()
+        close_all(self.early)
+        self.early.clear()
         self.socket.close()
 
 
-def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[bytes, list[int], bool]:
     """One message of at most `size` bytes and the descriptors beside it, at most `most`, which no child inherits; it
-    does not wait for one.
+    does not wait for one. Last: are these all that came? Not where this process may open no more files.
 
     Raises OSError. (`socket.recv_fds` forgets its flags, MSG_CMSG_CLOEXEC among them.)
     """
     flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-    data, ancillary, _, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), flags)
+    data, ancillary, found, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), flags)
     passed = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             passed.frombytes(content[: len(content) // 4 * 4])
-    return data, list(passed)
+    return data, list(passed), not found & socket.MSG_CTRUNC
 
 
 def sealed_content(memory: int, most: int) -> bytes:

@@ -224,9 +224,8 @@ class MemoryWire(Wire):
     def interrupted(self) -> list[tuple[int, int, int]]:
         return [(call, interface, method) for call, (interface, method) in self.channel.calls.items()]
 
-    def forget_interrupted(self) -> None:
-        self.channel.refused += len(self.channel.calls)
-        self.channel.calls.clear()
+    def forget_interrupted(self, call: int) -> None:
+        self.channel.refused += self.channel.calls.pop(call, None) is not None
 
     def ledger(self) -> tuple[int, int, int, int]:
         return self.channel.ledger()

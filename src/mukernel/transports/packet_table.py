@@ -145,10 +145,10 @@ class CallTable:
                 found.append((call, what >> 16 & 0xFFFF, what & 0xFFFF))
         return found
 
-    def forget(self) -> None:
-        """The callers of what `recover` found have been told: it counts as refused, and the table is empty."""
+    def forget(self, call: int) -> None:
+        """The caller of one that `recover` found has been told: it counts as refused."""
         for slot in range(SLOTS):
-            if self.call_in(slot):
+            if self.call_in(slot) == call:
                 self.end(slot, refused=True)
 
     def close(self) -> None:

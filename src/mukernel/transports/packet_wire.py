@@ -235,8 +235,8 @@ class PacketWire(Wire):
         first = look(self.mailbox)
         return self.table.recover(None if first is None else first.call)
 
-    def forget_interrupted(self) -> None:
-        self.table.forget()
+    def forget_interrupted(self, call: int) -> None:
+        self.table.forget(call)
 
     def ledger(self) -> tuple[int, int, int, int]:
         return self.table.counts() if self.closed is None else self.last_counts

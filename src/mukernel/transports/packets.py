@@ -114,7 +114,7 @@ def look(where: socket.socket) -> Message | None:
 def receive_packet(where: socket.socket) -> Message | None:
     """The first packet, taken out. Raises ConnectionError, Garbage."""
     try:
-        data, passed = receive_rights(where, SIZE + INLINE, PASSED)
+        data, passed, _ = receive_rights(where, SIZE + INLINE, PASSED)
     except (BlockingIOError, InterruptedError):
         return None
     except OSError as error:

@@ -54,8 +54,8 @@ class RingWire(Wire):
         calls: list[tuple[int, int, int]] = self.right_to_receive.interrupted()
         return calls
 
-    def forget_interrupted(self) -> None:
-        self.right_to_receive.forget()
+    def forget_interrupted(self, call: int) -> None:
+        self.right_to_receive.forget(call)
 
     @property
     def saturated(self) -> bool:  # type: ignore[override]
