@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from core_samples import Arithmetic, Counter, Plain, Report, Reporter, Stateless, Sum, Summing, Tally, Tally2
 
-from mukernel import ContractError, Interface, Kernel, Plugin
+from mukernel import ContractError, Interface, Kernel, Plugin, deadline
 from mukernel.core.loader import default_name
 
 
@@ -171,6 +171,27 @@ async def test_what_is_awaited_in_another_loop_is_refused_before_it_begins(chang
         assert list(kernel.registry.entries) == ["tally"]
         await kernel.get(Counter).add(1)
         assert await kernel.get(Counter).value() == 1
+
+
+async def test_a_call_in_another_loop_is_refused(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    await counter.add(1)
+
+    async def called() -> int:
+        return await counter.add(1)
+
+    async def within() -> int:
+        with deadline(5):
+            return await counter.add(1)
+
+    async def read() -> list[int]:
+        return [number async for number in counter.numbers(3)]
+
+    for call in (called, within, read):
+        with pytest.raises(ContractError, match=r"Counter\.\w+: called in another event loop .*blocking=True"):
+            await asyncio.to_thread(asyncio.run, call())
+    assert [number async for number in counter.numbers(3)] == [0, 1, 2]
 
 
 async def test_a_kernel_gives_back_every_descriptor_and_process() -> None:

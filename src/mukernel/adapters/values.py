@@ -3,10 +3,11 @@ a set as a set, a path as a path. What can't come out as what it was is refused,
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from enum import Enum
 from pathlib import Path, PosixPath
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -17,11 +18,11 @@ SCALARS = (type(None), bool, float, str, bytes)
 SMALL = range(-(1 << 63), 1 << 64)  # the whole numbers that msgpack has
 SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
 MAKERS: dict[str, Any] = {name: kind for kind, name in SEQUENCES.items()}
-TEXTS: dict[type, str] = {datetime: "datetime", date: "date", time: "time"}
+CLOCKS: dict[type, str] = {datetime: "datetime", time: "time"}
 DEEPEST = 200  # levels of values within values
 WANTED = (
-    "None, bool, int, float, str, bytes, a list, tuple, set, frozenset or dict of such, a Path, a date, time or "
-    "timedelta, a data class, an attrs class or a member of an enum"
+    "None, bool, int, float, str, bytes, a list, tuple, set, frozenset or dict of such, a Path, a date, a datetime or time "
+    "without a zone, with a fixed offset or a ZoneInfo, a timedelta, a data class, an attrs class or a member of an enum"
 )
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -52,7 +53,7 @@ def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
     if depth > DEEPEST:
         raise ContractError(f"{where}: values within values, {DEEPEST} levels deep, or one that holds itself")
     if kind is int:
-        return value if value in SMALL else ["int", str(value)]
+        return value if value in SMALL else ["int", hex(value)]
     if kind is dict:
         return [
             "dict",
@@ -67,8 +68,10 @@ def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
         return [SEQUENCES[kind], *inner]
     if kind is PosixPath:
         return ["path", str(value)]
-    if kind in TEXTS:
-        return [TEXTS[kind], value.isoformat()]
+    if kind is date:
+        return ["date", value.isoformat()]
+    if kind in CLOCKS:
+        return [CLOCKS[kind], *_clock(value, where)]
     if kind is timedelta:
         return ["timedelta", value.days, value.seconds, value.microseconds]
     fields = fields_of(kind)
@@ -80,6 +83,24 @@ def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
         sent[name := name_of(kind, where)] = kind
         return ["member", name, value.name]
     raise ContractError(f"{where}: got {kind.__module__}.{kind.__qualname__}, which can't travel: wanted {WANTED}")
+
+
+def _clock(value: datetime | time, where: str) -> tuple[str, int, str]:
+    """A point of time as its text, its `fold`, and the name of its zone, which is empty where there is none or the text
+    has its offset."""
+    zone = value.tzinfo
+    if zone is None or (type(zone) is timezone and str(zone) == str(timezone(zone.utcoffset(None)))):
+        return value.isoformat(), value.fold, ""
+    if type(zone) is ZoneInfo and zone.key:
+        return value.replace(tzinfo=None).isoformat(), value.fold, zone.key
+    raise ContractError(
+        f"{where}: got a {type(value).__name__} in the zone {zone!r}, which can't travel: wanted {WANTED}"
+    )
+
+
+def _clock_from(kind: Any, text: str, fold: int, zone: str) -> datetime | time:
+    value: datetime | time = kind.fromisoformat(text).replace(fold=fold)
+    return value.replace(tzinfo=ZoneInfo(zone)) if zone else value
 
 
 def _read(written: Any, known: Known) -> Any:
@@ -99,9 +120,8 @@ def _read(written: Any, known: Known) -> Any:
     if kind == "member":
         name, member = held
         return getattr(known(name), "__members__", {})[member]
-    readers: dict[str, Any] = {
-        "int": int, "path": Path,
-        "datetime": datetime.fromisoformat, "date": date.fromisoformat, "time": time.fromisoformat,
-    }  # fmt: skip
+    if kind in CLOCKS.values():
+        return _clock_from(datetime if kind == "datetime" else time, *held)
+    readers: dict[str, Any] = {"int": lambda text: int(text, 16), "path": Path, "date": date.fromisoformat}
     (text,) = held
     return readers[kind](text)

@@ -103,11 +103,23 @@ class Caller:
             self.forget(number)
             unheeded(future)
             raise
+        except RuntimeError:  # asyncio's own, perhaps: what one loop has made can't be awaited in another
+            self.check_own_loop(method)
+            raise
         finally:
             del future  # has the error, whose traceback has this frame: what the call lent would wait for the collector
 
+    def check_own_loop(self, method: RemoteMethod) -> None:
+        """Raises ContractError in another event loop than that which owns the wire."""
+        if asyncio.get_running_loop() is not self.loop:
+            raise ContractError(
+                f"{method.name}: called in another event loop than its kernel's or plug-in's; wanted the call made there, "
+                "by asyncio.run_coroutine_threadsafe, or by a blocking proxy: kernel.get(INTERFACE, blocking=True)"
+            ) from None
+
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
         """As `call`, at a priority, with a deadline or a trace, or where the mailbox is full."""
+        self.check_own_loop(method)
         timer = None
         number = next(self.numbers)
         future = self.new_future()
@@ -355,6 +367,7 @@ class IncomingStream(AsyncIterator[Any]):
 
     async def open(self) -> None:
         caller = self.caller
+        caller.check_own_loop(self.method)
         self.number = next(caller.numbers)
         if self.context.deadline:
             left = (self.context.deadline - caller.now_ns()) / 1e9
