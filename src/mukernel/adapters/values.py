@@ -22,8 +22,8 @@ CLOCKS: dict[type, str] = {datetime: "datetime", time: "time"}
 DEEPEST = 200  # levels of values within values
 WANTED = (
     "None, bool, int, float, str, bytes, a list, tuple, set, frozenset or dict of such, a Path, a date, a datetime or "
-    "time without a zone, with a fixed offset or a ZoneInfo, a timedelta, a data class, an attrs class or a member of an "
-    "enum"
+    "time without a zone, with a fixed offset or a ZoneInfo, a timedelta, a data class, an attrs class or a member of "
+    "an enum"
 )
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode

@@ -114,7 +114,8 @@ class Caller:
         if asyncio.get_running_loop() is not self.loop:
             raise ContractError(
                 f"{method.name}: called in another event loop than its kernel's or plug-in's; wanted the call made "
-                "there, by asyncio.run_coroutine_threadsafe, or by a blocking proxy: kernel.get(INTERFACE, blocking=True)"
+                "there, by asyncio.run_coroutine_threadsafe, or by a blocking proxy: "
+                "kernel.get(INTERFACE, blocking=True)"
             ) from None
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
