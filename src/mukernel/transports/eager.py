@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -22,27 +22,33 @@ else:
         A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the
         step is run now. Where a task is running it is set aside meanwhile, or calls started from it would be
         overtaken by later ones. Loops that can't be asked so (uvloop) run the step in their next turn.
-        """
-        steps: list[tuple[Callable[[], object], Context | None]] = []
 
-        def now(callback: Callable[[], object], *, context: Context | None = None) -> None:
-            steps.append((callback, context))
+        Others may ask for something in that moment, too: a signal's handler, a finalizer that the collector calls. That
+        goes on to the loop.
+        """
+        steps: list[tuple[Any, Context | None]] = []
+        call_soon = loop.call_soon
+
+        def now(callback: Any, *arguments: Any, context: Context | None = None) -> Any:
+            if arguments or type(getattr(callback, "__self__", None)) is not asyncio.Task:
+                return call_soon(callback, *arguments, context=context)
+            return steps.append((callback, context))
 
         try:
-            loop.call_soon = now  # type: ignore[method-assign,assignment]
+            loop.call_soon = now  # type: ignore[method-assign]
         except AttributeError:
             return asyncio.Task(work, loop=loop)
         try:
             task = asyncio.Task(work, loop=loop)
         finally:
-            del loop.call_soon
+            vars(loop).pop("call_soon", None)  # not there any more where one of those others came here, too
         running = asyncio.current_task(loop)
         if running is not None:
             asyncio.tasks._leave_task(loop, running)
         try:
             for callback, context in steps:
-                if context is None:
-                    callback()
+                if callback.__self__ is not task or context is None:
+                    call_soon(callback, context=context)
                 else:
                     context.run(callback)
         finally:
