@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 from conformance_actor import Actor, Behaviour
+from conformance_wires import Peer, pair
 from conformance_worlds import World, between_processes, isolated
 
 from mukernel import Interface, Kernel, Plugin, PluginCrashed
 from mukernel.transports.carriers import ledger
+from mukernel.transports.kind import Kind
 
 ITEMS = 200
 LARGE = "x" * 16_000  # characters; many times as many together as a channel holds
@@ -112,3 +116,30 @@ async def test_no_caller_hangs_whose_reply_had_no_room_when_the_process_died(wor
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(each) for each in ended} <= {bytes, PluginCrashed}
     assert await maker.large(2) == b"\0\0"
+
+
+async def test_a_cancellation_does_not_overtake_its_call(tmp_path: Path) -> None:
+    """It comes beside while a burst is over, its call not looked at yet; or while its call waits to be sent again."""
+    pytest.importorskip("mukernel.kernel.ring")
+    async with pair("ring", tmp_path) as wires:
+        peer = Peer(wires)
+        assert await peer.call("add", 1) == 1
+        peer.server.burst.over = True  # the loop's turn
+        waiting = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await asyncio.sleep(0)
+        assert not peer.server.running
+        (number,) = peer.caller.pending
+        assert wires.caller.beside.beside.send(Kind.CANCEL, number, b"")  # type: ignore[attr-defined]
+        beside = wires.server.receivers[1].owner  # type: ignore[attr-defined]
+        beside.receiver(beside)
+        assert number in wires.server.overtaken
+        peer.server.burst.turn()
+        assert await peer.call("add", 1) == 2
+        assert not peer.server.running and not wires.server.overtaken
+        assert wires.server.ledger() == (3, 3, 2, 1)
+        waiting.cancel()
+
+        wires.caller.outbox.append(((Kind.CALL, 77, b""), lambda: None))  # as after an interruption, without room
+        wires.caller.post(Kind.CANCEL, 77, b"")
+        assert not wires.caller.outbox
+        assert await peer.call("add", 1) == 3

@@ -73,6 +73,31 @@ async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_
         successor.close()
 
 
+async def test_an_idempotent_call_is_run_once_more_though_its_caller_is_told_twice(
+    transport: str, tmp_path: Path
+) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        running = asyncio.ensure_future(peer.call("hold_once", str(tmp_path / "mark")))
+        await peer.actor.held("once")
+        wires.server.close("died")
+        successor = wires.successor()
+        assert [call for call, _, _ in successor.interrupted()] == [1]
+        assert successor.send(Kind.INTERRUPTED, 1, b"")
+        successor.close("died before it had noted that")
+        while 2 not in peer.caller.pending:  # noqa: ASYNC110 - until the call has been sent again
+            await asyncio.sleep(0)
+        successor = wires.successor()
+        assert [call for call, _, _ in successor.interrupted()] == [1]
+        successor.end_interrupted(Kind.INTERRUPTED, mortal=True)
+        successor.listen()
+        peer.serve(successor)
+        peer.server.pump(successor)
+        assert await running == "run again"
+        assert successor.closed is None and successor.interrupted() == []
+        successor.close()
+
+
 async def test_the_ledger_adds_up(transport: str, tmp_path: Path) -> None:
     async with pair(transport, tmp_path) as wires:
         peer = Peer(wires)

@@ -40,6 +40,7 @@ class Host:
         self.space = Space(name, self, clock or Clock(), loop, transport)
         self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
         self.space.on_asks = lambda key, interfaces: self.conversation.tell(messages.Asks(key, interfaces))
+        self.space.on_emptied = self.emptied
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -84,6 +85,10 @@ class Host:
     def disconnect(self, channel: int) -> None:
         with contextlib.suppress(Unavailable):  # the kernel has gone, and its channels with it
             self.conversation.tell(messages.Disconnect(channel))
+
+    def emptied(self, channel: int) -> None:
+        with contextlib.suppress(Unavailable):  # as above
+            self.conversation.tell(messages.Emptied(channel))
 
     # -- what the kernel asks -----------------------------------------------------------------------------------
 

@@ -131,6 +131,8 @@ class Instances:
             instance.place.attach(
                 instance.blueprint.key, channel, replica.callers[number], replica.granted.get(number)
             )  # fmt: skip
+            if number in replica.abandoned:
+                instance.place.detach(number)
 
     # -- how they go ----------------------------------------------------------------------------------------------
 
@@ -238,7 +240,7 @@ class Instances:
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
             finish(wire, Kind.GONE, reason.encode(), reason)
-            self.switchboard.drop(replica, number)
+            self.switchboard.forget(replica, number)
 
     def check_served(self, channel: int) -> None:
         """Raises Unavailable, or PluginCrashed, where the last call of a channel is not run, or not any more, until the

@@ -120,6 +120,7 @@ class Kernel:
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
+        self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, "kernel")
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
         self.standstill = StandstillWatch(self.loop, self.processes.heartbeat, self.stood_still)

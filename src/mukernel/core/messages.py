@@ -287,17 +287,23 @@ class Failed(msgspec.Struct, tag=True):
     fault: bytes
 
 
+class Emptied(msgspec.Struct, tag=True):
+    """All is run that came by a channel whose caller is gone."""
+
+    channel: int
+
+
 Message = (
     Build | Step | Asks | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
     | Ping | Counts | Count | Inventory | TakeInventory | Connect | Disconnect | Connected | Rerouted | Checkpoint
-    | Narrow | Token | Done | Failed
+    | Narrow | Token | Emptied | Done | Failed
 )  # fmt: skip
 
 ASKS_WITH_RIGHTS = (Connect, Attach)
 ANSWERS_WITH_RIGHTS = (Connected,)
 OfProcess = (
-    Step | Asks | Built | Quiesced | Activated | Counts | Inventory | Connect | Disconnect | Narrow | Checkpoint | Done
-    | Failed
+    Step | Asks | Built | Quiesced | Activated | Counts | Inventory | Connect | Disconnect | Narrow | Checkpoint
+    | Emptied | Done | Failed
 )  # fmt: skip
 OfState = Checkpoint | Quiesced
 

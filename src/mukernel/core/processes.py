@@ -285,6 +285,8 @@ class Processes:
                 return messages.Token(token), ()
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel, place.space)
+            case messages.Emptied():
+                self.switchboard.emptied(message.channel, place.space)
             case messages.Step():
                 if message.key in place.keys:
                     place.doing[message.key] = printable(message.doing[:LONGEST_STEP])

@@ -84,7 +84,8 @@ class Replica:
     """A port and the instance that receives from it. `successor` is warm while a replacement is under way.
 
     `callers`: for each channel number of the port, the contract that its caller calls. `granted`: what its caller may
-    do there, for those that don't give everything.
+    do there, for those that don't give everything. `abandoned`: those that hold one-way calls of a caller who
+    is gone.
     """
 
     number: int
@@ -93,6 +94,7 @@ class Replica:
     successor: Instance | None = None
     callers: dict[int, Description] = field(default_factory=dict)
     granted: dict[int, Granted] = field(default_factory=dict)
+    abandoned: set[int] = field(default_factory=set)
     restarts: list[float] = field(default_factory=list)
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None

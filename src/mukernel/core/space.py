@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from ..contract import ContractError, Description, Granted, NotFound, PermissionDenied
@@ -44,6 +45,7 @@ class Space(Routes):
         self.on_step: Callable[[str, str], None] = lambda key, step: None
         self.on_asks: Callable[[str, list[str]], None] = lambda key, interfaces: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
+        self.on_emptied: Callable[[int], None] = lambda channel: None
 
     @contextmanager
     def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
@@ -109,6 +111,7 @@ class Space(Routes):
         with self.step(blueprint, "being built"):
             plugin = kind(**arguments)
         instance = Instance(blueprint, version, plugin, self.loop, self.now_ns)
+        instance.server.when_let_go = partial(self.wire_emptied, instance)
         instance.bindings, instance.blocks_by, instance.injected = bindings, blocks_by, injected
         instance.needs = [need.interface.__contract__.name for need in needs]
         self.instances[blueprint.key] = instance
@@ -157,11 +160,20 @@ class Space(Routes):
         """The caller of a channel is gone, or may not call any more. While a plug-in is replaced here, two instances
         have it."""
         for instance in self.instances.values():
-            wire = instance.wires.pop(channel, None)
-            if wire is not None:
-                if wire.closed is None and not instance.server.paused and not revoked:
-                    instance.server.pump(wire)  # one-way calls that it had sent are still run
-                wire.close("the caller is gone")
+            wire = instance.wires.get(channel)
+            if wire is None:
+                continue
+            if revoked or wire.closed is not None:
+                del instance.wires[channel]
+                wire.close("the caller may not call any more")
+            else:
+                instance.server.abandon(wire)
+
+    def wire_emptied(self, instance: Instance, wire: Wire) -> None:
+        """All is run that came by a wire whose caller is gone."""
+        for channel in [number for number, each in instance.wires.items() if each is wire]:
+            del instance.wires[channel]
+            self.on_emptied(channel)
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails."""
@@ -234,7 +246,7 @@ class Space(Routes):
         ledgers = [wire.ledger() for wire in instance.wires.values()]
         taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
         return Counts(
-            server.calls + inline.calls, len(server.running) + inline.running, len(server.queue),
+            server.calls + inline.calls, len(server.running) + inline.running, server.backlog.waiting,
             len(server.running), taken, answered, refused, account.held, account.segments, account.in_flight(),
         )  # fmt: skip
 

@@ -138,9 +138,30 @@ class Switchboard:
                 return
 
     def drop(self, replica: Replica, number: int) -> None:
+        """The caller of a channel is gone. What it has sent without waiting for a reply was accepted: the channel is
+        kept for that until whoever serves it says that it is empty."""
+        accepted, taken, _, _ = ledger(replica.port.channels[number])
+        if accepted > taken:
+            replica.abandoned.add(number)
         for instance in (replica.instance, replica.successor):
             if instance is not None:
                 instance.place.detach(number)
+        if accepted <= taken:
+            self.forget(replica, number)
+
+    def emptied(self, number: int, space: str) -> None:
+        """A process says that it has run all that came by a channel whose caller is gone."""
+        for _, replica in self.registry.replicas():
+            if number in replica.abandoned:
+                if any(
+                    each is not None and each.place.space == space for each in (replica.instance, replica.successor)
+                ):
+                    self.forget(replica, number)
+                return
+
+    def forget(self, replica: Replica, number: int) -> None:
+        """Nothing is received from a channel any more."""
+        replica.abandoned.discard(number)
         replica.callers.pop(number, None)
         replica.granted.pop(number, None)
         self.narrowings.channels.pop(number, None)

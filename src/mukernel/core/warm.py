@@ -27,7 +27,7 @@ from ..transports.remote import RemoteMethod
 from . import host, packing, rehearsal
 from .conversation import Conversation
 from .imported import all_here_is_warm
-from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Ping, Quiesce, Source, Step, Stop
+from .messages import Activate, Asks, Attach, Blueprint, Build, Detach, Done, Emptied, Ping, Quiesce, Source, Step, Stop
 from .space import Space
 from .stack import answer_with_stack
 
@@ -39,7 +39,7 @@ CALLS = (("find", ("text", 1)), ("plain", (b"data",)))
 
 
 async def listen(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-    if not isinstance(message, Step | Asks):
+    if not isinstance(message, Step | Asks | Emptied):
         raise NotFound("nothing is asked for in a rehearsal")
     return Done(), ()
 

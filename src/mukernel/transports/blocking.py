@@ -132,7 +132,7 @@ class BlockingCaller:
                         return reply if reply is not None else self.taken(message, method)
                     if message.kind == Kind.LENT:
                         return self.taken(message, method)
-                    self.ended(message.kind, number, self.taken(message, method), method, body, NO_CONTEXT)
+                    number = self.ended(message.kind, self.taken(message, method), method, body, NO_CONTEXT)
                     return self.rest_of_call(number, method, body, None, reruns=1)
                 self.keep(message)
                 return self.rest_of_call(number, method, body, None)
@@ -189,7 +189,7 @@ class BlockingCaller:
                 content = self.taken(message, method)
                 if message.kind == 8 or message.kind == Kind.LENT:
                     return content
-                self.ended(message.kind, number, content, method, body, context or NO_CONTEXT, reruns)
+                number = self.ended(message.kind, content, method, body, context or NO_CONTEXT, reruns)
                 reruns += 1
         except BROKEN as error:
             self.broken(str(error))
@@ -208,20 +208,21 @@ class BlockingCaller:
             raise Overloaded(f"{method.name}: its reply could not be received: {error}") from None
 
     def ended(
-        self, kind: int, number: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext,
-        reruns: int = 0,
-    ) -> None:  # fmt: skip
-        """The call ended otherwise than by a reply: send it again, or raise what that means."""
+        self, kind: int, content: bytes, method: RemoteMethod, body: bytes, context: CallContext, reruns: int = 0
+    ) -> int:  # fmt: skip
+        """The call ended otherwise than by a reply: send it again, by another number (of the one before somebody may
+        tell again), which is returned; or raise what that means."""
         if kind == Kind.NOT_STARTED or (kind == Kind.INTERRUPTED and method.idempotent and reruns < RERUNS):
+            number = next(self.numbers)
             self.send_when_room(0, number, body, method, context, True)
-        elif kind == Kind.ERROR:
+            return number
+        if kind == Kind.ERROR:
             raise decode_fault(content, method.raises)
-        elif kind == Kind.INTERRUPTED:
+        if kind == Kind.INTERRUPTED:
             raise PluginCrashed(f"{method.name}: its process died while it ran this call{ending(content)}")
-        elif kind == Kind.GONE:
+        if kind == Kind.GONE:
             raise Unavailable(f"{method.name}: {content.decode(errors='replace')}")
-        else:
-            raise MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+        raise MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
 
     def keep(self, message: Received) -> None:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
@@ -336,7 +337,7 @@ class BlockingCaller:
                     ended = True
                     if message.kind == Kind.NOT_STARTED:
                         raise Unavailable(f"{method.name}: it was not started before its server left")
-                    self.ended(message.kind, number, self.taken(message, method), _once(method), body, context)
+                    self.ended(message.kind, self.taken(message, method), _once(method), body, context)
         except BROKEN as error:
             self.broken(str(error))
         finally:

@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from ..contract import (
     ContractError,
@@ -69,17 +70,18 @@ class Caller:
         self.pending: dict[int, Pending] = {}
         self.streams: dict[int, IncomingStream] = {}
         self.numbers = itertools.count(1)
+        self.sent_again: WeakKeyDictionary[asyncio.Future[bytes], int] = WeakKeyDictionary()  # their present numbers
         self.new_future = loop.create_future
         self.refused = self.lost_interest = 0
         self.when_idle: list[Callable[[], None]] = []
         self.when_broken: Callable[[], None] = lambda: None  # the wire closed
-        wire.receiver = self.drain
+        wire.receiver, wire.flushed = self.drain, self.check_idle
         wire.on_closed = self.closed
 
     @property
     def busy(self) -> int:
-        """Calls and streams under way."""
-        return len(self.pending) + len(self.streams)
+        """Calls and streams under way, or on their way."""
+        return len(self.pending) + len(self.streams) + self.wire.holds_calls()
 
     async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
@@ -100,7 +102,7 @@ class Caller:
             reply: bytes = await future
             return reply
         except asyncio.CancelledError:
-            self.forget(number)
+            self.forget(number, future)
             unheeded(future)
             raise
         except RuntimeError:  # asyncio's own, perhaps: what one loop has made can't be awaited in another
@@ -136,7 +138,7 @@ class Caller:
             reply: bytes = await future
             return reply
         except asyncio.CancelledError:
-            self.forget(number)
+            self.forget(number, future)
             raise
         finally:
             if timer is not None:
@@ -197,11 +199,12 @@ class Caller:
 
     def expire(self, number: int, future: asyncio.Future[bytes], method: RemoteMethod) -> None:
         if not future.done():
-            self.forget(number)
+            self.forget(number, future)
             future.set_exception(DeadlineExceeded(f"{method.name}: no reply before the deadline"))
 
-    def forget(self, number: int) -> None:
+    def forget(self, number: int, future: asyncio.Future[bytes]) -> None:
         """Nobody waits for this call any more: tell the server."""
+        number = self.sent_again.get(future, number)
         if self.pending.pop(number, None) is not None:
             self.lost_interest += 1
             self.wire.post(Kind.CANCEL, number, b"")
@@ -288,6 +291,8 @@ class Caller:
         )
         if again:
             context = call.context or CallContext()
+            # By another number: should this successor die, too, the next one may tell again of the call before.
+            number = self.sent_again[call.future] = next(self.numbers)
             self.pending[number] = call._replace(reruns=call.reruns + 1)
             again_body = loaded(self.wire.lane, call.body)
             self.wire.post(

@@ -57,6 +57,11 @@ def refused(*message: Any) -> bool:
     return False
 
 
+def accepted(*message: Any) -> bool:
+    """The `send` of a wire whose other side is gone."""
+    return True
+
+
 class Wire(ABC):
     """One end of a connection that moves messages.
 
@@ -78,6 +83,8 @@ class Wire(ABC):
         self.flushed: Callable[[], object] = lambda: None  # nothing waits to be sent any more
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
+        self.abandoned = False  # the caller is gone
+        self.overtaken: set[int] = set()  # calls that were not looked at yet, by their own cancellation
         self.number = 0  # of the channel, where a kernel numbers it
         self.lane: Lane | None = None  # where what it carries may lend shared memory
 
@@ -91,6 +98,10 @@ class Wire(ABC):
     @abstractmethod
     def peek(self) -> Received | None:
         """The next message that was not looked at yet, or None. Raises `Garbage`-like errors as ConnectionError."""
+
+    def holds_calls(self) -> bool:
+        """Were calls accepted that are not in the channel yet?"""
+        return False
 
     def post(self, *message: Any) -> None:
         """Send, or keep it in order until there is room: for what is never refused (replies, credit, cancellation)."""
@@ -182,6 +193,11 @@ class Wire(ABC):
             with contextlib.suppress(OSError, ValueError):
                 self.send(Kind.GONE, WHOLE_WIRE, f"the connection is closed: {why}".encode())
             self.close(why)
+
+    def abandon(self) -> None:
+        """The other side is gone: what has come can be received, and nothing is sent any more."""
+        self.abandoned, self.send = True, accepted  # type: ignore[method-assign]
+        self.flush()
 
     def finish(self) -> None:
         """Close this end as soon as nothing is left to send."""

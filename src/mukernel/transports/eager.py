@@ -35,7 +35,7 @@ else:
             return steps.append((callback, context))
 
         try:
-            loop.call_soon = now  # type: ignore[method-assign]
+            loop.call_soon = now  # type: ignore[method-assign,assignment]
         except AttributeError:
             return asyncio.Task(work, loop=loop)
         try:

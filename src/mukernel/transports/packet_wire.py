@@ -99,8 +99,11 @@ class PacketWire(Wire):
             return
         if self.unsent:
             self.loop.add_writer(self.mailbox, self.send_calls)
-        else:
-            self.loop.remove_writer(self.mailbox)
+        elif self.loop.remove_writer(self.mailbox):
+            self.flushed()
+
+    def holds_calls(self) -> bool:
+        return bool(self.unsent)
 
     def want_room(self) -> None:
         if self.closed is not None:

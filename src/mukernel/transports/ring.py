@@ -114,10 +114,20 @@ class CallerRingWire(RingWire):
     def post(self, *message: Any) -> None:
         if message[0] < Kind.ITEM:  # a call that is sent again
             super().post(*message)
+        elif message[0] == Kind.CANCEL and self.take_back(message[1]):
+            return
         elif self.closed is None:
             self.unsent.append(message)
             if len(self.unsent) == 1:
                 self.send_unsent()
+
+    def take_back(self, call: int) -> bool:
+        """Was a call that is cancelled still to be sent again? Then it is not."""
+        for place, (message, _) in enumerate(self.outbox):
+            if message[1] == call:
+                del self.outbox[place]
+                return True
+        return False
 
     def send_unsent(self) -> None:
         while self.unsent and self.beside.send(*self.unsent[0]):

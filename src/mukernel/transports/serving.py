@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from functools import partial
 from typing import Any, cast
 
 from ..contract import encode_fault
-from ..contract.lending import MARK, received
-from ..kernel.scheduler import RunQueue, Slots
+from ..kernel.scheduler import Slots
 from . import refusal
 from .back_pressure import attempt, encoded
+from .backlog import Backlog
 from .burst import Burst
 from .calling import STREAM_CREDIT
 from .context import CallContext, current
@@ -26,6 +25,7 @@ from .inputs import InputStream, one_by_one
 from .kind import Kind
 from .lane import loaded
 from .method_pool import MethodPool
+from .replies import Replies
 from .running import Running
 from .served import ServedMethod
 
@@ -45,7 +45,7 @@ class Server:
         self.context = copy_context()  # what its calls begin with, beside what travels with each
         self.context.run(current.set, None)
         self.bound = bound
-        self.queue: RunQueue[tuple[Wire, Received, ServedMethod]] = RunQueue(bound)
+        self.backlog = Backlog(bound)
         self.slots = Slots(concurrency)
         self.limited = concurrency is not None
         self.pool = MethodPool(loop, threads, self.left_pool)
@@ -54,8 +54,11 @@ class Server:
         self.running: dict[tuple[Wire, int], Running] = {}
         self.when_drained: list[Callable[[], None]] = []
         self.calls = 0  # started since it was made
-        self.stopped: bytes | None = None  # why what still ran was cut off
+        self.replies = Replies()
+        self.reply = self.replies.reply
         self.in_method = self.in_queue = False
+        self.abandoned: set[Wire] = set()
+        self.when_let_go: Callable[[Wire], None] = lambda wire: None
         self.burst = Burst(loop, self.run_queue, self.context)
 
     # -- wires ------------------------------------------------------------------------------------------------
@@ -67,20 +70,43 @@ class Server:
         wire.on_closed = self.detached
 
     def detached(self, wire: Wire, why: str) -> None:
-        """The caller is gone: nobody wants its calls any more."""
+        """A wire is closed: nobody waits for its calls any more."""
         self.tables.pop(wire, None)
         self.check_drained()
+        self.cancel_calls(wire)
+        if wire in self.abandoned:
+            self.abandoned.remove(wire)
+            self.when_let_go(wire)
+
+    def cancel_calls(self, wire: Wire) -> None:
         for key, call in list(self.running.items()):
             if key[0] is wire and call.message.kind != Kind.ONEWAY:  # nobody waits for those anyway
                 self.cancel(call)
+
+    def abandon(self, wire: Wire) -> None:
+        """The caller is gone. What it has sent without waiting for a reply was accepted, and is run; nothing else is.
+        When nothing is left the wire is closed."""
+        wire.abandon()
+        self.abandoned.add(wire)
+        self.cancel_calls(wire)
+        if not self.paused:
+            self.pump(wire)
+
+    def let_go(self) -> None:
+        """Close what nobody calls by any more, and all has been run of."""
+        for wire in list(self.abandoned):
+            accepted, taken, _, _ = wire.ledger()
+            if accepted <= taken:
+                wire.close("the caller is gone")
 
     # -- taking -----------------------------------------------------------------------------------------------
 
     def pump(self, wire: Wire) -> None:
         """Look at every message that has arrived by `wire`; start what may start."""
-        queue, peek = self.queue, wire.peek
+        backlog, peek = self.backlog, wire.peek
         message, began = None, 0
-        short = wire.right_to_send is not None and not (self.paused or self.limited or self.in_method or queue.length)
+        plain = wire.right_to_send is not None and not (wire.abandoned or wire.overtaken)
+        short = plain and not (self.paused or self.limited or self.in_method or backlog.waiting)
         if short and not self.burst.heavy:
             if self.burst.over:  # the poller comes back
                 return
@@ -96,8 +122,11 @@ class Server:
             following, looked = None, False
             if message.kind >= 4:
                 self.control(wire, message)
+            elif (wire.abandoned or wire.overtaken) and self.unwanted(wire, message):
+                self.replies.discard(wire, message)
             elif (method := self.method_of(wire, message)) is not None:
-                free = not (queue or self.paused or self.limited or self.in_method or wire.saturated or self.burst.over)
+                busy = backlog.waiting or self.paused or self.limited or self.in_method
+                free = not (busy or wire.saturated or self.burst.over)
                 if free and method.runs_here and wire.look_ahead:  # by itself, at once, if nothing else waits
                     following, looked = peek(), True
                     free = following is None
@@ -110,10 +139,13 @@ class Server:
             if not looked and self.may_look(wire):
                 following = peek()
             message = following
-        if queue and not self.paused:
+        wire.overtaken.clear()  # what they were for has been looked at, or had ended before
+        if backlog.waiting and not self.paused:
             self.run_queue()
         elif not self.burst.over:
             self.burst.heavy = False
+        if self.abandoned:
+            self.let_go()
 
     def run_plain(self, wire: Any) -> Any:
         """The short way, for a ring: calls without deadline, priority or trace, while there is no limit and no queue.
@@ -157,7 +189,7 @@ class Server:
         try:
             body = message.take()
         except (ConnectionError, MemoryError) as error:
-            self.not_taken(wire, message, method, error)
+            self.replies.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
@@ -178,50 +210,28 @@ class Server:
             self.reply(wire, message, kind, reply, call is not None and call.cancelled)
         if self.when_drained:
             self.check_drained()
-        if self.queue and not self.paused:
+        if self.backlog.waiting and not self.paused:
             self.run_next()
-
-    def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
-        """Send what a call ended with and account for it."""
-        if refused and kind == 9 and self.stopped is not None:
-            kind, body = Kind.GONE, self.stopped
-        if type(body) is not bytes and message.kind != 1:
-            body = loaded(wire.lane, body)
-            kind = Kind.LENT if body.startswith(MARK) else kind
-        sender: Any = wire.right_to_send
-        try:
-            short = sender is not None and not (refused or wire.outbox or message.kind == 1)
-            if short and message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
-                return
-            if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
-                wire.post_last(partial(message.finished, refused), kind, message.call, body)  # in flight until then
-                return
-        except (ValueError, OSError, MemoryError) as error:  # larger than any message, or than the memory that is left
-            wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
-        message.finished(refused)
 
     def may_look(self, wire: Wire) -> bool:
         """A wire that can't look ahead gives up what it shows: look only when that can be started."""
-        busy = self.paused or self.queue or self.slots.full or self.in_method or self.burst.over
+        busy = self.paused or self.backlog.waiting or self.slots.full or self.in_method or self.burst.over
         return wire.look_ahead or not busy
 
     def enqueue(self, wire: Wire, message: Received, method: ServedMethod) -> None:
         try:
-            pushed = self.queue.push(
-                (wire, message, method), caller=id(wire), priority=message.priority, deadline_ns=message.deadline,
-                token=(wire, message.call),
-            )  # fmt: skip
+            pushed = self.backlog.push(wire, message, method)
         except ValueError:  # two calls of one number: no caller of ours does that
             wire.fail(f"call number {message.call} came twice")
             return
         if not pushed:
-            self.refuse(wire, message, b"")
+            self.replies.refuse(wire, message, b"")
 
     def method_of(self, wire: Wire, message: Received) -> ServedMethod | None:
         try:
             return self.tables[wire][message.method]
         except IndexError:
-            self.taken(wire, message)
+            self.replies.taken(wire, message)
             self.reply(wire, message, Kind.ERROR, refusal.unknown_method(message.method), refused=True)
             return None
 
@@ -238,49 +248,35 @@ class Server:
             self.start_waiting()
         finally:
             self.in_queue = False
+        if self.abandoned:
+            self.let_go()
 
     def start_waiting(self) -> None:
-        queue = self.queue
+        backlog = self.backlog
         began = self.now_ns()
-        while queue and not self.paused:
+        while not self.paused and (found := backlog.first()) is not None:
             if self.slots.full:
-                for call in cast(list[Running], self.slots.inherit(queue.highest())):
+                for call in cast(list[Running], self.slots.inherit(backlog.highest())):
                     assert call.context is not None  # where there are limits each call has one
                     call.context.priority = self.slots.effective(call)
                 return
-            wire, message, method = queue.first()
-            if wire.closed is not None:  # its caller is gone
-                queue.pop()
+            wire, message, method = found
+            if wire.closed is not None:
+                backlog.pop()
                 continue
-            if wire.saturated:
-                return
+            if wire.abandoned and self.unwanted(wire, message):
+                backlog.pop()
+                self.replies.discard(wire, message)
+                continue
             if method.in_pool and self.pool.full:
                 return
-            queue.pop()
+            backlog.pop()
             self.start(wire, message, method)
-            if queue and not self.burst.lasts(self.now_ns() - began):
+            if backlog.waiting and not self.burst.lasts(self.now_ns() - began):
                 return
 
-    def taken(self, wire: Wire, message: Received) -> bytes | None:
-        """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
-        try:
-            body = message.take()
-        except ConnectionError as broken:
-            wire.fail(str(broken))
-            return b""
-        except MemoryError:
-            return None
-        return body if message.kind in (Kind.CREDIT, Kind.CANCEL) else cast(bytes, received(body))
-
-    def not_taken(self, wire: Wire, message: Received, method: ServedMethod, error: Exception) -> None:
-        """A call could not be started: its record is broken, or its body does not fit into this process."""
-        if isinstance(error, ConnectionError):
-            wire.fail(str(error))
-        else:
-            self.reply(wire, message, Kind.ERROR, refusal.too_large(method, error), refused=True)
-
     def control(self, wire: Wire, message: Received) -> None:
-        body = self.taken(wire, message)
+        body = self.replies.taken(wire, message)
         kind = message.kind
         call = self.running.get((wire, message.call))
         if body is None:  # none but an item is so large
@@ -292,10 +288,11 @@ class Server:
             if call is not None:
                 self.cancel(call)
             else:
-                waiting = self.queue.remove((wire, message.call))
+                waiting = self.backlog.remove(wire, message.call)
                 if waiting is not None:
-                    self.taken(wire, waiting[1])
-                    waiting[1].finished(True)
+                    self.replies.discard(wire, waiting)
+                elif wire.more():  # it may lie behind what was not looked at yet
+                    wire.overtaken.add(message.call)
         elif kind == Kind.GONE and message.call == WHOLE_WIRE:
             wire.close(body.decode(errors="replace"))
         elif call is not None:
@@ -320,7 +317,7 @@ class Server:
             trace = (message.trace_high, message.trace_low, message.span)
             context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
             if message.deadline and self.now_ns() > message.deadline:
-                self.taken(wire, message)
+                self.replies.taken(wire, message)
                 self.reply(wire, message, Kind.ERROR, refusal.too_late(method), refused=True)
                 return
         if method.runs_here:
@@ -329,7 +326,7 @@ class Server:
         try:
             body = message.take()
         except (ConnectionError, MemoryError) as error:
-            self.not_taken(wire, message, method, error)
+            self.replies.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
@@ -362,7 +359,7 @@ class Server:
         try:
             body = message.take()
         except (ConnectionError, MemoryError) as error:
-            self.not_taken(wire, message, method, error)
+            self.replies.not_taken(wire, message, method, error)
             return
         self.calls += 1
         try:
@@ -440,7 +437,7 @@ class Server:
             self.slots.leave(call)
         if call.wire.closed is None:
             self.reply(call.wire, call.message, kind, reply, refused=call.cancelled)
-        if self.queue and not self.paused:
+        if self.backlog.waiting and not self.paused:
             self.run_next()
         elif not self.paused and self.limited:
             self.context.copy().run(self.look_again)
@@ -453,10 +450,9 @@ class Server:
             if not wire.look_ahead:
                 self.pump(wire)
 
-    def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
-        """Refuse a call that was not started."""
-        self.taken(wire, message)
-        self.reply(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
+    def unwanted(self, wire: Wire, message: Received) -> bool:
+        """Does nobody wait for a call any more? It was cancelled, or its caller is gone and waits for no reply."""
+        return message.call in wire.overtaken or (wire.abandoned and message.kind != Kind.ONEWAY)
 
     # -- pausing ----------------------------------------------------------------------------------------------
 
@@ -475,11 +471,13 @@ class Server:
 
     def forget_waiting(self) -> None:
         """What was looked at and not started is left to a successor; it lies in the mailboxes still."""
-        self.queue = RunQueue(self.bound)
+        self.backlog = Backlog(self.bound)
+        self.abandoned.clear()
 
     def resume(self) -> None:
         """Start what waits, and what comes."""
         self.paused = False
+        self.abandoned = {wire for wire in self.tables if wire.abandoned}
         self.when_drained.clear()
         context = self.context.copy()  # and not that of who resumes
         self.loop.call_soon(self.run_queue, context=context)  # soon: whoever resumes has something to tell first
@@ -489,12 +487,13 @@ class Server:
 
     def cut_off(self, reason: str) -> None:
         """Cancel what still runs; its callers get Unavailable with `reason`."""
-        self.stopped = reason.encode()
+        self.replies.stopped = reason.encode()
         for call in list(self.running.values()):
             self.cancel(call)
 
     def close(self) -> None:
         """Stop for good: cancel what still runs."""
+        self.abandoned.clear()
         for call in list(self.running.values()):
             self.cancel(call)
         self.pool.close()

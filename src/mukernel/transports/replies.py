@@ -1,0 +1,68 @@
+"""Replies: takes calls out of their mailboxes, sends what they ended with, and accounts for each."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+from ..contract.lending import MARK, received
+from . import refusal
+from .contract import Received, Wire
+from .kind import Kind
+from .lane import loaded
+from .served import ServedMethod
+
+
+class Replies:
+    """Those of one server. `stopped`: why what still ran was cut off."""
+
+    def __init__(self) -> None:
+        self.stopped: bytes | None = None
+
+    def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
+        """Send what a call ended with and account for it."""
+        if refused and kind == 9 and self.stopped is not None:
+            kind, body = Kind.GONE, self.stopped
+        if type(body) is not bytes and message.kind != 1:
+            body = loaded(wire.lane, body)
+            kind = Kind.LENT if body.startswith(MARK) else kind
+        sender: Any = wire.right_to_send
+        try:
+            short = sender is not None and not (refused or wire.outbox or message.kind == 1)
+            if short and message.answer(sender, kind, body):  # type: ignore[attr-defined]  # a ring's
+                return
+            if message.kind != 1 and (wire.outbox or not wire.send(kind, message.call, body)):
+                wire.post_last(partial(message.finished, refused), kind, message.call, body)  # in flight until then
+                return
+        except (ValueError, OSError, MemoryError) as error:  # larger than any message, or than the memory that is left
+            wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
+        message.finished(refused)
+
+    def taken(self, wire: Wire, message: Received) -> bytes | None:
+        """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
+        try:
+            body = message.take()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+            return b""
+        except MemoryError:
+            return None
+        return body if message.kind in (Kind.CREDIT, Kind.CANCEL) else cast(bytes, received(body))
+
+    def not_taken(self, wire: Wire, message: Received, method: ServedMethod, error: Exception) -> None:
+        """A call could not be started: its record is broken, or its body does not fit into this process."""
+        if isinstance(error, ConnectionError):
+            wire.fail(str(error))
+        else:
+            self.reply(wire, message, Kind.ERROR, refusal.too_large(method, error), refused=True)
+
+    def discard(self, wire: Wire, message: Received) -> None:
+        """Take a call that nobody wants any more out of its mailbox."""
+        wire.overtaken.discard(message.call)
+        self.taken(wire, message)
+        message.finished(True)
+
+    def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
+        """Refuse a call that was not started."""
+        self.taken(wire, message)
+        self.reply(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
