@@ -22,7 +22,7 @@ ANEW = "connect what it has to a Unix socket"
 async def answers(kernel: Kernel, folder: Path) -> dict[str, str]:
     """What each way to the sockets of a folder gave."""
     hostile = kernel.get(Hostile)
-    aims = {way: folder / "stream" for way in (*BY_STREAM, ANEW)} | {way: folder / "datagram" for way in BY_DATAGRAM}
+    aims = dict.fromkeys((*BY_STREAM, ANEW), folder / "stream") | dict.fromkeys(BY_DATAGRAM, folder / "datagram")
     aims["a socket with a name"] = folder / "new"
     return {way: await hostile.attempt(way, str(aim)) for way, aim in aims.items()}
 

@@ -99,7 +99,7 @@ def program(machine: str) -> bytes:
     ])  # fmt: skip
     lines += on(number["socketpair"], [
         operation(LOAD, low[0]), operation(EQUAL, AF_UNIX, yes=1), failed(errno.EPERM),
-        operation(LOAD, low[1]), operation(ANY_BIT, NO_STREAM, no=1), failed(errno.EPERM),  # each packet may have a name
+        operation(LOAD, low[1]), operation(ANY_BIT, NO_STREAM, no=1), failed(errno.EPERM),  # each packet may name one
     ])  # fmt: skip
     lines += on(number["fcntl"], [
         operation(LOAD, low[1]), operation(EQUAL, SET_LEASE, no=1), failed(errno.EPERM),  # who opens it would wait
