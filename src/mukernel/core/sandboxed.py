@@ -35,8 +35,9 @@ def policy_for(
     Raises ContractError where some of that lies in a folder that it may write to.
     """
     own = [os.path.dirname(source.file)] if source.file else []
-    read = (*importable_from([*own, *source.path, *path], own=not source.environment), *sandbox.read)
-    if found := replaceable(read, sandbox.write):
+    imported = [*own, *source.path, *path]
+    read = (*importable_from(imported, own=not source.environment), *sandbox.read)
+    if found := replaceable((*imported, *read, *sandbox.write), sandbox.write):
         raise ContractError(
             f"sandbox.write: got {found[1]!r}, in which {found[0]!r} lies, which it is given, too: it could put "
             "something else in that place; wanted folders that lie beside each other"
