@@ -86,8 +86,8 @@ class Reach:
 
 def misplaced(folder: str, path: str, what: str) -> str:
     return (
-        f"sandbox.write: got {folder!r}, which leads to {path!r} ({what}): it could put a link there, and who opens "
-        "that would be led anywhere; wanted folders that lie beside each other"
+        f"sandbox.write: got {folder!r}, which leads to {path!r} ({what}): it could put something else there, a link "
+        "that leads anywhere, too; wanted folders that lie beside each other"
     )
 
 
