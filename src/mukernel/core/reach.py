@@ -78,6 +78,7 @@ class Reach:
                     yield misplaced(path, store, "what the kernel installs, and from where")
 
     def opened_by_kernel(self) -> Iterator[Opened]:
+        yield from (("the kernel's socket and logs", path) for path in self.states)
         yield from (
             ("where the kernel imports from", os.path.join(path, WITHIN)) for path in (*sys.path, *self.imports)
         )
