@@ -16,7 +16,9 @@ from mukernel import ContractError, Kernel, Sandbox
 from mukernel.cli.main import main
 from mukernel.contract import SwapFailed
 from mukernel.core.inspection import inspect_plugins
-from mukernel.core.reach import paths_of
+from mukernel.core.messages import Source
+from mukernel.core.reach import Reach, paths_of
+from mukernel.core.registry import Options
 from mukernel.drivers.block import BlockDriver
 from mukernel.kernel.process import Limits
 from mukernel.sandbox.policy import folders_on_the_way, replaceable
@@ -116,6 +118,36 @@ async def test_no_code_of_others_is_written(share: Path, monkeypatch: pytest.Mon
         monkeypatch.syspath_prepend(str(share))
         with pytest.raises(ContractError, match=r"\(where the kernel imports from\)"):
             await load_writer(kernel, share)
+
+
+@pytest.mark.parametrize(
+    ("use", "python", "wanted"),
+    [
+        ("./share", "", 1),
+        ("./share/guest-1.0-py3-none-any.whl", "", 1),
+        ("git+file://{share}/repository", "", 1),
+        ("guest==1.0", "{share}/bin/python", 1),
+        ("guest==1.0", "3.13", 0),
+        ("./beside", "", 0),
+    ],
+)
+@pytest.mark.parametrize("whose", ["own", "other"])
+def test_nothing_is_installed_from_there(share: Path, use: str, python: str, wanted: int, whose: str) -> None:
+    """Its own source neither: what builds it is in no sandbox."""
+    (share.parent / "beside").mkdir()
+    use, python = use.format(share=share), python.format(share=share)
+    source = Source("", "", use=use, python=python, folder=str(share.parent), environment="/no/such/environment")
+    plugins = {
+        "own": (source, Options("sandbox", sandbox=Sandbox(write=(str(share),)))),
+        "other": (source, Options("process")),
+    }
+    if whose == "own":
+        del plugins["other"]
+    else:
+        plugins["own"] = (Source("guest", "Guest"), plugins["own"][1])
+    problems = Reach().problems(plugins)
+    assert [name for name, text in problems] == ["own"] * wanted
+    assert all(f"(what plug-in {whose!r} is installed from)" in text for _, text in problems)
 
 
 async def test_the_kernels_logs_are_out_of_sight(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def reach_problems(file: ApplicationFile, state: str | None) -> list[str]:
 def source_for(file: ApplicationFile, table: PluginTable, store: str) -> Source:
     """Where a plug-in comes from, as far as it is known before it is installed; `store`: where it will be."""
     if read_request(table.use, file.folder) is not None:
-        return Source("", "", environment=os.path.join(store, "environments"), use=table.use, folder=file.folder)
+        environments = os.path.join(store, "environments")
+        return Source("", "", environment=environments, use=table.use, python=table.python, folder=file.folder)
     try:
         return source_of(table.use, file.folder)
     except MukernelError:  # its inspection says what is wrong

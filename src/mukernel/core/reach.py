@@ -53,7 +53,7 @@ class Reach:
                 found |= dict.fromkeys((name, text) for text in self.seen(source, sandbox))
             if sandbox.write:
                 ours = self.opened_by_kernel() if concerning in (None, name) else ()
-                theirs = opened_by_others(name, plugins, None if concerning == name else concerning)
+                theirs = opened_for(name, plugins, None if concerning == name else concerning)
                 for what, path in (*ours, *theirs):
                     if overlap := replaceable([path], sandbox.write):
                         found[name, misplaced(overlap[1], path, what)] = None
@@ -103,25 +103,33 @@ def imported_for(source: Source) -> list[str]:
     return [*own, *source.path, *([source.environment] if source.environment else sys.path)]
 
 
-def opened_by_others(writer: str, plugins: Plugins, only: str | None) -> Iterator[Opened]:
-    """What is opened by a name, outside of the sandbox of `writer`, for other plug-ins, or only for `only`: their code
-    (whatever lies in its folders), what is mounted into their sandboxes, and what the configuration of those that are
-    in none may name."""
+def opened_for(writer: str, plugins: Plugins, only: str | None) -> Iterator[Opened]:
+    """What is opened by a name, outside of the sandbox of `writer`, for plug-ins, or only for `only`: what they are
+    installed from; and of others their code, what is mounted into their sandboxes, and what the configuration of those
+    that are in none may name."""
     placement = plugins[writer][1].placement
     for name, (source, options) in plugins.items():
-        if name == writer or only not in (None, name) or (":" in placement and options.placement == placement):
+        if only not in (None, name):
+            continue
+        for path in installed_from(source):
+            yield f"what plug-in {name!r} is installed from", os.path.join(path, WITHIN)
+        if name == writer or (":" in placement and options.placement == placement):
             continue
         for path in imported_for(source):
             yield f"where plug-in {name!r} is imported from", os.path.join(path, WITHIN)
-        request = read_request(source.use, source.folder or None) if source.use else None
-        if request is not None and os.path.isabs(request.target):
-            yield f"where plug-in {name!r} is installed from", os.path.join(request.target, WITHIN)
         sandbox = sandbox_of(options)
         if sandbox is None:
             yield from ((f"{key} of plug-in {name!r}", path) for key, path in paths_in(options.config))
         else:
             yield from ((f"sandbox.read of plug-in {name!r}", path) for path in sandbox.read)
             yield from ((f"sandbox.write of plug-in {name!r}", path) for path in sandbox.write)
+
+
+def installed_from(source: Source) -> Iterator[str]:
+    """The wheel, directory or repository of an environment, whose build runs in no sandbox, and its interpreter."""
+    request = read_request(source.use, source.folder or None, source.python) if source.use else None
+    if request is not None:
+        yield from (*paths_of(request.target), *paths_of(request.python))
 
 
 def paths_in(config: Mapping[str, Any]) -> Iterator[Opened]:
