@@ -67,7 +67,7 @@ class Reach:
             for key, path in (*asked, *imported):
                 within = key != "sandbox" and contains(state, os.path.realpath(path))  # an environment lies in there
                 if within or contains(os.path.realpath(path), state):
-                    where = "from which it is imported" if key == "sandbox" else "which it is given"
+                    where = "from which it imports" if key == "sandbox" else "which it is given"
                     yield (
                         f"{key}: got {path!r}, {where}, where {state!r} is, in which are the kernel's socket and "
                         "logs; wanted that outside of all that a sandbox sees (--state DIR, or log_folder)"

@@ -40,8 +40,8 @@ def policy_for(
     read = (*importable_from(imported, own=not source.environment), *sandbox.read)
     if own and os.path.exists(source.file) and not sees(read, sandbox.write, source.file):
         raise ContractError(
-            f"its sandbox does not see {source.file}, which lies directly in {own[0]}: no sandbox is given your whole "
-            f"home, or {', '.join(NEVER_GIVEN)}; wanted it in a folder of its own, or named in sandbox.read"
+            f"its sandbox does not see {source.file}, which lies directly in {own[0]}: no sandbox is given a folder "
+            f"that holds your home, or {', '.join(NEVER_GIVEN)}; wanted another place, or it named in sandbox.read"
         )
     if found := replaceable((*imported, *read, *sandbox.write), sandbox.write):
         raise ContractError(
