@@ -156,7 +156,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("rt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        patch.chdir(folder)
+        (folder / "work").mkdir()  # Python imports from there, so that sandboxes see it, and must not see the rest
+        patch.chdir(folder / "work")
         yield folder
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import resource
@@ -116,6 +117,53 @@ def any_socket(_: str) -> str:
 def connect_unix(path: str) -> str:
     with socket.socket(socket.AF_UNIX) as end:
         end.connect(path)
+    return path
+
+
+def reconnect_unix(path: str) -> str:
+    """By what it has: each of a pair is a socket like any other."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        one, _ = socket.socketpair(socket.AF_UNIX, kind)
+        try:
+            one.connect(path)
+        except OSError as error:
+            if error.errno != errno.EPERM:
+                return f"asked: {error}"
+            continue
+        return path
+    raise OSError("neither")
+
+
+def datagram(path: str) -> str:
+    """To a name that goes with each packet, which a connected socket may send, too."""
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+        for new in (lambda kind: socket.socket(socket.AF_UNIX, kind), lambda kind: socket.socketpair(type=kind)[0]):
+            try:
+                new(kind).sendto(b"obey", path)
+            except OSError:
+                continue
+            return path
+    raise OSError("none of them")
+
+
+def packet_to(path: str) -> str:
+    """A packet that names where it is to go, by a socket of the kinds that it may have."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    one.sendto(b"obey", path)
+    other.setblocking(False)
+    raise OSError(f"the name was looked past: {other.recv(10)!r}")
+
+
+def name_a_socket(path: str) -> str:
+    socket.socketpair()[0].bind(path)
+    return path
+
+
+def lease(path: str) -> str:
+    import fcntl
+
+    with open(path) as file:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     return path
 
 
@@ -327,6 +375,11 @@ WAYS: dict[str, Escape] = {
     "a socket of any other family": any_socket,
     "network interfaces": interfaces,
     "connect to a Unix socket of the machine": connect_unix,
+    "connect what it has to a Unix socket": reconnect_unix,
+    "a datagram to a Unix socket of the machine": datagram,
+    "a packet to a Unix socket of the machine": packet_to,
+    "a socket with a name": name_a_socket,
+    "a lease on a file": lease,
     "connect to an abstract socket of the machine": abstract_socket,
     "read /etc/passwd": lambda _: read("/etc/passwd"),
     "read /etc/shadow": lambda _: read("/etc/shadow"),

@@ -26,6 +26,11 @@ def arguments(kernel: Kernel, folder: Path) -> dict[str, str]:
     assert neighbour is not None
     return {
         "connect to a Unix socket of the machine": str(folder / "socket"),
+        "connect what it has to a Unix socket": str(folder / "socket"),
+        "a datagram to a Unix socket of the machine": str(folder / "socket"),
+        "a packet to a Unix socket of the machine": str(folder / "socket"),
+        "a socket with a name": "/tmp/socket",
+        "a lease on a file": os.path.abspath(__file__),
         "connect to an abstract socket of the machine": f"mukernel-{pid}",
         "list the home": os.path.expanduser("~"),
         "read a file of the operator": secret,

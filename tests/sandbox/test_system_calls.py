@@ -10,8 +10,8 @@ import pytest
 from mukernel.sandbox.system_calls import ALLOW, AUDIT, FAIL, KILL, REFUSED, program
 
 PERMITTED = {"x86_64": {"read": 0, "mmap": 9, "clone": 56, "getpid": 39}, "aarch64": {"read": 63, "mmap": 222}}
-NUMBERS = {"x86_64": {"socket": 41, "clone": 56, "openat": 257, "ioctl": 16},
-           "aarch64": {"socket": 198, "clone": 220, "openat": 56, "ioctl": 29}}  # fmt: skip
+NUMBERS = {"x86_64": {"socketpair": 53, "clone": 56, "openat": 257, "ioctl": 16, "fcntl": 72},
+           "aarch64": {"socketpair": 199, "clone": 220, "openat": 56, "ioctl": 29, "fcntl": 25}}  # fmt: skip
 MACHINES = ("x86_64", "aarch64")
 
 
@@ -53,8 +53,12 @@ def test_every_refused_call_is_refused_and_others_are_not(machine: str) -> None:
 def test_calls_are_told_apart_by_their_arguments(machine: str) -> None:
     number = NUMBERS[machine]
     refused = FAIL | errno.EPERM
-    assert answer(machine, number["socket"], 1) == ALLOW  # AF_UNIX
-    assert answer(machine, number["socket"], 2) == refused
+    close_on_exec = 0o2000000
+    for kind, expected in ((1, ALLOW), (5, ALLOW), (2, refused), (3, refused)):  # streams and packets, not datagrams
+        assert answer(machine, number["socketpair"], 1, kind | close_on_exec) == expected  # AF_UNIX
+    assert answer(machine, number["socketpair"], 2, 1) == refused
+    assert answer(machine, number["fcntl"], 3, 1024, 1) == refused  # F_SETLEASE
+    assert answer(machine, number["fcntl"], 3, 6, 0) == ALLOW  # F_SETLK
     assert answer(machine, number["clone"], 0x3D0F00) == ALLOW  # a thread
     assert answer(machine, number["clone"], 0x10000000) == refused  # a user namespace
     assert answer(machine, number["ioctl"], 0, 0x5421) == ALLOW

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..contract import MukernelError, RemoteError, SwapFailed
 from ..core.application import Application
 from ..core.inspection import explained, inspect_plugins
-from ..core.processes import sandbox_of
+from ..core.reach import sandbox_of
 from ..kernel.clock import Clock
 from .terminal import Terminal
 

@@ -21,6 +21,7 @@ from .application_environments import (
 )
 from .application_file import ApplicationFile, PluginTable, read_application_file
 from .application_grants import grant_problems
+from .application_reach import reach_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
 from .capabilities import is_sandbox
 from .composition import Composition, compose
@@ -100,23 +101,29 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     file, problems = read_application_file(path)
     sources: dict[str, Source] = {}
     missing: dict[str, str] = {}
+    problems += (reaching := reach_problems(file, state))
     if requests_of(file):
         installer = installer_for(file, state)
         problems += (unsound := lock_problems(installer))
-        sources, missing = present(file, installer) if say is None or unsound else await installed(file, installer, say)
-    tables = {name: table for name, table in file.plugins.items() if name not in missing}
+        if say is None or unsound or reaching:
+            sources, missing = present(file, installer)
+        else:
+            sources, missing = await installed(file, installer, say)
+    boxed = {name for name, table in file.plugins.items() if is_sandbox(table.placement)}
+    unseen = {*missing, *(boxed if reaching else ())}  # no sandbox is set up where one of them might be led astray
+    tables = {name: table for name, table in file.plugins.items() if name not in unseen}
     uses = {name: (sources.get(name, table.use), table.config) for name, table in tables.items()}
     hangs = {name: table.restart.hang for name, table in tables.items()}
     boxes = {
         name: (table.sandbox or Sandbox(), Limits(memory=table.memory))
         for name, table in tables.items()
-        if is_sandbox(table.placement)
+        if name in boxed
     }
     inspected = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
-    for name in missing:
+    for name in unseen:
         inspected[name] = Inspected(name)
     # Where a table, an environment or a class could not be read, somebody may serve what nobody seems to.
-    complete = not (file.unread or missing or any(each.unreadable for each in inspected.values()))
+    complete = not (file.unread or unseen or any(each.unreadable for each in inspected.values()))
     composition = compose(inspected, file.label, complete)
     problems += as_problems(file, missing)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems

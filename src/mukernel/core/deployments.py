@@ -96,6 +96,15 @@ class Deployments:
             self.given = Installer(default_folder(self.application))
         return self.given
 
+    @property
+    def stores(self) -> list[str]:
+        """Folders from which it installs, or where it does."""
+        from ..deployment.store import default_folder
+
+        if self.given is None:
+            return [str(default_folder(self.application))]
+        return [str(self.given.store.folder), *self.given.wheels]
+
     def hold(self, environment: str) -> None:
         """Keep an environment from being removed. Raises NotFound where it has been."""
         if environment not in self.holds:

@@ -53,6 +53,7 @@ from .loader import default_name
 from .messages import Source
 from .place import LocalPlace, RemotePlace
 from .processes import Processes
+from .reach import Reach
 from .registry import DEFAULT_LOG, Entry, Options, Registry, Replica, RestartPolicy
 from .replacement import Replacement, SwapReport, not_begun
 from .scaling import scale
@@ -121,6 +122,7 @@ class Kernel:
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
         self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, "kernel")
+        self.processes.reach = lambda: Reach([self.log_folder] if self.log_folder else [], self.deployments.stores)
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
         self.standstill = StandstillWatch(self.loop, self.processes.heartbeat, self.stood_still)

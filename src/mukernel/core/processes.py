@@ -27,6 +27,7 @@ from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .process_logs import ProcessLogs
+from .reach import Reach, sandbox_of
 from .registry import Options, Registry
 from .sandboxed import ENTRY, enclosed, group_limits, policy_for, written
 from .space import Space
@@ -68,6 +69,7 @@ class Processes:
         self.groups: dict[str, RemotePlace] = {}
         self.group_lock = asyncio.Lock()
         self.fork_servers = ForkServers()
+        self.reach: Callable[[], Reach] = Reach
         self.cgroups: Cgroups | None = None  # looked for when the first sandbox is started
         self.empty_cgroups: list[Cgroup] = []  # of sandboxes that have ended, or are about to: to be removed
         self.ticker: Any = None
@@ -89,7 +91,11 @@ class Processes:
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
-        class that no other process can import, ProcessError where none can be started."""
+        class that no other process can import, or whose sandbox reaches what it must not, or which another sandbox
+        reaches; ProcessError where none can be started."""
+        others = {each.name: (each.source, each.options) for each in self.registry.entries.values()}
+        if any(sandbox_of(each) is not None for each in (options, *(each for _, each in others.values()))):
+            self.reach().check(plugin, source, options, others)
         if options.placement == "inline":
             return self.here
         check_importable(source)
@@ -313,8 +319,3 @@ class Processes:
         spaces = self.switchboard.spaces_calling(plugin)
         places: list[Place] = [self.here] if self.here.space in spaces else []
         return places + [self.places[space] for space in spaces if space in self.places]
-
-
-def sandbox_of(options: Options) -> Sandbox | None:
-    """What the process of a plug-in is enclosed by; None: by nothing."""
-    return options.sandbox or Sandbox() if options.placement.partition(":")[0] == "sandbox" else None

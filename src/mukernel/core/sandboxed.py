@@ -10,7 +10,7 @@ from ..contract import ContractError, Unavailable
 from ..kernel.process import Limits, Process
 from ..sandbox.cgroups import Cgroup
 from ..sandbox.enclosure import OURS, READY, in_enclosure
-from ..sandbox.policy import Policy, Sandbox, importable_from, replaceable
+from ..sandbox.policy import NEVER_GIVEN, Policy, Sandbox, contains, importable_from, replaceable
 from . import host
 from .messages import Source
 from .registry import DEFAULT_LOG
@@ -32,11 +32,18 @@ def policy_for(
     """What a plug-in's process is to be given: what its operator says, and what it is imported from. `output`: bytes
     that its log may have.
 
-    Raises ContractError where some of that lies in a folder that it may write to.
+    Raises ContractError where some of that lies in a folder that it may write to, and where its source would not be
+    found in there.
     """
     own = [os.path.dirname(source.file)] if source.file else []
-    read = (*importable_from([*own, *source.path, *path], own=not source.environment), *sandbox.read)
-    if found := replaceable(read, sandbox.write):
+    imported = [*own, *source.path, *path]
+    read = (*importable_from(imported, own=not source.environment), *sandbox.read)
+    if own and os.path.exists(source.file) and not sees(read, sandbox.write, source.file):
+        raise ContractError(
+            f"its sandbox does not see {source.file}, which lies directly in {own[0]}: no sandbox is given a folder "
+            f"that holds your home, or {', '.join(NEVER_GIVEN)}; wanted another place, or it named in sandbox.read"
+        )
+    if found := replaceable((*imported, *read, *sandbox.write), sandbox.write):
         raise ContractError(
             f"sandbox.write: got {found[1]!r}, in which {found[0]!r} lies, which it is given, too: it could put "
             "something else in that place; wanted folders that lie beside each other"
@@ -51,6 +58,11 @@ def policy_for(
         output,
         cgroups=cgroup.folders if cgroup is not None else (),
     )
+
+
+def sees(read: Sequence[str], write: Sequence[str], file: str) -> bool:
+    """Does a file lie in what a sandbox is given?"""
+    return any(contains(os.path.realpath(each), os.path.realpath(file)) for each in (*read, *write))
 
 
 def group_limits(sandbox: Sandbox, limits: Limits, shared_memory: int | None) -> tuple[int, int]:

@@ -14,6 +14,7 @@ LIBRARIES = (
 )  # fmt: skip
 NEVER_GIVEN = ("/", "/dev", "/etc", "/proc", "/run", "/sys", "/tmp")  # all of them: folders in them may be
 TEMPORARY = "/tmp"  # where the sandbox has room of its own
+MOST_LINKS = 40  # that the system follows on the way to one path
 MEGABYTE = 1 << 20
 
 
@@ -74,14 +75,39 @@ def contains(folder: str, path: str) -> bool:
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-def replaceable(read: Iterable[str], write: Iterable[str]) -> tuple[str, str] | None:
-    """A path that lies in a folder which is written to, and that folder: who writes there could put a link in its
-    place, which would be followed when the sandbox is next set up. None where there is no such path."""
-    for folder in map(os.path.realpath, write):
-        for path in (*read, *write):
-            if any(
-                each != folder and contains(folder, each) for each in (os.path.abspath(path), os.path.realpath(path))
-            ):
+def folders_on_the_way(path: str) -> list[str]:
+    """The real folders in which a name is looked up on the way to `path`, through each symbolic link: who may write to
+    one of them says where it leads."""
+    found: list[str] = []
+    names, at, links = os.path.join(os.getcwd(), path).split(os.sep)[::-1], os.sep, 0
+    while names:
+        name = names.pop()
+        if name == "..":
+            at = os.path.dirname(at)
+        if name in ("", ".", ".."):
+            continue
+        found.append(at)
+        try:
+            target = os.readlink(os.path.join(at, name)) if links < MOST_LINKS else ""
+        except OSError:  # it is no link, or not there
+            target = ""
+        if not target:
+            at = os.path.join(at, name)
+            continue
+        links += 1
+        at = os.sep if os.path.isabs(target) else at
+        names += target.split(os.sep)[::-1]
+    return found
+
+
+def replaceable(paths: Iterable[str], write: Iterable[str]) -> tuple[str, str] | None:
+    """The first of `paths` that leads through a folder which is written to, and that folder: who writes there could put
+    a link in its way, which would be followed when the path is next opened. None where there is no such path."""
+    folders = [(folder, os.path.realpath(folder)) for folder in write]
+    for path in paths:
+        way = folders_on_the_way(path) if folders else ()
+        for folder, real in folders:
+            if any(contains(real, each) for each in way):
                 return path, folder
     return None
 

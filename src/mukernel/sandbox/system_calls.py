@@ -18,7 +18,8 @@ ALLOW, KILL, FAIL = 0x7FFF0000, 0x80000000, 0x00050000
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16  # where they lie in what the filter is given; an argument has 8 bytes
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 LAST_KNOWN = 469  # file_setattr, Linux 6.17
-AF_UNIX = 1
+AF_UNIX, NO_STREAM = 1, 2  # the bit of SOCK_DGRAM, and of SOCK_RAW, which is the same
+SET_LEASE = 1024  # F_SETLEASE
 TERMINAL_INPUT, TERMINAL_COPY = 0x5412, 0x541C  # TIOCSTI, TIOCLINUX: to type for whoever sits at the terminal
 
 # For each: its number on each of MACHINES; None where it is not.
@@ -48,14 +49,17 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "_sysctl": (156, None), "nfsservctl": (180, 42), "mknod": (133, None), "mknodat": (259, 33),
     # memory that no limit of a process counts
     "shmget": (29, 194), "msgget": (68, 186), "mq_open": (240, 180),
+    # sockets that have, or look for, a name: whoever may see a socket in a folder, if only to read, could talk to the
+    # service behind it. What it needs it makes in pairs, or was given
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
 }  # fmt: skip
 CALLS = {
     "clone": (56, 220),
     "clone3": (435, 435),
     "openat2": (437, 437),
-    "socket": (41, 198),
     "socketpair": (53, 199),
     "ioctl": (16, 29),
+    "fcntl": (72, 25),
 }
 
 
@@ -93,8 +97,13 @@ def program(machine: str) -> bytes:
     lines += on(number["clone"], [
         operation(LOAD, low[0]), operation(ANY_BIT, NAMESPACES, no=1), failed(errno.EPERM),
     ])  # fmt: skip
-    for name in ("socket", "socketpair"):
-        lines += on(number[name], [operation(LOAD, low[0]), operation(EQUAL, AF_UNIX, yes=1), failed(errno.EPERM)])
+    lines += on(number["socketpair"], [
+        operation(LOAD, low[0]), operation(EQUAL, AF_UNIX, yes=1), failed(errno.EPERM),
+        operation(LOAD, low[1]), operation(ANY_BIT, NO_STREAM, no=1), failed(errno.EPERM),  # each packet may name one
+    ])  # fmt: skip
+    lines += on(number["fcntl"], [
+        operation(LOAD, low[1]), operation(EQUAL, SET_LEASE, no=1), failed(errno.EPERM),  # who opens it would wait
+    ])  # fmt: skip
     lines += on(number["ioctl"], [
         operation(LOAD, low[1]),
         operation(EQUAL, TERMINAL_INPUT, no=1), failed(errno.EPERM),
