@@ -145,16 +145,25 @@ def test_what_failed_is_not_tried_until_asked_for(shop: Path, start: Callable[..
 
 
 def test_a_lock_file_that_is_not_sound_is_one_problem(shop: Path) -> None:
+    wheel = "wheels/shop_catalog-1.0-py3-none-any.whl"
+    (shop / "app.toml").write_text(f'{APPLICATION}[plugins.old]\nuse = "{wheel}"\nplacement = "process"\n')
     for installed in (False, True):
         if installed:
             (shop / "app.lock").unlink()
             mukernel("install")
+            sound = (shop / "app.lock").read_text()
+            kept = [each["environment"] for each in as_json("list")["environments"]]
         (shop / "app.lock").write_text("format = 1\n[[environment]\n")
         checked = as_json("check", status=1)
         (problem,) = [each for each in checked["problems"] if "app.lock" in each]
         assert "app.lock can't be read: " in problem and "(at line 2, column " in problem
         assert "mend it, or remove it to resolve anew" in problem
-        assert mukernel("run", status=1).count("app.lock can't be read") == 1
+        for command in ("run", "install", "list", "gc"):
+            said = mukernel(command, status=1)
+            assert said.count("app.lock can't be read") == 1 and "plugins.old./" not in said
+    (shop / "app.lock").write_text(sound)
+    assert as_json("check")["ok"]  # it was no failure of theirs
+    assert [each["environment"] for each in as_json("list")["environments"]] == kept
 
 
 def test_only_wheels(shop: Path) -> None:

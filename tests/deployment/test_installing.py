@@ -180,6 +180,10 @@ def test_what_cannot_be_installed(
         ),
         ("shop-catalog[extra] >=2,<3 -i https://an.index", "got the option '-i'"),
         ("shop-catalog --pre", "got the option '--pre'"),
+        ("shop-catalog @ file:///x%20y/z.whl", "got a direct reference, wanted '/x y/z.whl' alone, or a version"),
+        ("shop-catalog[extra]@./x.whl ; python_version > '3'", r"wanted '\./x\.whl' alone"),
+        ("shop-catalog @ git+https://an.origin/x@v1", r"wanted 'git\+https://an\.origin/x@v1' alone"),
+        ("shop-catalog @ https://an.origin/x.whl:entry", "wanted the path of a wheel or a directory on this machine"),
         ("git+file:///x#subdirectory=../y", "a folder in it"),
     ],
 )

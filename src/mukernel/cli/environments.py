@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ..contract import MukernelError, NotFound, Unavailable
-from ..core.application_environments import checked, installer_for, present
+from ..core.application_environments import checked, installer_for, lock_problems, present
 from ..core.application_file import read_application_file
 from ..core.control import PluginVersion
 from ..core.quantity import size_text
@@ -58,6 +58,7 @@ def declared(arguments: argparse.Namespace) -> tuple[Installer, str, dict[str, l
     """The installer of an application, its name, and the plug-ins that ask for each environment."""
     file = checked(*read_application_file(arguments.file))
     installer = installer_for(file, arguments.state)
+    checked(file, lock_problems(installer))  # else nobody could say whose an environment is
     found: dict[str, list[str]] = {}
     for name, source in present(file, installer)[0].items():
         found.setdefault(source.environment.rpartition("/")[2], []).append(name)

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..contract import ContractError, MukernelError, NotFound
-from ..core.application_environments import checked, installer_for, requests_of
+from ..core.application_environments import checked, installer_for, lock_problems, of_plugin, requests_of
 from ..core.application_file import read_application_file
 from ..deployment import Installer, Request
 from ..deployment.work import Work
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     file = checked(*read_application_file(arguments.file))
     installer, requests = installer_for(file, arguments.state), requests_of(file)
     installer.only_wheels |= arguments.only_wheels
+    checked(file, lock_problems(installer))
     for name in arguments.plugin:
         if name not in requests:
             known = ", ".join(requests) or "none"
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             done.append(install(name, request, installer, arguments.upgrade, told))
         except MukernelError as error:
-            problems.append(f"{file.label}: plugins.{name}.{error}")
+            problems.append(of_plugin(file, name, str(error)))
     if not arguments.plugin and not problems:
         installer.keep_locked(requests.values(), Work(told.say))
     if arguments.json:

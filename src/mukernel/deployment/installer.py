@@ -13,7 +13,7 @@ import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
 from .environment import RUNTIME, Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
-from .lock_file import Locked, LockFile, Resolution
+from .lock_file import Locked, LockFile, LockFileUnsound, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import NEEDED, Runtime
@@ -80,6 +80,8 @@ class Installer:
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
                     if self.lock_file.find(*subject.lock_key) != resolution:
                         self.lock_file.add(resolution)
+                except LockFileUnsound:  # no failure of this request
+                    raise
                 except MukernelError as error:
                     self.remember(request, None, str(error))
                     raise
