@@ -120,6 +120,14 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert f"damaged: {damaged}; `mukernel install` makes it anew" in mukernel("list")
     mukernel("uninstall", damaged)
     assert as_json("list")["damaged"] == []
+    second = rows["shop-catalog-2.0"]["environment"]
+    (module,) = Path(as_json("list")["folder"], "environments", second).glob("lib/*/site-packages/shop_library.py")
+    module.unlink()
+    assert as_json("list")["damaged"] == [second]
+    assert "shop_library.py is missing" in mukernel("list")
+    assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]][-1:] == [second]
+    assert f"second: {second} is damaged, and is made anew" in mukernel("install")
+    assert module.exists() and as_json("list")["damaged"] == []
     mukernel("uninstall", "second")
     assert "second" not in str(as_json("list"))
     assert "neither a plug-in that is installed" in mukernel("uninstall", "second", status=1)

@@ -96,8 +96,8 @@ class Log:
             end = max(base + most, given + 1)
             self.missing += end - base
             log.error(
-                "stream %r: the records that it had are lost; what is published from now on has offsets from %d on, "
-                "beyond all that it can have had", self.name, end,
+                "stream %r: the records that it had, if it had some, are lost; what is published now has offsets from "
+                "%d on, beyond all that it can have had", self.name, end,
             )  # fmt: skip
             self.segments.append(Segment.create(self.folder, end))
 
