@@ -11,9 +11,11 @@ views that you made before: the receivers would see it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contract import Buffer
+from .contract import Buffer, ContractError
 from .contract.arrow import in_shared_memory
 from .transports.segment import account, new_segment
 
@@ -25,15 +27,21 @@ T = TypeVar("T")
 
 def empty(shape: int | tuple[int, ...], dtype: Any = "float64") -> numpy.ndarray[Any, Any]:
     """A numpy array of zeros in shared memory of its own, in C order. Raises Overloaded where it is beyond the quota or
-    the memory of the machine, ValueError for a shape or dtype that can't be."""
+    the memory of the machine, ContractError for what is no shape or dtype, ValueError for one that can't be."""
     try:
         import numpy
     except ImportError:
         raise ImportError("shared.empty makes numpy arrays: install mukernel[numpy]") from None
-    kind = numpy.dtype(dtype)
+    try:
+        kind = numpy.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ContractError(f"dtype: got {dtype!r:.60}, wanted one of numpy's, such as 'float64': {error}") from None
     if kind.hasobject:
         raise ValueError(f"dtype: got {kind}, wanted numbers, texts, bytes or times: no objects lie in shared memory")
-    sides = (shape,) if isinstance(shape, int) else tuple(shape)
+    try:
+        sides = tuple(map(index, shape)) if isinstance(shape, Iterable) else (index(shape),)
+    except TypeError:
+        raise ContractError(f"shape: got {shape!r:.60}, wanted a whole number, or a tuple of those") from None
     if min(sides, default=0) < 0:
         raise ValueError(f"shape: got {shape!r}, wanted no negative side")
     size = math.prod(sides) * kind.itemsize
@@ -45,7 +53,11 @@ def empty(shape: int | tuple[int, ...], dtype: Any = "float64") -> numpy.ndarray
 
 def buffer(size: int) -> Buffer:
     """A Buffer of `size` zeros in shared memory of its own; write by its `view`, until it is sent. Raises Overloaded,
-    ValueError."""
+    ValueError, ContractError for what is no number of bytes."""
+    try:
+        size = index(size)
+    except TypeError:
+        raise ContractError(f"size: got {size!r:.60}, wanted a whole number of bytes") from None
     if size <= 0:
         raise ValueError(f"size: got {size!r}, wanted one byte or more")
     return Buffer(memoryview(new_segment(size).map(writable=True)))

@@ -192,6 +192,39 @@ def test_what_can_not_leave_this_process_is_refused_with_the_remedy(
     assert not manager._processes
 
 
+SCRIPT = """
+import pluggy, sys, types
+from mukernel import ContractError
+from mukernel.adapters.pluggy import PluginManager
+
+impl = pluggy.HookimplMarker("p")
+if __name__ == "__main__":
+    class Late:
+        @impl
+        def hook(): return 1
+    made = sys.modules["made_up"] = types.ModuleType("made_up")
+    made.__spec__ = sys.__spec__
+    with PluginManager("p") as manager:
+        for plugin in (Late, made):
+            try:
+                manager.register(plugin, "late")
+            except ContractError as error:
+                print(error)
+        print(manager.get_plugins())
+"""
+
+
+def test_what_its_process_does_not_find_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """It looks importable here, and there it isn't."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    late, made, plugins = ended.stdout.splitlines()
+    assert late.startswith("plug-in 'late': another process can't import it as __main__:Late; wanted")
+    assert made.startswith("plug-in 'late': another process can't import it as made_up:; wanted")
+    assert "placements={'late': 'inline'}" in late and plugins == "set()"
+
+
 def test_a_plugin_that_pluggy_refuses_leaves_no_process(manager: PluginManager) -> None:
     with pytest.raises(pluggy.PluginValidationError, match="nonsense"):
         manager.register(hook_refused, "refused")

@@ -287,9 +287,30 @@ def test_shapes_and_types_that_can_not_be(shape: Any, dtype: Any) -> None:
         shared.empty(shape, dtype)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("x",), "shape: got 'x'"), ((None,), "shape: got None"), ((2.5,), "shape: got 2.5"),
+        (((3, "x"),), r"shape: got \(3, 'x'\)"), ((3, "nonsense"), "dtype: got 'nonsense'"),
+        ((3, "f8,("), "dtype: got"), ((3, 7), "dtype: got 7"),
+    ],
+)  # fmt: skip
+def test_what_is_no_shape_or_type_is_named(arguments: tuple[Any, ...], problem: str) -> None:
+    with pytest.raises(ContractError, match=problem):
+        shared.empty(*arguments)
+
+
+@pytest.mark.parametrize("size", [(-1, 2), "10", 2.5, None])
+def test_what_is_no_size_is_named(size: Any) -> None:
+    with pytest.raises(ContractError, match=r"size: got .* wanted a whole number of bytes"):
+        shared.buffer(size)
+
+
 def test_an_empty_array_and_a_small_one_can_be_made() -> None:
     assert shared.empty((0, 5)).shape == (0, 5)
     assert shared.empty(3, "f8").tolist() == [0.0, 0.0, 0.0]
+    assert shared.empty(numpy.int64(3), "f8").shape == shared.empty([numpy.uint8(3)]).shape == (3,)
+    assert shared.empty(numpy.zeros((2, 3)).shape).shape == (2, 3) and shared.empty(()).shape == ()
     with pytest.raises(ValueError, match="wanted one byte or more"):
         shared.buffer(0)
 

@@ -20,6 +20,7 @@ class Worker(Interface):
 
 
 class Giver(Interface):
+    async def redeem(self, token: str) -> Said: ...
     async def give(self, part: str) -> Said: ...
     async def delegate(self, part: str, method: str, path: str) -> Said: ...
 
@@ -65,6 +66,9 @@ class Hand(Plugin, Worker):
 class Master(Plugin, Giver):
     def __init__(self, shelf: Shelf, worker: Worker) -> None:
         self.shelf, self.worker = shelf, worker
+
+    async def redeem(self, token: str) -> Said:
+        return await said(redeem(self, token, Shelf))
 
     async def give(self, part: str) -> Said:
         return await said(narrow(self, self.shelf, part))

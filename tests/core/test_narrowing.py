@@ -67,6 +67,11 @@ async def test_no_token_can_be_forged(kernel: Kernel) -> None:
     assert (await worker.keep(token, wrong=True)).error.startswith("PermissionDenied: the token is for Shelf, not for")
 
 
+async def test_no_token_is_none_for_what_is_held_anyway(kernel: Kernel) -> None:
+    giver, _ = await loaded(kernel)
+    assert (await giver.redeem("")).error.startswith("PermissionDenied: redeem: token: got ''")
+
+
 async def test_it_dies_with_what_its_giver_holds(kernel: Kernel, whistle: Any) -> None:
     giver, worker = await loaded(kernel)
     token = (await giver.give("read:/data/shop")).answer

@@ -120,6 +120,14 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert f"damaged: {damaged}; `mukernel install` makes it anew" in mukernel("list")
     mukernel("uninstall", damaged)
     assert as_json("list")["damaged"] == []
+    second = rows["shop-catalog-2.0"]["environment"]
+    (module,) = Path(as_json("list")["folder"], "environments", second).glob("lib/*/site-packages/shop_library.py")
+    module.unlink()
+    assert as_json("list")["damaged"] == [second]
+    assert "shop_library.py is missing" in mukernel("list")
+    assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]][-1:] == [second]
+    assert f"second: {second} is damaged, and is made anew" in mukernel("install")
+    assert module.exists() and as_json("list")["damaged"] == []
     mukernel("uninstall", "second")
     assert "second" not in str(as_json("list"))
     assert "neither a plug-in that is installed" in mukernel("uninstall", "second", status=1)
@@ -145,16 +153,25 @@ def test_what_failed_is_not_tried_until_asked_for(shop: Path, start: Callable[..
 
 
 def test_a_lock_file_that_is_not_sound_is_one_problem(shop: Path) -> None:
+    wheel = "wheels/shop_catalog-1.0-py3-none-any.whl"
+    (shop / "app.toml").write_text(f'{APPLICATION}[plugins.old]\nuse = "{wheel}"\nplacement = "process"\n')
     for installed in (False, True):
         if installed:
             (shop / "app.lock").unlink()
             mukernel("install")
+            sound = (shop / "app.lock").read_text()
+            kept = [each["environment"] for each in as_json("list")["environments"]]
         (shop / "app.lock").write_text("format = 1\n[[environment]\n")
         checked = as_json("check", status=1)
         (problem,) = [each for each in checked["problems"] if "app.lock" in each]
         assert "app.lock can't be read: " in problem and "(at line 2, column " in problem
         assert "mend it, or remove it to resolve anew" in problem
-        assert mukernel("run", status=1).count("app.lock can't be read") == 1
+        for command in ("run", "install", "list", "gc"):
+            said = mukernel(command, status=1)
+            assert said.count("app.lock can't be read") == 1 and "plugins.old./" not in said
+    (shop / "app.lock").write_text(sound)
+    assert as_json("check")["ok"]  # it was no failure of theirs
+    assert [each["environment"] for each in as_json("list")["environments"]] == kept
 
 
 def test_only_wheels(shop: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,10 @@ def test_what_cannot_be_installed(
         ),
         ("shop-catalog[extra] >=2,<3 -i https://an.index", "got the option '-i'"),
         ("shop-catalog --pre", "got the option '--pre'"),
+        ("shop-catalog @ file:///x%20y/z.whl", "got a direct reference, wanted '/x y/z.whl' alone, or a version"),
+        ("shop-catalog[extra]@./x.whl ; python_version > '3'", r"wanted '\./x\.whl' alone"),
+        ("shop-catalog @ git+https://an.origin/x@v1", r"wanted 'git\+https://an\.origin/x@v1' alone"),
+        ("shop-catalog @ https://an.origin/x.whl:entry", "wanted the path of a wheel or a directory on this machine"),
         ("git+file:///x#subdirectory=../y", "a folder in it"),
     ],
 )
@@ -416,6 +421,28 @@ def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: st
     assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
     assert own_installer.present(request("shop-catalog==1.0")) == again
     assert names(own_installer) == [installed.environment.name]
+
+
+@pytest.mark.parametrize("gone", ["shop_library.py", "shop_library-*.dist-info", "mukernel/kernel/clock.py"])
+def test_an_environment_that_lacks_files_is_damaged(own_installer: Installer, gone: str) -> None:
+    asked, store = request("shop-catalog==1.0"), own_installer.store
+    installed, hold = own_installer.install(asked)
+    name = installed.environment.name
+    assert store.damage(name) == "" and installed.environment.lacking == []
+    for each in glob(f"{installed.folder}/lib/python*/site-packages/**/__pycache__", recursive=True):
+        shutil.rmtree(each)  # Python makes that by itself
+    assert store.damage(name) == ""
+    (path,) = glob(f"{installed.folder}/lib/python*/site-packages/{gone}")
+    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
+    assert re.search("shop-library is not in it|shop_library.py is missing|clock.py is missing", store.damage(name))
+    with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
+        own_installer.install(asked, verify=True)
+    assert collect_garbage(store, {name}, Work()) == []
+    hold.close()
+    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
+    own_installer.install(asked, verify=True)[1].close()
+    assert os.path.exists(path) and store.damage(name) == ""
+    assert collect_garbage(store, {name}, Work()) == []
 
 
 def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:

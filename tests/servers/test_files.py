@@ -270,6 +270,21 @@ def test_no_link_leads_out_of_a_mount(local: LocalFolder, tmp_path: Path, target
     local.close()
 
 
+@pytest.mark.parametrize("how", ["write", "append", "commit"])
+def test_what_is_written_runs_with_nobody_elses_rights(local: LocalFolder, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "mount" / "program"
+    path.write_bytes(b"#!")
+    path.chmod(0o7755)
+    if how == "commit":
+        local.write_part("0" * 32, 0, memoryview(b"mine"))
+        local.commit("program", "0" * 32, 4)
+    else:
+        getattr(local, how)("program", memoryview(b"mine"))
+    assert path.read_bytes().endswith(b"mine")
+    assert path.stat().st_mode & 0o7777 == 0o755
+    local.close()
+
+
 def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
     """What a check before the use would miss: the link is there for a moment only."""
     mount = tmp_path / "mount"
@@ -346,6 +361,19 @@ async def test_uploads_are_seen_when_they_are_whole(files: Files, mount: str) ->
     for wrong in ("../../x", "A" * 32, ""):
         with pytest.raises(ValueError, match="upload"):
             await files.write_part(f"{mount}/x", wrong, 0, Buffer(b""))
+
+
+@pytest.mark.parametrize("offset", [-1, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+async def test_an_offset_that_no_file_can_have_is_refused(files: Files, offset: int) -> None:
+    with pytest.raises(ValueError, match=f"write_part: got offset {offset} "):
+        await files.write_part("/data/x", "0" * 32, offset, Buffer(b"x"))
+    await files.write("/data/x", Buffer(b"x"))
+    if offset > 0:
+        assert bytes(await files.read("/data/x", offset)) == b""
+        assert bytes(await files.read("/data/x", 0, offset)) == b"x"
+        with pytest.raises(OSError, match="the upload has 0 bytes"):
+            await files.write_part("/data/x", "1" * 32, 0, Buffer(b""))
+            await files.commit("/data/x", "1" * 32, offset)
 
 
 async def test_a_reader_of_parts_is_told_of_another_version(files: Files) -> None:

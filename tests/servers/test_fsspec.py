@@ -126,6 +126,19 @@ def test_everything_else_that_fsspec_promises(system: Any) -> None:
         system.open("/data/log", "xb")
 
 
+def test_links_out_of_a_mount_are_no_end_of_a_walk(system: Any, tmp_path: Path) -> None:
+    (tmp_path / "data" / "folder").mkdir()
+    (tmp_path / "data" / "folder" / "file").write_bytes(b"four")
+    for name, target in (("key", "../../secret"), ("up", "../.."), ("gone", "nowhere"), ("loop", "loop")):
+        os.symlink(target, tmp_path / "data" / "folder" / name)
+    links = [f"/data/folder/{name}" for name in ("file", "gone", "key", "loop", "up")]
+    assert system.find("/data") == links
+    assert [folder for folder, _, _ in system.walk("/data")] == ["/data", "/data/folder"]
+    assert system.du("/data") == system.du("/data/folder/file") == 4
+    assert system.du("/data", total=False) == {each: 4 if each.endswith("file") else 0 for each in links}
+    assert system.du("/data", total=False, withdirs=True, maxdepth=1) == {"/data": 0, "/data/folder": 0}
+
+
 def test_large_files_go_in_parts_and_are_seen_when_they_are_closed(system: Any) -> None:
     part = os.urandom(1 << 20)
     file = system.open("/data/large", "wb")

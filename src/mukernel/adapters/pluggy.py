@@ -134,7 +134,7 @@ class PluginManager(pluggy.PluginManager):
         known = f"{known}-{next(self._numbers)}"
         self.kernel.load(
             "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
-            config={"module": module, "file": file, "attribute": attribute, "made_with": recipe},
+            config={"name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe},
         )  # fmt: skip
         return _Process(known, self.kernel.get(Hooks, plugin=known))
 

@@ -52,12 +52,22 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
 
 
 class HookProcess(Plugin, Hooks):
-    """`module` and `attribute`: the module, or the class in it, that was registered; `file`: of a script. `made_with`:
-    packed arguments, with which an object of the class is made first."""
+    """`module` and `attribute`: the module, or the class in it, that was registered as `name`; `file`: of a script.
+    `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where that
+    class is not there in this process."""
 
-    def __init__(self, *, module: str, file: str = "", attribute: str = "", made_with: bytes = b"") -> None:
-        target: Any = load_main(file) if module == "__main__" else importlib.import_module(module)
+    def __init__(
+        self, *, name: str, module: str, file: str = "", attribute: str = "", made_with: bytes = b""
+    ) -> None:  # fmt: skip
+        try:
+            target: Any = load_main(file) if module == "__main__" else importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # what the module imports is missing
+            raise not_importable(name, module, attribute) from None
         for part in attribute.split(".") if attribute else ():
+            if not hasattr(target, part):
+                raise not_importable(name, module, attribute)
             target = getattr(target, part)
         if made_with:
             args, kwargs = unpack(made_with, imported)
@@ -172,8 +182,12 @@ def checked_importable(module: object, attribute: str, plugin: object, name: str
         name_of_module == "__main__" and hasattr(module, "__file__")
     )
     if found is not plugin or not importable:
-        raise ContractError(
-            f"plug-in {name!r}: another process can't import it as {name_of_module}:{attribute}; "
-            f"wanted a module, or a class at the top of one. Or keep it in this process: placements="
-            f"{{{name!r}: 'inline'}}"
-        )
+        raise not_importable(name, name_of_module, attribute)
+
+
+def not_importable(name: str, module: str, attribute: str) -> ContractError:
+    return ContractError(
+        f"plug-in {name!r}: another process can't import it as {module}:{attribute}; wanted a module, or a class at "
+        "the top of one, which is there whoever imports it (not under if __name__ == '__main__'). Or keep it in this "
+        f"process: placements={{{name!r}: 'inline'}}"
+    )

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from ..contract import MukernelError, NotFound, Unavailable
-from ..core.application_environments import checked, installer_for, present
+from ..core.application_environments import checked, installer_for, lock_problems, present
 from ..core.application_file import read_application_file
 from ..core.control import PluginVersion
 from ..core.quantity import size_text
@@ -58,6 +58,7 @@ def declared(arguments: argparse.Namespace) -> tuple[Installer, str, dict[str, l
     """The installer of an application, its name, and the plug-ins that ask for each environment."""
     file = checked(*read_application_file(arguments.file))
     installer = installer_for(file, arguments.state)
+    checked(file, lock_problems(installer))  # else nobody could say whose an environment is
     found: dict[str, list[str]] = {}
     for name, source in present(file, installer)[0].items():
         found.setdefault(source.environment.rpartition("/")[2], []).append(name)
@@ -68,7 +69,10 @@ def show(arguments: argparse.Namespace) -> int:
     installer, name, asking = declared(arguments)
     running = asyncio.run(versions(name, arguments.state))
     rows: list[dict[str, Any]] = []
+    damaged = {each: why for each in installer.store.names() if (why := installer.store.damage(each))}
     for each in installer.store.all():
+        if each.name in damaged:
+            continue
         users = [it.plugin for it in running if it.environment == installer.store.path(each.name)]
         if not users and installer.store.is_held(each.name):
             users = ["(a process)"]
@@ -80,11 +84,10 @@ def show(arguments: argparse.Namespace) -> int:
         {"use": each.use, "python": each.python, "reason": each.reason}
         for each in installer.store.notes().failures.values()
     ]
-    damaged = [each for each in installer.store.names() if installer.store.find(each) is None]
     terminal = Terminal()
     if arguments.json:
         folder = str(installer.store.folder)
-        terminal.say(as_json({"environments": rows, "damaged": damaged, "failures": failures, "folder": folder}))
+        terminal.say(as_json({"environments": rows, "damaged": [*damaged], "failures": failures, "folder": folder}))
         return 0
     cells = [
         [each["environment"], each["python"], size_text(each["size"]), ", ".join(each["declared_by"]) or "-",
@@ -92,8 +95,10 @@ def show(arguments: argparse.Namespace) -> int:
         for each in rows
     ]  # fmt: skip
     terminal.say(terminal.table(HEADER, cells, ("SIZE",)))
-    for name in damaged:
-        terminal.say(f"damaged: {name}; `mukernel install` makes it anew if it is asked for, `mukernel gc` removes it")
+    for name, why in damaged.items():
+        terminal.say(
+            f"damaged: {name}; `mukernel install` makes it anew if it is asked for, `mukernel gc` removes it: {why}"
+        )
     for failure in failures:
         terminal.say(f"not installed: {failure['reason']}")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from ..contract import ContractError, MukernelError, NotFound
-from ..core.application_environments import checked, installer_for, requests_of
+from ..core.application_environments import checked, installer_for, lock_problems, of_plugin, requests_of
 from ..core.application_file import read_application_file
 from ..deployment import Installer, Request
 from ..deployment.work import Work
@@ -19,9 +19,9 @@ Install what the plug-ins of an application file ask for: each `use` that is a r
 `python` names. Equal environments are made once.
 
 What was chosen is written to a lock file beside the application file (app.toml has app.lock), with the hash of every
-file: keep it with the application, whoever installs later gets the same. What has failed before is tried again. uv is
-used where it is there, pip otherwise; both find packages by their own settings, and in the folders of
-`wheels = ["FOLDER"]` in [app]."""
+file: keep it with the application, whoever installs later gets the same. What has failed before is tried again, and an
+environment of which files are missing is made anew. uv is used where it is there, pip otherwise; both find packages by
+their own settings, and in the folders of `wheels = ["FOLDER"]` in [app]."""
 EXAMPLES = """\
 examples:
   mukernel install                       what the app.toml here asks for
@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     file = checked(*read_application_file(arguments.file))
     installer, requests = installer_for(file, arguments.state), requests_of(file)
     installer.only_wheels |= arguments.only_wheels
+    checked(file, lock_problems(installer))
     for name in arguments.plugin:
         if name not in requests:
             known = ", ".join(requests) or "none"
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             done.append(install(name, request, installer, arguments.upgrade, told))
         except MukernelError as error:
-            problems.append(f"{file.label}: plugins.{name}.{error}")
+            problems.append(of_plugin(file, name, str(error)))
     if not arguments.plugin and not problems:
         installer.keep_locked(requests.values(), Work(told.say))
     if arguments.json:
@@ -80,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
 def install(name: str, request: Request, installer: Installer, upgrade: bool, terminal: Terminal) -> dict[str, object]:
     """Install for one plug-in; what is to be said of that."""
     work = Work(lambda text: terminal.say(f"{name}: {text}"))
-    installed, hold = installer.install(request, work, upgrade=upgrade)
+    installed, hold = installer.install(request, work, upgrade=upgrade, verify=True)
     hold.close()
     environment = installed.environment
     return {

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..contract import ContractError, MukernelError
 from ..deployment import Request, read_request
+from ..deployment.lock_file import LockFileUnsound
 from ..deployment.work import Work
 from .application_file import ApplicationFile, count_text
 from .deployments import in_thread, source_in
@@ -17,6 +19,7 @@ from .messages import Source
 if TYPE_CHECKING:
     from ..deployment import Installer
 
+FIELD = re.compile(r"(use|python|entry)\b")
 Say = Callable[[str, str], object]  # called with the name of a plug-in and a line of text, in any thread
 
 
@@ -43,11 +46,14 @@ def requests_of(file: ApplicationFile) -> dict[str, Request]:
 
 
 def present(file: ApplicationFile, installer: Installer) -> tuple[dict[str, Source], dict[str, str]]:
-    """Where the plug-ins that are installed are loaded from; and of the others, why they are not."""
+    """Where the plug-ins that are installed are loaded from; and of the others, why they are not, or "" where it is the
+    lock file that can't be read."""
     sources, problems = {}, {}
     for name, request in requests_of(file).items():
         try:
             sources[name] = source_in(installer.present(request), file.folder)
+        except LockFileUnsound:
+            problems[name] = ""  # which `lock_problems` says, once
         except MukernelError as error:
             failure = installer.failure(request)
             problems[name] = str(error) if failure is None else failed_before(failure)
@@ -88,7 +94,12 @@ def failed_before(reason: str) -> str:
 
 
 def as_problems(file: ApplicationFile, problems: dict[str, str]) -> list[str]:
-    return [f"{file.label}: plugins.{name}.{text}" for name, text in problems.items()]
+    return [of_plugin(file, name, text) for name, text in problems.items() if text]
+
+
+def of_plugin(file: ApplicationFile, name: str, text: str) -> str:
+    """A problem as a line that names its plug-in, and the field where it begins with one."""
+    return f"{file.label}: plugins.{name}{'.' if FIELD.match(text) else ': '}{text}"
 
 
 def checked(file: ApplicationFile, problems: list[str]) -> ApplicationFile:

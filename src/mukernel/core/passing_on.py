@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from ..contract import ContractError, Interface
+from ..contract import ContractError, Interface, PermissionDenied
 from ..mesh.route import Route
 from .routes import Routes
 
@@ -36,6 +36,8 @@ async def redeem(plugin: object, token: str, interface: type[T]) -> T:
     space, _ = identity(plugin)
     if not isinstance(token, str):
         raise ContractError(f"redeem: token: got {token!r}, wanted the text that narrow returned")
+    if not token:  # that would be the plug-in's own channel, if it has one
+        raise PermissionDenied("redeem: token: got '', wanted the text that narrow returned")
     if not (isinstance(interface, type) and issubclass(interface, Interface)):
         raise ContractError(f"redeem: interface: got {interface!r}, wanted an Interface class")
     proxy: T = await space.redeem(interface, token)

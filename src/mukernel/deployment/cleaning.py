@@ -30,7 +30,7 @@ def collect_garbage(store: Store, keep: Collection[str], work: Work, dry: bool =
         gone = [
             removal(store, name)
             for name in store.names()
-            if (name not in keep or store.find(name) is None) and not store.is_held(name)
+            if (name not in keep or store.damage(name)) and not store.is_held(name)
         ]
         if not dry:
             for each in gone:

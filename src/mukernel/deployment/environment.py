@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import glob
 import os
@@ -11,7 +12,7 @@ import sys
 
 import msgspec
 
-from ..contract import ContractError, NotFound
+from ..contract import ContractError, MukernelError, NotFound
 from .pythons import Python
 from .request import Request, normalised
 
@@ -24,7 +25,8 @@ IN_USE = "in-use"  # who uses the environment holds a shared lock on this file, 
 class Environment(msgspec.Struct, frozen=True):
     """What stands in an environment. `name`: of its folder; `runtime`: the version of mukernel in it; `distributions`:
     name → version; `plugins`: for each distribution that has some, entry point → "module:Class"; `sources`: what was
-    built on this machine for it; `size`: bytes, as its files say."""
+    built on this machine for it; `size`: bytes, as its files say; `lacking`: files that its distributions list and
+    that were not there from the first, relative to its folder."""
 
     name: str
     python: Python
@@ -33,6 +35,7 @@ class Environment(msgspec.Struct, frozen=True):
     plugins: dict[str, dict[str, str]]
     sources: list[str] = []
     size: int = 0
+    lacking: list[str] = []
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -62,6 +65,34 @@ def read_environment(folder: str) -> Environment:
             return msgspec.json.decode(file.read(), type=Environment)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise NotFound(f"there is no environment in {folder}: {error}; `mukernel install` makes it anew") from None
+
+
+def damage_in(folder: str) -> str:
+    """Why an environment is not whole any more; "" where it is. Looks for every file that its distributions list, which
+    takes time with their number, and for what it knows of itself; not into the files."""
+    try:
+        environment = read_environment(folder)
+        if gone := sorted(environment.distributions.keys() - seen_in(folder)[0].keys()):
+            return f"{gone[0]} is not in it any more"
+        gone = sorted(missing_files(folder) - set(environment.lacking))
+    except (OSError, MukernelError, ValueError) as error:
+        return str(error)
+    return f"{gone[0]} is missing" + (f", and {len(gone) - 1} more" if len(gone) > 1 else "") if gone else ""
+
+
+def missing_files(folder: str) -> set[str]:
+    """The files that distributions in an environment list and that are not there, relative to its folder; but for
+    bytecode, which Python makes by itself. Raises OSError, NotFound, ValueError."""
+    from importlib.metadata import distributions
+
+    missing: set[str] = set()
+    packages = site_packages(folder)
+    for each in distributions(path=[packages]):
+        for row in csv.reader((each.read_text("RECORD") or "").splitlines()):
+            path = os.path.join(packages, row[0]) if row else packages
+            if not path.endswith(".pyc") and not os.path.exists(path):
+                missing.add(os.path.relpath(path, folder))
+    return missing
 
 
 def write_record(folder: str, environment: Environment) -> None:

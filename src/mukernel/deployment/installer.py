@@ -12,8 +12,19 @@ from typing import TypeVar
 import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
-from .environment import RUNTIME, Environment, Hold, Installed, chosen, interpreter, seen_in, size_of, write_record
-from .lock_file import Locked, LockFile, Resolution
+from .environment import (
+    RUNTIME,
+    Environment,
+    Hold,
+    Installed,
+    chosen,
+    interpreter,
+    missing_files,
+    seen_in,
+    size_of,
+    write_record,
+)
+from .lock_file import Locked, LockFile, LockFileUnsound, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import NEEDED, Runtime
@@ -64,11 +75,14 @@ class Installer:
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
         self.settings, self.only_wheels = settings, only_wheels
 
-    def install(self, request: Request, work: Work | None = None, *, upgrade: bool = False) -> tuple[Installed, Hold]:
+    def install(
+        self, request: Request, work: Work | None = None, *, upgrade: bool = False, verify: bool = False
+    ) -> tuple[Installed, Hold]:
         """The environment of a request, made unless it is there; the hold keeps it from being removed.
 
-        `upgrade`: resolve anew, whatever the lock file says. Raises NotFound, ContractError or Unavailable, which are
-        remembered as the failure of this request; Cancelled. Nothing that was there is changed then.
+        `upgrade`: resolve anew, whatever the lock file says. `verify`: make one anew that lacks files, too. Raises
+        NotFound, ContractError or Unavailable, which are remembered as the failure of this request; Cancelled. Nothing
+        that was there is changed then.
         """
         work = work or Work()
         try:
@@ -76,10 +90,12 @@ class Installer:
                 try:
                     subject, resolution = self.resolved(request, work, upgrade)
                     name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
-                    environment = self.environment(name, subject, resolution, work)
+                    environment = self.environment(name, subject, resolution, work, verify)
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
                     if self.lock_file.find(*subject.lock_key) != resolution:
                         self.lock_file.add(resolution)
+                except LockFileUnsound:  # no failure of this request
+                    raise
                 except MukernelError as error:
                     self.remember(request, None, str(error))
                     raise
@@ -236,11 +252,13 @@ class Installer:
             return None
         return interpreter(str(folder))
 
-    def environment(self, name: str, subject: Subject, resolution: Resolution, work: Work) -> Environment:
+    def environment(
+        self, name: str, subject: Subject, resolution: Resolution, work: Work, verify: bool
+    ) -> Environment:  # fmt: skip
         """The environment of that name, filled unless it is there. Raises Unavailable, too, for a damaged one that
         somebody uses; else it is made anew."""
         found = self.store.find(name)
-        if found is not None:
+        if found is not None and not (verify and self.store.damage(name)):
             return found
         if name in self.store.names():
             if self.store.is_held(name):
@@ -266,7 +284,8 @@ class Installer:
             versions, plugins = seen_in(unfinished)
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
-                name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished)
+                name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished),
+                sorted(missing_files(unfinished)),
             )  # fmt: skip
             chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
             write_record(unfinished, made)

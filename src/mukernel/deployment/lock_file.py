@@ -52,6 +52,10 @@ class Resolution(msgspec.Struct, frozen=True):
     distributions: list[Locked] = []
 
 
+class LockFileUnsound(ContractError):
+    """The lock file can't be read as one: a problem of the whole application, not of the plug-in that it was met at."""
+
+
 class LockFile:
     """`path`: of the file, which need not be there."""
 
@@ -59,23 +63,25 @@ class LockFile:
         self.path = Path(path)
 
     def read(self) -> list[Resolution]:
-        """Raises ContractError for a file that can't be read as one: it is not ignored, as it says what is safe."""
+        """Raises LockFileUnsound for a file that can't be read as one: it is not ignored, as it says what is safe."""
         try:
             text = self.path.read_text(encoding="utf-8")
             content = tomllib.loads(text)
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-            raise ContractError(f"{self.path} can't be read: {error}; mend it, or remove it to resolve anew") from None
+            raise LockFileUnsound(
+                f"{self.path} can't be read: {error}; mend it, or remove it to resolve anew"
+            ) from None
         if content.get("format") != FORMAT:
-            raise ContractError(
+            raise LockFileUnsound(
                 f"{self.path}: format: got {content.get('format')!r}, wanted {FORMAT}, which this mukernel reads"
             )
         try:
             return msgspec.convert(content.get("environment", []), list[Resolution])
         except msgspec.ValidationError as error:
             where = line_of(text, str(error))
-            raise ContractError(f"{self.path}{where}: {error}; mend it, or remove it to resolve anew") from None
+            raise LockFileUnsound(f"{self.path}{where}: {error}; mend it, or remove it to resolve anew") from None
 
     def find(self, use: str, python: str, platform: str) -> Resolution | None:
         wanted = (use, python, platform)

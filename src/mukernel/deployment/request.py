@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from urllib.parse import unquote, urlsplit
 
 from ..contract import ContractError
 
@@ -14,6 +15,7 @@ REQUIREMENT = re.compile(
 OPTION = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]*\s*(?:\[[^]]*\])?\s*(?:(?:===|==|~=|!=|<=|>=|<|>)[^;]*?)?\s(-{1,2}[A-Za-z][A-Za-z0-9-]*)"
 )
+DIRECT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^]]*\])?\s*@\s*((?:[A-Za-z][A-Za-z0-9+.-]*:|[./~]).*)")
 ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3(\.\d+){1,2}")
 SCHEMES = ("file", "https", "http", "ssh", "git")  # no other: git has some that run commands
@@ -77,6 +79,8 @@ def checked_python(python: object) -> str:
 def _read(text: str, folder: str | None) -> Request | None:
     if text.startswith(GIT):
         return _git(text)
+    if (direct := DIRECT.fullmatch(text)) is not None:
+        raise ContractError(f"use = {text!r}: {_instead_of(*direct.groups())}")
     if text.endswith(".whl"):
         return Request(text, "wheel", os.path.abspath(os.path.join(folder or "", text)))
     if re.match(r"\.{0,2}/|~/", text) or (text.endswith("/") and "://" not in text):
@@ -92,6 +96,16 @@ def _read(text: str, folder: str | None) -> Request | None:
     if REQUIREMENT.fullmatch(text) and ":" not in text.partition(";")[0]:
         return Request(text, "requirement", text)
     return None
+
+
+def _instead_of(name: str, address: str) -> str:
+    """What to write in the place of a direct reference, "NAME @ ADDRESS"."""
+    address = address.partition(";")[0].strip()
+    if address.startswith("file:"):
+        address = unquote(urlsplit(address).path)
+    named = address.startswith(GIT) or ":" not in address
+    wanted = repr(address) if named else "the path of a wheel or a directory on this machine, or 'git+https://...'"
+    return f"got a direct reference, wanted {wanted} alone, or a version of an index, such as '{name}==1.0'"
 
 
 def _git(text: str) -> Request | None:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ..contract import NotFound, Unavailable
-from .environment import Environment, is_held, read_environment
+from .environment import Environment, damage_in, is_held, read_environment
 from .work import Work
 
 UNFINISHED = ".unfinished-"  # how the names of folders begin that are being made, or removed
@@ -135,8 +135,12 @@ class Store:
         except NotFound:
             return None
 
+    def damage(self, name: str) -> str:
+        """Why an environment is not whole; "" where it is. `find` looks only whether it is there."""
+        return damage_in(self.path(name))
+
     def all(self) -> list[Environment]:
-        """Every whole environment, by name."""
+        """Every environment that is there, by name."""
         return [found for name in self.names() if (found := self.find(name)) is not None]
 
     def is_held(self, name: str) -> bool:

@@ -105,6 +105,22 @@ async def test_calls_mean_what_they_meant(kernel: Kernel, billed: Path) -> None:
     assert lines(billed) == ["one", "two!", f"billed tea 3 {stamp} 0", f"billed ink 1 {stamp} 1"]
 
 
+@pytest.mark.parametrize("cut", [1, 300, None])
+async def test_calls_are_made_though_the_disk_lost_the_end_of_their_queue(billed: Path, cut: int | None) -> None:
+    async with Kernel() as kernel:
+        bills = await load_all(kernel, billed)
+        for number in range(5):
+            await call_for(bills, f"old {number}")
+        await until_made(kernel)
+    [path] = billed.with_name("events").glob("streams/calls-Bills/*.log")
+    os.truncate(path, 0 if cut is None else path.stat().st_size - cut)
+    async with Kernel() as kernel:
+        bills = await load_all(kernel, billed)
+        assert [await call_for(bills, f"new {number}") for number in range(3)] == [f"new {n}: 1" for n in range(3)]
+        await until_made(kernel)
+    assert [line.split()[1:3] for line in lines(billed)[5:]] == [["new", str(number)] for number in range(3)]
+
+
 async def test_errors_reach_the_caller_as_themselves(kernel: Kernel, billed: Path) -> None:
     bills = await load_all(kernel, billed)
     with pytest.raises(Refused) as refused:

@@ -85,6 +85,7 @@ def test_a_group_that_was_killed_knows_its_figures_before_a_member_comes(tmp_pat
         group.settle(offset)
     group.journal.close()
     again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
+    again.go_on()
     assert (again.cursor, again.floor) == (mine[waits], mine[waits] - 1)
     unsettled = [record.offset for record, _ in again.take("one", COUNT).records]
     assert unsettled == [mine[waits], *mine[waits + 2 :]]
@@ -99,6 +100,7 @@ def test_damage_among_what_was_settled_is_left_for_a_member(tmp_path: Path) -> N
     group.journal.close()
     kept.damaged = 4
     again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
+    again.go_on()
     assert again.cursor == 4
     with pytest.raises(LogDamaged):
         again.take("one", 3)

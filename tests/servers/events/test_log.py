@@ -15,8 +15,8 @@ from mukernel.servers.events.segment import Record, encode_record
 SECOND = 1_000_000_000
 
 
-def opened(folder: Path, segment: int = 1 << 20, **retention: int) -> Log:
-    return Log("orders", folder, Retention(**retention), segment)
+def opened(folder: Path, segment: int = 1 << 20, given: int = 0, **retention: int) -> Log:
+    return Log("orders", folder, Retention(**retention), segment, given)
 
 
 def append(log: Log, *bodies: bytes, at: int = 0) -> None:
@@ -162,31 +162,125 @@ def test_a_segment_that_is_gone_is_reported(tmp_path: Path, caplog: pytest.LogCa
     log.close()
 
 
-def test_a_segment_whose_header_is_damaged_is_set_aside_and_its_offsets_never_come_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("places", [range(8), range(12, 24), range(24 - 4, 24)])
+@pytest.mark.parametrize("segment", [60, 1 << 20])
+def test_a_segment_whose_header_is_damaged_is_mended(
+    tmp_path: Path, places: range, segment: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = opened(tmp_path, segment)
+    append(log, *[b"%d" % number * 40 for number in range(5)])
+    log.close()
+    for path in tmp_path.glob("*.log"):
+        data = bytearray(path.read_bytes())
+        for place in places:
+            data[place] ^= 255
+        path.write_bytes(data)
+    log = opened(tmp_path, segment)
+    assert "header" in caplog.text and "was damaged" in caplog.text
+    assert (log.first, log.end, log.damaged, log.torn) == (1, 6, 0, 0)
+    append(log, b"after")
+    log.close()
+    caplog.clear()
+    log = opened(tmp_path, segment)
+    assert bodies(log) == [*(b"%d" % number * 40 for number in range(5)), b"after"]
+    assert not caplog.text
+    log.close()
+
+
+@pytest.mark.parametrize("left", [0, 3, 23, None])
+@pytest.mark.parametrize("given", [0, 7, 1 << 30])
+def test_a_last_segment_without_a_header_is_set_aside_and_its_offsets_never_come_again(
+    tmp_path: Path, left: int | None, given: int, caplog: pytest.LogCaptureFixture
+) -> None:
     log = opened(tmp_path)
     append(log, *[b"body"] * 10)
     log.close()
-    damage(only_file(tmp_path), b"MUKLOG1\n")
-    log = opened(tmp_path)
-    assert log.end > 10 and log.damaged >= 10
+    path = only_file(tmp_path)
+    path.write_bytes((b"\0" * 24 + path.read_bytes()[24:])[:left])
+    log = opened(tmp_path, given=given)
+    assert log.end > max(10, given) and log.damaged == log.end - 1
+    assert (log.torn, log.torn_bytes) == (0, 0)
+    assert "are lost" in caplog.text and "unfinished" not in caplog.text
     assert list(tmp_path.glob("*.damaged"))
+    first = log.end
     append(log, b"after")
     log.close()
     log = opened(tmp_path)
-    assert bodies(log) == [b"after"]
+    assert (log.first, bodies(log)) == (first, [b"after"])
     log.close()
 
 
-def test_a_segment_that_was_just_being_made_is_made_again(tmp_path: Path) -> None:
+def test_what_is_lost_is_no_reason_to_remove_what_is_there(tmp_path: Path) -> None:
+    log = opened(tmp_path, count=20)
+    append(log, *[b"body"] * 7)
+    log.close()
+    last = max(tmp_path.glob("*.log"))
+    last.write_bytes(b"")
+    log = opened(tmp_path, count=20, given=5000)
+    assert log.end == 5001
+    append(log, b"after")
+    log.retain(log.end * SECOND)
+    assert bodies(log, 5001) == [b"after"] and log.read(1, 10)[0].offset == 1
+    with pytest.raises(LogDamaged, match=f"offsets {int(last.stem)} to 5000"):
+        log.read(int(last.stem), 1)
+    log.close()
+
+
+@pytest.mark.parametrize("cut", [1, 30, 70, 130])
+def test_a_log_that_ends_before_what_was_settled_goes_on_after_that_and_says_so(
+    tmp_path: Path, cut: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = opened(tmp_path)
+    append(log, *[b"x" * 60] * 5)
+    log.close()
+    path = only_file(tmp_path)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - cut)
+    log = opened(tmp_path, given=5)
+    left = 4 - (cut > 100)
+    assert (log.end, log.damaged, log.torn, log.torn_bytes) == (6, 5 - left, 0, 0)
+    assert f"offsets {left + 1} to 5 are lost" in caplog.text and "nothing" not in caplog.text
+    append(log, b"after")
+    log.close()
+    log = opened(tmp_path, given=5)
+    assert log.damaged == 5 - left
+    assert len(log.read(1, 10)) == left
+    with pytest.raises(LogDamaged, match=f"offsets {left + 1} to 5"):
+        log.read(left + 1, 1)
+    assert bodies(log, 6) == [b"after"]
+    log.close()
+
+
+def test_a_log_without_a_file_goes_on_after_what_was_settled(tmp_path: Path) -> None:
+    log = opened(tmp_path, given=5)
+    assert (log.first, log.end, log.damaged) == (6, 6, 5)
+    log.close()
+
+
+@pytest.mark.parametrize("written", [0, 10, 24])
+def test_a_segment_that_was_just_being_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
     log = opened(tmp_path, 60)
     append(log, b"one" * 20)
     append(log, b"two" * 20)
+
+    def killed(descriptor: int, data: bytes, position: int) -> None:
+        import os
+
+        os.pwrite(descriptor, data[:written], position)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mukernel.servers.events.disk.write_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            append(log, b"three")
     log.close()
-    (tmp_path / f"{3:020}.log").write_bytes(b"MUK")
     log = opened(tmp_path, 60)
-    assert (log.torn, log.end, log.damaged) == (1, 3, 0)
+    assert (log.torn, log.end, log.damaged) == (0, 3, 0)
     append(log, b"three")
     assert bodies(log, 3) == [b"three"]
+    assert not list(tmp_path.glob("*.new"))
     log.close()
 
 

@@ -103,10 +103,10 @@ async def test_the_loop_goes_on_while_the_log_is_opened_and_closed(
     begun, turned, seen = threading.Event(), threading.Event(), []
     plain = getattr(Log, method)
 
-    def slowly(log: Log) -> None:
+    def slowly(log: Log, *more: int) -> None:
         begun.set()
         seen.append(turned.wait(LONG))  # which only the loop sets
-        plain(log)
+        plain(log, *more)
 
     monkeypatch.setattr(Log, method, slowly)
 

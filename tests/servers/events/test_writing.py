@@ -148,6 +148,53 @@ async def test_damage_is_skipped_where_the_operator_says_so(
     assert "offsets 2 to 2 are damaged" in caplog.text
 
 
+def cut_off(folder: str, left: int) -> None:
+    """Let the last record be torn (-1), or the file end after so many bytes."""
+    [path] = Path(folder).glob("streams/orders/*.log")
+    os.truncate(path, path.stat().st_size - 1 if left < 0 else left)
+
+
+@pytest.mark.parametrize("left", [-1, 200, HEADER_SIZE, 0])
+@pytest.mark.parametrize("fsync", ["always", "1s"])
+async def test_a_group_that_had_settled_what_the_disk_lost_is_given_all_that_is_published_then(
+    kernel: TestKernel, config: dict[str, Any], left: int, fsync: str
+) -> None:
+    client = await client_of(kernel, config, fsync=fsync)
+    for number in range(10):
+        await client.publish("orders.new", b"old %d" % number)
+    await take(client.subscribe("orders.>", start="first", group="g"), 10, ack=True)
+    await kernel.unload("events")
+    cut_off(config["folder"], left)
+    client = await client_of(kernel, config)
+    published = [await client.publish("orders.new", b"new %d" % number) for number in range(3)]
+    assert all(each.offset > 10 and not each.duplicate for each in published)
+    events = await take(client.subscribe("orders.>", group="g"), 3, ack=True)
+    assert [event.body for event in events] == [b"new 0", b"new 1", b"new 2"]
+    assert [event.offset for event in events] == [each.offset for each in published]
+    figures = (await client.events.stats()).streams["orders"]
+    assert figures.damaged and not figures.torn
+    await kernel.restart("events")
+    await client.publish("orders.new", b"newer")
+    [event] = await take(client.subscribe("orders.>", group="g"), 1, ack=True)
+    assert event.body == b"newer"
+
+
+async def test_what_a_group_has_settled_it_goes_past_though_the_disk_has_lost_it(
+    kernel: TestKernel, config: dict[str, Any]
+) -> None:
+    client = await client_of(kernel, config)
+    for number in range(1, 6):
+        await client.publish("orders.new", b"%d" % number)
+    events = await take(client.subscribe("orders.>", start="first", group="g"), 5)
+    for event in events[:3] + events[4:]:
+        await event.ack()
+    await kernel.unload("events")
+    cut_off(config["folder"], -1)
+    client = await client_of(kernel, config)
+    await client.publish("orders.new", b"6")
+    assert [event.body for event in await take(client.subscribe("orders.>", group="g"), 2)] == [b"4", b"6"]
+
+
 # -- the journal of a group -------------------------------------------------------------------------------------
 
 
@@ -231,6 +278,7 @@ def test_a_group_that_is_killed_at_any_step_knows_what_was_settled(
         assert not group.settle(offset)
         settled.add(offset)
         again = Group.load(path, "g", read, lambda: 0.0)  # as after a kill -9: nothing was closed
+        again.go_on()
         left = {record.offset for record, _ in again.take("two", 1000).records}
         assert left == set(range(1, 101)) - settled
         again.journal.close()

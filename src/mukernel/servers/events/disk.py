@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+BEING_MADE = ".new"  # how the name of a file ends until it is whole
+
 
 def write_all(descriptor: int, data: bytes, position: int) -> None:
     """Write every byte at a position. Raises OSError; then some of it may be there."""
@@ -31,13 +33,21 @@ def make_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a whole file in the place of another: after a crash there is the one or the other, never a part."""
-    beside = path.with_name(f"{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Put a whole file in the place of another: after a crash there is the one or the other, never a part. Raises
+    OSError."""
+    os.close(put_file(path, data))
+
+
+def put_file(path: Path, data: bytes) -> int:
+    """As `replace_file`; returns the file's descriptor, to read and to write on."""
+    beside = path.with_name(f"{path.name}{BEING_MADE}")
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         write_all(descriptor, data, 0)
         os.fsync(descriptor)
-    finally:
+        os.rename(beside, path)
+        sync_folder(path.parent)
+    except BaseException:
         os.close(descriptor)
-    os.rename(beside, path)
-    sync_folder(path.parent)
+        raise
+    return descriptor

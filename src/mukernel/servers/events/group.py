@@ -73,6 +73,11 @@ class Group:
         """Every event up to this offset is settled."""
         return min(self.outstanding, default=self.cursor) - 1
 
+    @property
+    def reach(self) -> int:
+        """The last offset that the stream had when this group looked, as far as its journal knows."""
+        return max(self.cursor - 1, max(self.settled, default=0), max(self.tried, default=0))
+
     # -- the journal ------------------------------------------------------------------------------------------
 
     def create(self, path: Path, cursor: int) -> None:
@@ -82,7 +87,8 @@ class Group:
 
     @staticmethod
     def load(path: Path, name: str, read: Read, now: Callable[[], float]) -> Group:
-        """A group as its journal has it. Events that were outstanding are delivered again. Raises OSError."""
+        """A group as its journal has it, before `go_on`. Events that were outstanding are delivered again. Raises
+        OSError, ValueError."""
         journal, entries = GroupJournal.open(path)
         group = Group(name, ">", read, now)
         group.journal = journal
@@ -94,10 +100,9 @@ class Group:
                 group.settled.add(entry.offset)
             else:
                 group.tried[entry.offset] = entry.deliveries
-        group._go_on()
         return group
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Go on from what is settled, so that the figures are right though no member has come yet. What lies between is
         looked at, FAR events at most; a gap or damage in the log is left for a member, who is told."""
         last, start = max(self.settled, default=0), self.cursor
@@ -153,6 +158,8 @@ class Group:
         some of it is not for this group: then twice as much, and so on."""
         missed, count = 0, room
         while True:
+            while self.cursor in self.settled:  # what is damaged there is no matter of this group any more
+                self.cursor += 1
             try:
                 records, following, lost = self.read(self.cursor, count)
             except LogDamaged:

@@ -92,7 +92,8 @@ class GroupFigures(msgspec.Struct, frozen=True):
 
 class StreamFigures(msgspec.Struct, frozen=True):
     """`first` > `last`: empty. `torn`: unfinished writes that were cut off when the log was opened; `torn_bytes`: their
-    length; `damaged`: offsets that can't be read; `syncs`: how often the disk was waited for."""
+    length; `damaged`: offsets that can't be read, of a segment without a header as many as it can have had; `syncs`:
+    how often the disk was waited for."""
 
     topics: list[str]
     first: int

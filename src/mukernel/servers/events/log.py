@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .disk import make_folder
+from .disk import BEING_MADE, make_folder
 from .interface import LogDamaged
-from .segment import LOST, Record, Segment, encode_record
+from .segment import LOST, SMALLEST, Record, Segment, encode_record
 
 log = logging.getLogger("mukernel.events")
 AWAKE = 4  # sealed segments that are kept open, with the places of their records in memory
@@ -33,8 +33,9 @@ class Log:
     that opening cut off.
     """
 
-    def __init__(self, name: str, folder: Path, retention: Retention, segment_size: int) -> None:
-        """Open it, or make it. Raises OSError."""
+    def __init__(self, name: str, folder: Path, retention: Retention, segment_size: int, given: int = 0) -> None:
+        """Open it, or make it. `given`: an offset that is known to have been given to some record, whatever the files
+        say: no offset up to it is given again. Raises OSError."""
         self.name, self.folder, self.retention = name, folder, retention
         self.segment_size = min(segment_size, max(1, (retention.size or segment_size * 4) // 4))
         self.segment_count = max(1, retention.count // 4) if retention.count else None
@@ -45,17 +46,22 @@ class Log:
         self.sealed: list[Segment] = []  # by `write`, since `rest` was called
         self.segments: list[Segment] = []
         make_folder(folder)
-        self._open()
+        self._open(given)
 
-    def _open(self) -> None:
+    def _open(self, given: int) -> None:
+        for left in self.folder.glob(f"*{BEING_MADE}"):  # by a crash
+            left.unlink()
         paths = sorted(self.folder.glob("*.log"))
         for path in paths:
             segment = Segment.open(path, last=path == paths[-1])
             if segment is None:
-                self._set_aside(path, last=path == paths[-1])
+                self._set_aside(path, given, last=path == paths[-1])
                 continue
-            if segment.torn:
-                self._report_torn(segment.path, segment.torn)
+            if segment.mended:
+                log.error(
+                    "stream %r: the header of %s was damaged, and was written anew; %d of its records can be read",
+                    self.name, path, segment.count - segment.damaged,
+                )  # fmt: skip
             if segment.damaged:
                 log.error(
                     "stream %r: %d records of %s are damaged; readers are told which",
@@ -66,32 +72,49 @@ class Log:
                 self.missing += lost
                 log.error("stream %r: the %d records before %s are missing", self.name, lost, path)
             self.segments.append(segment)
-        if not self.segments:
+        if not self.segments and not given:
             self.segments.append(Segment.create(self.folder, 1))
+        elif not self.segments or self.end <= given:
+            self._pass_over(given)
+        elif size := self.segments[-1].torn:
+            self.torn, self.torn_bytes = 1, size
+            log.warning(
+                "stream %r: an unfinished write of %d bytes was cut off the end of %s; nothing before it is lost",
+                self.name, size, self.segments[-1].path,
+            )  # fmt: skip
 
-    def _set_aside(self, path: Path, last: bool) -> None:
-        """A segment without a header that can be read. An empty last one was being made when a crash came."""
-        size = path.stat().st_size
-        if last and size <= 64:
-            self._report_torn(path, size)
-            path.unlink()
-            if not self.segments:
-                self.segments.append(Segment.create(self.folder, int(path.stem)))
-            return
+    def _set_aside(self, path: Path, given: int, last: bool) -> None:
+        """A segment without a header that can be read."""
+        size, base = path.stat().st_size, int(path.stem)
         aside = path.with_suffix(".damaged")
         path.rename(aside)
         log.error("stream %r: %s has no header that can be read; it was renamed to %s", self.name, path, aside.name)
-        if last:  # its offsets were given away, and must not come again
-            count = size // 16 + 1
-            self.missing += count
-            self.segments.append(Segment.create(self.folder, int(path.stem) + count))
+        if last:  # its offsets were given away, and must not come again; whatever is left of it, it was no larger
+            most = max(size, self.segment_size) // SMALLEST + 1
+            if self.segment_count is not None:
+                most = min(most, max(size // SMALLEST + 1, self.segment_count))
+            end = max(base + most, given + 1)
+            self.missing += end - base
+            log.error(
+                "stream %r: the records that it had, if it had some, are lost; what is published now has offsets from "
+                "%d on, beyond all that it can have had", self.name, end,
+            )  # fmt: skip
+            self.segments.append(Segment.create(self.folder, end))
 
-    def _report_torn(self, path: Path, size: int) -> None:
-        self.torn, self.torn_bytes = self.torn + 1, self.torn_bytes + size
-        log.warning(
-            "stream %r: an unfinished write of %d bytes was cut off the end of %s; nothing before it is lost",
-            self.name, size, path,
+    def _pass_over(self, given: int) -> None:
+        """The files end before what was given to somebody: what they had of it was whole, and is lost."""
+        lost, cut = 1, 0
+        if self.segments:
+            last = self.segments[-1]
+            lost, cut = last.end, last.torn
+            last.seal()
+        self.missing += given + 1 - lost
+        log.error(
+            "stream %r: offsets %d to %d are lost, and what was stored after them, if there was more: groups have "
+            "settled up to there, and the log in %s ends before%s; what is published now has offsets from %d on",
+            self.name, lost, given, self.folder, f" (in {cut} bytes that were cut off)" if cut else "", given + 1,
         )  # fmt: skip
+        self.segments.append(Segment.create(self.folder, given + 1))
 
     # -- figures ----------------------------------------------------------------------------------------------
 
@@ -174,7 +197,7 @@ class Log:
         limit = self.retention
         while len(self.segments) > 1:
             oldest = self.segments[0]
-            too_many = limit.count is not None and self.end - oldest.base > limit.count
+            too_many = limit.count is not None and sum(each.count for each in self.segments) > limit.count
             too_large = limit.size is not None and self.size > limit.size
             too_old = limit.age is not None and oldest.last_at < now - limit.age
             settled = oldest.end <= self.settled() + 1

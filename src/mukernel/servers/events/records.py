@@ -32,7 +32,12 @@ class Frame(NamedTuple):
 
 def new_header(number: int) -> bytes:
     """The header of a new file, with a salt of its own."""
-    head = _HEADER.pack(MAGIC, int.from_bytes(os.urandom(4), "little"), number, 0)[:-4]
+    return header_of(number, int.from_bytes(os.urandom(4), "little"))
+
+
+def header_of(number: int, salt: int) -> bytes:
+    """The header of a file with that salt."""
+    head = _HEADER.pack(MAGIC, salt, number, 0)[:-4]
     return head + zlib.crc32(head).to_bytes(4, "little")
 
 
@@ -44,6 +49,11 @@ def read_header(data: bytes) -> tuple[int, int] | None:
     if magic != MAGIC or zlib.crc32(data[: HEADER_SIZE - 4]) != checksum:
         return None
     return number, salt
+
+
+def salt_in(data: bytes) -> int:
+    """The salt that stands in a header, of HEADER_SIZE bytes, though the rest of it may be damaged."""
+    return int(_HEADER.unpack_from(data)[1])
 
 
 def framed(payload: bytes, salt: int) -> bytes:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import replace_file, sync_folder, write_all
-from .records import HEADER_SIZE, frame_at, framed, frames, new_header, read_header
+from .disk import put_file, replace_file, write_all
+from .records import HEADER_SIZE, frame_at, framed, frames, header_of, new_header, read_header, salt_in
 
 LOST = 2**64 - 1  # the place of a record that can't be read
+SMALLEST = 16  # bytes; no record is smaller
 _INDEX = struct.Struct("<QQQqqQ")  # base, size, salt, time of the first record, of the last one, number of records
 
 
@@ -40,12 +41,14 @@ class Segment:
     """Records `base` to `base + count - 1`, in one file of `size` bytes.
 
     `damaged`: how many of them can't be read. `torn`: bytes of an unfinished write that were cut off at the end.
+    `mended`: its header could not be read, and was written anew.
     """
 
     def __init__(self, path: Path, base: int, salt: int) -> None:
         self.path, self.base, self.salt = path, base, salt
         self.size, self.count, self.damaged, self.torn = HEADER_SIZE, 0, 0, 0
         self.first_at = self.last_at = 0
+        self.mended = False
         self._places: array[int] | None = array("Q")
         self._descriptor = -1
 
@@ -62,35 +65,50 @@ class Segment:
 
     @staticmethod
     def create(folder: Path, base: int) -> Segment:
-        """A new file, which is on the disk under its name before anything is written to it. Raises OSError."""
+        """A new file, which is on the disk under its name before anything is written to it. It gets that name with its
+        header: one that has the name and no header was damaged, whatever its size. Raises OSError."""
         path = folder / f"{base:020}.log"
         header = new_header(base)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            write_all(descriptor, header, 0)
-            os.fsync(descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise
-        sync_folder(folder)
-        found = read_header(header)
-        assert found is not None
-        segment = Segment(path, base, found[1])
-        segment._descriptor = descriptor
+        segment = Segment(path, base, salt_in(header))
+        segment._descriptor = put_file(path, header)
         return segment
 
     @staticmethod
     def open(path: Path, last: bool) -> Segment | None:
-        """What stands in a file; None where its header can't be read. `last`: others may write on, so an unfinished
-        write at its end is cut off; in any other segment it would be damage."""
+        """What stands in a file; None where its header can't be read, and can't be mended. `last`: others may write on,
+        so an unfinished write at its end is cut off; in any other segment it would be damage. Raises OSError."""
         base = int(path.stem)
         with path.open("rb") as file:
             header = read_header(file.read(HEADER_SIZE))
-        if header is None or header[0] != base:
+        if header is not None:
+            if header[0] != base:
+                return None
+            segment = Segment(path, base, header[1])
+        elif (mended := Segment._mended(path, base)) is not None:
+            segment = mended
+        else:
             return None
-        segment = Segment(path, base, header[1])
         if last or not segment._read_index():
             segment._scan(last)
+        return segment
+
+    @staticmethod
+    def _mended(path: Path, base: int) -> Segment | None:
+        """A segment whose header is damaged, but for the salt, which a record fits to. It gets a new header: what else
+        stands there is known from the name of the file. Raises OSError."""
+        data = path.read_bytes()
+        if len(data) < HEADER_SIZE:
+            return None
+        salt = salt_in(data)
+        first = next(frames(data, salt), None)
+        if first is None or not 0 <= decode_record(first.payload).offset - base <= first.position // SMALLEST:
+            return None
+        with path.open("r+b") as file:
+            file.write(header_of(base, salt))
+            file.flush()
+            os.fsync(file.fileno())
+        segment = Segment(path, base, salt)
+        segment.mended = True
         return segment
 
     def _scan(self, last: bool) -> None:

@@ -29,24 +29,40 @@ class Stream:
     ) -> None:
         """Open what is on the disk. Raises OSError."""
         self.name, self.settings, self.now, self.wall = name, settings, now, wall
-        self.log = Log(name, folder, settings.limits, size(settings.segment))
+        self.group_folder = folder / "groups"
+        make_folder(folder)
+        make_folder(self.group_folder)
+        self.groups = self._kept_groups()
+        # A log can end before what its groups have settled: damaged, or not synced when the power went. What is
+        # published next must not have those offsets, or no group would be given it.
+        given = max((group.reach for group in self.groups.values()), default=0)
+        try:
+            self.log = Log(name, folder, settings.limits, size(settings.segment), given)
+        except BaseException:
+            for group in self.groups.values():
+                group.journal.close()
+            raise
+        self.reported: set[int] = set()  # damaged offsets of which the log has a line
+        for group in self.groups.values():
+            group.go_on()
         self.bell = Bell()
         self.writer = Writer(
             self.log, wall=wall, committed=self.bell.ring, sync_every=settings.sync_every,
             backlog=size(settings.backlog), duplicate_window=duration(settings.duplicate_window),
         )  # fmt: skip
-        self.reported: set[int] = set()  # damaged offsets of which the log has a line
-        self.group_folder = folder / "groups"
-        make_folder(self.group_folder)
-        self.groups: dict[str, Group] = {}
+        if settings.retention == "workqueue":
+            self.log.settled = lambda: min((each.floor for each in self.groups.values()), default=0)
+
+    def _kept_groups(self) -> dict[str, Group]:
+        """The groups, as their journals have them. Raises OSError."""
+        groups: dict[str, Group] = {}
         for path in sorted(self.group_folder.glob("*.group")):
             try:
-                self.groups[path.stem] = Group.load(path, path.stem, self.read, now)
+                groups[path.stem] = Group.load(path, path.stem, self.read, self.now)
             except ValueError as error:
                 path.rename(path.with_suffix(".damaged"))
                 log.error("%s; it was set aside, and group %r begins anew when a member comes", error, path.stem)
-        if settings.retention == "workqueue":
-            self.log.settled = lambda: min((each.floor for each in self.groups.values()), default=0)
+        return groups
 
     # -- read -------------------------------------------------------------------------------------------------
 

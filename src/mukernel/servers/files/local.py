@@ -16,6 +16,7 @@ from .interface import FileInfo
 from .storage import CHUNK, LARGEST_READ
 
 STAGING = ".mukernel"  # the folder in each mount where files lie that are not yet whole
+PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
 STALE = 86400.0  # seconds after which what lies there belongs to nobody
 
 
@@ -102,6 +103,7 @@ class LocalFolder:
             info = info_of(path, os.fstat(file))
             if info.kind != "file":
                 raise refused(info)
+            without_privileges(file)
             try:
                 write_all(file, data)
             except OSError:  # a full disk: nothing of it, rather than a part
@@ -143,7 +145,7 @@ class LocalFolder:
                 if stat.S_ISDIR(old.st_mode):
                     raise IsADirectoryError(errno.EISDIR, "it is a folder")
                 if stat.S_ISREG(old.st_mode):
-                    os.fchmod(file, stat.S_IMODE(old.st_mode))
+                    os.fchmod(file, old.st_mode & PERMISSIONS)
             os.fsync(file)
             with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
                 os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=folder)
@@ -217,6 +219,14 @@ def info_of(path: str, found: os.stat_result) -> FileInfo:
     kind = "file" if stat.S_ISREG(found.st_mode) else "other"
     version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
     return FileInfo(path, kind, found.st_size, found.st_mtime, version)  # type: ignore[arg-type]
+
+
+def without_privileges(file: int) -> None:
+    """What is written must not run as the user or group that the file belongs to. Raises OSError."""
+    mode = os.fstat(file).st_mode
+    if stat.S_IMODE(mode) & ~PERMISSIONS:
+        with suppress(PermissionError):  # it is somebody else's: then the system itself takes them away at a write
+            os.fchmod(file, mode & PERMISSIONS)
 
 
 def sendable(name: str) -> bool:

@@ -24,6 +24,7 @@ T = TypeVar("T")
 Right = Literal["read", "write"]
 UPLOAD = re.compile(r"[0-9a-f]{32}")
 SHORTEST_INTERVAL = 0.01  # seconds between two looks of a watcher
+LARGEST_FILE = (1 << 63) - 1  # bytes that the system can count
 COPIED = 64 * CHUNK  # bytes of one step of a copy
 
 
@@ -119,8 +120,11 @@ class FileServer(Plugin, Files):
 
     async def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
         name = checked_upload(upload)
-        if offset < 0:
-            raise ValueError(f"write_part: got offset {offset}, wanted none below 0")
+        if offset < 0 or offset + len(data) > LARGEST_FILE:
+            raise ValueError(
+                f"write_part: got offset {offset} and {len(data)} bytes of data, wanted an offset from 0 on, and an "
+                f"end of at most {LARGEST_FILE}"
+            )
         await self.run(path, "write", lambda mount, inner: mount.storage.write_part(name, offset, data.view))
 
     async def commit(self, path: str, upload: str, size: int) -> FileInfo:
