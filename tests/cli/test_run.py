@@ -90,10 +90,49 @@ def test_an_output_that_knows_only_ascii_ends_nothing(
     assert not any("Traceback" in line or "Logging error" in line for line in app.lines)
 
 
-def test_stop_all_ends_it(folder: Path, start: Any, mukernel: Any) -> None:
+def test_stop_all_ends_the_application_that_is_named(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
-    mukernel("stop", "--all").good()
+    refused = mukernel("stop", "--all")
+    assert (refused.status, refused.out) == (1, "")
+    assert "no application was named; running: shop; say so with --app NAME" in refused.err
+    mukernel("stop", "--all", "--app", "shop").good()
     assert app.end(None) == 0
+
+
+BROKEN = {
+    "[app": "app.toml is not TOML: ",
+    "app = 5": "app.toml: app: got 5, wanted a table",
+    "[app]\nname = '../shop'": "app.toml: app.name: got '../shop', wanted 1 to 63 letters",
+}
+
+
+def test_commands_never_reach_another_application_than_that_of_the_folder(
+    folder: Path, tmp_path: Path, start: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(folder)
+    here = write_shop(tmp_path / "one", APPLICATION.replace('"shop"', '"one"'))
+    with monkeypatch.context() as patch:
+        patch.chdir(here)
+        for words in ("ps", "swap greeter", "restart greeter", "stop --all", "call Greeter.greet name=Ada"):
+            refused = mukernel(*words.split())
+            assert (refused.status, refused.out) == (1, "")
+            assert "one, whose app.toml lies here, is not running; running: shop, which --app NAME names" in refused.err
+        for text, problem in BROKEN.items():
+            (here / "app.toml").write_text(text)
+            for words in ("ps", "swap greeter", "stop --all"):
+                refused = mukernel(*words.split())
+                assert (refused.status, refused.out) == (1, "")
+                assert f"which application is meant? {problem}" in refused.err
+                assert refused.err.endswith("say which with --app NAME; running: shop\n")
+        assert len(json.loads(mukernel("ps", "--app", "shop", "--json").good())) == 2
+        patch.chdir(folder)
+        assert mukernel("restart", "greeter").err == ""
+    assert mukernel("restart", "greeter").err == ""  # no app.toml lies here
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    note = "note: in shop, the only application that is running\n"
+    assert [mukernel(*words.split()).err for words in ("restart greeter", "restart greeter --app shop", "ps")] == [
+        note, "", "",
+    ]  # fmt: skip
 
 
 def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -> None:

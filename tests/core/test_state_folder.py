@@ -104,8 +104,14 @@ def test_without_a_runtime_folder_it_lies_in_tmp(monkeypatch: pytest.MonkeyPatch
 def test_the_one_that_is_meant_is_found() -> None:
     with pytest.raises(NotFound, match=r"no application is running; `mukernel run app\.toml` starts one"):
         find_running(None, None, None)
+    with pytest.raises(NotFound, match=r"bank, whose app\.toml lies here, is not running; `mukernel run` starts it"):
+        find_running(None, None, "bank")
     shop, bank = state_folder("shop"), state_folder("bank")
     shop.claim()
+    with pytest.raises(NotFound, match=r"bank, whose app\.toml lies here, is not running; running: shop, which --app"):
+        find_running(None, None, "bank")
+    with pytest.raises(NotFound, match="no application was named; running: shop; say so with --app NAME"):
+        find_running(None, None, None, alone=False)
     assert find_running(None, None, None).path == shop.path
     assert find_running("shop", None, None).path == shop.path
     assert find_running(None, str(shop.path), "bank").path == shop.path

@@ -141,9 +141,9 @@ def running_applications() -> dict[str, StateFolder]:
     return {name: folder for name, folder in folders.items() if folder.pid() is not None}
 
 
-def find_running(name: str | None, path: str | None, here: str | None) -> StateFolder:
-    """The running application that is meant: by its state folder, by its name, by the one `here` (if it
-    runs), or the only one. Raises NotFound that says what there is."""
+def find_running(name: str | None, path: str | None, here: str | None = None, alone: bool = True) -> StateFolder:
+    """The running application that is meant: by its state folder, by its name, by that of the one whose file lies
+    `here`, else the only one, unless that does not do (`alone`). Raises NotFound that says what there is."""
     if path is not None:
         folder = StateFolder(path)
         if folder.pid() is None:
@@ -151,14 +151,23 @@ def find_running(name: str | None, path: str | None, here: str | None) -> StateF
         return folder
     running = running_applications()
     names = ", ".join(running)
+    others = f"; running: {names}" if running else ""
     if name is not None:
         if name not in running:
-            raise NotFound(f"no application named {name!r} is running" + (f"; running: {names}" if running else ""))
+            raise NotFound(f"no application named {name!r} is running{others}")
         return running[name]
-    if here in running:
+    if here is not None:
+        if here not in running:
+            say = ", which --app NAME names" if running else ""
+            raise NotFound(
+                f"{here}, whose app.toml lies here, is not running{others}{say}; `mukernel run` starts it, and --state "
+                "DIR names the state folder, where it was given one"
+            )
         return running[here]
     if not running:
         raise NotFound("no application is running; `mukernel run app.toml` starts one")
     if len(running) > 1:
         raise NotFound(f"several applications are running: {names}; say which with --app NAME")
+    if not alone:
+        raise NotFound(f"no app.toml lies here, and no application was named; running: {names}; say so with --app NAME")
     return next(iter(running.values()))
