@@ -43,8 +43,8 @@ class LiveScreen:
         self.stream, self.colours, self.open = stream, colours, False
 
     def draw(self, picture: Picture) -> None:
-        width, height = shutil.get_terminal_size()
-        lines = [self.painted(clipped(line, width)) for line in laid_out(picture)[:height]]
+        width, height = size_of(self.stream)
+        lines = [self.painted(clipped(line, width)) for line in laid_out(picture, height)]
         start = "" if self.open else ENTER
         self.open = True
         body = f"{TO_END_OF_LINE}\r\n".join(lines)
@@ -69,6 +69,18 @@ class LiveScreen:
     def write(self, text: str) -> None:
         self.stream.write(text)
         self.stream.flush()
+
+
+def size_of(stream: TextIO) -> tuple[int, int]:
+    """Columns and lines of a terminal, as they are at this moment."""
+    try:
+        width, height = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        width = height = 0
+    if width and height:
+        return width, height
+    width, height = shutil.get_terminal_size()  # as the environment has it, else 80 by 24
+    return width, height
 
 
 class PlainLines:
