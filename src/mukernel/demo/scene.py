@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder",
         nargs="?",
         default="",
-        help="index the Python source in this folder (default: the standard library)",
+        help="index the Python source in this folder, for 25 seconds at most (default: the standard library)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output"
@@ -153,7 +153,9 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
-                picture.title += f"   {indexed.files:,} files, {indexed.symbols:,} symbols"
+                picture.title += f"   {indexed.files_text}, {indexed.symbols:,} symbols"
+                if not indexed.complete:
+                    screen.noted(f"the time for indexing is over: {indexed.files_text}")
                 frame.begin(load, story)
                 seconds, problems = await played(story, load, setting)
             ledgers = {name: ledger_of(await kernel.ledger(name)) for name in CALLED}

@@ -26,6 +26,7 @@ class Screen(Protocol):
     def draw(self, picture: Picture) -> None: ...
     def happened(self, event: Event) -> None: ...
     def compared(self, results: Results) -> None: ...
+    def noted(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -60,6 +61,9 @@ class LiveScreen:
 
     def compared(self, results: Results) -> None:
         """They are in the next picture."""
+
+    def noted(self, text: str) -> None:
+        """Its title says it."""
 
     def close(self) -> None:
         if self.open:
@@ -115,6 +119,9 @@ class PlainLines:
         self.write(f"        results of {results.query!r}")
         for before, after in zip_longest(results.before, results.after, fillvalue=""):
             self.write(f"          {shortened(before, 42):<42} → {shortened(after, 42)}")
+
+    def noted(self, text: str) -> None:
+        self.write(text)
 
     def close(self) -> None:
         """Nothing to put back."""
