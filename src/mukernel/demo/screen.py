@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -71,8 +72,9 @@ class LiveScreen:
             self.write(LEAVE)
 
     def write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        with contextlib.suppress(OSError):  # a terminal that is gone shows nothing; SIGHUP says so to whom it concerns
+            self.stream.write(text)
+            self.stream.flush()
 
 
 def size_of(stream: TextIO) -> tuple[int, int]:
