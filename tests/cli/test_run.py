@@ -232,6 +232,39 @@ def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(home: Path, 
     assert mukernel("ps").status == 1
 
 
+@pytest.mark.parametrize("placement", ["inline", "process"])
+def test_a_plugin_that_raises_what_ctrl_c_raises_is_named(home: Path, tmp_path: Path, placement: str) -> None:
+    application = APPLICATION.replace("shop:English", "shop:Raising").replace('"process:talk"', f'"{placement}"')
+    folder = write_shop(tmp_path / "shop", application)
+    with open(folder / "shop.py", "a") as file:
+        file.write("class Raising(English):\n    async def start(self):\n        raise KeyboardInterrupt\n")
+    command = [sys.executable, "-m", "mukernel.cli", "run", str(folder / "app.toml")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "mukernel: app.toml: plugins.greeter can't be started: plug-in 'greeter' raised KeyboardInterrupt, which is no "
+        "Exception, while it was being started\n"
+    )
+
+
+def test_a_plugin_without_enough_memory_says_which_key_is_meant(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace('"512M"', '"31M"'))
+    refused = mukernel("check", str(folder / "app.toml"))
+    assert refused.status == 1
+    assert "plugins.catalog.memory: got '31M', wanted '32M', which a process needs to start, to '1024T'" in refused.err
+    (folder / "app.toml").write_text(APPLICATION.replace('"512M"', '"32M"'))
+    with open(folder / "shop.py", "a") as file:
+        file.write("    async def start(self) -> None: self.filled = bytearray(64 << 20)\n")
+    ended = mukernel("run", str(folder / "app.toml"))
+    assert ended.status == 1
+    problem, where = ended.err.splitlines()
+    assert problem == (
+        "mukernel: app.toml: plugins.catalog can't be started: MemoryError; its process may have 32.0M of its own: "
+        "wanted a larger `memory`"
+    )
+    assert "bytearray(64 << 20)" in where
+
+
 def test_a_plugin_that_takes_long_to_start_is_named(home: Path, tmp_path: Path, start: Any, mukernel: Any) -> None:
     folder = write_shop(tmp_path / "shop", APPLICATION.replace("shop:English", "shop:Late"))
     with open(folder / "shop.py", "a") as file:

@@ -17,6 +17,7 @@ from .brokering import QUEUE
 from .checks import (
     APART,
     LEAST_MEMORY,
+    LEAST_SHARED,
     LEAST_TEMPORARY,
     MOST_CALLS,
     MOST_MEMORY,
@@ -282,11 +283,14 @@ def cpu(given: Any) -> int:
     return math.ceil(seconds)  # the system counts whole ones
 
 
-def memory(given: Any) -> int:
-    count = size(given)
-    if not LEAST_MEMORY <= count <= MOST_MEMORY:
-        raise ValueError("'1M' to '1024T'")
-    return count
+def memory_of(least: int, wanted: str) -> Reader:
+    def read(given: Any) -> int:
+        count = size(given)
+        if not least <= count <= MOST_MEMORY:
+            raise ValueError(f"{wanted} to '1024T'")
+        return count
+
+    return read
 
 
 def sandbox_keys(folder: str) -> dict[str, Reader]:
@@ -390,8 +394,8 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "replicas": whole(1, MOST_REPLICAS),
     "concurrency": whole(1, MOST_CALLS),
     "threads": whole(0, MOST_THREADS),
-    "memory": memory,
-    "shared_memory": memory,
+    "memory": memory_of(LEAST_MEMORY, "'32M', which a process needs to start,"),
+    "shared_memory": memory_of(LEAST_SHARED, "'1M'"),
     "cpu": cpu,
     "log_size": temporary,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
