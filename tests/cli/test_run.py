@@ -99,6 +99,18 @@ def test_stop_all_ends_the_application_that_is_named(folder: Path, start: Any, m
     assert app.end(None) == 0
 
 
+def test_a_name_that_there_is_not_is_answered_with_those_that_there_are_stopped_or_not(
+    folder: Path, start: Any, mukernel: Any
+) -> None:
+    start(folder)
+    mukernel("stop", "catalog").good()
+    commands = ("stop nope", "restart nope", "describe nope", "caps nope", "memory nope", "stack nope", "swap nope")
+    for words in commands:
+        ended = mukernel(*words.split())
+        known = "greeter, catalog (stopped)"
+        assert (ended.status, ended.err) == (1, f"mukernel: no plug-in is named 'nope'; there are: {known}\n")
+
+
 BROKEN = {
     "[app": "app.toml is not TOML: ",
     "app = 5": "app.toml: app: got 5, wanted a table",

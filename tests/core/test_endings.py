@@ -137,7 +137,7 @@ class InterruptsInStart(Tally):
 
 
 async def test_what_ctrl_c_raises_is_an_error_of_a_plugin_where_it_can_not_be_ctrl_c(kernel: Kernel) -> None:
-    with pytest.raises(ContractError, match=r"^plug-in 'bad' raised KeyboardInterrupt, which is no Exception, while it"):
+    with pytest.raises(ContractError, match=r"^plug-in 'bad' raised KeyboardInterrupt, which is no Exception, while"):
         await kernel.load(InterruptsInStart, name="bad", placement="process")
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     try:

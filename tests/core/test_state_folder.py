@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -99,6 +100,19 @@ def test_a_socket_whose_path_is_too_long_is_refused_before_anything_runs(runtime
 def test_without_a_runtime_folder_it_lies_in_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
     assert base() == Path(f"/tmp/mukernel-{os.getuid()}")
+
+
+def test_a_full_disk_is_named_with_the_folder(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = StateFolder(runtime / "shop")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(Unavailable, match="shop can't be written: No space left on device; choose another with --"):
+            folder.claim()
+    folder.claim()  # nothing was left locked
+    folder.release()
 
 
 def test_the_one_that_is_meant_is_found() -> None:

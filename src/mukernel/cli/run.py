@@ -190,13 +190,25 @@ class HarmlessFormatter(logging.Formatter):
         return harmless(super().format(record))
 
 
+class KernelLog(RotatingFileHandler):
+    """What can't be written, as on a full disk, is said once, and then lost."""
+
+    said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.said:
+            self.said = True
+            with contextlib.suppress(OSError):
+                Terminal(sys.stderr).complain(f"{self.baseFilename} can't be written: {sys.exc_info()[1]}")
+
+
 def log_to(path: str) -> None:
     """What the kernel and its inline plug-ins log goes to a file, and warnings to the terminal, too."""
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     form = HarmlessFormatter if shown.stream.isatty() else logging.Formatter
     shown.setFormatter(form("%(levelname)s %(name)s: %(message)s"))
-    kept = RotatingFileHandler(
+    kept = KernelLog(
         path, maxBytes=DEFAULT_LOG // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
     )  # fmt: skip
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

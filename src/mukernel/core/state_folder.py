@@ -40,17 +40,27 @@ class StateFolder:
         if len(self.socket.encode()) > LONGEST_SOCKET:
             raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
         make_private(self.path)
-        os.makedirs(self.logs, mode=0o700, exist_ok=True)
-        lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.makedirs(self.logs, mode=0o700, exist_ok=True)
+            lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unavailable(self.unwritten(error)) from None
         while not locked(lock):
             owner = self.pid()
             if owner is None:  # somebody only looked, as `pid` does, and has let go by now
                 continue
             os.close(lock)
             raise Unavailable(f"it is running already, as process {owner} with its state in {self.path}")
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
+        try:
+            os.ftruncate(lock, 0)
+            os.write(lock, str(os.getpid()).encode())
+        except OSError as error:
+            os.close(lock)
+            raise Unavailable(self.unwritten(error)) from None
         self.lock = lock
+
+    def unwritten(self, error: OSError) -> str:
+        return f"the state folder {self.path} can't be written: {error.strerror}; choose another with --state"
 
     def release(self) -> None:
         """Give the folder back; logs stay."""
