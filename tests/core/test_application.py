@@ -138,6 +138,20 @@ def test_problems_of_the_file_itself() -> None:
         ]
 
 
+def test_what_is_no_file_of_an_application_is_not_read(tmp_path: Path) -> None:
+    pipe, huge = tmp_path / "pipe.toml", tmp_path / "huge.toml"
+    os.mkfifo(pipe)
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    for endless in ("/dev/zero", str(pipe)):
+        with pytest.raises(
+            NotFound, match=f"^{endless} can't be read: it is no regular file, wanted an application file"
+        ):
+            read_application_file(endless)
+    with pytest.raises(ContractError, match=r"huge.toml has more than 4 MiB, wanted an application file in TOML"):
+        read_application_file(str(huge))
+
+
 def test_what_does_not_go_with_inline() -> None:
     problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "64M", "cpu": "1s", "log_size": "1M"}})
     assert [problem.partition(":")[2].split(":")[0] for problem in problems] == [

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from typing import Any
 
 from ..contract import ContractError, NotFound
 from .checks import NAME, WANTED_NAME
 
+LARGEST = 4 << 20  # bytes; an application of a thousand plug-ins has a twentieth of it
+
 
 def read_toml(path: str) -> dict[str, Any]:
-    """The tables of a file. Raises NotFound where it can't be read, and ContractError for what is no TOML."""
+    """The tables of a file. Raises NotFound where it can't be read or is no regular file, and ContractError for what
+    is no TOML, or more than anybody writes."""
     label = os.path.basename(path)
     try:
-        with open(path, "rb") as file:
-            raw = file.read()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for its writer
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise NotFound(f"{path} can't be read: it is no regular file, wanted an application file in TOML")
+            raw = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}; `mukernel new NAME` makes a package that has one") from None
     except OSError as error:
         raise NotFound(f"{path} can't be read: {error.strerror}") from None
+    if len(raw) > LARGEST:
+        raise ContractError(f"{path} has more than {LARGEST >> 20} MiB, wanted an application file in TOML")
     try:
         return tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
