@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import select
 import shutil
@@ -11,13 +13,14 @@ import signal
 import stat
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import APPLICATION, write_shop
+from .conftest import APPLICATION, PATIENCE, write_shop
 
 
 def children(pid: int) -> list[int]:
@@ -90,61 +93,40 @@ def test_an_output_that_knows_only_ascii_ends_nothing(
     assert not any("Traceback" in line or "Logging error" in line for line in app.lines)
 
 
-def test_stop_all_ends_the_application_that_is_named(folder: Path, start: Any, mukernel: Any) -> None:
+def test_sighup_ends_it_in_order_unless_it_is_ignored(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
-    refused = mukernel("stop", "--all")
-    assert (refused.status, refused.out) == (1, "")
-    assert "no application was named; running: shop; say so with --app NAME" in refused.err
-    mukernel("stop", "--all", "--app", "shop").good()
-    assert app.end(None) == 0
+    app.process.send_signal(signal.SIGHUP)
+    assert app.end(signal.SIGHUP) == 0  # a second one hurries nobody
+    assert app.lines[-1] == "shop has ended"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        app = start(folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    app.process.send_signal(signal.SIGHUP)
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
+    assert app.end(signal.SIGTERM) == 0
+    assert not any("SIGHUP" in line for line in app.lines)
 
 
-def test_a_name_that_there_is_not_is_answered_with_those_that_there_are_stopped_or_not(
-    folder: Path, start: Any, mukernel: Any
-) -> None:
-    start(folder)
-    mukernel("stop", "catalog").good()
-    commands = ("stop nope", "restart nope", "describe nope", "caps nope", "memory nope", "stack nope", "swap nope")
-    for words in commands:
-        ended = mukernel(*words.split())
-        known = "greeter, catalog (stopped)"
-        assert (ended.status, ended.err) == (1, f"mukernel: no plug-in is named 'nope'; there are: {known}\n")
-
-
-BROKEN = {
-    "[app": "app.toml is not TOML: ",
-    "app = 5": "app.toml: app: got 5, wanted a table",
-    "[app]\nname = '../shop'": "app.toml: app.name: got '../shop', wanted 1 to 63 letters",
-}
-
-
-def test_commands_never_reach_another_application_than_that_of_the_folder(
-    folder: Path, tmp_path: Path, start: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    start(folder)
-    here = write_shop(tmp_path / "one", APPLICATION.replace('"shop"', '"one"'))
-    with monkeypatch.context() as patch:
-        patch.chdir(here)
-        for words in ("ps", "swap greeter", "restart greeter", "stop --all", "call Greeter.greet name=Ada"):
-            refused = mukernel(*words.split())
-            assert (refused.status, refused.out) == (1, "")
-            assert "one, whose app.toml lies here, is not running; running: shop, which --app NAME names" in refused.err
-        for text, problem in BROKEN.items():
-            (here / "app.toml").write_text(text)
-            for words in ("ps", "swap greeter", "stop --all"):
-                refused = mukernel(*words.split())
-                assert (refused.status, refused.out) == (1, "")
-                assert f"which application is meant? {problem}" in refused.err
-                assert refused.err.endswith("say which with --app NAME; running: shop\n")
-        assert len(json.loads(mukernel("ps", "--app", "shop", "--json").good())) == 2
-        patch.chdir(folder)
-        assert mukernel("restart", "greeter").err == ""
-    assert mukernel("restart", "greeter").err == ""  # no app.toml lies here
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    note = "note: in shop, the only application that is running\n"
-    assert [mukernel(*words.split()).err for words in ("restart greeter", "restart greeter --app shop", "ps")] == [
-        note, "", "",
-    ]  # fmt: skip
+def test_who_closes_its_terminal_ends_it_in_order(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop")
+    with open(folder / "shop.py", "a") as file:
+        file.write("    async def stop(self) -> None: open(os.path.dirname(__file__) + '/stopped', 'w').close()\n")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mukernel.cli", "run", str(folder / "app.toml")]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b" runs;" not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    process.wait(PATIENCE)
+    assert (folder / "stopped").exists()
+    assert mukernel("ps").status == 1
 
 
 def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -> None:
