@@ -501,6 +501,14 @@ async def test_a_file_that_vanishes_is_left_out(tmp_path: Path, database: str) -
 
 
 async def test_what_has_no_turn_in_time_is_left_out(tmp_path: Path, database: str) -> None:
+    class Hurrying(Clock):
+        """Of the time for the second batch little is left, when that begins."""
+
+        looks = iter((0.0, 0.0, LONG - 0.1))
+
+        def now(self) -> float:
+            return next(self.looks)
+
     class Stuck(AstParser):
         async def parse(self, path: str, source: bytes) -> ParsedFile:
             return await (asyncio.Event().wait() if path == "m40.py" else super().parse(path, source))
@@ -511,7 +519,7 @@ async def test_what_has_no_turn_in_time_is_left_out(tmp_path: Path, database: st
     index = SqliteIndex(database=database)
     progress: list[tuple[int, int]] = []
     walker = FolderWalker(Clock(), folder=str(source))
-    filled = await fill(walker, Stuck(), index, Clock(), 0.5, lambda *seen: progress.append(seen))
+    filled = await fill(walker, Stuck(), index, Hurrying(), LONG, lambda *seen: progress.append(seen))
     assert filled == Filled(IndexSize(63, 63, 0), 100, late=True, walked=True)
     assert progress == [(0, 100), (32, 100), (63, 100)]
     await index.stop()

@@ -179,9 +179,9 @@ def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
 
     def heard(number: int, frame: object) -> None:
         nonlocal asked
-        if number == signal.SIGHUP and (asked or ending.is_set()):
-            return
         if asked or ending.is_set():
+            if number == signal.SIGHUP:
+                return
             terminal.say_from_signal("ended at once")
             os._exit(FORCED + number)
         asked = True

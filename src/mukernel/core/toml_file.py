@@ -18,9 +18,8 @@ def read_toml(path: str) -> dict[str, Any]:
     is no TOML, or more than anybody writes."""
     label = os.path.basename(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would wait for its writer
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        with open(path, "rb", opener=without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise NotFound(f"{path} can't be read: it is no regular file, wanted an application file in TOML")
             raw = file.read(LARGEST + 1)
     except FileNotFoundError:
@@ -33,6 +32,11 @@ def read_toml(path: str) -> dict[str, Any]:
         return tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ContractError(f"{label} is not TOML: {error}") from None
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Opens what `open` is to read: a pipe would wait for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def application_name(given: object) -> str:
