@@ -143,7 +143,8 @@ async def play(
     ):
         async with Kernel("demo", log_folder=folder) as kernel:
             clock = kernel.get(Clock)
-            picture = Picture(f"mukernel demo   code search over {setting.folder or 'the standard library'}")
+            searched = setting.folder or "the standard library"
+            picture = Picture(f"mukernel demo   code search over {searched}")
             async with shown(kernel, screen, picture) as frame:
                 indexed = await set_up(
                     kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
@@ -153,7 +154,7 @@ async def play(
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
-                picture.title += f"   {indexed.files_text}, {indexed.symbols:,} symbols"
+                picture.title = f"mukernel demo   {indexed.files_text}, {indexed.symbols:,} symbols   {searched}"
                 if not indexed.complete:
                     screen.noted(f"the time for indexing is over: {indexed.files_text}")
                 frame.begin(load, story)
