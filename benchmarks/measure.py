@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import sys
 from array import array
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ BATCH_NS = 20_000
 
 LARGEST_BATCH = 1 << 20
 """Calibration stops here even if the timer still shows nothing."""
+
+LONGEST = 3600
+"""Seconds that one subject may be given."""
+
+MOST_SLICES = 10_000
+"""Turns that a subject's time may be cut into."""
 
 WARM_SHARE = 0.1
 """Before a slice, this share of its time goes to calls that do not count: caches, pollers and cores wake."""
@@ -395,17 +402,36 @@ def machine() -> dict[str, str | int | float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give a benchmark's command line the options all share: `--seconds`, `--slices`, `--json`."""
-    parser.add_argument("--seconds", type=float, default=2.0, help="time for each subject (default: 2)")
-    parser.add_argument("--slices", type=int, default=20, help="turns a subject's time is cut into (default: 20)")
+    parser.add_argument("--seconds", type=seconds_of, default=2.0, help="time for each subject (default: 2)")
+    parser.add_argument("--slices", type=slices_of, default=20, help="turns a subject's time is cut into (default: 20)")
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of tables")
 
 
+def seconds_of(text: str) -> float:
+    """Raises argparse.ArgumentTypeError for what is no time that a subject can be given."""
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= LONGEST:
+            return seconds
+    raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number of seconds above 0 and at most {LONGEST:,}")
+
+
+def slices_of(text: str) -> int:
+    """Raises argparse.ArgumentTypeError for what is no number of turns."""
+    with contextlib.suppress(ValueError):
+        if 1 <= (slices := int(text)) <= MOST_SLICES:
+            return slices
+    raise argparse.ArgumentTypeError(f"got {text!r}, wanted a whole number of at least 1 and at most {MOST_SLICES:,}")
+
+
 def show(tables: Sequence[Table], about: Mapping[str, Any], as_json: bool) -> None:
-    """Print `tables` and `about` (machine, versions) to standard output, as text or as one JSON object."""
+    """Print `tables` and `about` (machine, versions) to standard output, as text or as one JSON object. Whoever reads
+    it may stop before its end, as `head` does."""
+    text = ", ".join(f"{key} {value}" for key, value in about.items())
+    text = "\n".join([text, *(f"\n{table.text()}" for table in tables)])
     if as_json:
         whole = {"about": about, "tables": [table.data() for table in tables]}
-        print(json.dumps(whole, indent=1, ensure_ascii=False))
-        return
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
-    for table in tables:
-        print(f"\n{table.text()}")
+        text = json.dumps(whole, indent=1, ensure_ascii=False)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere

@@ -72,7 +72,7 @@ def test_an_output_that_can_not_be_written_is_one_sentence(tmp_path: Path, words
     words = [*words, str(tmp_path / "hello")] if words == ["new"] else words
     command = " ".join(["unset PYTHONUNBUFFERED;", sys.executable, "-m", "mukernel.cli", *words])
     for redirected, problem in {
-        "> /dev/full": "mukernel: the system refused: [Errno 28] No space left on device\n",
+        "> /dev/full": "mukernel: standard output can't be written: No space left on device\n",
         ">&-": "mukernel: standard output is closed; give it a file, or /dev/null\n",
     }.items():
         shutil.rmtree(tmp_path / "hello", ignore_errors=True)

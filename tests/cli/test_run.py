@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import re
 import select
 import shutil
@@ -11,13 +13,14 @@ import signal
 import stat
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import APPLICATION, write_shop
+from .conftest import APPLICATION, PATIENCE, write_shop
 
 
 def children(pid: int) -> list[int]:
@@ -90,10 +93,40 @@ def test_an_output_that_knows_only_ascii_ends_nothing(
     assert not any("Traceback" in line or "Logging error" in line for line in app.lines)
 
 
-def test_stop_all_ends_it(folder: Path, start: Any, mukernel: Any) -> None:
+def test_sighup_ends_it_in_order_unless_it_is_ignored(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
-    mukernel("stop", "--all").good()
-    assert app.end(None) == 0
+    app.process.send_signal(signal.SIGHUP)
+    assert app.end(signal.SIGHUP) == 0  # a second one hurries nobody
+    assert app.lines[-1] == "shop has ended"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        app = start(folder)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    app.process.send_signal(signal.SIGHUP)
+    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
+    assert app.end(signal.SIGTERM) == 0
+    assert not any("SIGHUP" in line for line in app.lines)
+
+
+def test_who_closes_its_terminal_ends_it_in_order(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop")
+    with open(folder / "shop.py", "a") as file:
+        file.write("    async def stop(self) -> None: open(os.path.dirname(__file__) + '/stopped', 'w').close()\n")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mukernel.cli", "run", str(folder / "app.toml")]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b" runs;" not in seen:
+        seen += os.read(ours, 4096)
+    os.close(ours)
+    process.wait(PATIENCE)
+    assert (folder / "stopped").exists()
+    assert mukernel("ps").status == 1
 
 
 def test_a_second_ctrl_c_does_not_wait(home: Path, tmp_path: Path, start: Any) -> None:
@@ -191,6 +224,39 @@ def test_a_plugin_that_cannot_start_ends_the_run_and_leaves_nothing(home: Path, 
     assert 'shop.py", line' in mukernel("run", str(folder / "app.toml"), "--verbose").err
     assert children(os.getpid()) == before
     assert mukernel("ps").status == 1
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+def test_a_plugin_that_raises_what_ctrl_c_raises_is_named(home: Path, tmp_path: Path, placement: str) -> None:
+    application = APPLICATION.replace("shop:English", "shop:Raising").replace('"process:talk"', f'"{placement}"')
+    folder = write_shop(tmp_path / "shop", application)
+    with open(folder / "shop.py", "a") as file:
+        file.write("class Raising(English):\n    async def start(self):\n        raise KeyboardInterrupt\n")
+    command = [sys.executable, "-m", "mukernel.cli", "run", str(folder / "app.toml")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "mukernel: app.toml: plugins.greeter can't be started: plug-in 'greeter' raised KeyboardInterrupt, which is no "
+        "Exception, while it was being started\n"
+    )
+
+
+def test_a_plugin_without_enough_memory_says_which_key_is_meant(home: Path, tmp_path: Path, mukernel: Any) -> None:
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace('"512M"', '"31M"'))
+    refused = mukernel("check", str(folder / "app.toml"))
+    assert refused.status == 1
+    assert "plugins.catalog.memory: got '31M', wanted '32M', which a process needs to start, to '1024T'" in refused.err
+    (folder / "app.toml").write_text(APPLICATION.replace('"512M"', '"32M"'))
+    with open(folder / "shop.py", "a") as file:
+        file.write("    async def start(self) -> None: self.filled = bytearray(64 << 20)\n")
+    ended = mukernel("run", str(folder / "app.toml"))
+    assert ended.status == 1
+    problem, where = ended.err.splitlines()
+    assert problem == (
+        "mukernel: app.toml: plugins.catalog can't be started: MemoryError; its process may have 32.0M of its own: "
+        "wanted a larger `memory`"
+    )
+    assert "bytearray(64 << 20)" in where
 
 
 def test_a_plugin_that_takes_long_to_start_is_named(home: Path, tmp_path: Path, start: Any, mukernel: Any) -> None:

@@ -51,7 +51,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 COMMANDS = (
     "ps", "tree", "describe greeter", "swap greeter", "stop greeter", "logs", "top", "call Greeter.where",
-    "bench Greeter.where", "stop --all",
+    "bench Greeter.where", "stop --all --app shop",
 )  # fmt: skip
 
 

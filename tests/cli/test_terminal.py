@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from mukernel.cli.logs import show
 from mukernel.cli.run import HarmlessFormatter
 from mukernel.cli.terminal import Terminal, harmless
+from mukernel.cli.top import SHOW_CURSOR
 
 from .conftest import write_shop
 
@@ -89,6 +91,27 @@ def test_errors_and_results_of_a_plugin_are_shown_harmlessly(home: Path, tmp_pat
         assert b"?[2J" in seen and b"\x1b[2J" not in seen and b"\x1b]" not in seen, words
     seen = on_a_terminal("logs", "greeter")
     assert b"?[2Jprinted" in seen and b"\x1b[2J" not in seen
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_top_shows_the_cursor_again_whatever_ends_it(
+    home: Path, tmp_path: Path, start: Any, number: signal.Signals
+) -> None:
+    start(write_shop(tmp_path / "shop"))
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "mukernel.cli", "top", "--every", "50ms"]
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while b"CALLS/S" not in seen:
+        seen += os.read(ours, 4096)
+    process.send_signal(number)
+    with contextlib.suppress(OSError):
+        while more := os.read(ours, 4096):
+            seen += more
+    os.close(ours)
+    assert seen.endswith(SHOW_CURSOR.encode())
+    assert process.wait() == 128 + number
 
 
 def test_logs_show_what_was_put_aside_too(tmp_path: Path) -> None:

@@ -88,12 +88,12 @@ def table(**keys: Any) -> dict[str, Any]:
             "placement: got 'process:../x', wanted 'inline', 'process', 'process:NAME', 'sandbox' or 'sandbox:NAME'",
         ),
         ({"placement": "process:kernel"}, f"placement: got 'process:kernel', {OTHER}"),
-        ({"memory": "4K"}, "memory: got '4K', wanted '1M' to '1024T'"),
+        ({"memory": "1M"}, "memory: got '1M', wanted '32M', which a process needs to start, to '1024T'"),
         ({"cpu": "1ms"}, "cpu: got '1ms', wanted a time of at least 1 s, such as '5s'"),
         ({"cpu": 10**10}, "cpu: got 10000000000, wanted a time of at most 1,000,000,000 seconds"),
         ({"log_size": "4K"}, "log_size: got '4K', wanted '64K' to '1024T'"),
         ({"log_size": 0}, "log_size: got 0, wanted a size in bytes such as 1048576, '512K', '256M' or '2G'"),
-        ({"memory": 2**62}, f"memory: got {2**62}, wanted '1M' to '1024T'"),
+        ({"memory": 2**62}, f"memory: got {2**62}, wanted '32M', which a process needs to start, to '1024T'"),
         (
             {"memory": "9" * 400},
             f"memory: got '{'9' * 400}', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",
@@ -138,8 +138,22 @@ def test_problems_of_the_file_itself() -> None:
         ]
 
 
+def test_what_is_no_file_of_an_application_is_not_read(tmp_path: Path) -> None:
+    pipe, huge = tmp_path / "pipe.toml", tmp_path / "huge.toml"
+    os.mkfifo(pipe)
+    huge.touch()
+    os.truncate(huge, 1 << 40)
+    for endless in ("/dev/zero", str(pipe)):
+        with pytest.raises(
+            NotFound, match=f"^{endless} can't be read: it is no regular file, wanted an application file"
+        ):
+            read_application_file(endless)
+    with pytest.raises(ContractError, match=r"huge.toml has more than 4 MiB, wanted an application file in TOML"):
+        read_application_file(str(huge))
+
+
 def test_what_does_not_go_with_inline() -> None:
-    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "1M", "cpu": "1s", "log_size": "1M"}})
+    problems = checked({"a": {"use": "m:A", "replicas": 2, "memory": "64M", "cpu": "1s", "log_size": "1M"}})
     assert [problem.partition(":")[2].split(":")[0] for problem in problems] == [
         " plugins.a.replicas",
         " plugins.a.memory",

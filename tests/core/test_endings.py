@@ -16,6 +16,7 @@ from core_samples import Counter, Tally, Tally2
 from waiting import until, until_event
 
 from mukernel import ContractError, Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel.core.ending import contained
 
 LIMIT = 20.0  # seconds within which all must be over
 PLACEMENTS = ("inline", "process")
@@ -128,6 +129,30 @@ async def test_a_plugin_that_exits_is_refused_and_the_old_one_serves_on(
     with pytest.raises(SwapFailed, match=f"the old version serves on: plug-in 'counter' called {how}"):
         await kernel.swap("counter", leaver, folder=str(tmp_path))
     assert await counter.add(1) == 2
+
+
+class InterruptsInStart(Tally):
+    async def start(self) -> None:
+        raise KeyboardInterrupt
+
+
+async def test_what_ctrl_c_raises_is_an_error_of_a_plugin_where_it_can_not_be_ctrl_c(kernel: Kernel) -> None:
+    with pytest.raises(ContractError, match=r"^plug-in 'bad' raised KeyboardInterrupt, which is no Exception, while"):
+        await kernel.load(InterruptsInStart, name="bad", placement="process")
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+    try:
+        with pytest.raises(
+            ContractError, match=r"^plug-in 'bad' raised KeyboardInterrupt, which is no Exception, while"
+        ):
+            await kernel.load(InterruptsInStart, name="bad")
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
+
+
+def test_what_may_be_ctrl_c_says_where_it_came() -> None:
+    with pytest.raises(KeyboardInterrupt) as interrupted, contained("bad", "being started"):
+        raise KeyboardInterrupt
+    assert interrupted.value.__notes__ == ["It came while plug-in 'bad' was being started."]
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)

@@ -104,8 +104,18 @@ def test_the_end_ends_its_processes_and_its_thread() -> None:
     assert not is_running(pid)
     assert not kernel.thread.is_alive()
     kernel.close()  # a second time: nothing
-    with pytest.raises(Unavailable, match="is not running: call start"):
-        kernel.load(Tally)
+    for again in (kernel.start, lambda: kernel.load(Tally)):
+        with pytest.raises(
+            Unavailable, match=r"^this KernelThread has ended, and does not start again: make another one"
+        ):
+            again()
+
+
+def test_one_that_runs_does_not_start_again(kernel: KernelThread) -> None:
+    with pytest.raises(Unavailable, match=r"^this KernelThread runs already$"):
+        kernel.start()
+    kernel.load(Tally, name="counter")
+    assert counter_of(kernel).add(1) == 1
 
 
 def test_one_that_was_not_started_says_so() -> None:

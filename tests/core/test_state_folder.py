@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -101,11 +102,30 @@ def test_without_a_runtime_folder_it_lies_in_tmp(monkeypatch: pytest.MonkeyPatch
     assert base() == Path(f"/tmp/mukernel-{os.getuid()}")
 
 
+def test_a_full_disk_is_named_with_the_folder(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = StateFolder(runtime / "shop")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(Unavailable, match="shop can't be written: No space left on device; choose another with --"):
+            folder.claim()
+    folder.claim()  # nothing was left locked
+    folder.release()
+
+
 def test_the_one_that_is_meant_is_found() -> None:
     with pytest.raises(NotFound, match=r"no application is running; `mukernel run app\.toml` starts one"):
         find_running(None, None, None)
+    with pytest.raises(NotFound, match=r"bank, whose app\.toml lies here, is not running; `mukernel run` starts it"):
+        find_running(None, None, "bank")
     shop, bank = state_folder("shop"), state_folder("bank")
     shop.claim()
+    with pytest.raises(NotFound, match=r"bank, whose app\.toml lies here, is not running; running: shop, which --app"):
+        find_running(None, None, "bank")
+    with pytest.raises(NotFound, match="no application was named; running: shop; say so with --app NAME"):
+        find_running(None, None, None, alone=False)
     assert find_running(None, None, None).path == shop.path
     assert find_running("shop", None, None).path == shop.path
     assert find_running(None, str(shop.path), "bank").path == shop.path

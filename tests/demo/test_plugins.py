@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import itertools
 import os
@@ -14,15 +15,17 @@ import pytest
 
 from mukernel.demo.broken_ranker import UnnormalisedRanker, UpsideDownRanker
 from mukernel.demo.index import LAYOUT, IndexState, SqliteIndex
-from mukernel.demo.indexing import BATCH, fill
-from mukernel.demo.interfaces import Candidate, Hit, IndexSize, NoSuchFile, ParsedFile, Symbol, UnreadableFile
+from mukernel.demo.indexing import BATCH, Filled, fill
+from mukernel.demo.interfaces import Candidate, Hit, IndexSize, NoSuchFile, ParsedFile, Symbol, UnreadableFile, Walk
 from mukernel.demo.parser import AstParser
 from mukernel.demo.queries import queries
 from mukernel.demo.ranker import Bm25Ranker, SymbolRanker
 from mukernel.demo.search import CodeSearch
-from mukernel.demo.walker import FolderWalker
+from mukernel.demo.walker import LOOK, FolderWalker
 from mukernel.demo.words import words_of
+from mukernel.kernel.clock import Clock
 
+LONG = 3600.0  # seconds: no test takes as long
 SOURCE = b'''
 """A module."""
 class OrderedDict(dict):
@@ -92,8 +95,10 @@ async def test_walker_finds_source_and_skips_what_is_not_the_folders_own(tmp_pat
     (tmp_path / "link.py").symlink_to(tmp_path / "b.py")
     (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
 
-    assert await FolderWalker(folder=str(tmp_path), largest=100).paths() == ["a/z.py", "b.py"]
-    assert await FolderWalker(folder=str(tmp_path), largest=100, skip=("a",)).paths() == [
+    walker = FolderWalker(Clock(), folder=str(tmp_path), largest=100)
+    assert await walker.walk(LONG) == Walk(["a/z.py", "b.py"], {}, True)
+    walker = FolderWalker(Clock(), folder=str(tmp_path), largest=100, skip=("a",))
+    assert (await walker.walk(LONG)).paths == [
         "b.py",
         "site-packages/p.py",
         "test/t.py",
@@ -104,7 +109,7 @@ async def test_walker_reads_below_its_folder_only(tmp_path: Path) -> None:
     write(tmp_path, "secret.py")
     write(tmp_path, "in/a.py", "y = 2\n")
     (tmp_path / "in/out.py").symlink_to(tmp_path / "secret.py")
-    walker = FolderWalker(folder=str(tmp_path / "in"))
+    walker = FolderWalker(Clock(), folder=str(tmp_path / "in"))
 
     assert await walker.read("a.py") == b"y = 2\n"
     for path in ("../secret.py", str(tmp_path / "secret.py"), "out.py"):
@@ -118,9 +123,8 @@ async def test_walker_reads_below_its_folder_only(tmp_path: Path) -> None:
 async def test_walker_serves_regular_files_only(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     os.mkfifo(tmp_path / "pipe.py")
-    walker = FolderWalker(folder=str(tmp_path))
-    assert await walker.paths() == ["a.py"]
-    assert await walker.unreadable() == {}
+    walker = FolderWalker(Clock(), folder=str(tmp_path))
+    assert await walker.walk(LONG) == Walk(["a.py"], {}, True)
     with pytest.raises(NoSuchFile, match="wanted a file below"):
         await walker.read("pipe.py")  # and does not wait for who writes to it
     with pytest.raises(NoSuchFile, match="wanted a file below"):
@@ -136,9 +140,10 @@ async def test_walker_tells_what_can_not_be_read(tmp_path: Path, monkeypatch: py
     refuse(monkeypatch, "scandir", tmp_path / "locked")
     refuse(monkeypatch, "stat", tmp_path / "listed.py")
     refuse(monkeypatch, "open", tmp_path / "a.py")
-    walker = FolderWalker(folder=str(tmp_path))
-    assert await walker.paths() == ["a.py"]
-    assert await walker.unreadable() == {
+    walker = FolderWalker(Clock(), folder=str(tmp_path))
+    walk = await walker.walk(LONG)
+    assert walk.paths == ["a.py"]
+    assert walk.unreadable == {
         "locked": "can't be read: Permission denied",
         "listed.py": "can't be read: Permission denied",
         "caf\\xe9.py": "its name is not UTF-8",
@@ -162,12 +167,12 @@ def refuse(monkeypatch: pytest.MonkeyPatch, call: str, refused: Path) -> None:
 
 def test_walker_refuses_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match=r"folder is .*/none', wanted"):
-        FolderWalker(folder=str(tmp_path / "none"))
+        FolderWalker(Clock(), folder=str(tmp_path / "none"))
 
 
 async def test_walker_takes_the_standard_library_by_default() -> None:
-    walker = FolderWalker()
-    paths = await walker.paths()
+    walker = FolderWalker(Clock())
+    paths = (await walker.walk(LONG)).paths
     assert "collections/__init__.py" in paths
     assert not any("site-packages" in path or "/test/" in path for path in paths)
     assert (await walker.read("os.py")) == Path(os.__file__).read_bytes()
@@ -469,9 +474,11 @@ async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str, m
     refuse(monkeypatch, "open", source / "locked.py")
     index = SqliteIndex(database=database)
     progress: list[tuple[int, int]] = []
-    size = await fill(FolderWalker(folder=str(source)), AstParser(), index, lambda *seen: progress.append(seen))
+    walker = FolderWalker(Clock(), folder=str(source))
+    filled = await fill(walker, AstParser(), index, Clock(), LONG, lambda *seen: progress.append(seen))
     total = BATCH + 5
-    assert size == IndexSize(files=total + 1, symbols=BATCH + 2, problems=4)  # broken, deep, locked; a name
+    assert filled == Filled(filled.size, total + 1, late=False, walked=True)
+    assert filled.size == IndexSize(files=total + 1, symbols=BATCH + 2, problems=4)  # broken, deep, locked; a name
     assert progress == [(0, total), (BATCH, total), (total, total)]
 
     search = CodeSearch(index, SymbolRanker())
@@ -481,13 +488,61 @@ async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str, m
 
 async def test_a_file_that_vanishes_is_left_out(tmp_path: Path, database: str) -> None:
     class Forgetful(FolderWalker):
-        async def paths(self) -> list[str]:
-            return [*await super().paths(), "vanished.py"]
+        async def walk(self, seconds: float) -> Walk:
+            walk = await super().walk(seconds)
+            return msgspec.structs.replace(walk, paths=[*walk.paths, "vanished.py"])
 
     source = tmp_path / "source"
     write(source, "here.py", "def here(): ...\n")
     index = SqliteIndex(database=database)
-    assert (await fill(Forgetful(folder=str(source)), AstParser(), index)).files == 1
+    filled = await fill(Forgetful(Clock(), folder=str(source)), AstParser(), index, Clock(), LONG)
+    assert (filled.size.files, filled.found, filled.late) == (1, 2, False)
+    await index.stop()
+
+
+async def test_what_has_no_turn_in_time_is_left_out(tmp_path: Path, database: str) -> None:
+    class Hurrying(Clock):
+        """Of the time for the second batch little is left, when that begins."""
+
+        looks = iter((0.0, 0.0, LONG - 0.1))
+
+        def now(self) -> float:
+            return next(self.looks)
+
+    class Stuck(AstParser):
+        async def parse(self, path: str, source: bytes) -> ParsedFile:
+            return await (asyncio.Event().wait() if path == "m40.py" else super().parse(path, source))
+
+    source = tmp_path / "source"
+    for number in range(100):
+        write(source, f"m{number:02}.py", "def job(): ...\n")
+    index = SqliteIndex(database=database)
+    progress: list[tuple[int, int]] = []
+    walker = FolderWalker(Clock(), folder=str(source))
+    filled = await fill(walker, Stuck(), index, Hurrying(), LONG, lambda *seen: progress.append(seen))
+    assert filled == Filled(IndexSize(63, 63, 0), 100, late=True, walked=True)
+    assert progress == [(0, 100), (32, 100), (63, 100)]
+    await index.stop()
+
+
+async def test_a_walk_ends_in_time(tmp_path: Path, database: str) -> None:
+    class Hasty(Clock):
+        """A second goes by between two looks at it."""
+
+        seconds = 0.0
+
+        def now(self) -> float:
+            self.seconds += 1.0
+            return self.seconds
+
+    source = tmp_path / "source"
+    for number in range(3 * LOOK):
+        write(source, f"m{number:03}.py")
+    walk = await FolderWalker(Hasty(), folder=str(source)).walk(2.0)
+    assert (len(walk.paths), walk.whole) == (2 * LOOK - 2, False)  # the folder itself was looked at, too
+    index = SqliteIndex(database=database)
+    filled = await fill(FolderWalker(Hasty(), folder=str(source)), AstParser(), index, Clock(), 5.0)
+    assert filled == Filled(IndexSize(2 * LOOK - 2, 0, 0), 2 * LOOK - 2, late=True, walked=False)
     await index.stop()
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import msgspec
 import pytest
 
 from mukernel.demo import scene
+from mukernel.demo.screen import LEAVE
 from mukernel.demo.summary import Summary
 
 FOLDER = os.path.dirname(os.__file__) + "/email"  # a part of the standard library: 20 files, 500 symbols
@@ -136,6 +140,31 @@ def test_a_signal_ends_it_in_order(surroundings: Surroundings, number: signal.Si
     assert surroundings.left() == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_it_at_once_and_says_nothing(surroundings: Surroundings, number: signal.Signals) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*PULL, "--seconds", "30"], env={**surroundings.environment, "TERM": "xterm"}, stdin=theirs, stdout=theirs,
+        stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    while b"calls/s" not in seen:
+        seen += os.read(ours, 65536)
+    process.send_signal(number)
+    process.send_signal(number)
+    with contextlib.suppress(OSError):  # there is nobody left who could write
+        while more := os.read(ours, 65536):
+            seen += more
+    os.close(ours)
+    assert process.wait() in (128 + number, -number)  # by the system, if Python was ending already
+    assert b"Traceback" not in seen
+    assert seen.endswith(LEAVE.encode())
+    for handle in [os.pidfd_open(pid) for pid in surroundings.processes()]:
+        assert select.select([handle], [], [], 60)[0], "a process outlived its demo"
+        os.close(handle)
+
+
 @pytest.mark.parametrize("options", [[], ["--keep", "--seconds", "1"]], ids=["at work", "kept running"])
 def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings, options: list[str]) -> None:
     temporary, empty = surroundings.folder / "tmp", surroundings.folder / "empty"
@@ -158,7 +187,8 @@ def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings, 
     assert [*temporary.iterdir()] == [strange]
 
 
-def test_kept_running_it_answers_the_command_line(surroundings: Surroundings) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_kept_running_it_answers_the_command_line(surroundings: Surroundings, number: signal.Signals) -> None:
     process = surroundings.start(*PULL, "--keep", "--seconds", "1")
     assert process.stderr is not None
     for line in process.stderr:
@@ -167,7 +197,7 @@ def test_kept_running_it_answers_the_command_line(surroundings: Surroundings) ->
     command = [sys.executable, "-m", "mukernel.cli"]
     listed = surroundings.run(*command, "ps", "--app", "demo", "--json")
     called = surroundings.run(*command, "call", "Search.search", "query=message", "--app", "demo", "--json")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate()
     assert listed.returncode == 0, listed.stderr
     assert {plugin["name"] for plugin in json.loads(listed.stdout)} >= {"index", "ranker", "search"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pty
 import re
+import termios
 
 import pytest
 
@@ -43,6 +45,54 @@ def test_the_fullest_picture_fits_a_terminal_of_100_by_30() -> None:
     assert len(lines) <= HEIGHT
     for line in lines:
         assert sum(len(text) for text, _ in clipped(line, WIDTH)) <= WIDTH
+
+
+@pytest.mark.parametrize("height", range(1, HEIGHT + 2))
+def test_a_low_terminal_shows_the_newest_events_and_what_comes_next(height: int) -> None:
+    lines = ["".join(text for text, _ in line) for line in laid_out(full_picture(), height)]
+    assert len(lines) <= height
+    assert lines[-1].strip() == "next: kill -9 everything"
+    shown = [float(line.partition("s")[0]) for line in lines if "detail" in line]
+    assert shown == [float(at) for at in range(30 - len(shown), 30)]
+    assert len(shown) >= min(5, height - 1)
+    if height >= 17:
+        assert lines[0].startswith("mukernel demo")
+    if height >= 24:
+        assert sum("before" in line for line in lines) >= 2
+
+
+def test_events_to_come_move_nothing() -> None:
+    picture = full_picture()
+    events, picture.events = picture.events, []
+    places = set()
+    for event in events:
+        picture.events.append(event)
+        lines = ["".join(text for text, _ in line) for line in laid_out(picture, 24)]
+        places.add(next(number for number, line in enumerate(lines) if line.lstrip().startswith("AT")))
+    assert len(places) == 1
+
+
+def test_a_picture_before_the_load_fits_too() -> None:
+    picture = full_picture()
+    picture.account, picture.progress = Account(), (5, 10)
+    lines = laid_out(picture, 4)
+    assert len(lines) == 4
+    assert lines[-1] == [("next: kill -9 everything", "cyan")]
+
+
+def test_a_terminal_that_is_resized_is_filled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # what a shell exports says what was so when it began
+    monkeypatch.setenv("LINES", "200")
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8") as stream, open(ours, "rb", buffering=0) as seen:
+        screen = screen_for(stream, {"TERM": "xterm"})
+        for width, height in ((80, 24), (60, 12), (120, 40)):
+            termios.tcsetwinsize(stream.fileno(), (height, width))
+            screen.draw(full_picture())
+            lines = text_of(seen.read(65536).decode()).split("\r\r\n")  # the terminal's own one, too
+            assert len(lines) == min(height, HEIGHT)
+            assert max(map(len, lines)) <= width
+            assert "29.0s" in lines[-2]
 
 
 @pytest.mark.parametrize("width", range(1, 12))

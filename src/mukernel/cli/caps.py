@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         parser.epilog = f"examples:\n  mukernel {command} report Catalog\n  mukernel {command} report Files:read:/data"
         parser.add_argument("name", metavar="PLUGIN", help="whose grants are changed")
         parser.add_argument("grant", metavar="GRANT", help="INTERFACE[:RIGHT,...[:SCOPE]]")
-    add_options(parser, json=True)
+    add_options(parser, changes=command != "caps")
     parser.set_defaults(run={"caps": caps, "grant": grant, "revoke": revoke}[command])
 
 

@@ -6,17 +6,17 @@ import argparse
 import asyncio
 import os
 import sys
-import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import ExitStack, asynccontextmanager
 from typing import NoReturn, TypeVar
 
 import msgspec
 
-from ..contract import MukernelError, NotFound, Unavailable
+from ..contract import ContractError, MukernelError, NotFound, Unavailable
 from ..core.control import Control
 from ..core.quantity import duration
-from ..core.state_folder import StateFolder, find_running
+from ..core.state_folder import StateFolder, find_running, running_applications
+from ..core.toml_file import application_name, default_name, read_toml
 from ..kernel.clock import Clock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller
@@ -55,12 +55,12 @@ class Surroundings:
 
 @asynccontextmanager
 async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
-    """The control interface of the application that the options name, which has answered once.
+    """The control interface of the application that is meant, which has answered once.
 
-    Raises NotFound, Unavailable, and UsageError for a wrong --timeout.
+    Raises NotFound, Unavailable, ContractError as `meant`, and UsageError for a wrong --timeout.
     """
     seconds = patience(arguments)
-    folder = find_running(arguments.app, arguments.state, name_here())
+    folder = meant(arguments)
     with ExitStack() as stack:
         try:
             async with asyncio.timeout(seconds):
@@ -78,6 +78,21 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
             if wire.closed is None:
                 raise
             raise Unavailable(gone(folder)) from None
+
+
+def meant(arguments: argparse.Namespace) -> StateFolder:
+    """The application that the options name, else the one whose app.toml lies here, else the only one that runs.
+
+    Never another in place of the one here: raises NotFound where that does not run, and ContractError where its file
+    can't be read. A command that changes something says to people which it took by itself; `stop --all` takes none so.
+    """
+    named = arguments.app is not None or arguments.state is not None
+    here = None if named else name_here()
+    folder = find_running(arguments.app, arguments.state, here, alone=not getattr(arguments, "all", False))
+    terminal = Terminal(sys.stderr)
+    if terminal.is_terminal and getattr(arguments, "changes", False) and not named and here is None:
+        terminal.say(f"note: in {folder.path.name}, the only application that is running")
+    return folder
 
 
 def gone(folder: StateFolder) -> str:
@@ -149,13 +164,24 @@ def shown(
 
 
 def name_here() -> str | None:
-    """The name of the application whose app.toml lies in the working directory."""
-    try:
-        with open("app.toml", encoding="utf-8-sig") as file:
-            name = tomllib.loads(file.read()).get("app", {}).get("name", os.path.basename(os.getcwd()))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError, RecursionError):
+    """The name of the application whose app.toml lies in the working directory; None where none lies there. Raises
+    ContractError for one that can't be read."""
+    if not os.path.lexists("app.toml"):
         return None
-    return name if isinstance(name, str) else None
+    try:
+        app = read_toml("app.toml").get("app", {})
+        if not isinstance(app, dict):
+            raise ContractError(f"app.toml: app: got {app!r}, wanted a table")
+        name = app.get("name", default_name(os.getcwd()))
+        try:
+            return application_name(name)
+        except ValueError as wanted:
+            raise ContractError(f"app.toml: app.name: got {name!r}, wanted {wanted}") from None
+    except MukernelError as error:
+        running = ", ".join(running_applications()) or "none"
+        raise ContractError(
+            f"which application is meant? {error}; mend that file, or say which with --app NAME; running: {running}"
+        ) from None
 
 
 def split_method(text: str) -> tuple[str, str]:

@@ -10,7 +10,8 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
     parser.description = (
         "Index the source of Python's standard library (or of FOLDER) with plug-ins, and swap, move,\n"
-        "scale and kill them while they answer a steady load of queries. Ends within a minute; exits\n"
+        "scale and kill them while they answer a steady load of queries. Ends within a minute, whatever\n"
+        "FOLDER holds: indexing stops after 25 seconds, and what was indexed by then is searched. Exits\n"
         "with 1 if one call was lost."
     )
     parser.epilog = "examples:\n  mukernel demo\n  mukernel demo ~/src/project --keep"

@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         which.add_argument("--all", action="store_true", help="end the application")
     else:
         parser.add_argument("name", metavar="NAME", help="of the plug-in")
-    add_options(parser, json=False)
+    add_options(parser, json=False, changes=True)
     parser.set_defaults(run=stop if command == "stop" else start)
 
 

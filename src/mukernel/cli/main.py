@@ -74,8 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         forget_output()
         return 0
     except OSError as error:  # such as a standard output on a full disk
+        of_output = is_of_output(error)
+        problem = f"standard output can't be written: {error.strerror}" if of_output else f"the system refused: {error}"
         forget_output()
-        Terminal(sys.stderr).complain(f"the system refused: {error}")
+        with contextlib.suppress(OSError):  # whoever read our errors may be gone, too
+            Terminal(sys.stderr).complain(problem)
         return 1
 
 
@@ -88,6 +91,17 @@ def keep_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def is_of_output(error: OSError) -> bool:
+    """Is it standard output that the system refused to write? It does not say so, but what was not taken is still to be
+    written."""
+    if error.filename is None:
+        try:
+            sys.stdout.flush()
+        except OSError as again:
+            return again.errno == error.errno
+    return bool(error.filename == sys.stdout.name)
 
 
 def forget_output() -> None:

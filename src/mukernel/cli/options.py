@@ -12,9 +12,16 @@ def add_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_options(parser: argparse.ArgumentParser, json: bool = True, timeout: bool = True) -> None:
-    """The options of every command that is a client. `timeout`: not where it has one of its own."""
-    parser.add_argument("--app", metavar="NAME", help="the application that is meant, where several are running")
+def add_options(
+    parser: argparse.ArgumentParser, json: bool = True, timeout: bool = True, changes: bool = False
+) -> None:
+    """The options of every command that is a client. `timeout`: not where it has one of its own; `changes`: it changes
+    what runs, and says to people in which application, where nobody named one."""
+    parser.set_defaults(changes=changes)
+    parser.add_argument(
+        "--app", metavar="NAME",
+        help="which application (default: that of the app.toml here; if there is none, the only one that runs)",
+    )  # fmt: skip
     parser.add_argument("--state", metavar="DIR", help="its state folder, where `mukernel run` was given one")
     parser.add_argument("--verbose", action="store_true", help="show the other side's traceback with an error")
     if timeout:

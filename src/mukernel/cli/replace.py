@@ -72,7 +72,7 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         )
     elif command == "scale":
         parser.add_argument("replicas", metavar="COUNT", type=int, help="how many instances")
-    add_options(parser)
+    add_options(parser, changes=True)
     runs = {"swap": swap, "rollback": rollback, "move": move, "scale": scale, "restart": restart}
     parser.set_defaults(run=runs[command])
 

@@ -29,9 +29,9 @@ from .watch import Watch
 
 DESCRIPTION = """\
 Run the application of an application file: every plug-in where the file places it, each after those that it
-needs. The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C or
-SIGTERM ends it, in order; a second one at once. What plug-ins want installed is installed first, as by
-`mukernel install`, but for what has failed before."""
+needs. The other commands reach it by a Unix socket in its state folder, which only you can enter. Ctrl-C,
+SIGTERM, or the end of its terminal (SIGHUP; not under nohup) ends it, in order; a second Ctrl-C or SIGTERM at
+once. What plug-ins want installed is installed first, as by `mukernel install`, but for what has failed before."""
 EXAMPLES = """\
 examples:
   mukernel run                        the app.toml here
@@ -84,8 +84,14 @@ async def serve(arguments: argparse.Namespace) -> int:
             await run_in(kernel, application, state, ending, terminal, arguments.watch)
     finally:
         state.release()
-    terminal.say(f"{name} has ended")
+    say_if_heard(terminal, f"{name} has ended")
     return 0
+
+
+def say_if_heard(terminal: Terminal, text: str) -> None:
+    """Whoever read our output may be gone; the application is not."""
+    with contextlib.suppress(OSError):
+        terminal.say(text)
 
 
 async def run_in(
@@ -128,7 +134,7 @@ async def run_in(
         terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
         kernel.listeners.append(lambda happening: tell(happening, kernel, terminal))
         await (ending.wait() if watched is None else unless(ending, watched.run()))
-        terminal.say(f"{file.name} is ending")
+        say_if_heard(terminal, f"{file.name} is ending")
     finally:
         socket.close()
 
@@ -163,7 +169,8 @@ async def unless(ending: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
     """The first signal asks for the end, the second does not wait for it: processes of plug-ins die with the
-    kernel's.
+    kernel's. SIGHUP, of a terminal that is closed, is one, too, unless it is ignored, as under nohup; and never the
+    second, since the system and a shell both send it.
 
     The loop only sets `ending`. What is said, and the second signal, is done by handlers of the main thread itself,
     since an inline plug-in that computes or blocks keeps the loop from turning.
@@ -173,12 +180,16 @@ def end_on_signals(ending: asyncio.Event, terminal: Terminal) -> None:
     def heard(number: int, frame: object) -> None:
         nonlocal asked
         if asked or ending.is_set():
+            if number == signal.SIGHUP:
+                return
             terminal.say_from_signal("ended at once")
             os._exit(FORCED + number)
         asked = True
         terminal.say_from_signal(f"{signal.Signals(number).name}: it will end in order; a second one ends it at once")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         asyncio.get_running_loop().add_signal_handler(number, ending.set)  # so that a signal wakes the loop
         signal.signal(number, heard)  # in place of asyncio's own, which does nothing and lets system calls go on
 
@@ -190,13 +201,25 @@ class HarmlessFormatter(logging.Formatter):
         return harmless(super().format(record))
 
 
+class KernelLog(RotatingFileHandler):
+    """What can't be written, as on a full disk, is said once, and then lost."""
+
+    said = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not self.said:
+            self.said = True
+            with contextlib.suppress(OSError):
+                Terminal(sys.stderr).complain(f"{self.baseFilename} can't be written: {sys.exc_info()[1]}")
+
+
 def log_to(path: str) -> None:
     """What the kernel and its inline plug-ins log goes to a file, and warnings to the terminal, too."""
     shown = logging.StreamHandler()
     shown.setLevel(logging.WARNING)
     form = HarmlessFormatter if shown.stream.isatty() else logging.Formatter
     shown.setFormatter(form("%(levelname)s %(name)s: %(message)s"))
-    kept = RotatingFileHandler(
+    kept = KernelLog(
         path, maxBytes=DEFAULT_LOG // 2, backupCount=1, encoding="utf-8", errors="backslashreplace"
     )  # fmt: skip
     kept.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -205,8 +228,7 @@ def log_to(path: str) -> None:
 
 def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
     """Say an event on the terminal, and keep it in the kernel's log."""
-    with contextlib.suppress(OSError):  # whoever read our output may be gone; the application is not
-        terminal.say(happening_text(happening, kernel, terminal))
+    say_if_heard(terminal, happening_text(happening, kernel, terminal))
     logging.getLogger("mukernel").info("%s %s %s", happening.plugin, happening.what, happening.detail)
 
 

@@ -43,7 +43,11 @@ class Terminal:
 
     def say(self, text: str = "", end: str = "\n") -> None:
         """One line, at once. What plug-ins have said is in it, and a terminal is kept from obeying that."""
-        print(harmless(text) if self.is_terminal else text, file=self.stream, flush=True, end=end)
+        try:
+            print(harmless(text) if self.is_terminal else text, file=self.stream, flush=True, end=end)
+        except OSError as error:
+            error.filename = self.stream.name  # the system does not say what it refused
+            raise
 
     def say_from_signal(self, text: str) -> None:
         """One line from a signal's handler: past the stream's buffer, which the handler may have interrupted, and not

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
+import signal
 import sys
+from collections.abc import Coroutine
 
 from ..core.control import About, Control, PluginStatus
 from ..core.quantity import duration, duration_text, size_text
@@ -47,6 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     async def watch(control: Control) -> int:
         terminal = Terminal()
         live = terminal.is_terminal and not arguments.once
+        looking = look_on(control, terminal, live)
+        return await (ended_by_signals(looking) if live else looking)
+
+    async def look_on(control: Control, terminal: Terminal, live: bool) -> int:
         before, at = await control.ps(), clock.now()
         try:
             if live:
@@ -68,10 +76,31 @@ def run(arguments: argparse.Namespace) -> int:
                 before, at = after, now
         finally:
             if live:
-                sys.stdout.write(SHOW_CURSOR)
-                sys.stdout.flush()
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    sys.stdout.write(SHOW_CURSOR)
+                    sys.stdout.flush()
 
     return with_control(watch, arguments)
+
+
+async def ended_by_signals(work: Coroutine[None, None, int]) -> int:
+    """`work`, which SIGTERM, and SIGHUP of a terminal that is closed, end as Ctrl-C does: the cursor is shown again."""
+    task = asyncio.ensure_future(work)
+    heard: list[int] = []
+
+    def end(number: int) -> None:
+        heard.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not heard:
+            raise
+        return 128 + heard[0]
 
 
 def calls_a_second(before: list[PluginStatus], after: list[PluginStatus], seconds: float) -> dict[str, float]:

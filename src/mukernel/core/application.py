@@ -25,7 +25,7 @@ from .application_reach import reach_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
 from .capabilities import is_sandbox
 from .composition import Composition, compose
-from .inspection import Inspected, explained, inspect_plugins
+from .inspection import Inspected, explained, inspect_plugins, short_of_memory
 from .messages import Source
 
 if TYPE_CHECKING:
@@ -83,6 +83,10 @@ class Application:
             text = str(error)
         else:
             text = explained(error, self.file.folder)
+        memory = self.file.plugins[name].memory
+        if memory is not None and isinstance(error, RemoteError) and error.type_name == "MemoryError":
+            first, line, rest = text.partition("\n")
+            text = first + short_of_memory(memory) + line + rest
         problem = Unavailable(f"{self.file.label}: plugins.{name} can't be started: {text}")
         if isinstance(error, RemoteError) and error.traceback:
             problem.add_note(error.traceback.rstrip())

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from ..contract import Capability, ContractError, NotFound
+from ..contract import Capability, ContractError
 from ..deployment.request import ENTRY, WANTED_PYTHON, checked_python, read_request
 from ..sandbox.policy import Sandbox, is_given
 from .brokering import QUEUE
 from .checks import (
     APART,
     LEAST_MEMORY,
+    LEAST_SHARED,
     LEAST_TEMPORARY,
     MOST_CALLS,
     MOST_MEMORY,
@@ -37,6 +37,7 @@ from .checks import (
 )
 from .quantity import duration, duration_text, size
 from .registry import DEFAULT_LOG, RestartPolicy
+from .toml_file import application_name, default_name, read_toml
 
 Reader = Callable[[Any], Any]  # returns the checked value; raises ValueError with what was wanted
 MOST_CPU = 10**9  # seconds
@@ -89,19 +90,8 @@ class ApplicationFile(msgspec.Struct, frozen=True):
 
 def read_application_file(path: str) -> tuple[ApplicationFile, list[str]]:
     """Read and check a file, as `check_application` does. Raises NotFound, or ContractError for what is no TOML."""
-    label = os.path.basename(path)
-    try:
-        with open(path, "rb") as file:
-            raw = file.read()
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {path}; `mukernel new NAME` makes a package that has one") from None
-    except OSError as error:
-        raise NotFound(f"{path} can't be read: {error.strerror}") from None
-    try:
-        content = tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ContractError(f"{label} is not TOML: {error}") from None
-    return check_application(content, label, os.path.dirname(os.path.abspath(path)))
+    content = read_toml(path)
+    return check_application(content, os.path.basename(path), os.path.dirname(os.path.abspath(path)))
 
 
 def check_application(content: Mapping[str, Any], label: str, folder: str) -> tuple[ApplicationFile, list[str]]:
@@ -109,7 +99,7 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
     structs."""
     reader = _Check(label)
     reader.unknown("", content, ("app", "plugins", "routes"))
-    keys = {"name": name, "wheels": folders_in(folder), "only_wheels": yes_or_no}
+    keys = {"name": application_name, "wheels": folders_in(folder), "only_wheels": yes_or_no}
     app = reader.table("app", content.get("app", {}), keys)
     plugins: dict[str, PluginTable] = {}
     unread: list[str] = []
@@ -141,8 +131,7 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
         key: reader.route(f"routes.{key}", table)
         for key, table in reader.mapping("routes", content.get("routes", {})).items()
     }
-    default = os.path.basename(folder) if NAME.fullmatch(os.path.basename(folder)) else "app"
-    app.setdefault("name", default)
+    app.setdefault("name", default_name(folder))
     return ApplicationFile(label, folder, plugins=plugins, unread=unread, routes=routes, **app), reader.problems
 
 
@@ -253,12 +242,6 @@ class _Check:
         return values
 
 
-def name(given: Any) -> str:
-    if isinstance(given, str) and NAME.fullmatch(given):
-        return given
-    raise ValueError(WANTED_NAME)
-
-
 def use(given: Any) -> str:
     if isinstance(given, str) and given.strip():
         return given
@@ -300,11 +283,14 @@ def cpu(given: Any) -> int:
     return math.ceil(seconds)  # the system counts whole ones
 
 
-def memory(given: Any) -> int:
-    count = size(given)
-    if not LEAST_MEMORY <= count <= MOST_MEMORY:
-        raise ValueError("'1M' to '1024T'")
-    return count
+def memory_of(least: int, wanted: str) -> Reader:
+    def read(given: Any) -> int:
+        count = size(given)
+        if not least <= count <= MOST_MEMORY:
+            raise ValueError(f"{wanted} to '1024T'")
+        return count
+
+    return read
 
 
 def sandbox_keys(folder: str) -> dict[str, Reader]:
@@ -408,8 +394,8 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "replicas": whole(1, MOST_REPLICAS),
     "concurrency": whole(1, MOST_CALLS),
     "threads": whole(0, MOST_THREADS),
-    "memory": memory,
-    "shared_memory": memory,
+    "memory": memory_of(LEAST_MEMORY, "'32M', which a process needs to start,"),
+    "shared_memory": memory_of(LEAST_SHARED, "'1M'"),
     "cpu": cpu,
     "log_size": temporary,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),

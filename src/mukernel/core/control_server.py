@@ -113,6 +113,7 @@ class ControlServer(Control):
     async def stack(self, name: str) -> list[Stack]:
         if name in self.stopped.declarations:
             raise NotFound(f"plug-in {name!r} is stopped: it has no process; `mukernel start {name}` starts it")
+        self.stopped.entry(name)  # raises NotFound
         return await self.kernel.stack(name)
 
     async def serving(self, interface: str, plugin: str | None = None) -> Served:
@@ -327,12 +328,12 @@ class ControlServer(Control):
         if name is None:
             return found
         if name not in self.stopped.declarations:
-            self.kernel.registry.entry(name)  # raises NotFound
+            self.stopped.entry(name)  # raises NotFound
         return [each for each in found if each.plugin == name]
 
     async def memory(self, name: str | None = None) -> list[ProcessMemory]:
         if name is not None and name not in self.stopped.declarations:
-            self.kernel.registry.entry(name)  # raises NotFound
+            self.stopped.entry(name)  # raises NotFound
         return [each for each in await self.status.memory() if name is None or name in each.plugins]
 
     async def grant(self, name: str, grant: str) -> None:
@@ -359,7 +360,7 @@ class ControlServer(Control):
         if name in self.stopped.declarations:
             raise NotFound(f"plug-in {name!r} is stopped; `mukernel start {name}` starts it")
         try:
-            return self.kernel.registry.entry(name)
+            return self.stopped.entry(name)
         except NotFound as error:
             raise self.not_yet(error) from None
 

@@ -4,6 +4,8 @@ work that is not ended half-way."""
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from signal import Signals
@@ -27,8 +29,8 @@ def contained(plugin: str, doing: str) -> Iterator[None]:
     """Raises ContractError where a plug-in raises what is no Exception, so that whoever asked hears of it.
 
     It may call sys.exit to end itself, never the process of others; nobody is to take a CancelledError that is its own
-    for a cancellation of what the kernel does; and extensions have a BaseException for their panics. Ctrl-C is not the
-    plug-in's.
+    for a cancellation of what the kernel does; and extensions have a BaseException for their panics. What may
+    be the KeyboardInterrupt of Ctrl-C goes on, with a note of what it met.
     """
     try:
         yield
@@ -43,12 +45,28 @@ def contained(plugin: str, doing: str) -> Iterator[None]:
             f"plug-in {plugin!r} called sys.exit({left.code!r}) while it was {doing}; wanted an exception that says "
             "what is wrong"
         ) from left
-    except (Exception, KeyboardInterrupt):
+    except Exception:
         raise
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and ctrl_c_interrupts():
+            error.add_note(f"It came while plug-in {plugin!r} was {doing}.")
+            raise
         raise ContractError(
-            f"plug-in {plugin!r} raised {type(error).__name__}: {error}, which is no Exception, while it was {doing}"
+            f"plug-in {plugin!r} raised {': '.join(filter(None, (type(error).__name__, str(error))))}, which is no "
+            f"Exception, while it was {doing}"
         ) from error
+
+
+def ctrl_c_interrupts() -> bool:
+    """May Ctrl-C raise KeyboardInterrupt here? Not in other threads than the main one, nor where a program hears it in
+    another way, or ignores it, as the processes of plug-ins do."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGINT)
+    by_asyncio = getattr(getattr(handler, "func", None), "__func__", None) is getattr(
+        asyncio.Runner, "_on_sigint", None
+    )
+    return handler is signal.default_int_handler or by_asyncio
 
 
 async def to_its_end(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> asyncio.CancelledError | None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import sys
 import traceback as tracebacks
@@ -34,7 +35,7 @@ from .instance import checked_grant_rights, checked_interfaces
 from .loader import load_class, source_of
 from .messages import Source
 from .plain import plugin_class
-from .quantity import duration_text
+from .quantity import duration_text, size_text
 from .sandboxed import LONGEST_POLICY, LONGEST_REPORT, policy_for, written
 
 LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
@@ -299,7 +300,16 @@ def explained(error: BaseException, folder: str) -> str:
     if isinstance(error, RemoteError) and error.traceback:
         return explained_text(error.traceback, folder)
     frames = [(each.filename, each.lineno, each.line) for each in tracebacks.extract_tb(error.__traceback__)]
-    return "\n".join(["".join(tracebacks.format_exception_only(error)).strip(), *shown_frames(frames, folder)])
+    text = "".join(tracebacks.format_exception_only(error)).strip()
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if isinstance(error, MemoryError) and limit != resource.RLIM_INFINITY:
+        text += short_of_memory(limit)
+    return "\n".join([text, *shown_frames(frames, folder)])
+
+
+def short_of_memory(limit: int) -> str:
+    """What is said after "MemoryError" of a process that was given a limit."""
+    return f"; its process may have {size_text(limit)} of its own: wanted a larger `memory`"
 
 
 def explained_text(trace: str, folder: str) -> str:

@@ -53,7 +53,11 @@ class KernelThread:
         self.problem: BaseException | None = None
 
     def start(self) -> KernelThread:
-        """Open the kernel; return when it is. Raises what `Kernel` raises, and RuntimeError the second time."""
+        """Open the kernel; return when it is. Raises what `Kernel` raises, and Unavailable the second time: it starts
+        once, and not again after its end."""
+        if self.process:
+            runs = self.loop is not None and self.process == os.getpid()
+            raise Unavailable(f"this KernelThread {'runs already' if runs else self.why_not()}")
         self.process = os.getpid()
         self.thread.start()
         self.opened.wait()
@@ -106,12 +110,17 @@ class KernelThread:
         loop = self.loop
         if loop is None or self.process != os.getpid():
             work.close()
-            state = "is not running: call start(), or use it in `with KernelThread() as kernel:`"
-            if self.process not in (0, os.getpid()):
-                state = "did not come along when this process was forked: start one here, after the fork"
-            raise Unavailable(f"this KernelThread {state}")
+            raise Unavailable(f"this KernelThread {self.why_not()}")
         result: T = wait_on_loop(loop, work)
         return result
+
+    def why_not(self) -> str:
+        """Why it can't be called."""
+        if not self.process:
+            return "is not running: call start(), or use it in `with KernelThread() as kernel:`"
+        if self.process != os.getpid():
+            return "did not come along when this process was forked: start one here, after the fork"
+        return "has ended, and does not start again: make another one"
 
     def _serve(self) -> None:
         try:

@@ -40,17 +40,27 @@ class StateFolder:
         if len(self.socket.encode()) > LONGEST_SOCKET:
             raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
         make_private(self.path)
-        os.makedirs(self.logs, mode=0o700, exist_ok=True)
-        lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            os.makedirs(self.logs, mode=0o700, exist_ok=True)
+            lock = os.open(self.path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise Unavailable(self.unwritten(error)) from None
         while not locked(lock):
             owner = self.pid()
             if owner is None:  # somebody only looked, as `pid` does, and has let go by now
                 continue
             os.close(lock)
             raise Unavailable(f"it is running already, as process {owner} with its state in {self.path}")
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
+        try:
+            os.ftruncate(lock, 0)
+            os.write(lock, str(os.getpid()).encode())
+        except OSError as error:
+            os.close(lock)
+            raise Unavailable(self.unwritten(error)) from None
         self.lock = lock
+
+    def unwritten(self, error: OSError) -> str:
+        return f"the state folder {self.path} can't be written: {error.strerror}; choose another with --state"
 
     def release(self) -> None:
         """Give the folder back; logs stay."""
@@ -141,9 +151,9 @@ def running_applications() -> dict[str, StateFolder]:
     return {name: folder for name, folder in folders.items() if folder.pid() is not None}
 
 
-def find_running(name: str | None, path: str | None, here: str | None) -> StateFolder:
-    """The running application that is meant: by its state folder, by its name, by the one `here` (if it
-    runs), or the only one. Raises NotFound that says what there is."""
+def find_running(name: str | None, path: str | None, here: str | None = None, alone: bool = True) -> StateFolder:
+    """The running application that is meant: by its state folder, by its name, by that of the one whose file lies
+    `here`, else the only one, unless that does not do (`alone`). Raises NotFound that says what there is."""
     if path is not None:
         folder = StateFolder(path)
         if folder.pid() is None:
@@ -151,14 +161,23 @@ def find_running(name: str | None, path: str | None, here: str | None) -> StateF
         return folder
     running = running_applications()
     names = ", ".join(running)
+    others = f"; running: {names}" if running else ""
     if name is not None:
         if name not in running:
-            raise NotFound(f"no application named {name!r} is running" + (f"; running: {names}" if running else ""))
+            raise NotFound(f"no application named {name!r} is running{others}")
         return running[name]
-    if here in running:
+    if here is not None:
+        if here not in running:
+            say = ", which --app NAME names" if running else ""
+            raise NotFound(
+                f"{here}, whose app.toml lies here, is not running{others}{say}; `mukernel run` starts it, and --state "
+                "DIR names the state folder, where it was given one"
+            )
         return running[here]
     if not running:
         raise NotFound("no application is running; `mukernel run app.toml` starts one")
     if len(running) > 1:
         raise NotFound(f"several applications are running: {names}; say which with --app NAME")
+    if not alone:
+        raise NotFound(f"no app.toml lies here, and no application was named; running: {names}; say so with --app NAME")
     return next(iter(running.values()))

@@ -52,7 +52,7 @@ class Status:
         """Raises NotFound."""
         if name in self.stopped.declarations:
             return self.stopped_plugin(name)
-        return await self.plugin(self.kernel.registry.entry(name))
+        return await self.plugin(self.stopped.entry(name))
 
     async def plugin(self, entry: Entry) -> PluginStatus:
         options = entry.options

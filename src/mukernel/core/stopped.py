@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..contract import Description, MukernelError, NotFound
 from .messages import Source
-from .registry import Options
+from .registry import Entry, Options
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -39,12 +39,20 @@ class StoppedPlugins:
         Raises NotFound."""
         if name in self.declarations:
             return
-        entry = self.kernel.registry.entry(name)
+        entry = self.entry(name)
         declaration = Declaration(
             entry.source, replace(entry.options, grants=entry.grants), tuple(entry.interfaces), entry.order
         )
         await self.kernel.unload(name, f"plug-in {name!r} is stopped; `mukernel start {name}` starts it again")
         self.declarations[name] = declaration
+
+    def entry(self, name: str) -> Entry:
+        """A plug-in that runs. Raises NotFound with those that there are, stopped or not."""
+        running = self.kernel.registry.entries
+        if name in running:
+            return running[name]
+        known = [*running, *(f"{each} (stopped)" for each in self.declarations)]
+        raise NotFound(f"no plug-in is named {name!r}; there are: {', '.join(known) or 'none'}")
 
     async def start(self, name: str) -> None:
         """Start a stopped plug-in; whoever held a proxy of it calls it again. Raises NotFound, or why it

@@ -4,33 +4,70 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mukernel import Clock
 
 from .interfaces import Files, Index, IndexSize, NoSuchFile, ParsedFile, Parser, UnreadableFile
 
 BATCH = 32  # files of one transaction: enough to share its cost, few enough for a smooth progress bar
+WALK = 0.4  # of the time, at most, goes into walking the folder
 
 Progress = Callable[[int, int], None]  # files done, files in all
 
 
-async def fill(files: Files, parser: Parser, index: Index, progress: Progress = lambda done, total: None) -> IndexSize:
-    """Indexes every file, and tells `progress` after each batch.
+@dataclass(frozen=True)
+class Filled:
+    """What became of it. `found`: the files that there are, as far as the folder was walked. `late`: the time was over
+    before every file had its turn; `walked`: the folder was walked to its end."""
+
+    size: IndexSize
+    found: int
+    late: bool
+    walked: bool
+
+
+async def fill(
+    files: Files,
+    parser: Parser,
+    index: Index,
+    clock: Clock,
+    seconds: float,
+    progress: Progress = lambda done, total: None,
+) -> Filled:
+    """Indexes every file, or those whose turn comes within so many seconds; tells `progress` after each batch.
 
     A file that vanishes is left out; one that can't be read is kept with its problem, and so counted.
     """
-    await index.add([ParsedFile(path, [], problem) for path, problem in (await files.unreadable()).items()])
-    paths = await files.paths()
-    progress(0, len(paths))
-    for start in range(0, len(paths), BATCH):
-        batch = paths[start : start + BATCH]
-        await index.add(await parsed(files, parser, batch))
-        progress(start + len(batch), len(paths))
-    return await index.size()
+    until = clock.now() + seconds
+    walk = await files.walk(seconds * WALK)
+    await index.add([ParsedFile(path, [], problem) for path, problem in walk.unreadable.items()])
+    total, done = len(walk.paths), 0
+    progress(0, total)
+    for start in range(0, total, BATCH):
+        batch = walk.paths[start : start + BATCH]
+        ended = await parsed(files, parser, batch, until - clock.now())
+        await index.add([each for each in ended if each is not None])
+        done += len(ended)
+        progress(done, total)
+        if len(ended) < len(batch):
+            break
+    return Filled(await index.size(), total + len(walk.unreadable), done < total or not walk.whole, walk.whole)
 
 
-async def parsed(files: Files, parser: Parser, paths: Sequence[str]) -> list[ParsedFile]:
-    """The files, parsed at the same time where the parser has replicas, in the order of `paths`."""
-    results = await asyncio.gather(*(parsed_file(files, parser, path) for path in paths))
-    return [result for result in results if result is not None]
+async def parsed(files: Files, parser: Parser, paths: Sequence[str], seconds: float) -> list[ParsedFile | None]:
+    """The files, parsed at the same time where the parser has replicas, in the order of `paths`; without those that
+    would take longer than so many seconds."""
+    if seconds <= 0:
+        return []
+    tasks = [asyncio.create_task(parsed_file(files, parser, path)) for path in paths]
+    try:
+        await asyncio.wait(tasks, timeout=seconds)
+        return [task.result() for task in tasks if task.done()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def parsed_file(files: Files, parser: Parser, path: str) -> ParsedFile | None:

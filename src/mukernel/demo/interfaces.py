@@ -17,7 +17,7 @@ Kind = Literal["function", "class", "method"]
 
 
 class NoSuchFile(Exception):
-    """The path is not one of those that `Files.paths` gave."""
+    """The path is not one of those that `Files.walk` gave."""
 
 
 class UnreadableFile(Exception):
@@ -30,10 +30,22 @@ class Symbol(msgspec.Struct, frozen=True):
     name: str
     qualified_name: str  # with the classes and functions around it: "OrderedDict.move_to_end"
     kind: Kind
-    path: str  # as Files.paths gave it
+    path: str  # as Files.walk gave it
     line: int  # of its `def` or `class`, counted from 1
     signature: str  # what stands between its parentheses; a class's are its bases
     documentation: str  # the first paragraph of its docstring, on one line; may be empty
+
+
+class Walk(msgspec.Struct, frozen=True):
+    """What a walk through a folder has found.
+
+    `paths`: of the files, relative to the folder, sorted. `unreadable`: what can't be among them, and why: folders that
+    can't be entered, names that are no text. `whole`: it did not end before it had seen everything.
+    """
+
+    paths: list[str]
+    unreadable: dict[str, str]
+    whole: bool
 
 
 class ParsedFile(msgspec.Struct, frozen=True):
@@ -71,12 +83,8 @@ class Files(Interface, version="1.0"):
     """The source files of one folder."""
 
     @idempotent
-    async def paths(self) -> list[str]:
-        """The files' paths, relative to the folder, sorted."""
-
-    @idempotent
-    async def unreadable(self) -> dict[str, str]:
-        """What can't be among `paths`, and why: folders that can't be entered, names that are no text."""
+    async def walk(self, seconds: float) -> Walk:
+        """What there is, as far as the folder can be walked within so many seconds."""
 
     @idempotent
     @raises(NoSuchFile, UnreadableFile)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 
 from mukernel import Kernel, Unavailable
 from mukernel.core.control_server import ControlServer, ControlSocket
 from mukernel.core.state_folder import state_folder
+
+from .signals import Signals
 
 NAME = "demo"  # for --app
 WAYS = """
@@ -21,8 +22,8 @@ It goes on running. In another terminal:
 Ctrl-C, or `mukernel stop --all --app demo`, ends it."""
 
 
-async def keep_running(kernel: Kernel) -> None:
-    """Serve the control interface until Ctrl-C, or until a client asks for the end."""
+async def keep_running(kernel: Kernel, signals: Signals) -> None:
+    """Serve the control interface until a signal, or a client, asks for the end, which then is the wanted one."""
     state = state_folder(NAME)
     try:
         state.claim()
@@ -30,7 +31,7 @@ async def keep_running(kernel: Kernel) -> None:
         print(f"mukernel demo: --keep: {error}", file=sys.stderr)
         return
     ending = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, ending.set)  # from now on the wanted end
+    signals.end = ending.set
     try:
         socket = ControlSocket(ControlServer(kernel, None, ending.set), state.socket)
         await socket.open()

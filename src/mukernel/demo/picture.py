@@ -12,6 +12,13 @@ HEIGHT = 30  # lines that the picture needs to be seen whole; its columns are WI
 BARS = "▁▂▃▄▅▆▇█"
 EVENTS = 8  # as many of the latest are shown
 RESULTS = 5  # as many of a query are shown
+# What gives way on a lower terminal, in this order: (empty lines between the parts, results, events).
+LAYOUTS = (
+    *((True, RESULTS, events) for events in range(EVENTS, 4, -1)),
+    *((True, results, 5) for results in range(RESULTS - 1, 1, -1)),
+    (False, 2, 5),
+    (False, 0, 5),
+)
 
 Segment = tuple[str, str]  # a text and its style: "", "bold", "dim", "red", "green", "yellow" or "cyan"
 Line = list[Segment]
@@ -47,26 +54,32 @@ class Picture:
     events: list[Event] = field(default_factory=list)
 
 
-def laid_out(picture: Picture) -> list[Line]:
-    """The picture's lines, from the top."""
-    lines: list[Line] = [[(picture.title, "bold"), (f"   {picture.elapsed:.1f} s", "dim")], []]
-    lines += plugin_table(picture.rows)
-    lines.append([])
+def laid_out(picture: Picture, height: int = HEIGHT) -> list[Line]:
+    """The picture's lines, from the top: at most `height`, with the newest event, and what comes next, at the end."""
     if not picture.account.made:  # the load has not begun
         bar = [] if picture.progress is None else [progress_bar(*picture.progress), []]
-        return [*lines, *bar, [(picture.doing, "cyan")]]
-    lines += load_lines(picture)
-    if picture.results is not None:
-        lines += [[], *results_table(picture.results)]
-    lines += [[], [(EVENT_HEAD, "dim")]]
-    lines += [event_line(event) for event in picture.events[-EVENTS:]]
-    lines.append([(f"        {picture.doing}", "cyan")] if picture.doing else [])
-    return lines
+        return [*head(picture, True), [], *bar, [(picture.doing, "cyan")]][-height:]
+    lines: list[Line] = []
+    for spaced, results, events in LAYOUTS:
+        space: list[Line] = [[]] if spaced else []
+        lines = [*head(picture, spaced), *space, *load_lines(picture)]
+        if picture.results is not None and results:
+            lines += [*space, *results_table(picture.results, results)]
+        lines += [*space, [(EVENT_HEAD, "dim")], *map(event_line, picture.events[-events:])]
+        lines.append([(f"        {picture.doing}", "cyan")] if picture.doing else [])
+        if len(lines) + max(0, events - len(picture.events)) <= height:  # with room for those that are to come
+            return lines
+    return lines[-height:]  # then the top
+
+
+def head(picture: Picture, spaced: bool) -> list[Line]:
+    title: Line = [(picture.title, "bold"), (f"   {picture.elapsed:.1f} s", "dim")]
+    return [title, *([[]] if spaced else []), *plugin_table(picture.rows)]
 
 
 def plugin_table(rows: Sequence[Row]) -> list[Line]:
-    head = f"{'PLUG-IN':<10}{'CLASS':<20}{'PLACEMENT':<11}{'STATE':<11}{'CALLS/S':>8}{'RESTARTS':>10}  PID"
-    return [[(head, "dim")], *(plugin_line(row) for row in rows)]
+    columns = f"{'PLUG-IN':<10}{'CLASS':<20}{'PLACEMENT':<11}{'STATE':<11}{'CALLS/S':>8}{'RESTARTS':>10}  PID"
+    return [[(columns, "dim")], *(plugin_line(row) for row in rows)]
 
 
 def plugin_line(row: Row) -> Line:
@@ -122,11 +135,11 @@ def spark_line(values: Sequence[float], width: int = 30) -> str:
     return "".join(BARS[int((len(BARS) - 1) * value / highest)] if highest else BARS[0] for value in shown)
 
 
-def results_table(results: Results) -> list[Line]:
+def results_table(results: Results, count: int) -> list[Line]:
     column = WIDTH // 2
-    head = shortened(f"results of {results.query!r}", column - 2)
-    lines: list[Line] = [[(f"{head:<{column}}after the swap of the ranker", "bold")]]
-    for place in range(RESULTS):
+    query = shortened(f"results of {results.query!r}", column - 2)
+    lines: list[Line] = [[(f"{query:<{column}}after the swap of the ranker", "bold")]]
+    for place in range(count):
         before, after = (each[place] if place < len(each) else "" for each in (results.before, results.after))
         style = "green" if after and after not in results.before else ""
         lines.append(

@@ -13,7 +13,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -28,6 +28,7 @@ from .keep import keep_running
 from .load import Load
 from .picture import Picture
 from .screen import Screen, screen_for
+from .signals import SIGNALLED, Signals
 from .stage import Setting, set_up
 from .story import Story
 from .summary import Summary, calls_of, ledger_of, problems_of, table
@@ -35,7 +36,6 @@ from .walker import is_text
 
 GRACE = 30.0  # seconds beyond its own that the load may take, before the demo itself is given up
 CALLED = ("index", "ranker", "search")  # the plug-ins that the load reaches, and whose ledgers must close
-SIGNALLED = 128  # plus the signal's number: the exit status of who was ended by one
 USAGE = 2
 
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "folder",
         nargs="?",
         default="",
-        help="index the Python source in this folder (default: the standard library)",
+        help="index the Python source in this folder, for 25 seconds at most (default: the standard library)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output"
@@ -101,8 +101,8 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
             print("\n".join(["", *table(summary)]), flush=True)
 
     try:
-        return asyncio.run(stopped_by_signals(play(setting, screen, show, keep)))
-    except KeyboardInterrupt:
+        return asyncio.run(stopped_by_signals(setting, screen, show, keep))
+    except KeyboardInterrupt:  # before there is a loop that hears it, or after
         return SIGNALLED + signal.SIGINT
     except NothingFound as error:
         screen.close()
@@ -116,26 +116,26 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
         screen.close()
 
 
-async def stopped_by_signals(work: Coroutine[None, None, int]) -> int:
-    """SIGTERM, and SIGHUP of a terminal that is closed, end `work` in order, as Ctrl-C does."""
-    task = asyncio.ensure_future(work)
-    ended_by: list[int] = []
+async def stopped_by_signals(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:
+    """`play`, which a signal ends in order: its exit status, or that of who was ended by a signal."""
 
-    def heard(number: int) -> None:
-        ended_by.append(number)
+    def end() -> None:
         task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+    signals = Signals(end, screen.close)
+    task = asyncio.ensure_future(play(setting, screen, show, keep, signals))
+    signals.hear()
     try:
         return await task
     except asyncio.CancelledError:
-        if not ended_by:
+        if signals.number is None:
             raise
-        return SIGNALLED + ended_by[0]
+        return SIGNALLED + signals.number
 
 
-async def play(setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool) -> int:
+async def play(
+    setting: Setting, screen: Screen, show: Callable[[Summary], object], keep: bool, signals: Signals
+) -> int:
     """The whole demo: set up, load, story, account. Whatever happens, no process and no file is left."""
     with (
         own_folder() as folder,
@@ -143,7 +143,8 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
     ):
         async with Kernel("demo", log_folder=folder) as kernel:
             clock = kernel.get(Clock)
-            picture = Picture(f"mukernel demo   code search over {setting.folder or 'the standard library'}")
+            searched = setting.folder or "the standard library"
+            picture = Picture(f"mukernel demo   code search over {searched}")
             async with shown(kernel, screen, picture) as frame:
                 indexed = await set_up(
                     kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
@@ -153,7 +154,9 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
-                picture.title += f"   {indexed.files:,} files, {indexed.symbols:,} symbols"
+                picture.title = f"mukernel demo   {indexed.files_text}, {indexed.symbols:,} symbols   {searched}"
+                if not indexed.complete:
+                    screen.noted(f"the time for indexing is over: {indexed.files_text}")
                 frame.begin(load, story)
                 seconds, problems = await played(story, load, setting)
             ledgers = {name: ledger_of(await kernel.ledger(name)) for name in CALLED}
@@ -172,7 +175,7 @@ async def play(setting: Setting, screen: Screen, show: Callable[[Summary], objec
             )
             show(summary)
             if keep:
-                await keep_running(kernel)
+                await keep_running(kernel, signals)
     return 0 if summary.good else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ class Screen(Protocol):
     def draw(self, picture: Picture) -> None: ...
     def happened(self, event: Event) -> None: ...
     def compared(self, results: Results) -> None: ...
+    def noted(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -43,8 +45,8 @@ class LiveScreen:
         self.stream, self.colours, self.open = stream, colours, False
 
     def draw(self, picture: Picture) -> None:
-        width, height = shutil.get_terminal_size()
-        lines = [self.painted(clipped(line, width)) for line in laid_out(picture)[:height]]
+        width, height = size_of(self.stream)
+        lines = [self.painted(clipped(line, width)) for line in laid_out(picture, height)]
         start = "" if self.open else ENTER
         self.open = True
         body = f"{TO_END_OF_LINE}\r\n".join(lines)
@@ -61,14 +63,30 @@ class LiveScreen:
     def compared(self, results: Results) -> None:
         """They are in the next picture."""
 
+    def noted(self, text: str) -> None:
+        """Its title says it."""
+
     def close(self) -> None:
         if self.open:
             self.open = False
             self.write(LEAVE)
 
     def write(self, text: str) -> None:
-        self.stream.write(text)
-        self.stream.flush()
+        with contextlib.suppress(OSError):  # a terminal that is gone shows nothing; SIGHUP says so to whom it concerns
+            self.stream.write(text)
+            self.stream.flush()
+
+
+def size_of(stream: TextIO) -> tuple[int, int]:
+    """Columns and lines of a terminal, as they are at this moment."""
+    try:
+        width, height = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):
+        width = height = 0
+    if width and height:
+        return width, height
+    width, height = shutil.get_terminal_size()  # as the environment has it, else 80 by 24
+    return width, height
 
 
 class PlainLines:
@@ -103,6 +121,9 @@ class PlainLines:
         self.write(f"        results of {results.query!r}")
         for before, after in zip_longest(results.before, results.after, fillvalue=""):
             self.write(f"          {shortened(before, 42):<42} → {shortened(after, 42)}")
+
+    def noted(self, text: str) -> None:
+        self.write(text)
 
     def close(self) -> None:
         """Nothing to put back."""

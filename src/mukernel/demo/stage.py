@@ -24,13 +24,15 @@ PARSERS = 2  # processes that parse
 class Setting:
     """How the demo is to run. Times in seconds.
 
-    `folder`: whose source is searched; empty: the standard library. `seconds`: of the load.
+    `folder`: whose source is searched; empty: the standard library. `seconds`: of the load. `indexing`: for
+    indexing, at most; what has had no turn by then is left out.
     `callers`: searches at a time. `patience`: after which a call is hung, and a step has failed. `search`: the
     class that answers; tests put one there that does not.
     """
 
     folder: str = ""
     seconds: float = 20.0
+    indexing: float = 25.0
     callers: int = 8
     patience: float = 10.0
     search: type = CodeSearch
@@ -47,7 +49,8 @@ async def set_up(
     await kernel.load(AstParser, name="parser", placement="process", replicas=PARSERS)
     await kernel.load(SqliteIndex, name="index", config={"database": database})
     next_part("indexing")
-    size = await fill(kernel.get(Files), kernel.get(Parser), kernel.get(Index), progress)
+    files, parser, index = kernel.get(Files), kernel.get(Parser), kernel.get(Index)
+    filled = await fill(files, parser, index, clock, setting.indexing, progress)
     ended = clock.now()
     next_part("starting the search")
     await kernel.load(Bm25Ranker, name="ranker", placement="process", drain=setting.patience)
@@ -60,8 +63,11 @@ async def set_up(
     )
     return Indexed(
         setting.folder or "the standard library",
-        size.files,
-        size.symbols,
-        size.problems,
+        filled.size.files,
+        filled.size.symbols,
+        filled.size.problems,
         round(ended - began, 3),
+        filled.found,
+        filled.walked,
+        not filled.late,
     )

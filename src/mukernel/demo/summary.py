@@ -59,13 +59,25 @@ class PluginLedger(msgspec.Struct, frozen=True):
 
 class Indexed(msgspec.Struct, frozen=True):
     """What was indexed. `unreadable`: files that could not be read or parsed, and folders that could not be
-    entered."""
+    entered. `found`: all the files that there are, as far as the folder was walked; `walked`: to its end; `complete`:
+    every file had its turn before the time for indexing was over."""
 
     folder: str
     files: int
     symbols: int
     unreadable: int
     seconds: float
+    found: int
+    walked: bool
+    complete: bool
+
+    @property
+    def files_text(self) -> str:
+        """How many files, and of how many where there was no time for all."""
+        if self.complete:
+            return f"{self.files:,} files"
+        more = "" if self.walked else "more than "
+        return f"{self.files:,} of {more}{self.found:,} files (the first {self.seconds:.0f} s of it)"
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -140,7 +152,7 @@ def table(summary: Summary) -> list[str]:
     """The summary in lines of at most WIDTH columns, problems aside."""
     calls, indexed = summary.calls, summary.indexed
     lines = [
-        f"indexed   {indexed.symbols:,} symbols of {indexed.files:,} files of {indexed.folder}"
+        f"indexed   {indexed.symbols:,} symbols of {indexed.files_text} of {indexed.folder}"
         f" in {indexed.seconds:.1f} s{f', {indexed.unreadable} unreadable' if indexed.unreadable else ''}",
         f"load      {calls.callers} callers, {summary.seconds:.1f} s, {calls.per_second:,.0f} calls a second;"
         f" p50 {calls.p50_ms:.1f} ms, p99 {calls.p99_ms:.1f} ms, longest {calls.longest_ms:.1f} ms",

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import sysconfig
 from pathlib import Path
 
-from mukernel import Plugin
+from mukernel import Clock, Plugin
 
-from .interfaces import Files, NoSuchFile, UnreadableFile
+from .interfaces import Files, NoSuchFile, UnreadableFile, Walk
 
 # Not the code of the folder itself: installed packages, tests, caches, environments.
 SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "node_modules")
 LARGEST = 2_000_000  # bytes; a larger file is a generated table, and says nothing to a reader
+LOOK = 200  # files after which a walk looks at the clock, and lets others have their turn
 
 
 class FolderWalker(Plugin, Files):
@@ -27,18 +29,47 @@ class FolderWalker(Plugin, Files):
     Raises NotADirectoryError if `folder` is not a folder.
     """
 
-    def __init__(self, *, folder: str = "", skip: tuple[str, ...] = SKIPPED, largest: int = LARGEST) -> None:
+    def __init__(
+        self, clock: Clock, *, folder: str = "", skip: tuple[str, ...] = SKIPPED, largest: int = LARGEST
+    ) -> None:
+        self._clock = clock
         self._folder = Path(folder or sysconfig.get_path("stdlib")).resolve()
         if not self._folder.is_dir():
             raise NotADirectoryError(f"FolderWalker: folder is {folder!r}, wanted an existing folder")
         self._skip = frozenset(skip)
         self._largest = largest
 
-    async def paths(self) -> list[str]:
-        return sorted(self._walked()[0])
+    async def walk(self, seconds: float) -> Walk:
+        found: list[str] = []
+        unreadable: dict[str, str] = {}
+        until, seen = self._clock.now() + seconds, 0
 
-    async def unreadable(self) -> dict[str, str]:
-        return self._walked()[1]
+        def skipped(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):  # that one has gone since its folder was listed
+                place = Path(error.filename or self._folder)
+                unreadable[self._relative(place)] = f"can't be read: {error.strerror}"
+
+        for folder, folders, files in os.walk(self._folder, onerror=skipped):
+            here = Path(folder)
+            # os.walk goes on with what is left in this list.
+            folders[:] = [name for name in folders if self._enters(here / name)]
+            for place in [here, *(here / name for name in files)]:
+                seen += 1
+                if seen % LOOK == 0:
+                    await asyncio.sleep(0)
+                    if self._clock.now() >= until:
+                        return Walk(sorted(found), unreadable, False)
+                try:
+                    wanted = self._wants(place)
+                except OSError as error:
+                    skipped(error)
+                    continue
+                path = self._relative(place)
+                if wanted and is_text(place.relative_to(self._folder)):
+                    found.append(path)
+                elif wanted:
+                    unreadable[path] = "its name is not UTF-8"
+        return Walk(sorted(found), unreadable, True)
 
     async def read(self, path: str) -> bytes:
         try:
@@ -50,33 +81,6 @@ class FolderWalker(Plugin, Files):
             raise NoSuchFile(f"Files.read: path is {path!r}, wanted a file below {self._folder}") from None
         except OSError as error:
             raise UnreadableFile(f"Files.read: {path} can't be read: {error.strerror}") from None
-
-    def _walked(self) -> tuple[list[str], dict[str, str]]:
-        """The paths of the files, and those of what can't be read, with the reason."""
-        found: list[str] = []
-        unreadable: dict[str, str] = {}
-
-        def skipped(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):  # that one has gone since its folder was listed
-                place = Path(error.filename or self._folder)
-                unreadable[self._relative(place)] = f"can't be read: {error.strerror}"
-
-        for folder, folders, files in os.walk(self._folder, onerror=skipped):
-            here = Path(folder)
-            # os.walk goes on with what is left in this list.
-            folders[:] = [name for name in folders if self._enters(here / name)]
-            for place in [here / name for name in files]:
-                try:
-                    wanted = self._wants(place)
-                except OSError as error:
-                    skipped(error)
-                    continue
-                path = self._relative(place)
-                if wanted and is_text(place.relative_to(self._folder)):
-                    found.append(path)
-                elif wanted:
-                    unreadable[path] = "its name is not UTF-8"
-        return found, unreadable
 
     def _relative(self, place: Path) -> str:
         """The path of a file below the folder, as text: bytes that are none show as \\xNN."""
