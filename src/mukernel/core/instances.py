@@ -15,6 +15,7 @@ from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from ..transports.link import LARGEST_MESSAGE
 from . import messages
+from .callers import tell
 from .capabilities import checked_rights, is_sandbox
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -123,7 +124,7 @@ class Instances:
         entry.served_by(instance)
         self.on_begun(entry, replica)
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
-            await instance.place.reroute(entry.name, instance.blueprint.key)
+            await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
 
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""
@@ -177,8 +178,7 @@ class Instances:
 
     async def remove(self, entry: Entry, reason: str) -> None:
         """End a plug-in for good."""
-        for place in self.processes.calling_places(entry.name):
-            await place.close_routes(entry.name, reason)
+        await self.close_callers_routes(entry, reason)
         for replica in list(entry.replicas):
             await self.remove_replica(entry, replica, reason)
         self.registry.entries.pop(entry.name, None)
@@ -199,16 +199,21 @@ class Instances:
     # -- their callers --------------------------------------------------------------------------------------------
 
     async def reroute_callers(self, entry: Entry) -> None:
-        """Every caller connects anew to the replicas that there are now. One that has died needs no route."""
-        for place in self.processes.calling_places(entry.name):
-            with suppress(Unavailable):
-                await place.reroute(entry.name, None)
+        """Every caller connects anew to the replicas that there are now."""
+        await tell(self.processes.calling_places(entry.name), lambda place: place.reroute(entry.name, None))
+
+    async def close_callers_routes(self, entry: Entry, reason: str) -> None:
+        """No caller calls any more; later calls end in Unavailable with `reason`."""
+        await tell(self.processes.calling_places(entry.name), lambda place: place.close_routes(entry.name, reason))
 
     async def connect_anew(self, place: Place) -> None:
         """Where the plug-ins of a process hold other capabilities than when its channels were made, make them anew."""
-        with suppress(Unavailable):  # one that has died needs none
+
+        async def reroute(place: Place) -> None:
             for server in self.switchboard.outdated(place.space):
                 await place.reroute(server, None)
+
+        await tell([place], reroute)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
@@ -223,9 +228,7 @@ class Instances:
         if entry.failure is None:
             await self.reroute_callers(entry)
         else:
-            for place in self.processes.calling_places(entry.name):
-                with suppress(Unavailable):
-                    await place.close_routes(entry.name, reason)
+            await self.close_callers_routes(entry, reason)
         self.answer_rest(replica, reason)
 
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
