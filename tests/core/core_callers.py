@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 
+from core_samples import blow
+
 from mukernel import Interface, Plugin, idempotent
 from mukernel.core.host import Host
 
@@ -13,15 +15,15 @@ from mukernel.core.host import Host
 class Served(Interface):
     @idempotent
     async def pid(self) -> int: ...
-    async def slowly(self, file: str) -> int: ...
+    async def large(self, size: int) -> str: ...
 
 
 class Caller(Interface):
     async def pid(self) -> int: ...
     async def ask(self) -> int: ...
-    async def ask_later(self, calls: int) -> None: ...
-    async def answers(self) -> list[str]: ...
-    async def never(self) -> None: ...
+    async def ask_later(self, calls: int) -> list[str]: ...
+    async def ask_before(self, calls: int, size: int) -> list[str]: ...
+    async def never(self, whistle: str) -> None: ...
 
 
 class Serves(Plugin, Served):
@@ -33,10 +35,8 @@ class Serves(Plugin, Served):
     async def pid(self) -> int:
         return os.getpid()
 
-    async def slowly(self, file: str) -> int:
-        while not os.path.exists(file):  # noqa: ASYNC110 - nothing tells when it is there
-            await asyncio.sleep(0.001)
-        return os.getpid()
+    async def large(self, size: int) -> str:
+        return "x" * size
 
     def stop(self) -> None:
         if self.stopped:
@@ -47,7 +47,6 @@ class Serves(Plugin, Served):
 class Calls(Plugin, Caller):
     def __init__(self, served: Served) -> None:
         self.served = served
-        self.calls: list[asyncio.Task[int]] = []
 
     async def pid(self) -> int:
         return os.getpid()
@@ -55,18 +54,23 @@ class Calls(Plugin, Caller):
     async def ask(self) -> int:
         return await self.served.pid()
 
-    async def ask_later(self, calls: int) -> None:
-        """Stop this very process; when it is let go on, the first thing that it does is to call."""
+    async def ask_later(self, calls: int) -> list[str]:
+        """Stop this very process. The first thing that it does when it is let go on is to call, so often; returns what
+        it was answered: a process, or an error."""
         os.kill(os.getpid(), signal.SIGSTOP)
-        self.calls = [asyncio.create_task(self.served.pid()) for _ in range(calls)]
+        calling = [asyncio.create_task(self.served.pid()) for _ in range(calls)]
+        return [str(each) for each in await asyncio.gather(*calling, return_exceptions=True)]
 
-    async def answers(self) -> list[str]:
-        """What those calls were answered: a process, or an error."""
-        found = await asyncio.gather(*self.calls, return_exceptions=True)
-        return [each if isinstance(each, str) else str(each) for each in found]
+    async def ask_before(self, calls: int, size: int) -> list[str]:
+        """Call so often, and then stop this very process, with the replies unread; returns what they were."""
+        calling = [asyncio.create_task(self.served.large(size)) for _ in range(calls)]
+        await asyncio.sleep(0)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return [str(each)[:60] for each in await asyncio.gather(*calling, return_exceptions=True)]
 
-    async def never(self) -> None:
-        """It keeps its event loop, and is not to be told apart from what computes for long."""
+    async def never(self, whistle: str) -> None:
+        """Keep the event loop for ever."""
+        blow(whistle)
         while True:
             signal.pause()
 

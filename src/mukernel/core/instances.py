@@ -15,7 +15,7 @@ from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from ..transports.link import LARGEST_MESSAGE
 from . import messages
-from .callers import tell
+from .callers import Silent, tell
 from .capabilities import checked_rights, is_sandbox
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -185,22 +185,23 @@ class Instances:
         for plugins in self.switchboard.space_plugins.values():
             plugins.discard(entry.name)
 
-    async def drain_replica(self, entry: Entry, replica: Replica) -> float:
+    async def drain_replica(self, entry: Entry, replica: Replica, silent: Silent) -> float:
         """Wait until a leaving replica has served all that its callers had sent it, or nobody will; returns the seconds
-        that are left of the plug-in's `drain`."""
+        that are left of the plug-in's `drain`. `silent`: callers that may still send to it."""
         limit = self.clock.now() + entry.options.drain
         while self.clock.now() < limit and replica in entry.replicas and replica.failure is None:
             account = account_of(replica)
-            if account.waiting == 0 and account.accepted == account.replied + account.refused:
+            served = account.waiting == 0 and account.accepted == account.replied + account.refused
+            if served and all(caller.done() for caller in silent):
                 break
             await self.clock.sleep(0.001)
         return max(0.0, limit - self.clock.now())
 
     # -- their callers --------------------------------------------------------------------------------------------
 
-    async def reroute_callers(self, entry: Entry) -> None:
-        """Every caller connects anew to the replicas that there are now."""
-        await tell(self.processes.calling_places(entry.name), lambda place: place.reroute(entry.name, None))
+    async def reroute_callers(self, entry: Entry) -> Silent:
+        """Every caller connects anew to the replicas that there are now; returns those that are silent."""
+        return await tell(self.processes.calling_places(entry.name), lambda place: place.reroute(entry.name, None))
 
     async def close_callers_routes(self, entry: Entry, reason: str) -> None:
         """No caller calls any more; later calls end in Unavailable with `reason`."""
@@ -241,6 +242,7 @@ class Instances:
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
             finish(wire, Kind.GONE, reason.encode(), reason)
+            self.switchboard.unread.keep(channel, wire)
             self.switchboard.drop(replica, number)
 
     def check_served(self, channel: int) -> None:
