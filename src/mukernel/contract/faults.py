@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from .contract import plain_name
+from .error_texts import LONGEST, beginning_of, end_of, lines_of, sendable, text_of, trace_of
 from .errors import ERROR_CODES, ContractError, MukernelError, RemoteError, error_code
 from .large import encode_scalar
 
@@ -42,27 +43,47 @@ _decoder = msgspec.msgpack.Decoder(Fault)
 
 
 def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ()) -> bytes:
-    """The exception as bytes; `declared` is Method.raises. Never raises for an odd exception."""
+    """The exception as bytes; `declared` is Method.raises. Never raises: its caller is answered whatever the
+    exception is, and however little memory there is. Texts of more than LONGEST characters are cut; what can't be sent
+    for want of memory, such as the arguments of a declared one, arrives as RemoteError with its type alone."""
+    try:
+        return _encoded(_fault(error, declared))
+    except Exception as failure:
+        why = "there is no memory" if isinstance(failure, MemoryError) else type(failure).__name__
+    try:
+        return _encoded(Fault(error_code(error), type(error).__qualname__, f"<what it says could not be sent: {why}>"))
+    except Exception:
+        return _NO_MEMORY
+
+
+def _fault(error: BaseException, declared: Sequence[type[Exception]]) -> Fault:
     if isinstance(error, RemoteError):  # handed on by a plug-in in between: what happened first is what matters
-        return _encoder.encode(
-            Fault(
-                error_code(error),
-                _sendable(error.type_name),
-                _sendable(error.message),
-                _sendable(error.traceback),
-            )
-        )
-    trace = "" if _is_verdict(error) else _sendable("".join(tracebacks.format_exception(error)))
+        return Fault(error_code(error), text_of(error.type_name), text_of(error.message), end_of(error.traceback))
+    trace = "" if _is_verdict(error) else end_of(trace_of(error))
     for ancestor in type(error).__mro__:
         if ancestor in declared:
             args = [_plain(argument) for argument in error.args]
             state = {name: _plain(value) for name, value in vars(error).items() if _own(name)}
-            return _encoder.encode(Fault(DECLARED, plain_name(ancestor), _message(error), trace, args, state))
-    fault = Fault(error_code(error), type(error).__qualname__, _message(error), trace)
+            return Fault(DECLARED, plain_name(ancestor), text_of(error), trace, args, state)
+    fault = Fault(error_code(error), type(error).__qualname__, "", trace)
     if isinstance(error, ContractError):
-        fault.message = _sendable(str(error.args[0]) if error.args else "")
-        fault.differences = [_sendable(line) for line in error.differences]
-    return _encoder.encode(fault)
+        fault.message = text_of(error.args[0]) if error.args else ""
+        fault.differences = lines_of(error.differences)
+    else:
+        fault.message = text_of(error)
+    return fault
+
+
+def _encoded(fault: Fault) -> bytes:
+    return bytes(_packed(fault))
+
+
+def _packed(value: object) -> bytearray:
+    """Raises MemoryError, and what encoding does. Where memory runs out, msgspec's `encode` ends the process by a
+    SIGSEGV (0.22), and `encode_into` does not."""
+    packed = bytearray()
+    _encoder.encode_into(value, packed)
+    return packed
 
 
 def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] = ()) -> Exception:
@@ -121,25 +142,18 @@ def _own(name: str) -> bool:
     return not name.startswith("__") and not hasattr(BaseException, name)
 
 
-def _message(error: BaseException) -> str:
-    try:
-        return _sendable(str(error))
-    except Exception as failure:  # a broken __str__ must not hide the exception itself
-        return f"<str() of it raised {type(failure).__name__}>"
-
-
 def _plain(value: object) -> object:
-    """`value` if it can be sent, its repr otherwise."""
+    """`value` if it can be sent, its repr otherwise. Raises MemoryError."""
     try:
-        _encoder.encode(value)
+        _packed(value)
         return value
+    except MemoryError:
+        raise
     except Exception:
         try:
-            return _sendable(repr(value))
+            return sendable(beginning_of(repr(value), LONGEST))
         except Exception as failure:
             return f"<repr() of it raised {type(failure).__name__}>"
 
 
-def _sendable(text: str) -> str:
-    # Lone surrogates (undecodable file names) have no UTF-8 form.
-    return text.encode("utf-8", "backslashreplace").decode()
+_NO_MEMORY = _encoded(Fault(error_code(MemoryError()), "MemoryError", "there is no memory to say what was raised"))

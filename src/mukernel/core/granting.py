@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -12,11 +11,12 @@ from ..kernel.ipc import Channel
 from ..transports.carriers import ledger
 from ..transports.contract import Wire
 from ..transports.kind import Kind
+from .callers import tell
 from .capabilities import KERNEL, Capabilities, checked_grants, denied
 from .ending import to_its_end
 from .instances import Instances, finish, received_by_kernel, refuse_waiting
 from .journal import Journal
-from .place import GRACE, RemotePlace
+from .place import Place
 from .registry import Replica
 
 log = logging.getLogger("mukernel")
@@ -115,6 +115,7 @@ class Granting:
         for each in revoked:
             assert each.wire is not None
             finish(each.wire, Kind.ERROR, each.fault, "the grant was revoked")
+            self.instances.switchboard.unread.keep(each.channel, each.wire)
             each.replica.settled = each.replica.settled.closed(*ledger(each.channel))
             each.channel.close()
 
@@ -133,16 +134,13 @@ class Granting:
         refuse_waiting(revoked.wire, Kind.ERROR, revoked.fault)
 
     async def connect_anew(self, spaces: set[str], servers: set[str]) -> None:
-        """Let processes ask again for what they call. One that does not answer is not waited for."""
-        places = [place for name, place in self.processes.places.items() if name in spaces]
+        """Let processes ask again for what they call."""
 
-        async def ask(place: RemotePlace) -> None:
-            with contextlib.suppress(MukernelError, TimeoutError):
-                async with asyncio.timeout(GRACE):
-                    for server in servers & set(self.registry.entries):
-                        await place.reroute(server, None)
+        async def reroute(place: Place) -> None:
+            for server in servers & set(self.registry.entries):
+                await place.reroute(server, None)
 
-        await asyncio.gather(*map(ask, places))
+        await tell([place for name, place in self.processes.places.items() if name in spaces], reroute)
 
     def servers_of(self, interface: str) -> set[str]:
         """The plug-ins that serve an interface."""

@@ -15,6 +15,7 @@ from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from ..transports.link import LARGEST_MESSAGE
 from . import messages
+from .callers import Silent, tell
 from .capabilities import checked_rights, is_sandbox
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -42,6 +43,7 @@ class Instances:
         self.registry, self.switchboard = processes.registry, processes.switchboard
         self.new_port, self.strict = new_port, strict
         self.on_begun: Callable[[Entry, Replica], object] = lambda entry, replica: None
+        self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, self.space.name)
 
     # -- how they come --------------------------------------------------------------------------------------------
 
@@ -123,7 +125,7 @@ class Instances:
         entry.served_by(instance)
         self.on_begun(entry, replica)
         if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
-            await instance.place.reroute(entry.name, instance.blueprint.key)
+            await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
 
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""
@@ -179,38 +181,43 @@ class Instances:
 
     async def remove(self, entry: Entry, reason: str) -> None:
         """End a plug-in for good."""
-        for place in self.processes.calling_places(entry.name):
-            await place.close_routes(entry.name, reason)
+        await self.close_callers_routes(entry, reason)
         for replica in list(entry.replicas):
             await self.remove_replica(entry, replica, reason)
         self.registry.entries.pop(entry.name, None)
         for plugins in self.switchboard.space_plugins.values():
             plugins.discard(entry.name)
 
-    async def drain_replica(self, entry: Entry, replica: Replica) -> float:
+    async def drain_replica(self, entry: Entry, replica: Replica, silent: Silent) -> float:
         """Wait until a leaving replica has served all that its callers had sent it, or nobody will; returns the seconds
-        that are left of the plug-in's `drain`."""
+        that are left of the plug-in's `drain`. `silent`: callers that may still send to it."""
         limit = self.clock.now() + entry.options.drain
         while self.clock.now() < limit and replica in entry.replicas and replica.failure is None:
             account = account_of(replica)
-            if account.waiting == 0 and account.accepted == account.replied + account.refused:
+            served = account.waiting == 0 and account.accepted == account.replied + account.refused
+            if served and all(caller.done() for caller in silent):
                 break
             await self.clock.sleep(0.001)
         return max(0.0, limit - self.clock.now())
 
     # -- their callers --------------------------------------------------------------------------------------------
 
-    async def reroute_callers(self, entry: Entry) -> None:
-        """Every caller connects anew to the replicas that there are now. One that has died needs no route."""
-        for place in self.processes.calling_places(entry.name):
-            with suppress(Unavailable):
-                await place.reroute(entry.name, None)
+    async def reroute_callers(self, entry: Entry) -> Silent:
+        """Every caller connects anew to the replicas that there are now; returns those that are silent."""
+        return await tell(self.processes.calling_places(entry.name), lambda place: place.reroute(entry.name, None))
+
+    async def close_callers_routes(self, entry: Entry, reason: str) -> None:
+        """No caller calls any more; later calls end in Unavailable with `reason`."""
+        await tell(self.processes.calling_places(entry.name), lambda place: place.close_routes(entry.name, reason))
 
     async def connect_anew(self, place: Place) -> None:
         """Where the plug-ins of a process hold other capabilities than when its channels were made, make them anew."""
-        with suppress(Unavailable):  # one that has died needs none
+
+        async def reroute(place: Place) -> None:
             for server in self.switchboard.outdated(place.space):
                 await place.reroute(server, None)
+
+        await tell([place], reroute)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
         """Does some instance of `entry` have a route to `on`?"""
@@ -225,9 +232,7 @@ class Instances:
         if entry.failure is None:
             await self.reroute_callers(entry)
         else:
-            for place in self.processes.calling_places(entry.name):
-                with suppress(Unavailable):
-                    await place.close_routes(entry.name, reason)
+            await self.close_callers_routes(entry, reason)
         self.answer_rest(replica, reason)
 
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
@@ -240,6 +245,7 @@ class Instances:
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
             finish(wire, Kind.GONE, reason.encode(), reason)
+            self.switchboard.unread.keep(channel, wire)
             self.switchboard.forget(replica, number)
 
     def check_served(self, channel: int) -> None:

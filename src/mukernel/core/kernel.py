@@ -121,7 +121,6 @@ class Kernel:
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.processes.checkpointed
-        self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, "kernel")
         self.processes.reach = lambda: Reach([self.log_folder] if self.log_folder else [], self.deployments.stores)
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
@@ -156,6 +155,7 @@ class Kernel:
             except Exception:
                 log.exception("%s did not stop cleanly", entry.name)
         await self.processes.close()
+        self.switchboard.unread.space_died()
         self.deployments.release()
         self.space.close()
 
@@ -386,15 +386,16 @@ class Kernel:
         self.check_own_loop()
         async with self.registry.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
+            if not revived:
+                work = Replacement(self.instances, self.journal, entry, "restart", entry.source, entry.options)
+                return await work.run()
             for replica in revived:
                 replica.restarts.clear()
                 await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
                 replica.failure = None
-            if revived:
-                await self.instances.reroute_callers(entry)
-                self.record("restart", name, "started again")
-                return SwapReport(name, "restart", "not serving", "serving")
-            return await Replacement(self.instances, self.journal, entry, "restart", entry.source, entry.options).run()
+        await self.instances.reroute_callers(entry)
+        self.record("restart", name, "started again")
+        return SwapReport(name, "restart", "not serving", "serving")
 
     async def unload(self, name: str, reason: str | None = None) -> None:
         """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in

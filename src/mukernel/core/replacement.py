@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
+from .callers import tell
 from .ending import to_its_end
 from .instances import Instances, check_callers_grants
 from .journal import Journal
@@ -205,18 +206,11 @@ class Replacement:
         report.drained += quiesced.drained
         report.carried_over += account.waiting
         report.ledger = report.ledger.with_(account)
-        try:
-            await old.place.release(old.blueprint.key, rejected)
-        except Unavailable:
-            log.info("%s died when its work was done", old.place.space)
+        await tell([old.place], lambda place: place.release(old.blueprint.key, rejected))
 
     async def lead(self, places: Sequence[Place], instance: Instance) -> None:
-        """Open the gates: routes lead to `instance` now. The routes of a process that has died died with it."""
-        for place in places:
-            try:
-                await place.reroute(self.entry.name, self.local_key(place, instance))
-            except Unavailable as error:
-                log.info("%s could not be rerouted: %s", place.space, error)
+        """Open the gates: routes lead to `instance` now."""
+        await tell(places, lambda place: place.reroute(self.entry.name, self.local_key(place, instance)))
 
     async def activate(self, new: Instance, quiesced: Quiesced) -> int:
         try:

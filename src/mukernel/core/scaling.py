@@ -15,7 +15,7 @@ from .replacement import SwapReport, failed, told
 
 async def scale(instances: Instances, journal: Journal, name: str, count: int) -> SwapReport:
     """Change the number of replicas. It has its turn with the plug-in while they come, and while they go; not while
-    those that leave serve what they were sent: what dies meanwhile is restarted.
+    its callers are told, and those that leave serve what they were sent: what dies meanwhile is restarted.
 
     Raises NotFound, ContractError for a plug-in that runs inline, and SwapFailed, with `report`, when it was rolled
     back. What leaves leaves, though its caller be cancelled.
@@ -29,8 +29,7 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
         for replica in leaving:
             replica.leaving = True
         entry.options = replace(entry.options, replicas=count)
-        cancelled = await to_its_end(instances.reroute_callers(entry))
-    cancelled = await to_its_end(let_go(instances, entry, leaving)) or cancelled
+    cancelled = await to_its_end(let_go(instances, entry, leaving))
     report.total = instances.clock.now() - began
     report.ledger = await instances.ledger(entry)
     journal.record("scale", name, f"{report.before} → {report.after}")
@@ -69,8 +68,10 @@ async def let_all_go(instances: Instances, entry: Entry, replicas: list[Replica]
 
 
 async def let_go(instances: Instances, entry: Entry, leaving: list[Replica]) -> None:
-    """End replicas that get no new calls, each when it has served those that it has."""
-    lefts = await asyncio.gather(*(instances.drain_replica(entry, replica) for replica in leaving))
+    """Tell the callers which replicas there are. End those that get no new calls then, each when it has served those
+    that it has."""
+    silent = await instances.reroute_callers(entry)
+    lefts = await asyncio.gather(*(instances.drain_replica(entry, replica, silent) for replica in leaving))
     async with entry.lock:
         for replica, left in zip(leaving, lefts, strict=True):
             if replica in entry.replicas:

@@ -3,18 +3,16 @@ again."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..contract import Description, MukernelError, NotFound
+from ..contract import Description, NotFound
+from .callers import tell
 from .messages import Source
 from .registry import Entry, Options
 
 if TYPE_CHECKING:
     from .kernel import Kernel
-
-log = logging.getLogger("mukernel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,4 @@ class StoppedPlugins:
             await kernel.forget_unused()
         del self.declarations[name]
         kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it
-        for place in [kernel.here, *kernel.places.values()]:
-            try:
-                await place.reroute(name, None)
-            except MukernelError as error:
-                log.warning("a caller of %s in %s was not connected again: %s", name, place.space, error)
+        await tell([kernel.here, *kernel.places.values()], lambda place: place.reroute(name, None))

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from ..contract import Unavailable
+from ..contract import MukernelError
 from .instances import Instances
 from .journal import Journal
 from .lifecycle import Event, State
@@ -102,7 +102,7 @@ class Supervisor:
         return min((limit for limit in place.patience.values() if limit), default=0.0)
 
     async def ping(self, place: RemotePlace) -> None:
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(MukernelError):  # whatever it answers is a sign of life
             await place.ping()
 
     def keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

@@ -13,6 +13,7 @@ from .ledger import Ledger
 from .messages import Connected
 from .narrowing import Narrowed, Narrowings, part_of
 from .registry import Entry, Registry, Replica
+from .unread import Unread
 
 MOST_CHANNELS = 4096  # of one process: each takes some descriptors of the kernel's
 
@@ -26,6 +27,7 @@ class Switchboard:
         self.narrowings = Narrowings(registry, self.capabilities)
         self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
         self.transports: dict[str, list[str]] = {}  # those of the spaces that can't be reached by all
+        self.unread = Unread()
         self.minted: Counter[str] = Counter()  # channels of each space since they were counted the last time
 
     def connect(
@@ -136,6 +138,7 @@ class Switchboard:
             if channel is not None and space in (None, channel.caller):
                 self.drop(replica, number)
                 return
+        self.unread.let_go(number, space)
 
     def drop(self, replica: Replica, number: int) -> None:
         """The caller of a channel is gone. What it has sent without waiting for a reply was accepted: the channel is
@@ -174,6 +177,7 @@ class Switchboard:
         self.transports.pop(space, None)
         self.minted.pop(space, None)
         self.capabilities.space_died(space)
+        self.unread.space_died(space)
         for _, replica in self.registry.replicas():
             for number, channel in list(replica.port.channels.items()):
                 if channel.caller == space:
