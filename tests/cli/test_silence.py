@@ -68,14 +68,14 @@ def test_a_stopped_kernel_is_told_from_a_slow_one(folder: Path, start: Any, muke
     mukernel("ps").good()  # and none of them was done afterwards
 
 
-def test_a_kernel_whose_loop_is_blocked(home: Path, folder: Path, start: Any, mukernel: Any) -> None:
+def test_a_kernel_whose_loop_is_blocked(folder: Path, start: Any, mukernel: Any) -> None:
     app = start(folder)
     with subprocess.Popen([*CALL, "Greeter.hang"], stdout=subprocess.PIPE, text=True) as caller:
         app.until("blocked")
         ended = mukernel("ps", "--timeout", "100ms")
-        (home / "go-on").touch()
+        Path("go-on").touch()  # where the application runs, too
         assert caller.wait() == 0  # its own call, which took long, was not cut
-    (home / "go-on").unlink()
+    Path("go-on").unlink()
     assert ended.status == 1
     assert f"process {app.process.pid}, within 100 ms; a plug-in that is placed inline may keep" in ended.err
     assert "mukernel/shop/logs/kernel.log" in ended.err

@@ -9,6 +9,7 @@ import pytest
 from conformance_wires import MAILBOXES, Peer, pair
 
 from mukernel import PluginCrashed
+from mukernel.transports.contract import Wire
 from mukernel.transports.kind import Kind
 
 pytestmark = pytest.mark.parametrize("transport", MAILBOXES)
@@ -96,6 +97,35 @@ async def test_an_idempotent_call_is_run_once_more_though_its_caller_is_told_twi
         assert await running == "run again"
         assert successor.closed is None and successor.interrupted() == []
         successor.close()
+
+
+async def test_who_is_replaced_leaves_one_way_calls_of_a_caller_that_is_gone_to_its_successor(
+    transport: str, tmp_path: Path
+) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        let_go: list[Wire] = []
+        peer.server.when_let_go = let_go.append
+        peer.server.pause(lambda: None)
+        note = peer.remotes["note"]
+        await peer.caller.oneway(note, note.codec.encode_arguments(("a",), {}))
+        unanswered = asyncio.ensure_future(peer.call("add", 1))
+        await asyncio.sleep(0)
+        peer.server.abandon(wires.server)
+        peer.server.forget_waiting()
+        wires.server.close("handed over")
+        assert let_go == []
+        successor = wires.successor()
+        successor.listen()
+        peer.serve(successor)
+        peer.server.when_let_go = let_go.append
+        peer.server.abandon(successor)
+        while not let_go:  # noqa: ASYNC110 - until it has been run
+            await asyncio.sleep(0)
+        assert let_go == [successor] and successor.closed is not None
+        assert peer.actor.noted == ["a"] and successor.ledger()[:2] == (2, 2)
+        unanswered.cancel()
+        await asyncio.gather(unanswered, return_exceptions=True)
 
 
 async def test_the_ledger_adds_up(transport: str, tmp_path: Path) -> None:

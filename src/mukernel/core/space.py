@@ -235,7 +235,7 @@ class Space(Routes):
         instance = self.instances[key]
         if rejected:
             instance.version.withdraw()
-        for wire in instance.wires.values():
+        for wire in list(instance.wires.values()):
             wire.close()
         instance.wires.clear()
 

@@ -87,9 +87,9 @@ class Server:
         """The caller is gone. What it has sent without waiting for a reply was accepted, and is run; nothing else is.
         When nothing is left the wire is closed."""
         wire.abandon()
-        self.abandoned.add(wire)
         self.cancel_calls(wire)
-        if not self.paused:
+        if not self.paused:  # else `resume` sees to it, or a successor
+            self.abandoned.add(wire)
             self.pump(wire)
 
     def let_go(self) -> None:
