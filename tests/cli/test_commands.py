@@ -149,7 +149,7 @@ def test_the_processor_time_of_a_process_is_what_the_system_counts() -> None:
     while had() < before + 0.05:  # something to count
         pass
     least, counted, most = had(), cpu_of(os.getpid()), had()
-    assert before < least <= counted <= most
+    assert before < least and least - 0.001 <= counted <= most + 0.001  # rounded otherwise
     assert cpu_of(2**22 + 1) == 0.0  # there is none
 
 

@@ -160,3 +160,25 @@ async def test_who_has_as_many_calls_under_way_as_a_channel_takes_holds_up_nobod
             await stream.aclose()
         assert await own == 1
         assert await asyncio.gather(*waiting) == [1] * 6
+
+
+@pytest.mark.parametrize("placement", ["process", "inline"])
+async def test_who_waits_for_room_is_not_left_behind_by_a_scale_or_a_move(placement: str, whistle: Any) -> None:
+    os.mkfifo(whistle.path + ".open")
+    async with Kernel() as kernel:
+        await kernel.load(Notebook, placement="process", concurrency=1)
+        gate = asyncio.create_task(kernel.get(Diary).gate(whistle.path))
+        await whistle.heard()
+        diary = kernel.get(Diary, when_full="wait")
+        calls = [asyncio.create_task(diary.enter(str(number))) for number in range(1100)]  # 1,024 may wait
+        await asyncio.sleep(0)
+        if placement == "inline":
+            changing = asyncio.ensure_future(kernel.move("notebook", "inline"))
+        else:
+            changing = asyncio.ensure_future(kernel.scale("notebook", 2))
+            await changing
+        pipe = os.open(whistle.path + ".open", os.O_RDWR | os.O_NONBLOCK)
+        os.write(pipe, b"open\n")
+        await gate
+        await asyncio.gather(changing, *calls)
+        os.close(pipe)

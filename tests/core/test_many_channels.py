@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
-from core_samples import Counter, Sum, Summing, Tally
+from core_samples import Arithmetic, Counter, Plain, Sum, Summing, Tally
 
 from mukernel import Kernel, Overloaded
 from mukernel.kernel.process import Limits
@@ -25,3 +29,26 @@ async def test_who_may_not_have_as_many_files_is_told(kernel: Kernel) -> None:
     await kernel.load(Sum, placement="process", limits=Limits(files=512))
     assert await kernel.get(Summing).add_twice(1) > 0
     await kernel.get(Counter).add(1)
+
+
+async def test_more_callers_than_the_server_has_files_for_are_refused_and_the_others_served(kernel: Kernel) -> None:
+    await kernel.load(Arithmetic, placement="process", limits=Limits(files=64))
+    plain = kernel.get(Plain, blocking=True)
+    here = threading.Barrier(40)
+
+    def call(number: int) -> str:
+        here.wait()  # each in a thread, and so by a channel, of its own
+        try:
+            outcome = f"{plain.plus(number)}"
+        except Overloaded as error:
+            outcome = str(error)
+        here.wait()
+        return outcome
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(40) as threads:
+        outcomes = await asyncio.gather(*(loop.run_in_executor(threads, call, number) for number in range(40)))
+        refused = [each for each in outcomes if "serves no more callers: it may open no more files" in each]
+        assert 0 < len(refused) < 40
+        assert sum(each.isdigit() for each in outcomes) == 40 - len(refused)
+        assert all(each.what != "crash" for each in kernel.events)

@@ -127,7 +127,13 @@ class Host:
 
     def attach(self, message: messages.Attach, rights: list[int]) -> None:
         """Receive from a channel. Where that fails, for want of memory or descriptors, its caller would wait for ever:
-        so this process ends, and its successor is given every channel anew."""
+        so this process ends, and its successor is given every channel anew. One whose rights there was no room for is
+        given back, so that its callers are told."""
+        instance = self.space.instances.get(message.key)
+        if not rights and instance is not None and instance.begun:
+            with contextlib.suppress(Unavailable):  # as above
+                self.conversation.tell(messages.Unattached(message.channel))
+            return
         try:
             self.space.attach(
                 message.key, message.channel, rights, message.caller, message.transport, message.granted

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from ..contract import ContractError, PluginCrashed, Unavailable
+from ..contract import ContractError, Overloaded, PluginCrashed, Unavailable, encode_fault
 from ..kernel.ipc import Channel, Port
 from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
@@ -43,6 +43,7 @@ class Instances:
         self.registry, self.switchboard = processes.registry, processes.switchboard
         self.new_port, self.strict = new_port, strict
         self.on_begun: Callable[[Entry, Replica], object] = lambda entry, replica: None
+        self.processes.on_unattached = self.refuse_channel
         self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, self.space.name)
 
     # -- how they come --------------------------------------------------------------------------------------------
@@ -245,8 +246,25 @@ class Instances:
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
             finish(wire, Kind.GONE, reason.encode(), reason)
-            self.switchboard.unread.keep(channel, wire)
+            if number in replica.abandoned:  # nobody is there to be told
+                wire.close()
+            else:
+                self.switchboard.unread.keep(channel, wire)
             self.switchboard.forget(replica, number)
+
+    def refuse_channel(self, number: int, space: str) -> None:
+        """The process of a plug-in may open no more files, and can't serve a channel: the kernel refuses what comes."""
+        for entry, replica in self.registry.replicas():
+            channel, instance = replica.port.channels.get(number), replica.instance
+            if channel is not None and instance is not None and instance.place.space == space:
+                why = (
+                    f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
+                )
+                wire = received_by_kernel(self.space.carriers, channel)
+                finish(wire, Kind.ERROR, encode_fault(Overloaded(why)), why)
+                self.switchboard.unread.keep(channel, wire)
+                self.switchboard.forget(replica, number)
+                return
 
     def check_served(self, channel: int) -> None:
         """Raises Unavailable, or PluginCrashed, where the last call of a channel is not run, or not any more, until the

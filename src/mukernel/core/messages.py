@@ -287,6 +287,12 @@ class Failed(msgspec.Struct, tag=True):
     fault: bytes
 
 
+class Unattached(msgspec.Struct, tag=True):
+    """The rights to a channel could not be received: the process that is to serve it may open no more files."""
+
+    channel: int
+
+
 class Emptied(msgspec.Struct, tag=True):
     """All is run that came by a channel whose caller is gone."""
 
@@ -296,14 +302,14 @@ class Emptied(msgspec.Struct, tag=True):
 Message = (
     Build | Step | Asks | Built | Attach | Detach | Quiesce | Quiesced | Activate | Activated | Resume | Release | Stop
     | Ping | Counts | Count | Inventory | TakeInventory | Connect | Disconnect | Connected | Rerouted | Checkpoint
-    | Narrow | Token | Emptied | Done | Failed
+    | Narrow | Token | Emptied | Unattached | Done | Failed
 )  # fmt: skip
 
 ASKS_WITH_RIGHTS = (Connect, Attach)
 ANSWERS_WITH_RIGHTS = (Connected,)
 OfProcess = (
     Step | Asks | Built | Quiesced | Activated | Counts | Inventory | Connect | Disconnect | Narrow | Checkpoint
-    | Emptied | Done | Failed
+    | Emptied | Unattached | Done | Failed
 )  # fmt: skip
 OfState = Checkpoint | Quiesced
 

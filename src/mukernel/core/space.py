@@ -166,6 +166,8 @@ class Space(Routes):
             if revoked or wire.closed is not None:
                 del instance.wires[channel]
                 wire.close("the caller may not call any more")
+                if not revoked:
+                    self.on_emptied(channel)
             else:
                 instance.server.abandon(wire)
 
@@ -244,10 +246,12 @@ class Space(Routes):
         instance = self.instances[key]
         server, inline = instance.server, instance.in_flight
         ledgers = [wire.ledger() for wire in instance.wires.values()]
+        # A one-way call counts as answered when it is taken, and what has lost its caller as refused.
+        serving = sum(call.expected for call in server.running.values())
         taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
         return Counts(
             server.calls + inline.calls, len(server.running) + inline.running, server.backlog.waiting,
-            len(server.running), taken, answered, refused, account.held, account.segments, account.in_flight(),
+            serving, taken, answered, refused, account.held, account.segments, account.in_flight(),
         )  # fmt: skip
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:

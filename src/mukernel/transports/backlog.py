@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TypeAlias
 
 from ..kernel.scheduler import RunQueue
@@ -13,7 +14,7 @@ UNBOUNDED = 1 << 62  # a channel can't hold as many calls
 
 
 class Backlog:
-    """At most `bound` calls of any number of wires. `waiting`: how many there are.
+    """At most `bound` calls of any number of wires. `waiting`: how many there are; `of_wire`: of each.
 
     A wire that is saturated, whose channel can account for no more calls in flight, must not hold up the others: what
     waits of it is held aside, in its order, until one of its calls has ended.
@@ -24,6 +25,7 @@ class Backlog:
         self.held: dict[Wire, RunQueue[Waiting]] = {}  # none that is empty
         self.next = self.queue  # where `first` has found what it returned the last time
         self.waiting = 0
+        self.of_wire: Counter[Wire] = Counter()
 
     def push(self, wire: Wire, message: Received, method: ServedMethod) -> bool:
         """False where as many wait as may. Raises ValueError for a call whose number waits already."""
@@ -32,6 +34,7 @@ class Backlog:
             token=(wire, message.call),
         )  # fmt: skip
         self.waiting += pushed
+        self.of_wire[wire] += pushed
         return pushed
 
     def first(self) -> Waiting | None:
@@ -48,7 +51,11 @@ class Backlog:
             self.queue.pop()
             if (aside := self.held.get(wire)) is None:
                 aside = self.held[wire] = RunQueue(UNBOUNDED)
-            aside.push(found, caller=id(wire), priority=message.priority, token=(wire, message.call))
+            try:
+                aside.push(found, caller=id(wire), priority=message.priority, token=(wire, message.call))
+            except ValueError:  # no caller of ours does that
+                self.taken_out(wire)
+                wire.fail(f"call number {message.call} came twice")
         return None
 
     def pop(self) -> None:
@@ -66,6 +73,9 @@ class Backlog:
 
     def taken_out(self, wire: Wire) -> None:
         self.waiting -= 1
+        self.of_wire[wire] -= 1
+        if not self.of_wire[wire]:
+            del self.of_wire[wire]
         if wire in self.held and not self.held[wire]:
             del self.held[wire]
 

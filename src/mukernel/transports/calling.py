@@ -81,7 +81,7 @@ class Caller:
     @property
     def busy(self) -> int:
         """Calls and streams under way, or on their way."""
-        return len(self.pending) + len(self.streams) + self.wire.holds_calls()
+        return len(self.pending) + len(self.streams) + len(self.wire.when_room) + self.wire.holds_calls()
 
     async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
@@ -115,9 +115,8 @@ class Caller:
         """Raises ContractError in another event loop than that which owns the wire."""
         if asyncio.get_running_loop() is not self.loop:
             raise ContractError(
-                f"{method.name}: called in another event loop than its kernel's or plug-in's; wanted the call made "
-                "there, by asyncio.run_coroutine_threadsafe, or by a blocking proxy: "
-                "kernel.get(INTERFACE, blocking=True)"
+                f"{method.name}: called in another event loop than its kernel's or plug-in's; call it there, by "
+                "asyncio.run_coroutine_threadsafe, or by a blocking proxy: kernel.get(INTERFACE, blocking=True)"
             ) from None
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
@@ -179,6 +178,8 @@ class Caller:
             if abandoned is not None:
                 abandoned.remove_done_callback(room.end)
             wire.leave_line(room)
+            if self.when_idle:  # soon: what was sent is not among those that are pending yet
+                self.loop.call_soon(self.check_idle)
 
     def sent(self, method: RemoteMethod, fields: tuple[Any, ...]) -> bool:
         try:
@@ -291,8 +292,7 @@ class Caller:
         )
         if again:
             context = call.context or CallContext()
-            # By another number: should this successor die, too, the next one may tell again of the call before.
-            number = self.sent_again[call.future] = next(self.numbers)
+            number = self.sent_again[call.future] = next(self.numbers)  # of the one before somebody may tell again
             self.pending[number] = call._replace(reruns=call.reruns + 1)
             again_body = loaded(self.wire.lane, call.body)
             self.wire.post(

@@ -99,6 +99,10 @@ class Wire(ABC):
     def peek(self) -> Received | None:
         """The next message that was not looked at yet, or None. Raises `Garbage`-like errors as ConnectionError."""
 
+    def is_empty(self) -> bool:
+        """Has every call been looked at that was sent by it? Not by the sender's own count, which may be forged."""
+        return not self.more()
+
     def holds_calls(self) -> bool:
         """Were calls accepted that are not in the channel yet?"""
         return False

@@ -102,6 +102,12 @@ class PacketWire(Wire):
         elif self.loop.remove_writer(self.mailbox):
             self.flushed()
 
+    def is_empty(self) -> bool:
+        try:
+            return self.first is None and look(self.mailbox) is None
+        except ConnectionError:
+            return True
+
     def holds_calls(self) -> bool:
         return bool(self.unsent)
 

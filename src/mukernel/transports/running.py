@@ -35,6 +35,11 @@ class Running:
             error = DeadlineExceeded(f"{self.method.name}: cancelled at its deadline")
         return encode_fault(error, self.method.raises)
 
+    @property
+    def expected(self) -> bool:
+        """Does somebody wait for its end?"""
+        return self.message.kind != Kind.ONEWAY and self.wire.closed is None
+
     def give_credit(self, items: int) -> None:
         """Let the caller of a channel send so many items more."""
         self.wire.post(Kind.CREDIT, self.message.call, b"", 0, 0, 0, 0, items)

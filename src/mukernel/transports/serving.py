@@ -95,8 +95,7 @@ class Server:
     def let_go(self) -> None:
         """Close what nobody calls by any more, and all has been run of."""
         for wire in list(self.abandoned):
-            accepted, taken, _, _ = wire.ledger()
-            if accepted <= taken:
+            if not self.backlog.of_wire[wire] and wire.is_empty():
                 wire.close("the caller is gone")
 
     # -- taking -----------------------------------------------------------------------------------------------
