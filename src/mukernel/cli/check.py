@@ -8,6 +8,7 @@ import sys
 
 from ..contract import ContractError, NotFound
 from ..core.application import Application, read_application
+from ..core.capabilities import is_sandbox
 from ..core.extensions import missing_extensions
 from ..sandbox.machine import Enforced, enforced
 from .options import add_file
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         Terminal().say(as_json({"ok": False, "problems": problems, "plugins": []}))
         return 1
     sandbox = enforced()
-    boxed = [name for name, table in application.file.plugins.items() if table.placement.partition(":")[0] == "sandbox"]
+    boxed = [name for name, table in application.file.plugins.items() if is_sandbox(table.placement)]
     problems = [
         f"{application.file.label}: plugins.{name}.placement: {sandbox.text}" for name in boxed if sandbox.missing
     ]

@@ -40,7 +40,7 @@ class Host:
         self.space = Space(name, self, clock or Clock(), loop, transport)
         self.space.on_step = lambda key, doing: self.conversation.tell(messages.Step(key, doing))
         self.space.on_asks = lambda key, interfaces: self.conversation.tell(messages.Asks(key, interfaces))
-        self.space.on_emptied = self.emptied
+        self.space.on_emptied = lambda channel: self.say_of_channel(messages.Emptied(channel))
         self.space.on_checkpoint = lambda key, state, version: self.conversation.tell(
             messages.Checkpoint(key, state, version)
         )
@@ -83,12 +83,11 @@ class Host:
         pass  # the kernel is in another process, and does what has to be done
 
     def disconnect(self, channel: int) -> None:
-        with contextlib.suppress(Unavailable):  # the kernel has gone, and its channels with it
-            self.conversation.tell(messages.Disconnect(channel))
+        self.say_of_channel(messages.Disconnect(channel))
 
-    def emptied(self, channel: int) -> None:
-        with contextlib.suppress(Unavailable):  # as above
-            self.conversation.tell(messages.Emptied(channel))
+    def say_of_channel(self, said: messages.Message) -> None:
+        with contextlib.suppress(Unavailable):  # the kernel has gone, and its channels with it
+            self.conversation.tell(said)
 
     # -- what the kernel asks -----------------------------------------------------------------------------------
 
@@ -131,8 +130,7 @@ class Host:
         given back, so that its callers are told."""
         instance = self.space.instances.get(message.key)
         if not rights and instance is not None and instance.begun:
-            with contextlib.suppress(Unavailable):  # as above
-                self.conversation.tell(messages.Unattached(message.channel))
+            self.say_of_channel(messages.Unattached(message.channel))
             return
         try:
             self.space.attach(

@@ -245,12 +245,16 @@ class Instances:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            finish(wire, Kind.GONE, reason.encode(), reason)
-            if number in replica.abandoned:  # nobody is there to be told
-                wire.close()
-            else:
-                self.switchboard.unread.keep(channel, wire)
-            self.switchboard.forget(replica, number)
+            self.refuse(replica, number, wire, Kind.GONE, reason.encode(), reason)
+
+    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes, reason: str) -> None:
+        """End a channel that the kernel receives from, as `finish`, and forget it."""
+        finish(wire, kind, body, reason)
+        if number in replica.abandoned:  # nobody is there to be told
+            wire.close()
+        else:
+            self.switchboard.unread.keep(replica.port.channels[number], wire)
+        self.switchboard.forget(replica, number)
 
     def refuse_channel(self, number: int, space: str) -> None:
         """The process of a plug-in may open no more files, and can't serve a channel: the kernel refuses what comes."""
@@ -261,9 +265,7 @@ class Instances:
                     f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
                 )
                 wire = received_by_kernel(self.space.carriers, channel)
-                finish(wire, Kind.ERROR, encode_fault(Overloaded(why)), why)
-                self.switchboard.unread.keep(channel, wire)
-                self.switchboard.forget(replica, number)
+                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)), why)
                 return
 
     def check_served(self, channel: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from ..contract import ContractError
 from ..deployment import read_request
 from ..sandbox.policy import Sandbox, contains, importable_from, replaceable
+from .capabilities import is_sandbox
 from .messages import Source
 from .registry import Options
 
@@ -94,7 +95,7 @@ def misplaced(folder: str, path: str, what: str) -> str:
 
 def sandbox_of(options: Options) -> Sandbox | None:
     """What the process of a plug-in is enclosed by; None: by nothing."""
-    return options.sandbox or Sandbox() if options.placement.partition(":")[0] == "sandbox" else None
+    return options.sandbox or Sandbox() if is_sandbox(options.placement) else None
 
 
 def imported_for(source: Source) -> list[str]:

@@ -7,7 +7,6 @@ import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from ..contract import (
     ContractError,
@@ -70,7 +69,6 @@ class Caller:
         self.pending: dict[int, Pending] = {}
         self.streams: dict[int, IncomingStream] = {}
         self.numbers = itertools.count(1)
-        self.sent_again: WeakKeyDictionary[asyncio.Future[bytes], int] = WeakKeyDictionary()  # their present numbers
         self.new_future = loop.create_future
         self.refused = self.lost_interest = 0
         self.when_idle: list[Callable[[], None]] = []
@@ -205,7 +203,8 @@ class Caller:
 
     def forget(self, number: int, future: asyncio.Future[bytes]) -> None:
         """Nobody waits for this call any more: tell the server."""
-        number = self.sent_again.get(future, number)
+        if number not in self.pending:  # it has ended, or was sent again by another number
+            number = next((each for each, call in self.pending.items() if call.future is future), number)
         if self.pending.pop(number, None) is not None:
             self.lost_interest += 1
             self.wire.post(Kind.CANCEL, number, b"")
@@ -292,7 +291,7 @@ class Caller:
         )
         if again:
             context = call.context or CallContext()
-            number = self.sent_again[call.future] = next(self.numbers)  # of the one before somebody may tell again
+            number = next(self.numbers)  # another one: of the one before, a second successor may tell again
             self.pending[number] = call._replace(reruns=call.reruns + 1)
             again_body = loaded(self.wire.lane, call.body)
             self.wire.post(
