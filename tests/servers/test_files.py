@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -285,33 +287,36 @@ def test_what_is_written_runs_with_nobody_elses_rights(local: LocalFolder, tmp_p
     local.close()
 
 
+# In a process of its own, so that it never goes in step with the reader, as threads that share a lock do.
+EXCHANGE = """
+import os
+os.symlink("../secret", "link")
+print("ready", flush=True)
+while True:
+    os.rename("folder", "aside")
+    os.rename("link", "folder")
+    os.rename("folder", "link")
+    os.rename("aside", "folder")
+"""
+
+
 def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
     """What a check before the use would miss: the link is there for a moment only."""
     mount = tmp_path / "mount"
     (mount / "folder").mkdir()
     (mount / "folder" / "key").write_text("public")
-    ended = threading.Event()
-
-    def exchange() -> None:
-        os.symlink("../secret", mount / "link")
-        while not ended.is_set():
-            os.rename(mount / "folder", mount / "aside")
-            os.rename(mount / "link", mount / "folder")
-            os.rename(mount / "folder", mount / "link")
-            os.rename(mount / "aside", mount / "folder")
-
-    thread = threading.Thread(target=exchange)
-    thread.start()
     seen = set()
-    try:
-        for _ in range(3000):
-            try:
-                seen.add(bytes(local.read("folder/key", 0, None, None)))
-            except OSError as error:
-                seen.add(type(error).__name__.encode())
-    finally:
-        ended.set()
-        thread.join()
+    with subprocess.Popen([sys.executable, "-c", EXCHANGE], cwd=mount, stdout=subprocess.PIPE) as exchange:
+        try:
+            assert exchange.stdout is not None
+            assert exchange.stdout.readline() == b"ready\n"
+            for _ in range(3000):
+                try:
+                    seen.add(bytes(local.read("folder/key", 0, None, None)))
+                except OSError as error:
+                    seen.add(type(error).__name__.encode())
+        finally:
+            exchange.kill()
     assert b"public" in seen
     assert b"secret" not in seen
     local.close()
