@@ -18,7 +18,10 @@ POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small 
 SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
 LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
 MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
-MOVED = ("mukernel.", "asyncio.", "contextlib", "inspect", "selectors", "socket", "typing", "weakref")  # modules
+MOVED = (  # modules, by what their names begin with
+    "mukernel.", "msgspec.", "asyncio.", "_weakrefset", "collections", "contextlib", "enum", "functools", "inspect",
+    "os", "posixpath", "selectors", "socket", "typing", "weakref",
+)  # fmt: skip
 HEADER = sys.getsizeof(b"")
 
 filling: deque[bytes] = deque()  # held for ever; by the server alone, since no child touches it

@@ -20,6 +20,9 @@ TOO_MANY = (
 )
 LARGEST_CONTROL_MESSAGE = 128 * 1024  # bytes; more travels in a memfd of its own
 LARGEST_MESSAGE = 1 << 30  # bytes, as of a call's body; a memfd may claim to be larger
+# Plain integers: to join members of an enumeration takes longer than the call of the system.
+RECEIVING = int(socket.MSG_CMSG_CLOEXEC) | int(socket.MSG_DONTWAIT)
+CUT_OFF = int(socket.MSG_CTRUNC)
 LARGEST_RIGHTS = 250  # file descriptors in one packet (SCM_MAX_FD is 253); more come in packets of their own, before it
 MOST_RIGHTS = 4 * 4096  # with one message
 WHOLE, IN_MEMORY, RIGHTS = 0, 1, 2  # the first byte of a packet: what it holds; the last, rights of the message to come
@@ -57,7 +60,7 @@ class Link:
 
     def watch(self, loop: asyncio.AbstractEventLoop, readable: Callable[[], None]) -> None:
         """Let the loop call `readable()` whenever there may be something to receive."""
-        watch(loop, self.socket, readable)
+        watch(loop, self.socket.fileno(), readable)  # selectors make a text of a new object
 
     def unwatch(self, loop: asyncio.AbstractEventLoop) -> None:
         loop.remove_reader(self.socket)
@@ -156,13 +159,12 @@ def receive_rights(connection: socket.socket, size: int, most: int) -> tuple[byt
 
     Raises OSError. (`socket.recv_fds` forgets its flags, MSG_CMSG_CLOEXEC among them.)
     """
-    flags = socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT
-    data, ancillary, found, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), flags)
+    data, ancillary, found, _ = connection.recvmsg(size, socket.CMSG_SPACE(4 * most), RECEIVING)
     passed = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             passed.frombytes(content[: len(content) // 4 * 4])
-    return data, list(passed), not found & socket.MSG_CTRUNC
+    return data, list(passed), not found & CUT_OFF
 
 
 def sealed_content(memory: int, most: int) -> bytes:
