@@ -1,5 +1,6 @@
 """The errors, and how they travel."""
 
+import asyncio
 from typing import ClassVar, Self
 
 import msgspec
@@ -154,16 +155,20 @@ def test_an_exception_that_cannot_be_built_of_what_came_becomes_a_remote_error()
     assert error.type_name == "Numbered"
 
 
-def test_an_exception_whose_text_fails_still_arrives() -> None:
+@pytest.mark.parametrize("failure", [RuntimeError("no text"), SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_an_exception_whose_text_fails_still_arrives(failure: BaseException) -> None:
     class Broken(Exception):
         def __str__(self) -> str:
-            raise RuntimeError("no text")
+            raise failure
 
         __repr__ = __str__
 
     error = decode_fault(encode_fault(raised(Broken(Broken()))))
     assert isinstance(error, RemoteError)
-    assert "RuntimeError" in error.message
+    assert type(failure).__name__ in error.message
+    declared = decode_fault(encode_fault(raised(Broken(Broken())), (Broken,)), (Broken,))
+    assert isinstance(declared, Broken)
+    assert type(failure).__name__ in declared.args[0]
 
 
 @pytest.mark.parametrize(

@@ -47,17 +47,21 @@ def is_long(error: BaseException) -> bool:
             left -= len(each.text or "") if isinstance(each, SyntaxError) else 0
         except MemoryError:
             return True
-        except Exception:  # a broken __str__: Python's own printing knows what to do with it
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a broken __str__: Python's own printing knows what to do with it
             continue
     return left < 0
 
 
 def text_of(value: object, longest: int | None = None) -> str:
-    """The text of a value, cut after `longest` characters (None: LONGEST). A broken __str__, or one for which there
-    is no memory, must not hide the exception itself."""
+    """The text of a value, cut after `longest` characters (None: LONGEST). A broken __str__, whatever it raises, or one
+    for which there is no memory, must not hide the exception itself."""
     try:
         return sendable(beginning_of(str(value), LONGEST if longest is None else longest))
-    except Exception as failure:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:
         return f"<str() of it raised {type(failure).__name__}>"
 
 

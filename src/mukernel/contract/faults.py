@@ -48,7 +48,9 @@ def encode_fault(error: BaseException, declared: Sequence[type[Exception]] = ())
     for want of memory, such as the arguments of a declared one, arrives as RemoteError with its type alone."""
     try:
         return _encoded(_fault(error, declared))
-    except Exception as failure:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as failure:  # of its class's own code: nothing is awaited, so it is no cancellation of ours
         why = "there is no memory" if isinstance(failure, MemoryError) else type(failure).__name__
     try:
         return _encoded(Fault(error_code(error), type(error).__qualname__, f"<what it says could not be sent: {why}>"))
@@ -152,7 +154,9 @@ def _plain(value: object) -> object:
     except Exception:
         try:
             return sendable(beginning_of(repr(value), LONGEST))
-        except Exception as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             return f"<repr() of it raised {type(failure).__name__}>"
 
 
