@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import resource
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from core_samples import Arithmetic, Counter, Plain, Sum, Summing, Tally
+from waiting import until
 
 from mukernel import Kernel, Overloaded
 from mukernel.kernel.process import Limits
@@ -52,3 +56,34 @@ async def test_more_callers_than_the_server_has_files_for_are_refused_and_the_ot
         assert 0 < len(refused) < 40
         assert sum(each.isdigit() for each in outcomes) == 40 - len(refused)
         assert all(each.what != "crash" for each in kernel.events)
+
+
+async def test_a_kernel_whose_process_has_no_file_left_refuses_new_callers_and_loses_none(kernel: Kernel) -> None:
+    await kernel.load(Arithmetic, placement="process")
+    plain = kernel.get(Plain, blocking=True)
+    assert await asyncio.to_thread(plain.plus, 1) == 2
+    before, stdin = set(os.listdir("/proc/self/fd")), os.fstat(0)
+    here = threading.Barrier(40)
+
+    def call(number: int) -> str:
+        try:
+            return f"{plain.plus(number)}"
+        except Overloaded as error:
+            return str(error)
+        finally:
+            here.wait()  # a thread that has ended gives its channel back
+
+    loop = asyncio.get_running_loop()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, ([n for n in range(9999) if str(n) not in before][100], hard))
+    try:
+        with ThreadPoolExecutor(40) as threads:
+            outcomes = await asyncio.gather(*(loop.run_in_executor(threads, call, number) for number in range(40)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    refused = [each for each in outcomes if "Too many open files" in each]
+    assert 0 < len(refused) < 40
+    assert sum(each.isdigit() for each in outcomes) == 40 - len(refused)
+    assert os.path.samestat(os.fstat(0), stdin)  # what could not be opened is not closed either
+    assert await asyncio.to_thread(plain.plus, 1) == 2
+    await until(lambda: gc.collect() >= 0 and len(os.listdir("/proc/self/fd")) <= len(before))

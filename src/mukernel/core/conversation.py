@@ -11,8 +11,9 @@ from typing import Any
 
 from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
 from ..transports.calling import unheeded
+from ..transports.descriptors import close_all
 from ..transports.eager import start_task
-from ..transports.link import LARGEST_RIGHTS, Link, close_all
+from ..transports.link import LARGEST_RIGHTS, Link
 from . import messages
 from .messages import Envelope, Failed
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..contract import Description
-from ..transports.link import close_all
+from ..transports.descriptors import close_all
 from .messages import Connected
 
 

@@ -27,7 +27,7 @@ from ..deployment.work import environment_variables
 from ..kernel.process import PR_SET_PDEATHSIG, Limits, prctl
 from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
 from ..sandbox.policy import Policy, Sandbox
-from ..transports.link import close_all
+from ..transports.descriptors import close_all
 from .fork_servers import imported_from
 from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor

@@ -470,8 +470,7 @@ class Kernel:
     def connect_now(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str = ""
     ) -> Grant:  # fmt: skip
-        grant = self.switchboard.connect(interface, plugin, bell, space, turn, token)
-        return Grant(grant.connected, [os.dup(fd) for fd in grant.rights])
+        return self.switchboard.connect_here(interface, plugin, bell, space, turn, token)
 
     def disconnect(self, channel: int) -> None:
         self.switchboard.disconnect(channel)

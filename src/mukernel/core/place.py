@@ -14,6 +14,7 @@ from ..contract import ContractError, Description, Granted, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from ..sandbox.policy import Sandbox
+from ..transports.descriptors import duplicated
 from . import messages
 from .conversation import Conversation
 from .enclosed import Enclosed
@@ -99,7 +100,7 @@ class LocalPlace(Place):
         return built
 
     def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
-        rights = [os.dup(fd) for fd in channel.server_rights]
+        rights = duplicated(channel.server_rights)
         self.here.attach(key, channel.number, rights, caller, channel.transport, granted)
 
     def detach(self, channel: int) -> None:

@@ -15,7 +15,8 @@ from ..kernel.process import ForkServer, Limits, Process
 from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL, available
-from ..transports.link import Link, close_all
+from ..transports.descriptors import close_all
+from ..transports.link import Link
 from . import environment_host, messages
 from .capabilities import BROKERS
 from .conversation import Conversation

@@ -18,6 +18,7 @@ from ..transports.blocking import BlockingCaller, BlockingWire
 from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
+from ..transports.descriptors import enough_for
 from ..transports.inline import result_of
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
@@ -279,7 +280,8 @@ class Routes:
 
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
         """A caller for the present thread, with a waiter of its own."""
-        end = ThreadEnd(self.carriers.transport)
+        with enough_for("a thread's first call"):
+            end = ThreadEnd(self.carriers.transport)
         description = route.contract.describe()
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()

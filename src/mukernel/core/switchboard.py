@@ -7,6 +7,7 @@ from collections import Counter
 from ..contract import ContractError, Description, Granted, Overloaded, PermissionDenied, Unavailable, differences
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger, mint_by
+from ..transports.descriptors import duplicated, enough_for
 from .capabilities import KERNEL, Capabilities, checked_rights
 from .directory import Grant
 from .ledger import Ledger
@@ -66,11 +67,30 @@ class Switchboard:
         grant = Grant(Connected(entry.name, [], transport=transport))
         if kept_for := self.registry.kept_for(entry.name):
             grant.connected = Connected(kept_for, [], transport=transport, broker=entry.name)
-        for replica in replicas:
-            channel = self.mint(replica, interface, bell, space, granted, narrowed, transport)
-            grant.connected.channels.append(channel.number)
-            grant.rights += channel.caller_rights
+        try:
+            with enough_for(f"a channel from {space} to {entry.name}"):
+                for replica in replicas:
+                    channel = self.mint(replica, interface, bell, space, granted, narrowed, transport)
+                    grant.connected.channels.append(channel.number)
+                    grant.rights += channel.caller_rights
+        except Overloaded:
+            for number in grant.connected.channels:
+                self.disconnect(number)
+            raise
         return grant
+
+    def connect_here(
+        self, interface: Description, plugin: str | None, bell: int, space: str, turn: int, token: str
+    ) -> Grant:  # fmt: skip
+        """As `connect`, for a space of the kernel's own process, which owns the rights."""
+        grant = self.connect(interface, plugin, bell, space, turn, token)
+        try:
+            with enough_for(f"a channel from {space} to {grant.connected.plugin}"):
+                return Grant(grant.connected, duplicated(grant.rights))
+        except Overloaded:
+            for number in grant.connected.channels:
+                self.disconnect(number)
+            raise
 
     def check_channels(self, space: str, more: int) -> None:
         """Raises Overloaded for a process that would hold more channels than any may."""
@@ -111,9 +131,13 @@ class Switchboard:
             replica.granted[channel.number] = granted
         if narrowed is not None:
             self.narrowings.channels[channel.number] = narrowed
-        for instance in (replica.instance, replica.successor):
-            if instance is not None and instance.place is not None:
-                instance.place.attach(instance.blueprint.key, channel, caller, granted)
+        try:
+            for instance in (replica.instance, replica.successor):
+                if instance is not None and instance.place is not None:
+                    instance.place.attach(instance.blueprint.key, channel, caller, granted)
+        except (OSError, Overloaded):  # no file is left to hand its rights over
+            self.drop(replica, channel.number)
+            raise
         return channel
 
     def transport_for(self, space: str, replica: Replica) -> str:

@@ -182,9 +182,8 @@ class ForkServer:
         if len(data) > LARGEST_PACKET:
             raise ProcessError(f"name and entry: got {len(data)} bytes in all, wanted at most {LARGEST_PACKET}")
         try:
-            socket.send_fds(self._socket, [data], fds)
-        except ConnectionError:
-            pass  # it has died, and _on_packet will see
+            with contextlib.suppress(ConnectionError):  # it has died, and _on_packet will see
+                socket.send_fds(self._socket, [data], fds)
         except OSError as error:
             raise ProcessError(f"fds: got {[*fds]}, wanted at most {MOST_DESCRIPTORS}, all open: {error}") from error
         self._asked.append((answer, request["name"]))

@@ -454,8 +454,9 @@ cdef class Waiter:
 
     def __dealloc__(self):
         free(self.hot)
-        close(self.bell)
-        close(self.ringer)
+        if self.ringer:                                    # 0: there was no file left for them
+            close(self.bell)
+            close(self.ringer)
 
     def add(self, Receiver receiver):
         self.receivers.append(receiver)

@@ -26,7 +26,7 @@ from typing import Any
 from ..contract import Overloaded, Unavailable
 from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
 from ..kernel.ipc import Bell, Made
-from .link import close_all
+from .descriptors import close_all, duplicated
 from .segment import (
     MADE_IN_PLACE,
     WRITTEN,
@@ -41,6 +41,7 @@ from .segment import (
 )  # fmt: skip
 
 TOKEN = 16  # bytes
+MOST_OWNED = 7  # files that a channel has of its own, its lane's two among them
 UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
 CALLER, SERVER = 0, 1
 _HEAD = struct.Struct(f"<cBQ{TOKEN}s")  # before the payload: MARK, who sends, the channel's number, the token
@@ -50,6 +51,7 @@ def with_lane(make: Callable[[int, Bell], Made]) -> Callable[[int, Bell], Made]:
     """What makes a channel, with a lane as the last right of each side."""
 
     def made(caller_ringer: int, port_bell: Bell) -> Made:
+        close_all(duplicated([port_bell[0]] * MOST_OWNED))  # where there are not files for all, none is made
         server, caller, owned, keeps = make(caller_ringer, port_bell)
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in pair:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
-from ..contract import Overloaded
 from .context import watch
+from .descriptors import close_all, duplicated, enough_for
 
 TOO_MANY = (
     "too many descriptors of this user are on their way: some process sends what nobody receives, and the system lets "
@@ -69,18 +68,16 @@ class Link:
     def send(self, data: bytes, rights: Sequence[int] = ()) -> None:
         """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone, or
         Overloaded where this process may open no more files."""
-        held: list[int] = []
         packet = bytes([WHOLE]) + data
-        try:
-            held.extend(map(os.dup, rights))
+        with enough_for("a message and its rights"):
+            held = duplicated(rights)
             if len(data) > LARGEST_CONTROL_MESSAGE:
                 packet = bytes([IN_MEMORY])
-                held.append(os.memfd_create("mukernel-control", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-                os.write(held[-1], data)
-                fcntl.fcntl(held[-1], fcntl.F_ADD_SEALS, SEALS)
-        except OSError as error:
-            close_all(held)
-            raise Overloaded(f"{error.strerror}, by this process, to send a message with its rights") from None
+                try:
+                    held.append(in_memory(data))
+                except OSError:
+                    close_all(held)
+                    raise
         while len(held) > LARGEST_RIGHTS:
             self.backlog.append((bytes([RIGHTS]), held[:LARGEST_RIGHTS]))
             del held[:LARGEST_RIGHTS]
@@ -180,8 +177,13 @@ def sealed_content(memory: int, most: int) -> bytes:
     return os.pread(memory, found.st_size, 0)
 
 
-def close_all(rights: Iterable[int]) -> None:
-    """Give up rights that nobody asked for, or that have been handed on."""
-    for fd in rights:
-        with contextlib.suppress(OSError):
-            os.close(fd)
+def in_memory(data: bytes) -> int:
+    """A memfd with a message that stays as it is. Raises OSError."""
+    memory = os.memfd_create("mukernel-control", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.write(memory, data)
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
+    except OSError:
+        os.close(memory)
+        raise
+    return memory

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..kernel.ipc import Bell, Made
+from .descriptors import close_all
 from .frame import SIZE, Garbage, checked_size, pack, unpack
-from .link import close_all, receive_rights
+from .link import receive_rights
 from .message import Message
 from .packet_table import CallTable, make_table, read_counts
 
