@@ -206,13 +206,10 @@ cdef class Sender(Right):
 
     cpdef bint send(self, uint8_t kind, uint64_t call, body, uint16_t method=0, uint16_t interface=0,
                     int8_t priority=0, uint64_t deadline=0, uint32_t credit=0, uint8_t flags=0, trace=None) except -1:
-        """Put one message in; False when there is no room, or as many calls wait as the mailbox may hold.
-
-        `deadline`: ns of the monotonic clock, or 0. `trace`: (high, low, span). ValueError: `body` is above LARGEST_BODY.
-        """
-        cdef bytes content = body if type(body) is bytes else bytes(body)
-        cdef const char* start = PyBytes_AS_STRING(content)
-        cdef uint64_t size = len(content), offset, rest, end
+        """Put one message in; False when there is no room, or as many calls wait as the mailbox may hold. `deadline`: ns of the
+        monotonic clock, or 0. `trace`: (high, low, span). `body` is made bytes of when there is room. ValueError: it is above
+        LARGEST_BODY, or has not the length that it had."""
+        cdef uint64_t size = len(body), offset, rest, end
         cdef uint64_t blob[2]
         cdef bint large = size > self.capacity // 8
         cdef uint64_t need = padded(16 if large else size)
@@ -228,6 +225,9 @@ cdef class Sender(Right):
             self.head_seen = mu_load(&self.shared.head)
             if end - self.head_seen > self.capacity:
                 return False
+        cdef bytes content = body if type(body) is bytes else bytes(body)
+        if <uint64_t>len(content) != size: raise ValueError(f"a body of {len(content)} bytes, which had {size}")
+        cdef const char* start = PyBytes_AS_STRING(content)
         if large:
             if not self.write_blob(content, blob):
                 return False

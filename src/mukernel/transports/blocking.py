@@ -15,7 +15,7 @@ from .calling import RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
-from .lane import Lane, loaded
+from .lane import Lane, TravelsWhole, let_go_of_lost, loan
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
@@ -50,11 +50,11 @@ class OpenStream:
 
     def __init__(self, method: RemoteMethod) -> None:
         self.method = method
-        self.waiting: deque[Received] = deque()
+        self.waiting: deque[tuple[Received, Any]] = deque()  # with its body; None: there was no memory for that
         self.consumed = self.credit = 0
         self.ended = False
 
-    def received(self, message: Received) -> str | None:
+    def received(self, message: Received, body: Any) -> str | None:
         """Keep a message. Returns why the wire has to break, where more came than there was credit for."""
         if message.kind == Kind.CREDIT:
             self.credit += message.credit
@@ -64,7 +64,7 @@ class OpenStream:
             return f"{self.method.name}: more items came than there was credit for: {STREAM_CREDIT}"
         elif not self.ended:
             self.ended = message.kind != Kind.ITEM
-            self.waiting.append(message)
+            self.waiting.append((message, body))
         return None
 
 
@@ -212,6 +212,7 @@ class BlockingCaller:
     ) -> int:  # fmt: skip
         """The call ended otherwise than by a reply: send it again, by another number (of the one before somebody may
         tell again), which is returned; or raise what that means."""
+        let_go_of_lost(self.wire.lane, kind)
         if kind == Kind.NOT_STARTED or (kind == Kind.INTERRUPTED and method.idempotent and reruns < RERUNS):
             number = next(self.numbers)
             self.send_when_room(0, number, body, method, context, True)
@@ -227,25 +228,23 @@ class BlockingCaller:
     def keep(self, message: Received) -> None:
         """A message of another call: of an open stream, or of a call that nobody waits for any more."""
         try:
-            body = message.take()
+            body = received(message.take())
         except MemoryError:  # a stream says so when it comes to it; of all else nobody wants the body
-            body = b""
+            body = None
         if message.call == WHOLE_WIRE and message.kind == Kind.NOT_STARTED:  # a call before that has its answer
-            self.wire.close(body.decode(errors="replace"))
+            self.wire.close((body or b"").decode(errors="replace"))
             self.not_taken()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
-            self.broken(body.decode(errors="replace"))
+            self.broken((body or b"").decode(errors="replace"))
         elif (stream := self.streams.get(message.call)) is not None:
-            too_much = stream.received(message)
+            too_much = stream.received(message, body)
             if too_much is not None:
                 self.broken(too_much)
-        else:
-            received(body)  # and let go of it
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
     ) -> None:
-        body = loaded(self.wire.lane, body)
+        body = loan(self.wire.lane, body)
         while not self.attempt(
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):
@@ -265,6 +264,8 @@ class BlockingCaller:
     def attempt(self, *message: Any) -> bool:
         try:
             return self.send(*message)
+        except TravelsWhole:
+            return self.attempt(*message)
         except ValueError as error:
             raise Overloaded(str(error)) from None
 
@@ -323,13 +324,15 @@ class BlockingCaller:
                         raise DeadlineExceeded(f"{method.name}: the stream did not end before the deadline")
                 if not waiting:
                     continue
-                message = waiting.popleft()
+                message, content = waiting.popleft()
+                if content is None:
+                    content = self.taken(message, method)
                 if message.kind == Kind.ITEM:
                     stream.consumed += 1
                     if stream.consumed >= STREAM_CREDIT // 2:
                         self.send_surely(Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
                         stream.consumed = 0
-                    yield method.decode_item(self.taken(message, method))
+                    yield method.decode_item(content)
                 elif message.kind == Kind.END:
                     ended = True
                     return
@@ -337,13 +340,12 @@ class BlockingCaller:
                     ended = True
                     if message.kind == Kind.NOT_STARTED:
                         raise Unavailable(f"{method.name}: it was not started before its server left")
-                    self.ended(message.kind, self.taken(message, method), _once(method), body, context)
+                    self.ended(message.kind, content, _once(method), body, context)
         except BROKEN as error:
             self.broken(str(error))
         finally:
             del self.streams[number]
-            for message in waiting:  # nobody reads them: what they lend is let go of
-                self.keep(message)
+            waiting.clear()  # nobody reads them: what they lend is let go of
             if not ended and self.wire.closed is None:
                 self.send_surely(Kind.CANCEL, number, b"")
 

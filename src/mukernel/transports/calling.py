@@ -23,7 +23,7 @@ from .burst import BURST_NS
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
-from .lane import loaded
+from .lane import let_go_of_lost, loaded, loan
 from .remote import RemoteMethod
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
@@ -149,7 +149,7 @@ class Caller:
     ) -> None:  # fmt: skip
         """Send a call; where there is no room, be refused or `wait`, behind those who wait already."""
         wire = self.wire
-        content = loaded(wire.lane, body)
+        content = loan(wire.lane, body)
         fields = (
             kind, number, content, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace,
         )  # fmt: skip
@@ -181,7 +181,7 @@ class Caller:
 
     def sent(self, method: RemoteMethod, fields: tuple[Any, ...]) -> bool:
         try:
-            return self.wire.send(*fields)
+            return self.wire.put(*fields)
         except ValueError as error:
             raise Overloaded(f"{method.name}: {error}") from None
 
@@ -268,6 +268,7 @@ class Caller:
         if number == WHOLE_WIRE and kind == Kind.GONE:
             self.wire.close(body.decode(errors="replace"))
             return
+        let_go_of_lost(self.wire.lane, kind)
         if number == WHOLE_WIRE and kind == Kind.NOT_STARTED:
             self.mailbox_closed(body.decode(errors="replace"))
             return
@@ -293,7 +294,7 @@ class Caller:
             context = call.context or CallContext()
             number = next(self.numbers)  # another one: of the one before, a second successor may tell again
             self.pending[number] = call._replace(reruns=call.reruns + 1)
-            again_body = loaded(self.wire.lane, call.body)
+            again_body = loan(self.wire.lane, call.body)
             self.wire.post(
                 Kind.CALL, number, again_body, call.method.index, 0, context.priority, context.deadline, 0, 0,
                 context.trace,

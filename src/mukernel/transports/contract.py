@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from .kind import Kind
-from .lane import Lane
+from .lane import Lane, TravelsWhole
 
 WHOLE_WIRE = 0  # as the number of a call, in a GONE: the other side has closed, and the body says why
 
@@ -107,6 +107,13 @@ class Wire(ABC):
         """Were calls accepted that are not in the channel yet?"""
         return False
 
+    def put(self, *message: Any) -> bool:
+        """`send`, for a body that may be a loan."""
+        try:
+            return self.send(*message)
+        except TravelsWhole:
+            return self.send(*message)
+
     def post(self, *message: Any) -> None:
         """Send, or keep it in order until there is room: for what is never refused (replies, credit, cancellation)."""
         self.post_last(lambda: None, *message)
@@ -115,7 +122,7 @@ class Wire(ABC):
         """As `post`. `sent` is called when the message is in the channel: until then this process alone has it."""
         if self.closed is not None:
             return
-        if self.outbox or not self.send(*message):
+        if self.outbox or not self.put(*message):
             self.outbox.append((message, sent))
             self.want_room()
         else:
@@ -125,7 +132,7 @@ class Wire(ABC):
         """There may be room: send what waits in the outbox, then wake the first who waits to send."""
         while self.outbox:
             message, sent = self.outbox[0]
-            if not self.send(*message):
+            if not self.put(*message):
                 self.want_room()
                 return
             self.outbox.popleft()
@@ -181,7 +188,10 @@ class Wire(ABC):
     def end_interrupted(self, kind: int, body: bytes = b"", mortal: bool = False) -> None:
         """Tell the callers of what a predecessor was running, and forget it. `mortal`: we may die before there is room
         for that, so each is forgotten when it is in the channel. Our own successor tells the others again."""
-        for call, _, _ in self.interrupted():
+        interrupted = self.interrupted()
+        if interrupted and self.lane is not None:
+            self.lane.mark()
+        for call, _, _ in interrupted:
             forget = partial(self.forget_interrupted, call)
             self.post_last(forget if mortal else lambda: None, kind, call, body)
             if not mortal:

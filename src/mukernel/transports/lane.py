@@ -12,6 +12,7 @@ A lane that is full is no obstacle: the message then travels whole, as bytes.
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import os
 import socket
@@ -27,6 +28,7 @@ from ..contract import Overloaded, Unavailable
 from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
 from ..kernel.ipc import Bell, Made
 from .descriptors import close_all, duplicated
+from .kind import Kind
 from .segment import (
     MADE_IN_PLACE,
     WRITTEN,
@@ -41,6 +43,7 @@ from .segment import (
 )  # fmt: skip
 
 TOKEN = 16  # bytes
+DIED = bytes(TOKEN)  # no token, but the word that who sent what came before has died
 MOST_OWNED = 7  # files that a channel has of its own, its lane's two among them
 UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
 CALLER, SERVER = 0, 1
@@ -136,6 +139,12 @@ class Lane:
             return 0
         return sum(islice(reversed(sent), self.packets_in(end)))
 
+    def mark(self) -> None:
+        """Say that who has sent what came before has died: what it has not spoken of any more is lost."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.send(DIED)
+
     # -- receiving --------------------------------------------------------------------------------------------
 
     def claim(self, token: bytes) -> list[Segment]:
@@ -143,6 +152,9 @@ class Lane:
         while token not in self.unclaimed:
             if not self.receive():
                 raise Unavailable("the shared memory of this message is gone with the process that had received it")
+        if self.side == CALLER:  # who claims in the order sent: of what came before this, its sender could not tell
+            while (first := next(iter(self.unclaimed))) != token:
+                self.give_up(first)
         found = self.give_up(token)
         if isinstance(found, Exception):
             try:
@@ -169,6 +181,10 @@ class Lane:
         rights = array.array("i")
         for _, _, content in ancillary:
             rights.frombytes(content[: len(content) // 4 * 4])
+        if token == DIED:
+            self.unclaimed.clear()
+            self.kept = 0
+            return True
         if len(token) != TOKEN:  # the other end is closed, or sends what nobody sends
             close_all(rights)
             return False
@@ -212,10 +228,46 @@ def open_lane(right: int, side: int, number: int) -> Lane:
 
 
 def loaded(lane: Lane | None, body: Any) -> bytes:
-    """A body as a wire with this lane, or with none, carries it."""
+    """A body as a wire with this lane, or with none, carries it, when it is certain that it will."""
     if type(body) is bytes:
         return body
     return lane.load(body) if lane is not None and lane.users else bytes(body)
+
+
+def loan(lane: Lane | None, body: Any) -> Any:
+    """As `loaded`, for a message that there may be no room for: it lends when there is."""
+    return Loan(lane, body) if type(body) is Outgoing and lane is not None and lane.users else loaded(None, body)
+
+
+def let_go_of_lost(lane: Lane | None, kind: int) -> None:
+    """What ended a call came to its caller: where it was the death of a server, all that one has spoken of was claimed,
+    and the rest is found by the mark of its successor."""
+    if lane is not None and kind in (Kind.INTERRUPTED, Kind.GONE):
+        while lane.receive():
+            pass
+
+
+class TravelsWhole(Exception):
+    """The lane had no room, so the message is longer than its length was: it is to be sent once more."""
+
+
+class Loan:
+    """A message that lends, for a wire that makes bytes of it as soon as it has room. That may raise TravelsWhole."""
+
+    def __init__(self, lane: Lane, message: Outgoing) -> None:
+        self.lane, self.message = lane, message
+        self.content: bytes | None = None  # what the wire carries
+
+    def __len__(self) -> int:
+        return _HEAD.size + len(self.message) if self.content is None else len(self.content)
+
+    def __bytes__(self) -> bytes:
+        if self.content is None:
+            promised = len(self)
+            self.content = self.lane.load(self.message)
+            if len(self.content) != promised:
+                raise TravelsWhole
+        return self.content
 
 
 class SegmentMemory:
@@ -273,4 +325,7 @@ def this_process() -> SegmentMemory:
     return SegmentMemory()
 
 
-__all__ = ["CALLER", "SERVER", "Lane", "loaded", "open_lane", "this_process", "with_lane"]
+__all__ = [
+    "CALLER", "SERVER", "Lane", "TravelsWhole", "let_go_of_lost", "loaded", "loan", "open_lane", "this_process",
+    "with_lane",
+]  # fmt: skip

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from ..contract.lending import received
 from ..kernel.clock import Clock
 from .context import watch
 from .contract import WHOLE_WIRE, Received, Wire
@@ -73,9 +74,10 @@ class PacketWire(Wire):
             return False
         try:
             if kind < Kind.ITEM:
-                checked_size(body, LARGEST_BODY)
                 if self.table.waiting >= self.bound:
                     return False
+                body = bytes(body)  # now, as there is room: it may lend
+                checked_size(body, LARGEST_BODY)
                 self.table.accept(1)
                 self.unsent.append((kind, call, body, *rest))
                 if len(self.unsent) == 1:
@@ -211,7 +213,7 @@ class PacketWire(Wire):
             if self.cancelled and message.call in self.cancelled and not self.saturated:
                 del self.cancelled[message.call]
                 with contextlib.suppress(MemoryError):  # nobody wants its body
-                    message.take()
+                    received(message.take())
                 message.finished(True)
                 continue
             self.leave_mailbox()
@@ -277,12 +279,14 @@ class BlockingPacketWire:
             return False
         try:
             if kind >= Kind.ITEM:
+                body = bytes(body)
                 while not send_packet(self.channel.side, kind, call, body, *rest):
                     self.read(-1, select.POLLIN | select.POLLOUT)
                 return True
-            checked_size(body, LARGEST_BODY)
             if self.table.waiting >= self.bound:
                 return False
+            body = bytes(body)  # now, as there is room: it may lend
+            checked_size(body, LARGEST_BODY)
             self.table.accept(1)
             if send_packet(self.channel.mailbox, kind, call, body, *rest):
                 return True
