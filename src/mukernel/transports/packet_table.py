@@ -11,6 +11,9 @@ third is done again. A call that wants no reply is accounted for then, and its s
 twice.
 
 So a slot is filled after the journal, and freed after what it stands for was counted.
+
+Last come the numbers of calls that were cancelled before they were begun, 0 where there is none: who reads the mailbox
+may have heard of that, and be replaced, before it comes to the call.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ SLOTS = 1024
 ) = range(9)  # fmt: skip
 FIRST_SLOT = 16
 BEGINNING, ENDING, BEGINNING_ONEWAY = 1, 2, 3
-BYTES = 8 * (FIRST_SLOT + 2 * SLOTS)
+FIRST_CANCELLED = FIRST_SLOT + 2 * SLOTS
+REMEMBERED = 1024  # cancellations of calls that were not begun
+BYTES = 8 * (FIRST_CANCELLED + REMEMBERED)
 COUNTS = struct.Struct("=4Q")
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -150,6 +155,20 @@ class CallTable:
         for slot in range(SLOTS):
             if self.call_in(slot) == call:
                 self.end(slot, refused=True)
+
+    def cancelled(self) -> tuple[dict[int, int], list[int]]:
+        """The calls that were cancelled before they were begun, each with its place; and the places that are free."""
+        numbers = self.fields[FIRST_CANCELLED : FIRST_CANCELLED + REMEMBERED].tolist()
+        places = {call: place for place, call in enumerate(numbers) if call}
+        return places, [place for place, call in enumerate(numbers) if places.get(call) != place]
+
+    def cancel(self, call: int, place: int) -> None:
+        """Remember one, in a place that is free, or instead of another."""
+        self.fields[FIRST_CANCELLED + place] = call
+
+    def heed(self, place: int) -> None:
+        """The call was taken out of its mailbox: forget it."""
+        self.fields[FIRST_CANCELLED + place] = 0
 
     def close(self) -> None:
         self.fields.release()

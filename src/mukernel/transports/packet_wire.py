@@ -19,7 +19,6 @@ from .lane import Lane
 from .message import Mailbox, Message
 from .packets import BOUND, LARGEST_BODY, PacketEnd, look, receive_packet, send_packet
 
-REMEMBERED = 1024  # cancellations of calls that did not come yet
 CLOCK = Clock()
 
 
@@ -60,7 +59,8 @@ class PacketWire(Wire):
         self.first: Message | None = None  # looked at, and still in the mailbox
         self.begun = Begun(self)
         self.slots: dict[int, int] = {}  # of the calls that are being run, by their number
-        self.cancelled: dict[int, None] = {}
+        self.cancelled: dict[int, int] = {}  # calls that were not begun yet, and where the table has them
+        self.places: list[int] = []  # of the table's, those that are free for more
 
     @property
     def saturated(self) -> bool:  # type: ignore[override]
@@ -134,6 +134,7 @@ class PacketWire(Wire):
             watch(self.loop, self.side, self.readable)
             if self.serves:
                 self.first = None  # one that was looked at before, and not begun, is there to be looked at again
+                self.cancelled, self.places = self.table.cancelled()
                 self.post(TAKEN, WHOLE_WIRE, b"")  # a predecessor may have been asked for room
                 self.read_mailbox()
 
@@ -159,6 +160,8 @@ class PacketWire(Wire):
     def peek(self) -> Received | None:
         try:
             while self.closed is None:
+                if self.serves:
+                    self.remember_cancelled(look(self.side))
                 message = receive_packet(self.side)
                 if message is None:
                     return self.first_call() if self.serves else None
@@ -186,13 +189,21 @@ class PacketWire(Wire):
         if message.kind == Kind.GONE and message.call == WHOLE_WIRE:
             raise ConnectionError(message.content.decode(errors="replace"))
         if message.kind == Kind.CANCEL and self.serves and message.call not in self.slots:
-            if self.first is not None and self.first.call == message.call:
-                return True
-            self.cancelled[message.call] = None
-            if len(self.cancelled) > REMEMBERED:
-                del self.cancelled[next(iter(self.cancelled))]
-            return False
+            return self.first is not None and self.first.call == message.call
         return True
+
+    def remember_cancelled(self, message: Message | None) -> None:
+        """What comes next may be the cancellation of a call that was not begun: note it before it is taken out, for we
+        may die in between. Of too many, the oldest is forgotten: it may have ended before it was cancelled."""
+        if message is None or message.kind != Kind.CANCEL:
+            return
+        call = message.call
+        if call in self.slots or call in self.cancelled:
+            return
+        free = self.places
+        place = free.pop() if free else self.cancelled.pop(next(iter(self.cancelled)))
+        self.table.cancel(call, place)
+        self.cancelled[call] = place
 
     def tell_taken(self) -> None:
         if self.starving:
@@ -211,7 +222,6 @@ class PacketWire(Wire):
                 raise Garbage(f"call number {message.call} came twice")
             message.mailbox, self.first = self.begun, message
             if self.cancelled and message.call in self.cancelled and not self.saturated:
-                del self.cancelled[message.call]
                 with contextlib.suppress(MemoryError):  # nobody wants its body
                     received(message.take())
                 message.finished(True)
@@ -232,6 +242,9 @@ class PacketWire(Wire):
         assert whole is not None and whole.call == message.call
         message.content, message.lacking, self.first = whole.content, whole.lacking, None
         self.table.taken_out(slot, wanted)
+        if message.call in self.cancelled:
+            self.places.append(self.cancelled.pop(message.call))
+            self.table.heed(self.places[-1])
         if wanted:
             self.slots[message.call] = slot
         self.read_mailbox()

@@ -275,9 +275,12 @@ class Server:
                 return
 
     def control(self, wire: Wire, message: Received) -> None:
-        body = self.replies.taken(wire, message)
         kind = message.kind
         call = self.running.get((wire, message.call))
+        waiting = self.backlog.remove(wire, message.call) if kind == Kind.CANCEL and call is None else None
+        if waiting is not None:  # first, and then what says so: should we die in between, a successor will see it
+            self.replies.discard(wire, waiting)
+        body = self.replies.taken(wire, message)
         if body is None:  # none but an item is so large
             if call is not None:
                 wire.post(Kind.ERROR, message.call, refusal.item_too_large(call.method))
@@ -286,12 +289,8 @@ class Server:
         if kind == Kind.CANCEL:
             if call is not None:
                 self.cancel(call)
-            else:
-                waiting = self.backlog.remove(wire, message.call)
-                if waiting is not None:
-                    self.replies.discard(wire, waiting)
-                elif wire.more():  # it may lie behind what was not looked at yet
-                    wire.overtaken.add(message.call)
+            elif waiting is None and wire.more():  # it may lie behind what was not looked at yet
+                wire.overtaken.add(message.call)
         elif kind == Kind.GONE and message.call == WHOLE_WIRE:
             wire.close(body.decode(errors="replace"))
         elif call is not None:

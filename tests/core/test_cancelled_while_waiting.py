@@ -1,0 +1,78 @@
+"""A call that is cancelled while it waits in its mailbox is not run, by a successor of the plug-in neither."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from core_samples import Diary, Scribe, blow
+from waiting import until, until_event
+
+from mukernel import Interface, Kernel, PluginCrashed
+
+
+class Endless(Interface):
+    def numbers(self) -> AsyncIterator[int]: ...
+
+
+class Counting(Scribe, Endless):
+    def save(self) -> list[str]:
+        return self.written
+
+    def restore(self, written: list[str]) -> None:
+        self.written = written
+
+    async def numbers(self) -> AsyncIterator[int]:
+        self.written.append("stream")
+        number = 0
+        while True:
+            yield number
+            number += 1
+
+
+async def read(items: AsyncIterator[int]) -> None:
+    async for _ in items:
+        pass
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+@pytest.mark.parametrize("how", ["swap", "kill"])
+async def test_it_is_not_run_by_a_successor(
+    transport: str, how: str, whistle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    os.mkfifo(whistle.path + ".open")
+    async with Kernel() as kernel:
+        await kernel.load(Counting, name="counting", placement="process", concurrency=1)
+        diary, endless = kernel.get(Diary), kernel.get(Endless)
+        gate = asyncio.create_task(diary.gate(whistle.path))
+        await whistle.heard()  # the one place there is, is taken
+        entry = kernel.registry.entry("counting")
+        swapping = asyncio.ensure_future(kernel.swap("counting", Counting)) if how == "swap" else None
+        if swapping is not None:
+            await until(lambda: entry.replicas[0].successor is not None)
+        first = asyncio.create_task(diary.enter("first"))
+        calls = [asyncio.create_task(diary.enter("cancelled")), asyncio.create_task(read(endless.numbers()))]
+        await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        if swapping is not None:
+            blow(whistle.path + ".open")
+            await swapping
+        else:
+            instance = entry.replicas[0].instance
+            assert instance is not None
+            os.kill(instance.place.pid, signal.SIGKILL)
+            await until_event(kernel, "counting", "restart")
+        with contextlib.suppress(PluginCrashed):
+            await gate
+        await first
+        assert await diary.entries() == ["first"]
+        account = await kernel.ledger("counting")
+        assert account.running == 0 and account.lost == 0

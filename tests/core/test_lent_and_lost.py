@@ -1,0 +1,131 @@
+"""What a call lends is let go of, though the call is refused, cancelled, or its server dies half-way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from typing import Any
+
+import numpy
+import pytest
+from core_samples import Diary, Scribe, blow
+from waiting import until
+
+from mukernel import Interface, Kernel, Overloaded, PluginCrashed, RestartPolicy, oneway, shared
+from mukernel.transports import lane, replies
+
+LARGE = 100_000  # bytes, which are lent
+COUNT = 20
+
+
+class Lending(Interface):
+    async def take(self, array: numpy.ndarray) -> int: ...
+    async def give(self, die: bool) -> numpy.ndarray: ...
+    async def held(self) -> tuple[int, int]: ...
+    @oneway
+    async def note(self) -> None: ...
+
+
+class Lender(Scribe, Lending):
+    async def take(self, array: numpy.ndarray) -> int:
+        return array.nbytes
+
+    async def give(self, die: bool) -> numpy.ndarray:
+        if die:
+            replies.loaded = self.dies_between  # type: ignore[assignment]
+        return shared.empty(LARGE, "u1")
+
+    def dies_between(self, to: Any, body: Any) -> bytes:
+        """Its array is on its way, and no message says so."""
+        lane.loaded(to, body)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    async def held(self) -> tuple[int, int]:
+        return held()
+
+    async def note(self) -> None:
+        pass
+
+
+def held() -> tuple[int, int]:
+    """Bytes that this process has, and segments that no message has told of."""
+    gc.collect()
+    return shared.held(), sum(len(each.unclaimed) for each in lane._lanes.values())
+
+
+@pytest.fixture(params=["ring", "socket"])
+async def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", request.param)
+    async with Kernel() as kernel:
+        often = RestartPolicy(intensity=100, backoff=0.0)
+        await kernel.load(Lender, name="lender", placement="process", concurrency=1, restart=often)
+        yield kernel
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["asyncio", "blocking"])
+async def test_what_a_full_mailbox_refuses(kernel: Kernel, whistle: Any, blocking: bool) -> None:
+    os.mkfifo(whistle.path + ".open")
+    gate = asyncio.create_task(kernel.get(Diary).gate(whistle.path))
+    await whistle.heard()  # the one place there is, is taken
+    lending, large = kernel.get(Lending), numpy.ones(LARGE, "u1")
+
+    def refused_in_a_thread() -> int:
+        there, refused = kernel.get(Lending, blocking=True), 0
+        with pytest.raises(Overloaded):
+            while True:
+                there.note()
+        for _ in range(COUNT):
+            with pytest.raises(Overloaded):
+                there.take(large)
+            refused += 1
+        return refused
+
+    if blocking:
+        assert await asyncio.to_thread(refused_in_a_thread) == COUNT
+        small = []
+    else:
+        small = [asyncio.create_task(lending.take(numpy.ones(1, "u1"))) for _ in range(1024)]
+        await asyncio.sleep(0)
+        outcomes = await asyncio.gather(*(lending.take(large) for _ in range(COUNT)), return_exceptions=True)
+        assert all(isinstance(each, Overloaded) for each in outcomes)
+    blow(whistle.path + ".open")
+    await gate
+    await asyncio.gather(*small, return_exceptions=True)
+    assert await lending.take(large) == LARGE
+    assert await lending.held() == (0, 0)
+
+
+async def test_what_is_cancelled_while_it_waits(kernel: Kernel, whistle: Any) -> None:
+    os.mkfifo(whistle.path + ".open")
+    gate = asyncio.create_task(kernel.get(Diary).gate(whistle.path))
+    await whistle.heard()
+    lending, large = kernel.get(Lending), numpy.ones(LARGE, "u1")
+    calls = [asyncio.create_task(lending.take(large)) for _ in range(COUNT)]
+    await asyncio.sleep(0)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    blow(whistle.path + ".open")
+    await gate
+    assert await lending.take(large) == LARGE
+    assert await lending.held() == (0, 0)
+
+
+async def test_what_its_server_could_not_tell_of_before_it_died(kernel: Kernel) -> None:
+    lending, there = kernel.get(Lending), kernel.get(Lending, blocking=True)
+
+    def given(die: bool) -> int:
+        return int(there.give(die).nbytes)  # type: ignore[attr-defined]
+
+    before, _ = held()
+    for _ in range(2):
+        with pytest.raises(PluginCrashed):
+            await lending.give(True)
+        with pytest.raises(PluginCrashed):
+            await asyncio.to_thread(given, True)
+        await until(lambda: held() == (before, 0))
+    assert (await lending.give(False)).nbytes == await asyncio.to_thread(given, False) == LARGE
+    await until(lambda: held() == (before, 0))
