@@ -111,10 +111,11 @@ async def test_a_hundred_holders_are_killed(transport: str, monkeypatch: pytest.
                 os.kill(instance.place.pid, signal.SIGKILL)
         stop = True
         await asyncio.gather(*callers)
+        await middle.swap(numpy.ones(LARGE, "u1"))  # all are there, and so are their channels
+        while held_here() > before:  # noqa: ASYNC110 - else this never ends
+            await asyncio.sleep(0)
         for name in ("between", "last"):
             await kernel.unload(name)
-    while held_here() > before:  # noqa: ASYNC110 - else this never ends
-        await asyncio.sleep(0)
     assert shared.held() == 0
 
 
