@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mukernel.servers.events.interface import LogDamaged
-from mukernel.servers.events.log import Log, Retention
+from mukernel.servers.events.log import AWAKE, Log, Retention
 from mukernel.servers.events.records import FRAME, framed
-from mukernel.servers.events.segment import Record, encode_record
+from mukernel.servers.events.segment import Record, Segment, encode_record
 
 SECOND = 1_000_000_000
 
@@ -133,6 +133,45 @@ def test_damage_while_it_is_open_and_in_sealed_segments_is_found_by_reading(tmp_
     log = opened(tmp_path, 60)
     with pytest.raises(LogDamaged):
         log.read(2, 10)
+    log.close()
+
+
+def test_what_lies_damaged_side_by_side_is_told_at_once_and_counted_once(tmp_path: Path) -> None:
+    log = opened(tmp_path, 300)
+    append(log, *[b"<%d>" % offset for offset in range(1, 61)])
+    assert len(log.segments) > AWAKE + 1
+    sealed = log.segments[1]
+    first, last = sealed.base + 1, sealed.end - 2
+    assert first < last
+    for offset in range(first, last + 1):
+        damage(sealed.path, b"<%d>" % offset)
+    for _ in range(3):
+        assert log.read(sealed.base, 10)[-1].offset == sealed.base
+        with pytest.raises(LogDamaged) as told:
+            log.read(first, 10)
+        assert (told.value.first, told.value.last) == (first, last)
+        for offset in range(last + 1, 61):  # so that the damaged segment rests
+            assert log.read(offset, 1)[0].body == b"<%d>" % offset
+        assert log.damaged == last + 1 - first
+    log.close()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_record_that_can_t_be_decoded_is_damaged(tmp_path: Path, sealed: bool) -> None:
+    log = opened(tmp_path)
+    append(log, b"one")
+    log.write([Record(2, 2 * SECOND, "orders.new", b"two", {"number": 5})], sync=True)  # type: ignore[dict-item]
+    append(log, b"three")
+    if sealed:
+        log.segments[-1].seal()
+        log.segments.append(Segment.create(tmp_path, 4))
+    for _ in range(2):
+        assert bodies(log, 3) == [b"three"] and log.read(1, 10)[0].body == b"one"
+        with pytest.raises(LogDamaged, match="offsets 2 to 2"):
+            log.read(2, 10)
+        assert log.damaged == 1
+        log.close()
+        log = opened(tmp_path)
     log.close()
 
 
@@ -326,6 +365,22 @@ def test_offsets_are_found_by_time(tmp_path: Path) -> None:
     append(log, *[b"body"] * 20)
     assert [log.offset_at(second * SECOND) for second in (0, 1, 7, 20, 21)] == [1, 1, 7, 20, 21]
     assert log.offset_at(7 * SECOND - 1) == 7
+    log.close()
+
+
+@pytest.mark.parametrize("segment", [1, 200, 1 << 20])
+@pytest.mark.parametrize("lost", [{2, 3}, {10, 11}, {10, 12}, {19, 20}, {1, 2}, set(range(5, 16)), set(range(1, 21))])
+def test_offsets_are_found_by_time_though_many_are_damaged(tmp_path: Path, segment: int, lost: set[int]) -> None:
+    """Also while they are not known to be damaged: sealed segments are looked at when they are read."""
+    log = opened(tmp_path, segment)
+    append(log, *[b"<%d>" % offset for offset in range(1, 21)])
+    for each in log.segments:
+        for offset in lost:
+            if each.base <= offset < each.end:
+                damage(each.path, b"<%d>" % offset)
+    for second in (0, 1, 7, 10, 20, 21):
+        earlier = [offset for offset in range(1, 21) if offset not in lost and offset < second]
+        assert log.offset_at(second * SECOND) == max(earlier, default=0) + 1, "what may be as late is there"
     log.close()
 
 

@@ -145,8 +145,14 @@ class Group:
         missed = 0
         if now >= self.next_due:
             for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                if sum(len(record.body) for record, _ in taken.records) < LARGE:
+                if sum(len(record.body) for record, _ in taken.records) >= LARGE:
+                    break
+                try:
                     missed += self._again(offset, member, prefetch, now, taken)
+                except LogDamaged:
+                    if taken.records or taken.dead:  # these first: who looks again is told
+                        break
+                    raise
             self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
         room = prefetch - self.held[member]
         if room > 0 and not taken.records and self.cursor - self.floor < FAR:

@@ -239,16 +239,26 @@ class Log:
             self.awake.pop(0).rest()
 
     def offset_at(self, at: int) -> int:
-        """The first offset whose time is `at` (ns since 1970) or later; `end` if there is none."""
+        """The first offset whose time is `at` (ns since 1970) or later; `end` if there is none. Damaged ones just
+        before it may be as late: then it is the first of these."""
         low, high = self.first, self.end
         while low < high:
             middle = (low + high) // 2
-            try:
-                found = self.read(middle, 1)[0].at
-            except LogDamaged as damage:
-                found = -1 if damage.last + 1 >= high else self.read(damage.last + 1, 1)[0].at
-            low, high = (middle + 1, high) if found < at else (low, middle)
+            found = self._readable(middle, high)
+            if found is not None and found.at < at:
+                low = found.offset + 1
+            else:
+                high = middle
         return low
+
+    def _readable(self, offset: int, end: int) -> Record | None:
+        """The first record from `offset` on that can be read; None where there is none before `end`."""
+        while offset < end:
+            try:
+                return self.read(offset, 1)[0]
+            except LogDamaged as damage:
+                offset = damage.last + 1
+        return None
 
     def close(self) -> None:
         for segment in self.segments:
