@@ -347,7 +347,7 @@ async def test_a_folder_that_can_not_be_used_fails_the_load(process_kernel: Kern
 async def test_large_plain_events_are_bounded_by_bytes(kernel: TestKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mukernel.servers.events.live.WAITING", 1000)
     live = LiveSubscriber(Subscription("x", "m", prefetch=100))
-    event = Delivery("x", b"b" * 400, {}, "", 0, kernel.clock.wall())
+    event = Delivery("x", b"b" * 100, {"header": "h" * 294}, "", 0, kernel.clock.wall())
     assert [live.put(event) for _ in range(5)] == [0, 0, 1, 1, 1]
     assert [each.missed for each in live.take()] == [3, 0]
     assert live.size == 0

@@ -294,8 +294,13 @@ class CallBroker(Plugin):
                 await (event.ack() if verdict == "ack" else event.term(reason))
                 self.settled += 1
                 return
-            except (Unavailable, PluginCrashed, Overloaded) as error:
-                log.debug("%s: offset %d is not settled yet: %s", self.name, event.offset, error)
+            except NotFound as error:  # the log that it was in: there is nothing to settle
+                log.error("%s: offset %d was not settled: %s", self.name, event.offset, error)
+                return
+            except (MukernelError, LogDamaged) as error:
+                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) or pause > FIRST_PAUSE
+                level = logging.DEBUG if passing else logging.ERROR
+                log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from .event_size import size_of
 from .group_journal import GroupJournal, Settled, Snapshot, Tried
 from .interface import LogDamaged
 from .segment import Record
@@ -17,7 +18,7 @@ from .topics import matches
 
 log = logging.getLogger("mukernel.events")
 PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
-LARGE = 256 * 1024  # bytes after which no more is delivered again in one step
+LARGE = 256 * 1024  # bytes after which no more is delivered in one step
 SCAN = 256  # records of one look, after which what was found has to do
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
 
@@ -145,7 +146,7 @@ class Group:
         missed = 0
         if now >= self.next_due:
             for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                if sum(len(record.body) for record, _ in taken.records) >= LARGE:
+                if sum(size_of(record) for record, _ in taken.records) >= LARGE:
                     break
                 try:
                     missed += self._again(offset, member, prefetch, now, taken)
@@ -179,7 +180,8 @@ class Group:
                     return missed
                 self._take(record, member, now, taken)
             self.cursor = following
-            if len(taken.records) >= room or len(records) < count or count >= SCAN:
+            full = sum(size_of(record) for record, _ in taken.records) >= LARGE
+            if full or len(taken.records) >= room or len(records) < count or count >= SCAN:
                 return missed
             count *= 2
 

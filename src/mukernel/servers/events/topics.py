@@ -7,7 +7,7 @@ import re
 from ...contract import ContractError
 
 LONGEST = 255  # characters of a topic or a pattern
-_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f\ud800-\udfff]+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
