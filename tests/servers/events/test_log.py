@@ -405,3 +405,32 @@ def test_what_a_full_disk_had_no_room_for_leaves_nothing(tmp_path: Path, monkeyp
     log = opened(tmp_path)
     assert (bodies(log), log.torn) == ([b"one", b"three"], 0)
     log.close()
+
+
+def test_files_that_are_not_ours_are_named_and_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = opened(tmp_path, 60)
+    append(log, b"one", b"two")
+    log.close()
+    whole = (tmp_path / f"{1:020}.log").read_bytes()
+    odd = [
+        "backup.log",
+        "1.log",
+        f"{1:020}.copy.log",
+        f"{2**64 - 1}.log",
+        f"{0:020}.log",
+        "9" * 20 + ".log",
+        "\u0661.log",
+    ]
+    others = ["mine.new", f"{1:020}.damaged", "notes.index"]
+    for name in [*odd, *others]:
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "folder.new").mkdir()
+    with caplog.at_level(logging.WARNING, "mukernel.events"):
+        log = opened(tmp_path, 60)
+    assert (bodies(log), log.damaged, log.torn) == ([b"one", b"two"], 0, 0)
+    append(log, b"three")
+    assert bodies(log) == [b"one", b"two", b"three"]
+    log.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(odd) and all(any(str(tmp_path / name) in line for line in told) for name in odd)
+    assert all((tmp_path / name).read_bytes() == whole for name in [*odd, *others])

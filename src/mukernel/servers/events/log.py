@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .disk import BEING_MADE, make_folder
 from .interface import LogDamaged
-from .segment import LOST, SMALLEST, Record, Segment, encode_record
+from .segment import LOST, SMALLEST, Record, Segment, base_of, encode_record
 
 log = logging.getLogger("mukernel.events")
 AWAKE = 4  # sealed segments that are kept open, with the places of their records in memory
@@ -50,8 +50,12 @@ class Log:
 
     def _open(self, given: int) -> None:
         for left in self.folder.glob(f"*{BEING_MADE}"):  # by a crash
-            left.unlink()
+            if base_of(left) is not None:
+                left.unlink()
         paths = sorted(self.folder.glob("*.log"))
+        for path in [each for each in paths if base_of(each) is None]:
+            log.warning("stream %r: %s is no segment of its log, and is left alone; move it away", self.name, path)
+            paths.remove(path)
         for path in paths:
             segment = Segment.open(path, last=path == paths[-1])
             if segment is None:

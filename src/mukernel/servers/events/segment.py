@@ -7,6 +7,7 @@ long log reads only its last segment. Without that file, or where it does not fi
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from array import array
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import put_file, replace_file, write_all
+from .disk import BEING_MADE, put_file, replace_file, write_all
 from .records import HEADER_SIZE, frame_at, framed, frames, header_of, new_header, read_header, salt_in
 
 LOST = 2**64 - 1  # the place of a record that can't be read
 SMALLEST = 16  # bytes; no record is smaller
+_NAME = re.compile(rf"([0-9]{{20}})\.(?:log|index)(?:{re.escape(BEING_MADE)})?")
 _INDEX = struct.Struct("<QQQqqQ")  # base, size, salt, time of the first record, of the last one, number of records
 
 
@@ -31,6 +33,13 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
     headers: dict[str, str] = {}
     identity: str = ""
+
+
+def base_of(path: Path) -> int | None:
+    """The first offset of the segment that a file is, or belongs to; None for a file that is none of ours."""
+    found = _NAME.fullmatch(path.name)
+    base = int(found[1]) if found else 0
+    return base if 0 < base < 2**63 else None
 
 
 encode_record = msgspec.msgpack.Encoder().encode

@@ -31,9 +31,13 @@ def check_pattern(pattern: str, where: str = "pattern") -> None:
         )
 
 
+def is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str, where: str) -> None:
     """Raises ContractError for what can't name a stream or a group: it is the name of a file, too."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ContractError(f"{where}: got {name!r}, wanted 1 to 64 letters, digits, '-' and '_'")
 
 
