@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -206,3 +207,25 @@ async def test_what_the_event_server_has_no_more_needs_no_settling(caplog: pytes
     await broker.settle(Event(broker.client.events, BATCH.events[0], "broker", b"body"), "term", "why")
     assert (broker.client.events.asked, broker.settled) == (1, 0)
     assert "was not settled: there is no stream" in caplog.text
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it has no text")
+
+
+@pytest.mark.parametrize("failure", [Unspeakable(), ValueError("\ud800")])
+async def test_what_a_call_raised_is_a_reason_whatever_its_text_is(failure: Exception) -> None:
+    """What can't be sent would be refused by the event server for ever."""
+    broker, reasons = broker_of(), list[str]()
+
+    async def settle(*_: object, reason: str) -> bool:
+        reasons.append(reason.encode().decode())
+        return True
+
+    async def made(_: object) -> None:
+        raise failure
+
+    broker.client.events, broker.made = SimpleNamespace(settle=settle), made
+    await broker.make(Event(broker.client.events, BATCH.events[0], "broker", b"body"))
+    assert len(reasons) == 1 and reasons[0].startswith(type(failure).__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -315,6 +315,7 @@ async def test_a_swap_that_fails_with_the_log_open_leaves_the_old_version_servin
         ({"pattern": "orders.>", "prefetch": 0}, "prefetch: got 0"),
         ({"pattern": "orders.>", "ack_wait": 0}, "ack_wait: got 0"),
         ({"pattern": "orders.>", "max_deliver": -1}, "max_deliver: got -1"),
+        ({"pattern": "orders.>", "since": datetime.min}, "since: got 0001-01-01"),
     ],
 )
 async def test_a_subscription_that_can_not_be_served_is_refused(
@@ -349,6 +350,9 @@ async def test_bad_events_and_verdicts_are_refused(kernel: TestKernel, config: d
     async with Listening(client, "orders.>", group="g"):
         with pytest.raises(NotFound, match="has no offset 999"):
             await client.events.settle("orders", "g", 999, "ack")
+        for delay in (float("inf"), float("nan"), 1e300):  # it would never come again
+            with pytest.raises(ContractError, match="delay: got"):
+                await client.events.settle("orders", "g", 1, "nak", delay=delay)
         with pytest.raises(ContractError, match=r"wanted 'orders\.>'"):
             await anext(client.subscribe("orders.new", group="g"))
         await client.events.remove_group("orders", "g")

@@ -35,6 +35,7 @@ LEASE = 60.0  # seconds after which a stream of batches ends, and its subscriber
 BATCHES = 32  # batches after which it ends, below the credit of a stream: who stands still holds up no swap
 BATCH = 64  # events of a batch
 KNOWN_TOPICS = 4096  # topics whose stream is remembered
+LONGEST_WAIT = 86400 * 365  # seconds
 LARGEST_BODY = 1023 << 20  # bytes; a message has a MiB more, for what a dead letter has beside it, and a batch
 LONGEST_REASON = 16_384  # characters of why an event is a dead letter
 
@@ -231,10 +232,15 @@ class EventServer(Plugin, Events):
             check_name(asked.group, "group")
         if not 1 <= asked.prefetch <= 1000:
             raise ContractError(f"prefetch: got {asked.prefetch}, wanted 1 to 1000")
-        if not 0 < asked.ack_wait <= 86400 * 365:
-            raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0")
+        if not 0 < asked.ack_wait <= LONGEST_WAIT:
+            raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0, at most {LONGEST_WAIT}")
         if asked.max_deliver < 0:
             raise ContractError(f"max_deliver: got {asked.max_deliver}, wanted 1 or more, or 0 for no limit")
+        if asked.since is not None:
+            try:
+                asked.since.timestamp()
+            except (ValueError, OverflowError) as error:
+                raise ContractError(f"since: got {asked.since}, wanted a time that can be counted: {error}") from None
         if asked.start == "live":
             return ""
         for name, each in self.settings.items():
@@ -340,6 +346,8 @@ class EventServer(Plugin, Events):
         delay: float = 0.0, reason: str = "",
     ) -> bool:  # fmt: skip
         kept, found = await self._group("subscribe", stream, group)
+        if not delay <= LONGEST_WAIT:
+            raise ContractError(f"delay: got {delay}, wanted seconds, at most {LONGEST_WAIT}")
         if not 0 < offset < kept.log.end:
             raise NotFound(f"stream {stream!r} has no offset {offset}; the last is {kept.log.end - 1}")
         try:
