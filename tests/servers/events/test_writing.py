@@ -150,6 +150,22 @@ async def test_damage_is_skipped_where_the_operator_says_so(
     assert "offsets 2 to 2 are damaged" in caplog.text
 
 
+async def test_a_member_is_told_what_was_lost_before_what_is_not_for_it(
+    kernel: TestKernel, config: dict[str, Any]
+) -> None:
+    client = await client_of(kernel, config, on_damage="skip")
+    for topic, body in (("orders.new", b"first"), ("orders.new", b"lost"), ("orders.old", b"old")):
+        await client.publish(topic, body)
+    await kernel.unload("events")
+    damage(config["folder"], b"lost")
+    client = await client_of(kernel, config)
+    async with Listening(client, "orders.new", group="g", start="first", ack=True) as events:
+        await kernel.clock.sleep(1)
+        await client.publish("orders.new", b"last")
+        await kernel.clock.sleep(1)
+        assert [(event.body, event.delivery.missed) for event in events.events] == [(b"first", 0), (b"last", 1)]
+
+
 @pytest.mark.parametrize("on_damage", ["stop", "skip"])
 async def test_a_server_starts_though_pages_of_its_log_are_lost(
     kernel: TestKernel, config: dict[str, Any], on_damage: str

@@ -301,7 +301,7 @@ class EventServer(Plugin, Events):
 
     async def _grouped(self, name: str, asked: Subscription) -> AsyncIterator[Batch]:
         """What the group has for this member, who settles each event."""
-        end, sent, gone = self.clock.now() + LEASE, 0, True
+        end, sent, missed, gone = self.clock.now() + LEASE, 0, 0, True
         stream = (await self.opened())[name]
         stream.retain()
         try:
@@ -317,6 +317,7 @@ class EventServer(Plugin, Events):
                     taken = group.take(asked.member, asked.prefetch)
                 except OSError as error:
                     raise Unavailable(f"group {group.name!r} of stream {name!r} can't be written: {error}") from None
+                missed += taken.missed
                 for record, deliveries in taken.dead:
                     why = f"delivered {deliveries} times, never settled"
                     try:
@@ -325,7 +326,8 @@ class EventServer(Plugin, Events):
                         log.error("stream %r, group %r: offset %d waits: %s", name, group.name, record.offset, error)
                 if taken.records:
                     events = [delivery(record, name, count) for record, count in taken.records]
-                    events[0] = msgspec.structs.replace(events[0], missed=taken.missed)
+                    events[0] = msgspec.structs.replace(events[0], missed=missed)
+                    missed = 0
                     yield Batch(events)
                     sent += 1
                 elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
