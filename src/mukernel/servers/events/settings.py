@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -103,7 +104,7 @@ def call_stream(interface: str) -> str:
     return "calls-" + interface.replace(".", "-")
 
 
-def streams_of_calls(interfaces: list[str]) -> dict[str, StreamSettings]:
+def streams_of_calls(interfaces: Sequence[str]) -> dict[str, StreamSettings]:
     """A stream for the calls of each interface: kept until they have been made, and no longer. Raises ContractError."""
     streams: dict[str, StreamSettings] = {}
     for each in interfaces:
@@ -120,7 +121,7 @@ def streams_of_calls(interfaces: list[str]) -> dict[str, StreamSettings]:
     return streams
 
 
-def checked_streams(streams: dict[str, StreamSettings], calls: list[str]) -> dict[str, StreamSettings]:
+def checked_streams(streams: dict[str, StreamSettings], calls: Sequence[str] = ()) -> dict[str, StreamSettings]:
     """The streams, with those of brokered calls and that of the dead letters. Raises ContractError that names the
     field."""
     whole = streams_of_calls(calls) | streams
