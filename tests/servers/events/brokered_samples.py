@@ -61,7 +61,7 @@ class Billing(Plugin, Bills):
         await self.write(f"{text}!" if loud else text)
         if text.startswith("die") and self.file.read_text().count(text) <= int(text.split()[1]):
             os.kill(os.getpid(), signal.SIGKILL)
-        if text == "fail":
+        if text.startswith("fail"):
             raise ValueError("it can't be noted")
         while self.hold and os.path.exists(self.hold):  # noqa: ASYNC110 - another process removes it
             await asyncio.sleep(0)

@@ -6,14 +6,24 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from brokered_samples import Bills
 from events_collecting import until
 
-from mukernel import PluginCrashed
-from mukernel.servers.events import Batch, Delivery, Event, EventClient, EventFigures, StreamFigures, Subscription
+from mukernel import ContractError, NotFound, PermissionDenied, PluginCrashed, RemoteError, Unavailable
+from mukernel.servers.events import (
+    Batch,
+    Delivery,
+    Event,
+    EventClient,
+    EventFigures,
+    LogDamaged,
+    StreamFigures,
+    Subscription,
+)
 from mukernel.servers.events.broker import CallBroker
 from mukernel.servers.events.settings import call_stream, call_topic
 
@@ -162,3 +172,60 @@ async def test_a_broker_that_is_cancelled_as_it_ends_leaves_nothing_running(endi
     go_on.set()
     await asyncio.wait([ended])
     assert ended.cancelled() and broker.delivering.done() and made.done()
+
+
+class Refusing:
+    """An event server that does not settle, a few times."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.asked = error, 0
+
+    async def settle(self, *_: object, **__: object) -> bool:
+        self.asked += 1
+        if self.asked < 4:
+            raise self.error
+        return True
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ContractError("no"), RemoteError("Odd", "no"), PermissionDenied("no"), Unavailable("no"), LogDamaged("s", 1, 1)],
+)
+async def test_a_broker_settles_until_the_event_server_knows(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it gave up would be delivered, and so made, again."""
+    broker = broker_of(Refusing(error))
+    with caplog.at_level(logging.ERROR, "mukernel.events"):
+        await broker.settle(Event(broker.client.events, BATCH.events[0], "broker", b"body"), "term", "why")
+    assert (broker.client.events.asked, broker.settled) == (4, 1)
+    assert caplog.text.count("is not settled yet") == (0 if isinstance(error, Unavailable) else 1)
+
+
+async def test_what_the_event_server_has_no_more_needs_no_settling(caplog: pytest.LogCaptureFixture) -> None:
+    broker = broker_of(Refusing(NotFound("there is no stream")))
+    await broker.settle(Event(broker.client.events, BATCH.events[0], "broker", b"body"), "term", "why")
+    assert (broker.client.events.asked, broker.settled) == (1, 0)
+    assert "was not settled: there is no stream" in caplog.text
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("it has no text")
+
+
+@pytest.mark.parametrize("failure", [Unspeakable(), ValueError("\ud800")])
+async def test_what_a_call_raised_is_a_reason_whatever_its_text_is(failure: Exception) -> None:
+    """What can't be sent would be refused by the event server for ever."""
+    broker, reasons = broker_of(), list[str]()
+
+    async def settle(*_: object, reason: str) -> bool:
+        reasons.append(reason.encode().decode())
+        return True
+
+    async def made(_: object) -> None:
+        raise failure
+
+    broker.client.events, broker.made = SimpleNamespace(settle=settle), made
+    await broker.make(Event(broker.client.events, BATCH.events[0], "broker", b"body"))
+    assert len(reasons) == 1 and reasons[0].startswith(type(failure).__name__)

@@ -75,6 +75,20 @@ def test_what_was_found_before_some_damage_is_delivered_first(tmp_path: Path) ->
     group.journal.close()
 
 
+def test_what_is_due_before_some_damage_is_delivered_first(tmp_path: Path) -> None:
+    kept = Kept()
+    group = kept.group(tmp_path)
+    assert [record.offset for record, _ in group.take("one", 3).records] == [1, 2, 3]
+    kept.damaged = 2
+    group.release("one")
+    taken = group.take("two", 3)
+    assert [(record.offset, deliveries) for record, deliveries in taken.records] == [(1, 2)]
+    with pytest.raises(LogDamaged):
+        group.take("two", 3)
+    assert group.outstanding[1].member == "two" and group.outstanding[3].deliveries == 1
+    group.journal.close()
+
+
 @pytest.mark.parametrize("every", [1, 3, 100])
 def test_a_group_that_was_killed_knows_its_figures_before_a_member_comes(tmp_path: Path, every: int) -> None:
     kept = Kept(every)

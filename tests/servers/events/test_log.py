@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mukernel.servers.events.interface import LogDamaged
-from mukernel.servers.events.log import Log, Retention
+from mukernel.servers.events.log import AWAKE, Log, Retention
 from mukernel.servers.events.records import FRAME, framed
-from mukernel.servers.events.segment import Record, encode_record
+from mukernel.servers.events.segment import Record, Segment, encode_record
 
 SECOND = 1_000_000_000
 
@@ -133,6 +133,45 @@ def test_damage_while_it_is_open_and_in_sealed_segments_is_found_by_reading(tmp_
     log = opened(tmp_path, 60)
     with pytest.raises(LogDamaged):
         log.read(2, 10)
+    log.close()
+
+
+def test_what_lies_damaged_side_by_side_is_told_at_once_and_counted_once(tmp_path: Path) -> None:
+    log = opened(tmp_path, 300)
+    append(log, *[b"<%d>" % offset for offset in range(1, 61)])
+    assert len(log.segments) > AWAKE + 1
+    sealed = log.segments[1]
+    first, last = sealed.base + 1, sealed.end - 2
+    assert first < last
+    for offset in range(first, last + 1):
+        damage(sealed.path, b"<%d>" % offset)
+    for _ in range(3):
+        assert log.read(sealed.base, 10)[-1].offset == sealed.base
+        with pytest.raises(LogDamaged) as told:
+            log.read(first, 10)
+        assert (told.value.first, told.value.last) == (first, last)
+        for offset in range(last + 1, 61):  # so that the damaged segment rests
+            assert log.read(offset, 1)[0].body == b"<%d>" % offset
+        assert log.damaged == last + 1 - first
+    log.close()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_record_that_can_t_be_decoded_is_damaged(tmp_path: Path, sealed: bool) -> None:
+    log = opened(tmp_path)
+    append(log, b"one")
+    log.write([Record(2, 2 * SECOND, "orders.new", b"two", {"number": 5})], sync=True)  # type: ignore[dict-item]
+    append(log, b"three")
+    if sealed:
+        log.segments[-1].seal()
+        log.segments.append(Segment.create(tmp_path, 4))
+    for _ in range(2):
+        assert bodies(log, 3) == [b"three"] and log.read(1, 10)[0].body == b"one"
+        with pytest.raises(LogDamaged, match="offsets 2 to 2"):
+            log.read(2, 10)
+        assert log.damaged == 1
+        log.close()
+        log = opened(tmp_path)
     log.close()
 
 
@@ -329,6 +368,22 @@ def test_offsets_are_found_by_time(tmp_path: Path) -> None:
     log.close()
 
 
+@pytest.mark.parametrize("segment", [1, 200, 1 << 20])
+@pytest.mark.parametrize("lost", [{2, 3}, {10, 11}, {10, 12}, {19, 20}, {1, 2}, set(range(5, 16)), set(range(1, 21))])
+def test_offsets_are_found_by_time_though_many_are_damaged(tmp_path: Path, segment: int, lost: set[int]) -> None:
+    """Also while they are not known to be damaged: sealed segments are looked at when they are read."""
+    log = opened(tmp_path, segment)
+    append(log, *[b"<%d>" % offset for offset in range(1, 21)])
+    for each in log.segments:
+        for offset in lost:
+            if each.base <= offset < each.end:
+                damage(each.path, b"<%d>" % offset)
+    for second in (0, 1, 7, 10, 20, 21):
+        earlier = [offset for offset in range(1, 21) if offset not in lost and offset < second]
+        assert log.offset_at(second * SECOND) == max(earlier, default=0) + 1, "what may be as late is there"
+    log.close()
+
+
 def test_what_a_full_disk_had_no_room_for_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = opened(tmp_path)
     append(log, b"one")
@@ -350,3 +405,32 @@ def test_what_a_full_disk_had_no_room_for_leaves_nothing(tmp_path: Path, monkeyp
     log = opened(tmp_path)
     assert (bodies(log), log.torn) == ([b"one", b"three"], 0)
     log.close()
+
+
+def test_files_that_are_not_ours_are_named_and_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = opened(tmp_path, 60)
+    append(log, b"one", b"two")
+    log.close()
+    whole = (tmp_path / f"{1:020}.log").read_bytes()
+    odd = [
+        "backup.log",
+        "1.log",
+        f"{1:020}.copy.log",
+        f"{2**64 - 1}.log",
+        f"{0:020}.log",
+        "9" * 20 + ".log",
+        "\u0661.log",
+    ]
+    others = ["mine.new", f"{1:020}.damaged", "notes.index"]
+    for name in [*odd, *others]:
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "folder.new").mkdir()
+    with caplog.at_level(logging.WARNING, "mukernel.events"):
+        log = opened(tmp_path, 60)
+    assert (bodies(log), log.damaged, log.torn) == ([b"one", b"two"], 0, 0)
+    append(log, b"three")
+    assert bodies(log) == [b"one", b"two", b"three"]
+    log.close()
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(odd) and all(any(str(tmp_path / name) in line for line in told) for name in odd)
+    assert all((tmp_path / name).read_bytes() == whole for name in [*odd, *others])

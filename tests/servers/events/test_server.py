@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -315,6 +315,7 @@ async def test_a_swap_that_fails_with_the_log_open_leaves_the_old_version_servin
         ({"pattern": "orders.>", "prefetch": 0}, "prefetch: got 0"),
         ({"pattern": "orders.>", "ack_wait": 0}, "ack_wait: got 0"),
         ({"pattern": "orders.>", "max_deliver": -1}, "max_deliver: got -1"),
+        ({"pattern": "orders.>", "since": datetime.min}, "since: got 0001-01-01"),
     ],
 )
 async def test_a_subscription_that_can_not_be_served_is_refused(
@@ -349,6 +350,9 @@ async def test_bad_events_and_verdicts_are_refused(kernel: TestKernel, config: d
     async with Listening(client, "orders.>", group="g"):
         with pytest.raises(NotFound, match="has no offset 999"):
             await client.events.settle("orders", "g", 999, "ack")
+        for delay in (float("inf"), float("nan"), 1e300):  # it would never come again
+            with pytest.raises(ContractError, match="delay: got"):
+                await client.events.settle("orders", "g", 1, "nak", delay=delay)
         with pytest.raises(ContractError, match=r"wanted 'orders\.>'"):
             await anext(client.subscribe("orders.new", group="g"))
         await client.events.remove_group("orders", "g")
@@ -367,6 +371,9 @@ async def test_bad_events_and_verdicts_are_refused(kernel: TestKernel, config: d
         ({"a": {"topics": ["x"], "max_size": 5}}, "max_size"),
         ({"../a": {"topics": ["x"]}}, "wanted 1 to 64 letters"),
         ({"dead": {"topics": ["dead-letters.x"]}}, "overlaps"),
+        ({"a": {"topics": ["x"], "max_age": 1e300}}, r"max_age: got 1e\+300, wanted at most '36500d'"),
+        ({"a": {"topics": ["x"], "duplicate_window": 1e300}}, "duplicate_window: got"),
+        ({"a": {"topics": ["x"], "fsync": 1e300}}, "fsync: got"),
     ],
 )
 async def test_configuration_is_checked_by_field(
@@ -374,6 +381,29 @@ async def test_configuration_is_checked_by_field(
 ) -> None:
     with pytest.raises(Exception, match=wanted):
         await client_of(kernel, config | {"streams": streams})
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"calls": ["x y"]}, r"config\.calls: got 'x y', wanted the name of an interface"),
+        ({"calls": [""]}, r"config\.calls: got ''"),
+        ({"calls": ["x.>"]}, r"config\.calls: got 'x.>'"),
+        ({"calls": ["x" * 59]}, r"config\.calls: got"),
+        (
+            {"calls": ["Bills"], "streams": {"calls-Bills": {"topics": ["calls.Bill"]}}},
+            r"config\.streams\.calls-Bills\.topics: got \['calls\.Bill'\], wanted 'calls\.Bills' among them",
+        ),
+        ({"folder": "a\0b"}, r"config\.folder: got"),
+        ({"max_body": 0}, r"config\.max_body: got 0"),
+    ],
+)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_the_other_configuration_too(
+    kernel: TestKernel, config: dict[str, Any], given: dict[str, Any], wanted: str, placement: str
+) -> None:
+    with pytest.raises(ContractError, match=wanted):
+        await client_of(kernel, config | given, placement)
 
 
 async def test_a_folder_has_one_server(kernel: TestKernel, config: dict[str, Any]) -> None:

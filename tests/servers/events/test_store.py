@@ -13,7 +13,7 @@ import pytest
 from events_collecting import take, until
 
 from mukernel import Kernel
-from mukernel.servers.events import EventClient, Events, EventServer
+from mukernel.servers.events import EventClient, Events, EventServer, Subscription
 from mukernel.servers.events.log import AWAKE, Log
 from mukernel.servers.events.segment import Segment
 from mukernel.servers.events.settings import StreamSettings
@@ -119,6 +119,19 @@ async def test_the_loop_goes_on_while_the_log_is_opened_and_closed(
     turned.set()
     await using
     assert seen and all(seen)
+
+
+async def test_a_copy_of_a_journal_is_no_group(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_of(tmp_path)
+    store.streams["orders"].join(Subscription("orders.>", "member", "billing"))
+    await store.close()
+    copy = tmp_path / "streams/orders/groups/billing (copy).group"
+    copy.write_bytes(copy.with_name("billing.group").read_bytes())
+    with caplog.at_level(logging.WARNING, "mukernel.events"):
+        store = store_of(tmp_path)
+    assert list(store.streams["orders"].groups) == ["billing"]
+    assert str(copy) in caplog.text and copy.exists()
+    await store.close()
 
 
 async def test_few_segments_are_open_at_a_time(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,73 @@ async def test_damage_is_skipped_where_the_operator_says_so(
             assert events.bodies == [b"first", b"third"]
     assert events.events[1].delivery.missed == 1
     assert "offsets 2 to 2 are damaged" in caplog.text
+
+
+async def test_a_member_is_told_what_was_lost_before_what_is_not_for_it(
+    kernel: TestKernel, config: dict[str, Any]
+) -> None:
+    client = await client_of(kernel, config, on_damage="skip")
+    for topic, body in (("orders.new", b"first"), ("orders.new", b"lost"), ("orders.old", b"old")):
+        await client.publish(topic, body)
+    await kernel.unload("events")
+    damage(config["folder"], b"lost")
+    client = await client_of(kernel, config)
+    async with Listening(client, "orders.new", group="g", start="first", ack=True) as events:
+        await kernel.clock.sleep(1)
+        await client.publish("orders.new", b"last")
+        await kernel.clock.sleep(1)
+        assert [(event.body, event.delivery.missed) for event in events.events] == [(b"first", 0), (b"last", 1)]
+
+
+@pytest.mark.parametrize("on_damage", ["stop", "skip"])
+async def test_a_server_starts_though_pages_of_its_log_are_lost(
+    kernel: TestKernel, config: dict[str, Any], on_damage: str
+) -> None:
+    """Records side by side, also in the middle, where the log is looked at first when it is opened."""
+    client = await client_of(kernel, config, segment="8K", on_damage=on_damage)
+    written = [b"<%d>" % number + b"." * 100 for number in range(200)]
+    for body in written:
+        await client.publish("orders.new", body)
+    await kernel.unload("events")
+    files = sorted(Path(config["folder"]).glob("streams/orders/*.log"))
+    assert len(files) > 3
+    whole = list(written)
+    for path in files:
+        data = path.read_bytes()
+        numbers = [int(each) for each in re.findall(rb"<(\d+)>", data)]
+        lost = numbers[10:36]
+        begin, end = (data.index(written[each]) for each in (lost[0], lost[-1]))
+        path.write_bytes(data[:begin] + bytes(end + 1 - begin) + data[end + 1 :])
+        whole = [body for body in whole if body not in [written[each] for each in lost]]
+    assert 50 < len(whole) < 100
+    client = await client_of(kernel, config)
+    for asked in ({"start": "first"}, {"since": kernel.clock.wall() - timedelta(hours=1)}):
+        got, told = await read_to_the_end(client, 200, **asked)
+        assert got == whole
+        assert told == (len(files) if on_damage == "stop" else 0)
+    assert (await client.publish("orders.new", b"more")).offset == 201
+    if on_damage == "skip":
+        async with Listening(client, "orders.>", group="g", start="first", ack=True) as events:
+            await kernel.clock.sleep(1)
+        assert events.bodies == [*whole, b"more"]
+        assert sum(event.delivery.missed for event in events.events) == 200 - len(whole)
+
+
+async def read_to_the_end(client: EventClient, last: int, **asked: Any) -> tuple[list[bytes], int]:
+    """Every body up to an offset, and how often damage was told on the way."""
+    got: list[bytes] = []
+    told = 0
+    while True:
+        events = client.subscribe("orders.>", **asked)
+        try:
+            async for event in events:
+                got.append(event.body)
+                if event.offset == last:
+                    return got, told
+        except LogDamaged as damaged:
+            asked, told = {"offset": damaged.last + 1}, told + 1
+        finally:
+            await events.aclose()
 
 
 def cut_off(folder: str, left: int) -> None:
@@ -294,7 +363,7 @@ async def test_a_folder_that_can_not_be_used_fails_the_load(process_kernel: Kern
 async def test_large_plain_events_are_bounded_by_bytes(kernel: TestKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mukernel.servers.events.live.WAITING", 1000)
     live = LiveSubscriber(Subscription("x", "m", prefetch=100))
-    event = Delivery("x", b"b" * 400, {}, "", 0, kernel.clock.wall())
+    event = Delivery("x", b"b" * 100, {"header": "h" * 294}, "", 0, kernel.clock.wall())
     assert [live.put(event) for _ in range(5)] == [0, 0, 1, 1, 1]
     assert [each.missed for each in live.take()] == [3, 0]
     assert live.size == 0

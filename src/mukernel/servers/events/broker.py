@@ -25,6 +25,7 @@ from ...contract import (
     Unavailable,
     interfaces_of,
 )
+from ...contract.error_texts import text_of
 from ...contract.faults import was_answered
 from ...core.builtin import Clock
 from ...core.described_type import DescribedTypes
@@ -242,7 +243,7 @@ class CallBroker(Plugin):
             answer.set_exception(failure)
         # What failed and nobody was told of is not lost: the dead letters have it.
         verdict: Literal["ack", "term"] = "ack" if told or failure is None else "term"
-        await self.settle(event, verdict, f"{type(failure).__name__}: {failure}")
+        await self.settle(event, verdict, f"{type(failure).__name__}: {text_of(failure)}")
 
     async def made(self, event: Event[bytes]) -> Any:
         """The result of the call. While nobody is there to answer it waits. Raises what the plug-in raised, and
@@ -294,8 +295,13 @@ class CallBroker(Plugin):
                 await (event.ack() if verdict == "ack" else event.term(reason))
                 self.settled += 1
                 return
-            except (Unavailable, PluginCrashed, Overloaded) as error:
-                log.debug("%s: offset %d is not settled yet: %s", self.name, event.offset, error)
+            except NotFound as error:  # the log that it was in: there is nothing to settle
+                log.error("%s: offset %d was not settled: %s", self.name, event.offset, error)
+                return
+            except (MukernelError, LogDamaged) as error:
+                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) or pause > FIRST_PAUSE
+                level = logging.DEBUG if passing else logging.ERROR
+                log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 
 from ...contract import PluginCrashed
+from ...contract.error_texts import text_of
 from .interface import Batch, Delivery, Events, Published, Subscription
 
 log = logging.getLogger("mukernel.events")
@@ -173,8 +174,9 @@ class Topic(Generic[T]):
                 try:
                     body = self._decoder.decode(event.body)
                 except Exception as error:  # of another type, no msgpack at all, nested too deep
-                    log.warning("%s at offset %d is no %s: %s", event.topic, event.offset, self.kind, error)
-                    await event.term(f"the body is no {self.kind}: {error}")
+                    why = text_of(error)
+                    log.warning("%s at offset %d is no %s: %s", event.topic, event.offset, self.kind, why)
+                    await event.term(f"the body is no {self.kind}: {why}")
                     continue
                 yield Event(self.client.events, event.delivery, event.group, body)
         finally:

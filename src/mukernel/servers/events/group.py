@@ -6,10 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
+from .event_size import size_of
 from .group_journal import GroupJournal, Settled, Snapshot, Tried
 from .interface import LogDamaged
 from .segment import Record
@@ -17,7 +17,7 @@ from .topics import matches
 
 log = logging.getLogger("mukernel.events")
 PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
-LARGE = 256 * 1024  # bytes after which no more is delivered again in one step
+LARGE = 256 * 1024  # bytes after which no more is delivered in one step
 SCAN = 256  # records of one look, after which what was found has to do
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
 
@@ -42,12 +42,18 @@ class GroupState(msgspec.Struct):
     outstanding: dict[int, Outstanding]
 
 
-class Taken(NamedTuple):
-    """Events for one member. `dead`: those that were delivered too often, for the dead letters."""
+class Taken:
+    """Events for one member, each with how often it was delivered, this time included. `dead`: those that were
+    delivered too often, for the dead letters. `size`: bytes of all of them. `missed`: how many were lost before."""
 
-    records: list[tuple[Record, int]]  # and how often each was delivered, this time included
-    dead: list[tuple[Record, int]]
-    missed: int
+    def __init__(self) -> None:
+        self.records: list[tuple[Record, int]] = []
+        self.dead: list[tuple[Record, int]] = []
+        self.size = self.missed = 0
+
+    def add(self, record: Record, deliveries: int, dead: bool = False) -> None:
+        (self.dead if dead else self.records).append((record, deliveries))
+        self.size += size_of(record)
 
 
 class Group:
@@ -141,22 +147,27 @@ class Group:
 
     def take(self, member: str, prefetch: int) -> Taken:
         """Events for a member: first those that are due again, then new ones. Raises LogDamaged."""
-        taken, now = Taken([], [], 0), self.now()
-        missed = 0
+        taken, now = Taken(), self.now()
         if now >= self.next_due:
             for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                if sum(len(record.body) for record, _ in taken.records) < LARGE:
-                    missed += self._again(offset, member, prefetch, now, taken)
+                if taken.size >= LARGE:
+                    break
+                try:
+                    taken.missed += self._again(offset, member, prefetch, now, taken)
+                except LogDamaged:
+                    if taken.records or taken.dead:  # these first: who looks again is told
+                        break
+                    raise
             self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
         room = prefetch - self.held[member]
         if room > 0 and not taken.records and self.cursor - self.floor < FAR:
-            missed += self._take_new(room, member, now, taken)
-        return taken._replace(missed=missed)
+            self._take_new(room, member, now, taken)
+        return taken
 
-    def _take_new(self, room: int, member: str, now: float, taken: Taken) -> int:
-        """Deliver what nobody was given yet. How many events were lost. No more is read than there is room for, unless
-        some of it is not for this group: then twice as much, and so on."""
-        missed, count = 0, room
+    def _take_new(self, room: int, member: str, now: float, taken: Taken) -> None:
+        """Deliver what nobody was given yet. No more is read than there is room for, unless some of it is not for this
+        group: then twice as much, and so on."""
+        count = room
         while True:
             while self.cursor in self.settled:  # what is damaged there is no matter of this group any more
                 self.cursor += 1
@@ -164,17 +175,17 @@ class Group:
                 records, following, lost = self.read(self.cursor, count)
             except LogDamaged:
                 if taken.records or taken.dead:  # these first: who looks again is told
-                    return missed
+                    return
                 raise
-            missed += lost
+            taken.missed += lost
             for record in records:
                 if len(taken.records) >= room:
                     self.cursor = record.offset
-                    return missed
+                    return
                 self._take(record, member, now, taken)
             self.cursor = following
-            if len(taken.records) >= room or len(records) < count or count >= SCAN:
-                return missed
+            if taken.size >= LARGE or len(taken.records) >= room or len(records) < count or count >= SCAN:
+                return
             count *= 2
 
     def _take(self, record: Record, member: str, now: float, taken: Taken) -> None:
@@ -184,7 +195,7 @@ class Group:
         deliveries = self.tried.pop(record.offset, 0) + 1
         if self.max_deliver and deliveries > self.max_deliver:
             self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
-            taken.dead.append((record, deliveries - 1))
+            taken.add(record, deliveries - 1, dead=True)
         else:
             self._deliver(record, deliveries, member, now, taken)
 
@@ -201,14 +212,14 @@ class Group:
         self.redelivered += not dies
         if dies:
             self._hold(offset, each.deliveries, now + self.ack_wait, "")  # until the dead letters have it
-            taken.dead.append((records[0], each.deliveries))
+            taken.add(records[0], each.deliveries, dead=True)
         else:
             self._deliver(records[0], each.deliveries + 1, member, now, taken)
         return 0
 
     def _deliver(self, record: Record, deliveries: int, member: str, now: float, taken: Taken) -> None:
         self._hold(record.offset, deliveries, now + self.ack_wait, member)
-        taken.records.append((record, deliveries))
+        taken.add(record, deliveries)
         if deliveries > 1:
             self.journal.append(Tried(record.offset, deliveries))
             self._shorten()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from .bell import Bell
+from .event_size import size_of
 from .interface import Delivery, Subscription
 from .topics import matches
 
@@ -33,7 +34,7 @@ class LiveSubscriber:
     def __init__(self, asked: Subscription) -> None:
         self.asked = asked
         self.waiting: deque[Delivery] = deque()
-        self.size = 0  # bytes of bodies that wait
+        self.size = 0  # bytes that wait
         self.missed = 0
         self.bell = Bell()
         self.attached = 0  # streams that take from it; usually one
@@ -42,7 +43,7 @@ class LiveSubscriber:
     def put(self, event: Delivery) -> int:
         """Returns how many were dropped for it."""
         self.waiting.append(event)
-        self.size += len(event.body)
+        self.size += size_of(event)
         dropped = 0
         while len(self.waiting) > self.asked.prefetch or (self.size > WAITING and len(self.waiting) > 1):
             self._first()
@@ -53,7 +54,7 @@ class LiveSubscriber:
 
     def _first(self) -> Delivery:
         event = self.waiting.popleft()
-        self.size -= len(event.body)
+        self.size -= size_of(event)
         return event
 
     def take(self) -> list[Delivery]:
@@ -62,7 +63,7 @@ class LiveSubscriber:
         size = 0
         while self.waiting and len(taken) < BATCH and size < LARGE:
             taken.append(self._first())
-            size += len(taken[-1].body)
+            size += size_of(taken[-1])
         if taken and self.missed:
             taken[0] = msgspec.structs.replace(taken[0], missed=self.missed)
             self.missed = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .disk import BEING_MADE, make_folder
 from .interface import LogDamaged
-from .segment import LOST, SMALLEST, Record, Segment, encode_record
+from .segment import LOST, SMALLEST, Record, Segment, base_of, encode_record
 
 log = logging.getLogger("mukernel.events")
 AWAKE = 4  # sealed segments that are kept open, with the places of their records in memory
@@ -50,8 +50,12 @@ class Log:
 
     def _open(self, given: int) -> None:
         for left in self.folder.glob(f"*{BEING_MADE}"):  # by a crash
-            left.unlink()
+            if base_of(left) is not None:
+                left.unlink()
         paths = sorted(self.folder.glob("*.log"))
+        for path in [each for each in paths if base_of(each) is None]:
+            log.warning("stream %r: %s is no segment of its log, and is left alone; move it away", self.name, path)
+            paths.remove(path)
         for path in paths:
             segment = Segment.open(path, last=path == paths[-1])
             if segment is None:
@@ -239,16 +243,26 @@ class Log:
             self.awake.pop(0).rest()
 
     def offset_at(self, at: int) -> int:
-        """The first offset whose time is `at` (ns since 1970) or later; `end` if there is none."""
+        """The first offset whose time is `at` (ns since 1970) or later; `end` if there is none. Damaged ones just
+        before it may be as late: then it is the first of these."""
         low, high = self.first, self.end
         while low < high:
             middle = (low + high) // 2
-            try:
-                found = self.read(middle, 1)[0].at
-            except LogDamaged as damage:
-                found = -1 if damage.last + 1 >= high else self.read(damage.last + 1, 1)[0].at
-            low, high = (middle + 1, high) if found < at else (low, middle)
+            found = self._readable(middle, high)
+            if found is not None and found.at < at:
+                low = found.offset + 1
+            else:
+                high = middle
         return low
+
+    def _readable(self, offset: int, end: int) -> Record | None:
+        """The first record from `offset` on that can be read; None where there is none before `end`."""
+        while offset < end:
+            try:
+                return self.read(offset, 1)[0]
+            except LogDamaged as damage:
+                offset = damage.last + 1
+        return None
 
     def close(self) -> None:
         for segment in self.segments:

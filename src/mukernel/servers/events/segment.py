@@ -7,6 +7,7 @@ long log reads only its last segment. Without that file, or where it does not fi
 from __future__ import annotations
 
 import os
+import re
 import struct
 import zlib
 from array import array
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import put_file, replace_file, write_all
+from .disk import BEING_MADE, put_file, replace_file, write_all
 from .records import HEADER_SIZE, frame_at, framed, frames, header_of, new_header, read_header, salt_in
 
 LOST = 2**64 - 1  # the place of a record that can't be read
 SMALLEST = 16  # bytes; no record is smaller
+_NAME = re.compile(rf"([0-9]{{20}})\.(?:log|index)(?:{re.escape(BEING_MADE)})?")
 _INDEX = struct.Struct("<QQQqqQ")  # base, size, salt, time of the first record, of the last one, number of records
 
 
@@ -33,8 +35,23 @@ class Record(msgspec.Struct, frozen=True, array_like=True):
     identity: str = ""
 
 
+def base_of(path: Path) -> int | None:
+    """The first offset of the segment that a file is, or belongs to; None for a file that is none of ours."""
+    found = _NAME.fullmatch(path.name)
+    base = int(found[1]) if found else 0
+    return base if 0 < base < 2**63 else None
+
+
 encode_record = msgspec.msgpack.Encoder().encode
-decode_record = msgspec.msgpack.Decoder(Record).decode
+_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+def record_in(payload: bytes | None) -> Record | None:
+    """None for what is no record, though its checksum may be right."""
+    try:
+        return None if payload is None else _decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
 class Segment:
@@ -50,6 +67,7 @@ class Segment:
         self.first_at = self.last_at = 0
         self.mended = False
         self._places: array[int] | None = array("Q")
+        self._marked = False  # the places say more than the index: what reading found damaged
         self._descriptor = -1
 
     @property
@@ -101,7 +119,8 @@ class Segment:
             return None
         salt = salt_in(data)
         first = next(frames(data, salt), None)
-        if first is None or not 0 <= decode_record(first.payload).offset - base <= first.position // SMALLEST:
+        record = None if first is None else record_in(first.payload)
+        if first is None or record is None or not 0 <= record.offset - base <= first.position // SMALLEST:
             return None
         with path.open("r+b") as file:
             file.write(header_of(base, salt))
@@ -115,15 +134,18 @@ class Segment:
         data = self.path.read_bytes()
         places, end = array("Q"), HEADER_SIZE
         for frame in frames(data, self.salt):
-            record = decode_record(frame.payload)
+            record = record_in(frame.payload)
+            if record is None:
+                places.append(LOST)
+                end = frame.end
+                continue
             lost = record.offset - self.base - len(places)
             if lost < 0:
                 continue  # a number that was given before: nothing that we write
             places.extend([LOST] * lost)
-            self.damaged += lost
             places.append(frame.position)
             self.first_at, self.last_at, end = self.first_at or record.at, record.at, frame.end
-        self._places, self.count = places, len(places)
+        self._places, self.count, self.damaged = places, len(places), places.count(LOST)
         self.size, self.torn = (end, len(data) - end) if last else (len(data), 0)
         if self.torn:
             with self.path.open("r+b") as file:
@@ -225,22 +247,25 @@ class Segment:
             return []
         # The frames end where the next one begins; where that is lost, the lengths of the frames say it.
         start = places[begin]
-        end = next((place for place in places[stop:] if place != LOST), self.size)
+        end = next((places[number] for number in range(stop, self.count) if places[number] != LOST), self.size)
         data = os.pread(self.descriptor, end - start, start)
         found: list[Record] = []
-        for place in places[begin:stop]:
-            payload = frame_at(data, place - start, self.salt)
-            if payload is None:
-                places[begin + len(found)] = LOST
+        for number in range(begin, stop):
+            record = record_in(frame_at(data, places[number] - start, self.salt))
+            if record is None:
+                places[number] = LOST
                 self.damaged += 1
+                self._marked = True
+            elif number > begin + len(found):  # readers are told of the damage before it first: of all of it at once
                 break
-            found.append(decode_record(payload))
+            else:
+                found.append(record)
         return found
 
     def rest(self) -> None:
         """Let go of the memory and the descriptor of a sealed segment, until it is read again."""
         self.close()
-        if self.index_path.exists():
+        if self.index_path.exists() and not self._marked:
             self._places = None
 
     def close(self) -> None:

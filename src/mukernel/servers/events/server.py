@@ -11,17 +11,19 @@ from typing import Literal
 
 import msgspec
 
-from ...contract import ContractError, NotFound, PermissionDenied, Plugin, Unavailable
+from ...contract import ContractError, MukernelError, NotFound, PermissionDenied, Plugin, Unavailable
+from ...contract.error_texts import text_of
 from ...core.builtin import Clock
 from ...core.capabilities import BROKER
 from ...core.ending import to_its_end
 from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
+from .event_size import checked_size
 from .group import Group, GroupState
 from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
-from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls, streams_of_calls
+from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls
 from .store import FolderInUse, Store
 from .stream import Stream
 from .topics import LONGEST, check_name, check_pattern, check_topic, covers, matches, overlap, scope_of
@@ -33,6 +35,9 @@ LEASE = 60.0  # seconds after which a stream of batches ends, and its subscriber
 BATCHES = 32  # batches after which it ends, below the credit of a stream: who stands still holds up no swap
 BATCH = 64  # events of a batch
 KNOWN_TOPICS = 4096  # topics whose stream is remembered
+LONGEST_WAIT = 86400 * 365  # seconds
+LARGEST_BODY = 1023 << 20  # bytes; a message has a MiB more, for what a dead letter has beside it, and a batch
+LONGEST_REASON = 16_384  # characters of why an event is a dead letter
 
 
 class EventState(msgspec.Struct):
@@ -55,12 +60,19 @@ class EventServer(Plugin, Events):
         self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
         calls: list[str] | None = None, max_body: str | int = "8M",
     ) -> None:  # fmt: skip
+        if "\0" in folder:
+            raise ContractError(f"config.folder: got {folder!r}, wanted the path of a folder")
         self.clock, self.folder = clock, Path(folder).absolute()
-        self.settings = checked_streams(streams_of_calls(calls or []) | (streams or {}))
+        self.settings = checked_streams(streams or {}, calls or [])
         try:
             self.max_body = of_field("config.max_body", size, max_body)
         except ValueError as error:
             raise ContractError(str(error)) from None
+        if self.max_body > LARGEST_BODY:
+            raise ContractError(
+                f"config.max_body: got {max_body!r}, wanted at most '{LARGEST_BODY >> 20}M': a message has at most "
+                "1 GiB, and an event travels with more than its body and its headers"
+            )
         self.live = LiveSubscribers(clock.now)
         self.leaving = False  # streams are to end: a swap waits for them
         self.store: Store | None = None
@@ -151,19 +163,21 @@ class EventServer(Plugin, Events):
     ) -> Published:  # fmt: skip
         self._stream_of(topic)  # what is no topic has no rights either
         self._allowed("publish", topic)
-        return await self._publish(topic, body, headers or {}, identity, when_full == "refuse")
-
-    async def _publish(
-        self, topic: str, body: bytes, headers: dict[str, str], identity: str, refuse: bool = False
-    ) -> Published:  # fmt: skip
-        name = self._stream_of(topic)
-        length = len(body) + sum(len(key) + len(value) for key, value in headers.items())
+        headers = headers or {}
+        length = checked_size(body, headers, identity)
         if length > self.max_body:
             raise ContractError(
                 f"body and headers: got {length:,} bytes, wanted at most {self.max_body:,} (config.max_body)"
             )
         if len(identity) > LONGEST:
             raise ContractError(f"identity: got {len(identity)} characters, wanted at most {LONGEST}")
+        return await self._publish(topic, body, headers, identity, when_full == "refuse")
+
+    async def _publish(
+        self, topic: str, body: bytes, headers: dict[str, str], identity: str, refuse: bool = False
+    ) -> Published:  # fmt: skip
+        """What was checked, or is the server's own."""
+        name = self._stream_of(topic)
         published = Published()
         if name:
             stream = (await self.opened())[name]
@@ -218,10 +232,15 @@ class EventServer(Plugin, Events):
             check_name(asked.group, "group")
         if not 1 <= asked.prefetch <= 1000:
             raise ContractError(f"prefetch: got {asked.prefetch}, wanted 1 to 1000")
-        if not 0 < asked.ack_wait <= 86400 * 365:
-            raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0")
+        if not 0 < asked.ack_wait <= LONGEST_WAIT:
+            raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0, at most {LONGEST_WAIT}")
         if asked.max_deliver < 0:
             raise ContractError(f"max_deliver: got {asked.max_deliver}, wanted 1 or more, or 0 for no limit")
+        if asked.since is not None:
+            try:
+                asked.since.timestamp()
+            except (ValueError, OverflowError) as error:
+                raise ContractError(f"since: got {asked.since}, wanted a time that can be counted: {error}") from None
         if asked.start == "live":
             return ""
         for name, each in self.settings.items():
@@ -282,7 +301,7 @@ class EventServer(Plugin, Events):
 
     async def _grouped(self, name: str, asked: Subscription) -> AsyncIterator[Batch]:
         """What the group has for this member, who settles each event."""
-        end, sent, gone = self.clock.now() + LEASE, 0, True
+        end, sent, missed, gone = self.clock.now() + LEASE, 0, 0, True
         stream = (await self.opened())[name]
         stream.retain()
         try:
@@ -298,11 +317,17 @@ class EventServer(Plugin, Events):
                     taken = group.take(asked.member, asked.prefetch)
                 except OSError as error:
                     raise Unavailable(f"group {group.name!r} of stream {name!r} can't be written: {error}") from None
+                missed += taken.missed
                 for record, deliveries in taken.dead:
-                    await self._bury(stream, group, record, deliveries, f"delivered {deliveries} times, never settled")
+                    why = f"delivered {deliveries} times, never settled"
+                    try:
+                        await self._bury(stream, group, record, deliveries, why)
+                    except (MukernelError, OSError) as error:  # the group goes on; this comes again after its ack wait
+                        log.error("stream %r, group %r: offset %d waits: %s", name, group.name, record.offset, error)
                 if taken.records:
                     events = [delivery(record, name, count) for record, count in taken.records]
-                    events[0] = msgspec.structs.replace(events[0], missed=taken.missed)
+                    events[0] = msgspec.structs.replace(events[0], missed=missed)
+                    missed = 0
                     yield Batch(events)
                     sent += 1
                 elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
@@ -323,6 +348,8 @@ class EventServer(Plugin, Events):
         delay: float = 0.0, reason: str = "",
     ) -> bool:  # fmt: skip
         kept, found = await self._group("subscribe", stream, group)
+        if not delay <= LONGEST_WAIT:
+            raise ContractError(f"delay: got {delay}, wanted seconds, at most {LONGEST_WAIT}")
         if not 0 < offset < kept.log.end:
             raise NotFound(f"stream {stream!r} has no offset {offset}; the last is {kept.log.end - 1}")
         try:
@@ -344,10 +371,14 @@ class EventServer(Plugin, Events):
         records, _, _ = stream.read(offset, 1)
         if records and records[0].offset == offset:
             await self._bury(stream, group, records[0], each.deliveries, reason)
+        else:  # it is gone from the log
+            group.settle(offset)
         return True
 
     async def _bury(self, stream: Stream, group: Group, record: Record, deliveries: int, reason: str) -> None:
-        """Give an event to the dead letters; only when they have it is it settled."""
+        """Give an event to the dead letters; only when they have it is it settled. It was accepted once, so no limit of
+        publishers keeps it out. Raises OSError, Unavailable."""
+        reason = text_of(reason, LONGEST_REASON)
         log.warning(
             "stream %r, group %r: offset %d (%s) goes to the dead letters: %s",
             stream.name, group.name, record.offset, record.topic, reason,
@@ -364,8 +395,7 @@ class EventServer(Plugin, Events):
             topic = f"{DEAD_LETTERS}.{stream.name}.{group.name}"
             identity = f"{stream.name}.{group.name}.{record.offset}"
             await self._publish(topic, record.body, record.headers | about, identity)
-        group.settle(record.offset)
-        group.dead += 1
+        group.dead += group.settle(record.offset)
 
     async def remove_group(self, stream: str, group: str) -> None:
         kept, _ = await self._group("manage", stream, group)

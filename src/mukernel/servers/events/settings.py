@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -9,9 +10,18 @@ import msgspec
 from ...contract import ContractError
 from ...core.quantity import duration, of_field, size
 from .log import Retention
-from .topics import check_name, check_pattern, overlap
+from .topics import check_name, check_pattern, covers, overlap
 
 DEAD_LETTERS = "dead-letters"  # the stream of what was delivered too often, and the first token of its topics
+LONGEST_TIME = 36500 * 86400.0  # seconds: 100 years, of which the nanoseconds have 64 bits
+
+
+def time(given: object) -> float:
+    """Seconds. Raises ValueError with what was wanted."""
+    seconds = duration(given)
+    if seconds > LONGEST_TIME:
+        raise ValueError("at most '36500d'")
+    return seconds
 
 
 class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -45,11 +55,11 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 check_pattern(pattern, "topics")
             except ContractError as error:
                 raise ValueError(str(error)) from None
-        of_field("max_age", duration, self.max_age)
+        of_field("max_age", time, self.max_age)
         of_field("max_bytes", size, self.max_bytes or 1)
         of_field("segment", size, self.segment)
         of_field("backlog", size, self.backlog)
-        of_field("duplicate_window", duration, self.duplicate_window)
+        of_field("duplicate_window", time, self.duplicate_window)
         if self.max_count < 0:
             raise ValueError(f"max_count: got {self.max_count}, wanted 0 (no limit) or more")
         if self.retention == "workqueue" and (self.max_age or self.max_bytes or self.max_count):
@@ -58,7 +68,7 @@ class StreamSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
                 "neither max_age nor max_bytes nor max_count"
             )
         if self.fsync not in ("always", "never"):
-            of_field("fsync", duration, self.fsync, "'always', 'never', or ")
+            of_field("fsync", time, self.fsync, "'always', 'never', or ")
 
     @property
     def limits(self) -> Retention:
@@ -94,17 +104,34 @@ def call_stream(interface: str) -> str:
     return "calls-" + interface.replace(".", "-")
 
 
-def streams_of_calls(interfaces: list[str]) -> dict[str, StreamSettings]:
-    """A stream for the calls of each interface: kept until they have been made, and no longer."""
-    return {
-        call_stream(each): StreamSettings([call_topic(each)], retention="workqueue", segment="4M", on_damage="skip")
-        for each in interfaces
-    }
+def streams_of_calls(interfaces: Sequence[str]) -> dict[str, StreamSettings]:
+    """A stream for the calls of each interface: kept until they have been made, and no longer. Raises ContractError."""
+    streams: dict[str, StreamSettings] = {}
+    for each in interfaces:
+        try:
+            check_name(call_stream(each), "")
+            streams[call_stream(each)] = StreamSettings(
+                [call_topic(each)], retention="workqueue", segment="4M", on_damage="skip"
+            )
+        except (ContractError, ValueError):
+            raise ContractError(
+                f"config.calls: got {each!r}, wanted the name of an interface, such as 'Parcels', of at most 58 "
+                "letters, digits, '_' and '.'"
+            ) from None
+    return streams
 
 
-def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSettings]:
-    """The streams, with that of the dead letters. Raises ContractError that names the field."""
-    whole = {**streams, DEAD_LETTERS: streams.get(DEAD_LETTERS, DEAD_LETTER_SETTINGS)} if streams else {}
+def checked_streams(streams: dict[str, StreamSettings], calls: Sequence[str] = ()) -> dict[str, StreamSettings]:
+    """The streams, with those of brokered calls and that of the dead letters. Raises ContractError that names the
+    field."""
+    whole = streams_of_calls(calls) | streams
+    if whole:
+        whole.setdefault(DEAD_LETTERS, DEAD_LETTER_SETTINGS)
+        if not any(covers(each, f"{DEAD_LETTERS}.*.*") for each in whole[DEAD_LETTERS].topics):
+            raise lost(whole, DEAD_LETTERS, f"{DEAD_LETTERS}.>", "what nobody could settle")
+    for each in calls:
+        if call_topic(each) not in whole[call_stream(each)].topics:
+            raise lost(whole, call_stream(each), call_topic(each), f"the calls of {each}")
     for name in whole:
         check_name(name, f"config.streams.{name}")
         topics = whole[name].topics
@@ -124,3 +151,11 @@ def checked_streams(streams: dict[str, StreamSettings]) -> dict[str, StreamSetti
                             "each topic in one stream"
                         )
     return whole
+
+
+def lost(streams: dict[str, StreamSettings], name: str, wanted: str, what: str) -> ContractError:
+    """A stream is configured so that it does not keep what it is there for."""
+    return ContractError(
+        f"config.streams.{name}.topics: got {streams[name].topics!r}, wanted {wanted!r} among them: that stream is for "
+        f"{what}, which would be lost"
+    )

@@ -15,7 +15,7 @@ from .interface import GroupFigures, LogDamaged, StreamFigures, Subscription
 from .log import Log
 from .segment import Record
 from .settings import StreamSettings
-from .topics import check_name
+from .topics import check_name, is_name
 from .writer import Writer
 
 log = logging.getLogger("mukernel.events")
@@ -57,6 +57,9 @@ class Stream:
         """The groups, as their journals have them. Raises OSError."""
         groups: dict[str, Group] = {}
         for path in sorted(self.group_folder.glob("*.group")):
+            if not is_name(path.stem):
+                log.warning("stream %r: %s is no group of it, and is left alone; move it away", self.name, path)
+                continue
             try:
                 groups[path.stem] = Group.load(path, path.stem, self.read, self.now)
             except ValueError as error:

@@ -7,7 +7,7 @@ import re
 from ...contract import ContractError
 
 LONGEST = 255  # characters of a topic or a pattern
-_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f]+")
+_TOKEN = re.compile(r"[^\s.*>\x00-\x1f\x7f\ud800-\udfff]+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -31,9 +31,13 @@ def check_pattern(pattern: str, where: str = "pattern") -> None:
         )
 
 
+def is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str, where: str) -> None:
     """Raises ContractError for what can't name a stream or a group: it is the name of a file, too."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ContractError(f"{where}: got {name!r}, wanted 1 to 64 letters, digits, '-' and '_'")
 
 

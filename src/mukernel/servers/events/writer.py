@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from ...contract import Overloaded, Unavailable
+from .event_size import event_size, size_of
 from .interface import LogDamaged, Published
 from .log import Log
 from .segment import Record
@@ -29,7 +30,7 @@ class Writer:
         self.log, self.wall, self.committed = stream, wall, committed
         self.sync_every, self.backlog, self.duplicate_window = sync_every, backlog, round(duplicate_window * 1e9)
         self.queue: list[tuple[Record, asyncio.Future[Published]]] = []
-        self.queued = 0  # bytes of bodies in the queue, and being written
+        self.queued = 0  # bytes of events in the queue, and being written
         self.next = stream.end
         self.last_at = stream.last_at
         self.synced_at = 0
@@ -57,7 +58,8 @@ class Writer:
 
     async def append(self, topic: str, body: bytes, headers: dict[str, str], identity: str, refuse: bool) -> Published:
         """Returns when it is on the disk. Raises Overloaded, Unavailable."""
-        while self.queued and self.queued + len(body) > self.backlog:
+        size = event_size(body, headers)
+        while self.queued and self.queued + size > self.backlog:
             if refuse:
                 raise Overloaded(
                     f"stream {self.log.name!r}: {self.queued:,} bytes wait for the disk already, and backlog is "
@@ -78,7 +80,7 @@ class Writer:
         done: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self.next += 1
         self.queue.append((record, done))
-        self.queued += len(body)
+        self.queued += size
         if identity and self.duplicate_window:
             self.identities[topic, identity] = (record.at, record.offset)
         if self.task is None:
@@ -122,7 +124,7 @@ class Writer:
                         done.set_result(Published(self.log.name, record.offset))
                 self.retain(self.last_at)
                 self.committed()
-            self.queued -= sum(len(record.body) for record in records)
+            self.queued -= sum(map(size_of, records))
             waiting, self.waiting = self.waiting, []
             for waiter in waiting:
                 if not waiter.done():
@@ -178,7 +180,7 @@ class Writer:
                 done.set_result(Published(self.log.name, record.offset))
             else:
                 done.set_exception(Unavailable(f"{why}; the event was not stored"))
-        self.queued -= sum(len(record.body) for record, _ in behind)
+        self.queued -= sum(size_of(record) for record, _ in behind)
         self.next = self.log.end
 
     async def idle(self) -> None:
