@@ -14,7 +14,7 @@ from ...contract import ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
-from .storage import LARGEST_READ
+from .storage import CHUNK, LARGEST_READ
 
 
 class RemoteFolder:
@@ -77,7 +77,15 @@ class RemoteFolder:
             return FileInfo("", "directory")
         with self.asked():
             self.system.invalidate_cache()
-            return info_of(path, self.system.info(self.at(path)))
+            found = self.system.info(self.at(path))
+            if found.get("type") == "file" and found.get("size") is None:
+                found = {**found, "size": self.counted(path)}
+            return info_of(path, found)
+
+    def counted(self, path: str) -> int:
+        """Bytes of a file of which the other side tells no size, as web servers may: it is read for that."""
+        with self.system.open(self.at(path), "rb") as file:
+            return sum(len(some) for some in iter(lambda: file.read(CHUNK), b""))
 
     def list(self, path: str) -> Iterator[FileInfo]:
         with self.asked():
@@ -119,7 +127,12 @@ class RemoteFolder:
             if end <= offset:
                 return b""
             data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
-            return data
+        if len(data) == info.size:  # also of a web server that knows no ranges
+            return data[offset:end]
+        if len(data) != end - offset:
+            asked = f"asked for {end - offset} bytes from {offset} on of {info.size}"
+            raise OSError(errno.EIO, f"{asked}, got {len(data)}: it was changed meanwhile, or what serves it is at fault")
+        return data
 
     # -- changing -----------------------------------------------------------------------------------------------
 
