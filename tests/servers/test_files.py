@@ -19,9 +19,11 @@ from uuid import uuid4
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from mukernel import Buffer, ContractError, Kernel, RemoteError
+from mukernel import Buffer, ContractError, Kernel, Overloaded, RemoteError
+from mukernel.contract.lending import LENT_FROM
 from mukernel.servers.files import FileInfo, Files, FileServer, beneath
 from mukernel.servers.files.local import LocalFolder
+from mukernel.transports.segment import address_of, segment_at
 
 LONG = 60.0  # seconds, after which what never comes has not come
 
@@ -395,6 +397,28 @@ async def test_a_large_file_travels_whole(files: Files) -> None:
     data = os.urandom(1 << 20) * 64
     await files.write("/data/large", Buffer(data))
     assert await files.read("/data/large") == data
+
+
+async def test_a_large_part_is_read_straight_into_shared_memory(tmp_path: Path) -> None:
+    """It counts against the quota once; what a copy holds is sent to nobody and does not count."""
+    content = os.urandom(4 << 20)
+    (tmp_path / "large").write_bytes(content)
+    async with Kernel() as kernel:
+        await kernel.load(
+            FileServer, placement="process", config={"mounts": {"/data": str(tmp_path)}}, shared_memory=3 << 20
+        )
+        files = kernel.get(Files)
+        assert await files.read("/data/large", 5, 2 << 20) == content[5 : 5 + (2 << 20)]
+        with pytest.raises(Overloaded, match="no room for 4,194,304 bytes more of shared memory"):
+            await files.read("/data/large")
+        assert (await files.copy("/data/large", "/data/copy")).size == len(content)
+    assert (tmp_path / "copy").read_bytes() == content
+    local = LocalFolder(str(tmp_path))
+    lent = local.read("large", 0, LENT_FROM, None)
+    assert segment_at(address_of(lent.view), LENT_FROM) is not None
+    small = local.read("large", 0, LENT_FROM - 1, None)
+    assert segment_at(address_of(small.view), LENT_FROM - 1) is None and small == content[: LENT_FROM - 1]
+    local.close()
 
 
 def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
+from ... import shared
+from ...contract import Buffer
 from .beneath import open_beneath
 from .interface import FileInfo
-from .storage import CHUNK, LARGEST_READ
+from .storage import CHUNK, LARGEST_READ, Room
 
 STAGING = ".mukernel"  # the folder in each mount where files lie that are not yet whole
 PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
@@ -67,7 +69,7 @@ class LocalFolder:
             except OSError:  # a link that leads out: it can be seen and removed, not followed
                 yield FileInfo(inner, "other")
 
-    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytearray:
+    def read(self, path: str, offset: int, length: int | None, version: str | None, room: Room = shared.room) -> Buffer:
         reserved(path)
         with self.opened(path, os.O_RDONLY | os.O_NONBLOCK) as file:  # a pipe would wait for its writer
             info = info_of(path, os.fstat(file))
@@ -79,13 +81,10 @@ class LocalFolder:
             wanted = left if length is None else min(length, left)
             if wanted > LARGEST_READ:
                 raise OSError(errno.EFBIG, f"{wanted} bytes are too many for one read: {LARGEST_READ} at most")
-            data = bytearray(wanted)
-            view, done = memoryview(data), 0
-            while done < wanted and (count := os.preadv(file, [view[done:]], offset + done)):
+            data, done = room(wanted), 0
+            while done < wanted and (count := os.preadv(file, [data.view[done:]], offset + done)):
                 done += count
-        view.release()
-        del data[done:]  # it was cut short meanwhile
-        return data
+        return data if done == wanted else Buffer(data.view[:done])  # it was cut short meanwhile
 
     # -- changing -----------------------------------------------------------------------------------------------
 

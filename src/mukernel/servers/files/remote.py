@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from ...contract import ContractError
+from ... import shared
+from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
-from .storage import CHUNK, LARGEST_READ
+from .storage import CHUNK, LARGEST_READ, Room
 
 
 class RemoteFolder:
@@ -114,7 +115,8 @@ class RemoteFolder:
     def is_link(self, path: str) -> bool:
         return False
 
-    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
+    def read(self, path: str, offset: int, length: int | None, version: str | None, room: Room = shared.room) -> Buffer:
+        """In memory that the library has made."""
         with self.asked():
             info = self.stat(path)
             if info.kind != "file":
@@ -125,14 +127,16 @@ class RemoteFolder:
             if end - offset > LARGEST_READ:
                 raise OSError(errno.EFBIG, f"{end - offset} bytes are too many for one read: {LARGEST_READ} at most")
             if end <= offset:
-                return b""
+                return Buffer(b"")
             data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
         if len(data) == info.size:  # also of a web server that knows no ranges
-            return data[offset:end]
+            return Buffer(memoryview(data)[offset:end])
         if len(data) != end - offset:
             asked = f"asked for {end - offset} bytes from {offset} on of {info.size}"
-            raise OSError(errno.EIO, f"{asked}, got {len(data)}: it was changed meanwhile, or what serves it is at fault")
-        return data
+            raise OSError(
+                errno.EIO, f"{asked}, got {len(data)}: it was changed meanwhile, or what serves it is at fault"
+            )
+        return Buffer(data)
 
     # -- changing -----------------------------------------------------------------------------------------------
 
