@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -257,13 +257,16 @@ def test_no_link_leads_out_of_a_mount(local: LocalFolder, tmp_path: Path, target
     attempts: list[Callable[[], object]] = [
         lambda: local.read("out/key", 0, None, None), lambda: local.read("key", 0, None, None),
         lambda: local.stat("out"), lambda: [*local.list("out")], lambda: local.append("key", memoryview(b"x")),
-        lambda: local.write("out/new", memoryview(b"x")), lambda: local.mkdir("out/new", True),
+        lambda: local.write("key", memoryview(b"x")), lambda: local.write("out/new", memoryview(b"x")),
+        lambda: local.commit("key", "0" * 32, 4), lambda: local.mkdir("out/new", True),
         lambda: local.remove("out/key", False), lambda: local.rename("out/key", "taken"),
     ]  # fmt: skip
+    local.write_part("0" * 32, 0, memoryview(b"mine"))
     for attempt in attempts:
         with pytest.raises(PermissionError):
             attempt()
-    local.write("key", memoryview(b"mine"))  # takes the place of the link, and does not follow it
+    local.remove("key", False)
+    local.write("key", memoryview(b"mine"))
     assert (tmp_path / "secret" / "key").read_text() == "secret"
     assert sorted(os.listdir(tmp_path / "secret")) == ["key"]
     assert [(each.path, each.kind) for each in local.list("")] == [
@@ -291,15 +294,29 @@ def test_what_is_written_runs_with_nobody_elses_rights(local: LocalFolder, tmp_p
 
 # In a process of its own, so that it never goes in step with the reader, as threads that share a lock do.
 EXCHANGE = """
-import os
-os.symlink("../secret", "link")
+import os, sys
+exchanged, leads_to = sys.argv[1:]
+os.symlink(leads_to, "link")
 print("ready", flush=True)
 while True:
-    os.rename("folder", "aside")
-    os.rename("link", "folder")
-    os.rename("folder", "link")
-    os.rename("aside", "folder")
+    os.rename(exchanged, "aside")
+    os.rename("link", exchanged)
+    os.rename(exchanged, "link")
+    os.rename("aside", exchanged)
 """
+
+
+@contextmanager
+def exchanging(mount: Path, exchanged: str, leads_to: str) -> Iterator[None]:
+    """Meanwhile `exchanged` is, for moments, a link that leads elsewhere."""
+    command = [sys.executable, "-c", EXCHANGE, exchanged, leads_to]
+    with subprocess.Popen(command, cwd=mount, stdout=subprocess.PIPE) as exchange:
+        try:
+            assert exchange.stdout is not None
+            assert exchange.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            exchange.kill()
 
 
 def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
@@ -308,30 +325,79 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: 
     (mount / "folder").mkdir()
     (mount / "folder" / "key").write_text("public")
     seen = set()
-    with subprocess.Popen([sys.executable, "-c", EXCHANGE], cwd=mount, stdout=subprocess.PIPE) as exchange:
-        try:
-            assert exchange.stdout is not None
-            assert exchange.stdout.readline() == b"ready\n"
-            for _ in range(3000):
-                try:
-                    seen.add(bytes(local.read("folder/key", 0, None, None)))
-                except OSError as error:
-                    seen.add(type(error).__name__.encode())
-        finally:
-            exchange.kill()
+    with exchanging(mount, "folder", "../secret"):
+        for _ in range(3000):
+            try:
+                seen.add(bytes(local.read("folder/key", 0, None, None)))
+            except OSError as error:
+                seen.add(type(error).__name__.encode())
     assert b"public" in seen
     assert b"secret" not in seen
     local.close()
 
 
-def test_links_within_a_mount_are_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leads_to", ["../secret/key", "/{}/secret/key"])
+def test_a_link_that_is_exchanged_meanwhile_lets_no_writer_out(
+    local: LocalFolder, tmp_path: Path, leads_to: str
+) -> None:
+    mount = tmp_path / "mount"
+    (mount / "in").mkdir()
+    os.symlink("in/key", mount / "current")
+    seen = set()
+    with exchanging(mount, "current", leads_to.format(tmp_path)):
+        for number in range(1000):
+            try:
+                local.write("current", memoryview(str(number).encode()))
+                seen.add("written")
+            except OSError as error:
+                seen.add(type(error).__name__)
+    assert os.listdir(tmp_path / "secret") == ["key"]
+    assert (tmp_path / "secret" / "key").read_text() == "secret"
+    assert "PermissionError" in seen
+    local.close()
+
+
+@pytest.mark.parametrize("how", ["write", "append", "commit"])
+def test_links_within_a_mount_are_followed(tmp_path: Path, how: str) -> None:
+    """To read and to write, one after the other, those to files that are not there yet among them."""
     if not beneath.has_openat2():
         pytest.skip("this system has no openat2: no link is followed")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").write_text("here")
-    os.symlink("folder", tmp_path / "link")
+    (tmp_path / "in" / "side").mkdir(parents=True)
+    (tmp_path / "in" / "file").write_text("")
+    links = {
+        "link": "in/side", "in/current": "file", "in/side/up": "../current", "new": "in/side/../new",
+        "round": "about", "about": "round", "folder": "in", "above": "in/..", "lost": "nowhere/file",
+    }  # fmt: skip
+    for name, leads_to in links.items():
+        os.symlink(leads_to, tmp_path / name)
     local = LocalFolder(str(tmp_path))
-    assert bytes(local.read("link/file", 0, None, None)) == b"here"
+
+    def put(path: str, content: bytes) -> None:
+        if how != "commit":
+            getattr(local, how)(path, memoryview(content))
+            return
+        local.write_part("0" * 32, 0, memoryview(content))
+        for _ in range(2):  # it may be run again
+            local.commit(path, "0" * 32, len(content))
+        local.discard("0" * 32)
+
+    put("link/up", b"here")
+    put("new", b"made")
+    assert (tmp_path / "in" / "file").read_bytes() == b"here" == bytes(local.read("link/up", 0, None, None))
+    assert (tmp_path / "in" / "new").read_bytes() == b"made"
+    for path, kind, number in [
+        ("round", OSError, errno.ELOOP), ("folder", IsADirectoryError, errno.EISDIR),
+        ("above", IsADirectoryError, errno.EISDIR), ("lost", FileNotFoundError, errno.ENOENT),
+    ]:  # fmt: skip
+        with pytest.raises(kind) as caught:
+            put(path, b"x")
+        assert caught.value.errno == number
+    assert {name: os.readlink(tmp_path / name) for name in links} == links
+    narrow = local.without_links()
+    with pytest.raises(PermissionError):
+        narrow.append("new", memoryview(b"x"))
+    narrow.write("new", memoryview(b"x"))  # for whoever follows none it is a name like others
+    assert (tmp_path / "in" / "new").read_bytes() == b"made" and not (tmp_path / "new").is_symlink()
     local.close()
 
 

@@ -13,12 +13,13 @@ from uuid import uuid4
 
 from ... import shared
 from ...contract import Buffer
-from .beneath import open_beneath
+from .beneath import link_of, open_beneath
 from .interface import FileInfo
 from .storage import CHUNK, LARGEST_READ, Room
 
 STAGING = ".mukernel"  # the folder in each mount where files lie that are not yet whole
 PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
+MOST_LINKS = 40  # on one way, as Linux has it
 STALE = 86400.0  # seconds after which what lies there belongs to nobody
 
 
@@ -138,7 +139,7 @@ class LocalFolder:
             os.unlink(upload, dir_fd=staging)
 
     def put_in_place(self, path: str, staged: str) -> None:
-        with self.parent(path) as (folder, name), self.opened(f"{STAGING}/{staged}", os.O_RDWR) as file:
+        with self.target(path) as (folder, name), self.opened(f"{STAGING}/{staged}", os.O_RDWR) as file:
             with suppress(FileNotFoundError):
                 old = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISDIR(old.st_mode):
@@ -194,6 +195,23 @@ class LocalFolder:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
         with self.opened(folder, os.O_RDONLY | os.O_DIRECTORY) as found:
             yield found, name
+
+    @contextmanager
+    def target(self, path: str) -> Iterator[tuple[int, str]]:
+        """As `parent`, of the file that a path leads to, there or not; for somebody whom no link may lead, of the path
+        itself. Each step is resolved beneath the root by itself, and what is put in the place of the last one follows
+        no link: one that is made or moved meanwhile leads nowhere else."""
+        for _ in range(MOST_LINKS):
+            with self.parent(path) as (folder, name):
+                following = link_of(folder, name) if self.links else None
+                if following is None:
+                    yield folder, name
+                    return
+            with suppress(FileNotFoundError), self.opened(path, os.O_PATH) as found:  # PermissionError: it leads out
+                if stat.S_ISDIR(os.fstat(found).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            path = os.path.join(os.path.dirname(path), following)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     def is_link(self, path: str) -> bool:
         with suppress(OSError), self.parent(path) as (folder, name):
