@@ -219,7 +219,11 @@ class FileServer(Plugin, Files):
                 yield held
 
     async def renew(self, path: str, token: int) -> None:
-        self.locked.renew(normalised(path), token)
+        path = normalised(path)
+        lock = self.locked.find(path, token)
+        with named(path):
+            self.allowed(path, "read" if lock is None or lock.shared else "write")  # as to take it
+        self.locked.renew(path, token)
 
     async def locks(self, path: str = "/") -> Locks:
         path, grant = normalised(path), caller_grant(self)
