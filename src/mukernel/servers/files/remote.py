@@ -238,14 +238,28 @@ def check_private(folder: str) -> None:
 
 
 def refuse_local(where: str, url: str, system: Any) -> None:
-    """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any."""
+    """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any, at
+    whatever depth of a chain it lies. Raises ContractError."""
     from fsspec.implementations.local import LocalFileSystem
 
-    protocol = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
-    if "mukernel" in protocol:
-        raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
-    if isinstance(system, LocalFileSystem) or isinstance(getattr(system, "fs", None), LocalFileSystem):
-        raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
+    for each in layers(system):
+        protocol = each.protocol if isinstance(each.protocol, tuple) else (each.protocol,)
+        if "mukernel" in protocol:
+            raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
+        if "generic" in protocol:
+            raise ContractError(f"{where}: got {url!r}, which leads wherever a path says: wanted where the files are")
+        if isinstance(each, LocalFileSystem) or "asynclocal" in protocol:
+            raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
+
+
+def layers(system: Any) -> Iterator[Any]:
+    """A file system of fsspec's and those that it hands its paths on to (`dir`, caches, `reference`, an adapter for
+    asyncio), theirs too. What an archive lies in is none of them: it serves its content and nothing else of that."""
+    yield system
+    several = getattr(system, "fss", None) or {}
+    for each in (getattr(system, "fs", None), getattr(system, "sync_fs", None), *several.values()):
+        if each is not None and each is not system:
+            yield from layers(each)
 
 
 def info_of(path: str, found: dict[str, Any]) -> FileInfo:
