@@ -2,12 +2,14 @@
 
 import asyncio
 import errno
+import itertools
 import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -16,12 +18,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from mukernel import Buffer, ContractError, Kernel, Overloaded, RemoteError
+from mukernel import Buffer, ContractError, Kernel, KernelThread, Overloaded, RemoteError
 from mukernel.contract.lending import LENT_FROM
-from mukernel.servers.files import FileInfo, Files, FileServer, beneath
+from mukernel.servers.files import FileInfo, Files, FileServer, beneath, connect_files, disconnect_files
 from mukernel.servers.files.local import LocalFolder
 from mukernel.transports.segment import address_of, segment_at
 
@@ -292,31 +295,36 @@ def test_what_is_written_runs_with_nobody_elses_rights(local: LocalFolder, tmp_p
     local.close()
 
 
-# In a process of its own, so that it never goes in step with the reader, as threads that share a lock do.
-EXCHANGE = """
-import os, sys
-exchanged, leads_to = sys.argv[1:]
-os.symlink(leads_to, "link")
+# Each in a process of its own, so that it never goes in step with us, as threads that share a lock do.
+EXCHANGE_FOLDER = """
+import os
+os.symlink("../secret", "link")
 print("ready", flush=True)
 while True:
-    os.rename(exchanged, "aside")
-    os.rename("link", exchanged)
-    os.rename(exchanged, "link")
-    os.rename("aside", exchanged)
+    os.rename("folder", "aside")
+    os.rename("link", "folder")
+    os.rename("folder", "link")
+    os.rename("aside", "folder")
+"""
+EXCHANGE_LINK = """
+import itertools, os, sys
+print("ready", flush=True)
+for leads_to in itertools.cycle((sys.argv[1], "in/key")):
+    os.symlink(leads_to, "next")
+    os.rename("next", "current")
 """
 
 
 @contextmanager
-def exchanging(mount: Path, exchanged: str, leads_to: str) -> Iterator[None]:
-    """Meanwhile `exchanged` is, for moments, a link that leads elsewhere."""
-    command = [sys.executable, "-c", EXCHANGE, exchanged, leads_to]
-    with subprocess.Popen(command, cwd=mount, stdout=subprocess.PIPE) as exchange:
+def running(program: str, folder: Path, *arguments: str) -> Iterator[None]:
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
         try:
-            assert exchange.stdout is not None
-            assert exchange.stdout.readline() == b"ready\n"
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
             yield
         finally:
-            exchange.kill()
+            process.kill()
 
 
 def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
@@ -325,13 +333,13 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: 
     (mount / "folder").mkdir()
     (mount / "folder" / "key").write_text("public")
     seen = set()
-    with exchanging(mount, "folder", "../secret"):
-        for _ in range(3000):
+    with running(EXCHANGE_FOLDER, mount):
+        tries = itertools.count()
+        while next(tries) < 3000 or b"public" not in seen:
             try:
                 seen.add(bytes(local.read("folder/key", 0, None, None)))
             except OSError as error:
                 seen.add(type(error).__name__.encode())
-    assert b"public" in seen
     assert b"secret" not in seen
     local.close()
 
@@ -344,8 +352,9 @@ def test_a_link_that_is_exchanged_meanwhile_lets_no_writer_out(
     (mount / "in").mkdir()
     os.symlink("in/key", mount / "current")
     seen = set()
-    with exchanging(mount, "current", leads_to.format(tmp_path)):
-        for number in range(1000):
+    with running(EXCHANGE_LINK, mount, leads_to.format(tmp_path)):
+        tries = itertools.count()
+        while (number := next(tries)) < 1000 or "PermissionError" not in seen:
             try:
                 local.write("current", memoryview(str(number).encode()))
                 seen.add("written")
@@ -353,7 +362,7 @@ def test_a_link_that_is_exchanged_meanwhile_lets_no_writer_out(
                 seen.add(type(error).__name__)
     assert os.listdir(tmp_path / "secret") == ["key"]
     assert (tmp_path / "secret" / "key").read_text() == "secret"
-    assert "PermissionError" in seen
+    assert (mount / "current").is_symlink()
     local.close()
 
 
@@ -589,6 +598,11 @@ async def test_a_lease_runs_out(files: Files) -> None:
         ({"/data": ""}, "wanted a folder or a URL"),
         ({"/data": "unheard://x"}, "'unheard://x' can't be opened"),
         ({"/data": "dir::file:///tmp"}, "plain path"),
+        ({"/data": "simplecache::simplecache::file:///tmp"}, "plain path"),
+        ({"/data": "dir://x::simplecache::file:///tmp"}, "plain path"),
+        ({"/data": {"url": "simplecache://", "options": {"target_protocol": "local"}}}, "plain path"),
+        ({"/data": {"url": "reference://", "options": {"fo": {"a": ["file:///etc/passwd"]}}}}, "plain path"),
+        ({"/data": {"url": "dir://", "options": {"path": "/tmp", "target_protocol": "generic"}}}, "wherever a path"),
         ({"/data": "mukernel://data"}, "leads back"),
         ({"/data": {"url": ".", "options": {"a": 1}}}, "takes none"),
         ({"/data": {"url": ".", "readonly": True}}, "readonly"),
@@ -598,6 +612,51 @@ async def test_mounts_that_can_not_be_served_are_refused(mounts: dict[str, objec
     async with Kernel() as kernel:
         with pytest.raises((ContractError, RemoteError), match=problem):
             await kernel.load(FileServer, config={"mounts": mounts})
+
+
+ODD = ["../evil.txt", "/absolute.txt", "in/../../evil.txt", "in/a\nb/x.txt", "in/\u202exe.txt", "in/a::b/x.txt", ".."]
+
+
+def test_names_that_nobody_can_write_are_not_listed(tmp_path: Path) -> None:
+    """Of an archive, and of a folder of this machine: a walk through all of it comes to its end."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("in/side/x.txt", "y.txt", *ODD):
+            archive.writestr(name, name)
+    for folder in (b"in/side", b"in/a\nb", b"in/no\xff", "in/\u202e".encode()):
+        (tmp_path / "folder" / os.fsdecode(folder)).mkdir(parents=True)
+    for name in ("in/side/x.txt", "y.txt"):
+        (tmp_path / "folder" / name).write_text(name)
+    (tmp_path / "folder" / "in" / "a\nb" / "x.txt").write_text("odd")
+    with KernelThread() as kernel:
+        mounts = {"/zip": f"zip://::{tmp_path}/a.zip", "/folder": str(tmp_path / "folder")}
+        kernel.load(FileServer, config={"mounts": mounts})
+        files = kernel.get(Files)
+        connect_files(files, "odd")
+        system = fsspec.filesystem("mukernel", app="odd")
+        try:
+            for mount in mounts:
+                assert system.find(mount) == [f"{mount}/in/side/x.txt", f"{mount}/y.txt"]
+                assert [each.path for each in files.list(mount)] == [f"{mount}/in", f"{mount}/y.txt"]
+                assert next(iter(files.watch(mount, recursive=True))).kind == "watching"
+                assert bytes(files.read(f"{mount}/in/side/x.txt")) == b"in/side/x.txt"
+        finally:
+            disconnect_files("odd")
+
+
+@pytest.mark.parametrize("before", ["", "simplecache::"])
+async def test_an_archive_of_a_whole_folder_is_a_mount(tmp_path: Path, before: str) -> None:
+    """All names in it begin with "./"."""
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "folder" / "in" / "x.txt").write_text("here")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "folder", arcname=".")
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, config={"mounts": {"/tar": f"{before}tar://::{tmp_path}/a.tar"}})
+        files = kernel.get(Files)
+        assert [each.path for each in await files.list("/tar")] == ["/tar/in"]
+        assert [each.path for each in await files.list("/tar/in")] == ["/tar/in/x.txt"]
+        assert bytes(await files.read("/tar/in/x.txt", 1, 2)) == b"er"
+        assert (await files.stat("/tar/in")).kind == "directory"
 
 
 async def test_an_archive_is_a_mount(tmp_path: Path) -> None:

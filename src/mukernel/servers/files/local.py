@@ -59,7 +59,7 @@ class LocalFolder:
         with self.opened(path, os.O_RDONLY | os.O_DIRECTORY) as folder, os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for name in sorted(names):
-            if (not path and name == STAGING) or not sendable(name):
+            if not path and name == STAGING:
                 continue
             inner = f"{path}/{name}" if path else name
             try:
@@ -244,15 +244,6 @@ def without_privileges(file: int) -> None:
     if stat.S_IMODE(mode) & ~PERMISSIONS:
         with suppress(PermissionError):  # it is somebody else's: then the system itself takes them away at a write
             os.fchmod(file, mode & PERMISSIONS)
-
-
-def sendable(name: str) -> bool:
-    """Can a name be written in a message? One of bytes that are no UTF-8 can't."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_all(file: int, data: memoryview) -> None:

@@ -27,6 +27,7 @@ class RemoteFolder:
 
     def __init__(self, where: str, url: str, options: dict[str, Any]) -> None:
         try:
+            from fsspec.archive import AbstractArchiveFileSystem
             from fsspec.core import url_to_fs
         except ImportError:
             raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
@@ -37,7 +38,13 @@ class RemoteFolder:
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
         refuse_local(where, url, self.system)
+        self.archive = any(isinstance(each, AbstractArchiveFileSystem) for each in layers(self.system))
         self.root = root.rstrip("/")
+        try:
+            if self.archive and not self.root and [*self.listed("")] == ["."]:
+                self.root = "."  # as `tar -C folder .` has it: every name in it begins so
+        except Exception as error:
+            raise ContractError(f"{where}: {url!r} can't be read: {type(error).__name__}: {error}") from None
         self.spool: LocalFolder | None = None
 
     def without_links(self) -> RemoteFolder:
@@ -95,8 +102,13 @@ class RemoteFolder:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             found = self.listed(path)
         for name in sorted(found):
-            if name != MARKER:
-                yield info_of(f"{path}/{name}" if path else name, found[name])
+            inner = f"{path}/{name}" if path else name
+            try:
+                there = self.at(inner)
+            except OSError:  # a marker, or what would be read otherwise
+                continue
+            if not self.archive or str(found[name]["name"]).rstrip("/") == there:  # "/x" of an archive is under no path
+                yield info_of(inner, found[name])
 
     def listed(self, path: str) -> dict[str, dict[str, Any]]:
         """What fsspec tells of what lies in a folder, markers too, by name. A mount without anything is empty, as

@@ -18,7 +18,7 @@ from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
-from .paths import below, joined, normalised
+from .paths import below, joined, normalised, possible
 from .storage import CHUNK, Storage
 
 T = TypeVar("T")
@@ -83,13 +83,11 @@ class FileServer(Plugin, Files):
         path = normalised(path)
         virtual = self.mounts.virtual(path)
         try:
-            found = await self.run(path, "read", lambda mount, inner: [*mount.storage.list(inner)])
+            found = await self.run(path, "read", partial(listed, path))
         except FileNotFoundError:
             if not virtual:
                 raise
             found = []
-        for each in found:
-            each.path = joined(path, each.path.rpartition("/")[2])
         entries = {each.path: each for each in found} | virtual
         return [entries[each] for each in sorted(entries)]
 
@@ -229,6 +227,14 @@ class FileServer(Plugin, Files):
         path, grant = normalised(path), caller_grant(self)
         found = [lock for lock in self.locked.on(path) if below(lock.path, path)]
         return [lock for lock in found if grant is None or grant.allows("read", lock.path)]
+
+
+def listed(path: str, mount: Mounted, inner: str) -> list[FileInfo]:
+    """What is in a folder, but for what no caller could write the path of."""
+    found = [*mount.storage.list(inner)]
+    for each in found:
+        each.path = joined(path, each.path.rpartition("/")[2])
+    return [each for each in found if possible(each.path)]
 
 
 def copied(offset: int, version: str | None, mount: Mounted, inner: str) -> Buffer:
