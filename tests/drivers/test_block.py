@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import until_event
 
-from mukernel import Buffer, ContractError, Kernel, RemoteError, RestartPolicy
+from mukernel import Buffer, ContractError, Kernel, RestartPolicy
 from mukernel.contract.lending import LENT_FROM
 from mukernel.drivers.block import Block, BlockDriver
 from mukernel.drivers.block.disk import Disk
@@ -197,6 +197,7 @@ async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
         ({"size": 8192}, "wanted that, or no size"),
         ({"path": "/dev/null"}, "neither a file nor a block device"),
         ({"path": "odd"}, "wanted a multiple"),
+        ({"path": "no\0thing", "size": 4096}, "config.path: .*null byte"),
     ],
 )
 async def test_what_is_no_disk_is_refused(
@@ -206,8 +207,8 @@ async def test_what_is_no_disk_is_refused(
     (tmp_path / "disk").write_bytes(bytes(4096))
     (tmp_path / "odd").write_bytes(bytes(4097))
     async with Kernel() as kernel:
-        with pytest.raises((ContractError, RemoteError), match=problem):
-            await kernel.load(BlockDriver, config={"path": "disk", **config})
+        with pytest.raises(ContractError, match=problem):
+            await kernel.load(BlockDriver, placement="process", config={"path": "disk", **config})
     assert not (tmp_path / "none").exists()
 
 

@@ -106,6 +106,8 @@ def opened(path: str, size: int | None, read_only: bool) -> int:
     except OSError as error:
         hint = "; `size` makes one" if error.errno == errno.ENOENT and size is None else ""
         raise ContractError(f"config.path: {path!r} can't be opened: {error.strerror}{hint}") from None
+    except ValueError as error:
+        raise ContractError(f"config.path: got {path!r}, wanted the path of a file or a device: {error}") from None
 
 
 def room(size: int) -> Buffer:

@@ -29,18 +29,33 @@ READERS: dict[str, Callable[[str], Any]] = {
 }
 
 
+LIST = "[]"  # ends the kind of a column of lists, however deep they go
+
+
 def read_value(kind: str, value: Any) -> Any:
     """A value of a column of this kind as it was in the database."""
-    return READERS[kind](value) if kind and type(value) is str else value
+    if kind.endswith(LIST) and type(value) is list:
+        return [read_value(kind, each) for each in value]
+    return READERS[kind.removesuffix(LIST)](value) if kind and type(value) is str else value
 
 
 def written(rows: Sequence[Sequence[Any]], width: int) -> tuple[list[str], list[list[Any]]]:
     """The kinds of the columns, and the rows with nothing in them but what travels."""
     kinds = []
     for column in range(width):
-        found = {WRITERS.get(type(row[column]), ("", str))[0] for row in rows if row[column] is not None}
+        found = {kind for row in rows for kind in kinds_of(row[column])}
         kinds.append(found.pop() if len(found) == 1 else "")
     return kinds, [[write_value(value) for value in row] for row in rows]
+
+
+def kinds_of(value: Any) -> set[str]:
+    """What kinds of column a value may stand in: one, or any for None and an empty list, or none if there are more."""
+    if value is None:
+        return set()
+    if isinstance(value, (list, tuple)):
+        return {kind and kind.removesuffix(LIST) + LIST for each in value for kind in kinds_of(each)}
+    known = WRITERS.get(type(value))
+    return {known[0] if known is not None else ""}
 
 
 def write_value(value: Any) -> Any:
