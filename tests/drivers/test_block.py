@@ -240,7 +240,7 @@ async def test_a_disk_that_is_read_only_and_one_that_is_full(tmp_path: Path) -> 
 async def test_whatever_goes_wrong_is_an_answer_and_the_next_call_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, number: int, text: str
 ) -> None:
-    def broken(disk: Disk, block: int, counts: Sequence[int]) -> list[bytearray]:
+    def broken(disk: Disk, block: int, counts: Sequence[int]) -> list[Buffer]:
         raise raised
 
     driver = BlockDriver(path=str(tmp_path / "disk"), block_size=BLOCK, size=BLOCK * BLOCKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -27,8 +28,6 @@ READERS: dict[str, Callable[[str], Any]] = {
     "interval": lambda text: timedelta(microseconds=int(text)),
     "uuid": UUID,
 }
-
-
 LIST = "[]"  # ends the kind of a column of lists, however deep they go
 
 
@@ -43,19 +42,19 @@ def written(rows: Sequence[Sequence[Any]], width: int) -> tuple[list[str], list[
     """The kinds of the columns, and the rows with nothing in them but what travels."""
     kinds = []
     for column in range(width):
-        found = {kind for row in rows for kind in kinds_of(row[column])}
+        found = kinds_of([row[column] for row in rows])
         kinds.append(found.pop() if len(found) == 1 else "")
     return kinds, [[write_value(value) for value in row] for row in rows]
 
 
-def kinds_of(value: Any) -> set[str]:
-    """What kinds of column a value may stand in: one, or any for None and an empty list, or none if there are more."""
-    if value is None:
-        return set()
-    if isinstance(value, (list, tuple)):
-        return {kind and kind.removesuffix(LIST) + LIST for each in value for kind in kinds_of(each)}
-    known = WRITERS.get(type(value))
-    return {known[0] if known is not None else ""}
+def kinds_of(values: Sequence[Any]) -> set[str]:
+    """The kinds that there are among values; a list is of those of what is in it."""
+    types = {type(each) for each in values}
+    found = {WRITERS[each][0] if each in WRITERS else "" for each in types - {NoneType, list, tuple}}
+    for value in values if types & {list, tuple} else ():
+        if type(value) in (list, tuple):
+            found |= {kind and kind.removesuffix(LIST) + LIST for kind in kinds_of(value)}
+    return found
 
 
 def write_value(value: Any) -> Any:

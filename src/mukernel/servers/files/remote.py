@@ -92,8 +92,13 @@ class RemoteFolder:
 
     def counted(self, path: str) -> int:
         """Bytes of a file of which the other side tells no size, as web servers may: it is read for that."""
+        size = 0
         with self.system.open(self.at(path), "rb") as file:
-            return sum(len(some) for some in iter(lambda: file.read(CHUNK), b""))
+            while some := file.read(CHUNK):
+                size += len(some)
+                if size > LARGEST_READ:
+                    raise OSError(errno.EFBIG, f"no size is told of it, and it has more than {LARGEST_READ} bytes")
+        return size
 
     def list(self, path: str) -> Iterator[FileInfo]:
         with self.asked():
@@ -267,10 +272,12 @@ def refuse_local(where: str, url: str, system: Any) -> None:
 def layers(system: Any) -> Iterator[Any]:
     """A file system of fsspec's and those that it hands its paths on to (`dir`, caches, `reference`, an adapter for
     asyncio), theirs too. What an archive lies in is none of them: it serves its content and nothing else of that."""
+    from fsspec.spec import AbstractFileSystem
+
     yield system
     several = getattr(system, "fss", None) or {}
     for each in (getattr(system, "fs", None), getattr(system, "sync_fs", None), *several.values()):
-        if each is not None and each is not system:
+        if isinstance(each, AbstractFileSystem) and each is not system:
             yield from layers(each)
 
 
