@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .contract import Buffer, ContractError
 from .contract.arrow import in_shared_memory
+from .contract.lending import LENT_FROM
 from .transports.segment import account, new_segment
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ def buffer(size: int) -> Buffer:
     if size <= 0:
         raise ValueError(f"size: got {size!r}, wanted one byte or more")
     return Buffer(memoryview(new_segment(size).map(writable=True)))
+
+
+def room(size: int) -> Buffer:
+    """A Buffer of `size` zeros to read into what is to be sent: in shared memory where it would be lent from there, in
+    ordinary memory where it would be copied. Raises Overloaded, MemoryError."""
+    return buffer(size) if size >= LENT_FROM else Buffer(bytearray(size))
 
 
 def arrow(value: T) -> T:

@@ -157,7 +157,7 @@ class Late:
             os.kill(os.getpid(), signal.SIGKILL)
         if why == "object":
             return sys
-        raise {"key": KeyError, "own": OwnError}.get(why, ValueError)(why)
+        raise {"key": KeyError, "own": OwnError, "end": StopIteration}.get(why, ValueError)(why)
 
     @hookimpl
     def where(self) -> int:

@@ -22,6 +22,10 @@ import mukernel.core.warm as warm
 left = [path for fd, path in opened().items() if open_before.get(fd) != path]
 assert left == ["/dev/null"], f"the rehearsal left descriptors open: {left}"  # that one takes stacks, until a pipe does
 assert warm.MODULE not in sys.modules
+import enum
+class Colour(enum.Flag):
+    RED, BLUE = enum.auto(), enum.auto()
+assert (Colour.RED | Colour.BLUE).value == 3
 print("called", *sorted(code.co_qualname for code in warm.packing.originals if code.co_qualname.startswith("Server.")))
 """
 

@@ -16,10 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import until_event
 
-from mukernel import Buffer, ContractError, Kernel, RemoteError, RestartPolicy
+from mukernel import Buffer, ContractError, Kernel, RestartPolicy
+from mukernel.contract.lending import LENT_FROM
 from mukernel.drivers.block import Block, BlockDriver
 from mukernel.drivers.block.disk import Disk
 from mukernel.drivers.block.plan import MOST_BLOCKS, Request, conflict, ready, transfers
+from mukernel.transports.segment import account, address_of, segment_at
 
 TIRELESS = RestartPolicy(intensity=1000, period=1.0, backoff=0.001, longest_backoff=0.01)
 BLOCK, BLOCKS = 512, 64
@@ -66,6 +68,27 @@ async def test_what_lies_outside_is_refused(disk: Block, block: int, count: int)
     for length in (0, 1, BLOCK - 1, BLOCK + 1):
         with pytest.raises(ValueError, match="multiple of the block size, 512"):
             await disk.write(0, Buffer(bytes(length)))
+
+
+def test_a_large_request_is_read_straight_into_shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(str(tmp_path / "disk"), BLOCK, LENT_FROM * 2, False)
+    count = LENT_FROM // BLOCK
+    disk.write(count, [filled(7, count).view])
+    small, large = disk.read(count - 1, [1, count])
+    assert (small, large) == (filled(0), filled(7, count))
+    assert segment_at(address_of(small.view), len(small)) is None
+    assert segment_at(address_of(large.view), len(large)) is not None
+    monkeypatch.setattr(account, "limit", account.held)
+    (without_room,) = disk.read(count, [count])  # its reply is refused, and no neighbour's
+    assert without_room == filled(7, count) and segment_at(address_of(without_room.view), len(large)) is None
+    disk.close()
+
+
+def test_a_transfer_has_any_number_of_requests(tmp_path: Path) -> None:
+    disk = Disk(str(tmp_path / "disk"), BLOCK, BLOCK * 2500, False)
+    disk.write(0, [filled(number).view for number in range(2500)])
+    assert disk.read(0, [1] * 2500) == [filled(number) for number in range(2500)]
+    disk.close()
 
 
 async def test_neighbours_are_merged(disk: Block) -> None:
@@ -174,6 +197,7 @@ async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
         ({"size": 8192}, "wanted that, or no size"),
         ({"path": "/dev/null"}, "neither a file nor a block device"),
         ({"path": "odd"}, "wanted a multiple"),
+        ({"path": "no\0thing", "size": 4096}, "config.path: .*null byte"),
     ],
 )
 async def test_what_is_no_disk_is_refused(
@@ -183,8 +207,8 @@ async def test_what_is_no_disk_is_refused(
     (tmp_path / "disk").write_bytes(bytes(4096))
     (tmp_path / "odd").write_bytes(bytes(4097))
     async with Kernel() as kernel:
-        with pytest.raises((ContractError, RemoteError), match=problem):
-            await kernel.load(BlockDriver, config={"path": "disk", **config})
+        with pytest.raises(ContractError, match=problem):
+            await kernel.load(BlockDriver, placement="process", config={"path": "disk", **config})
     assert not (tmp_path / "none").exists()
 
 
@@ -216,7 +240,7 @@ async def test_a_disk_that_is_read_only_and_one_that_is_full(tmp_path: Path) -> 
 async def test_whatever_goes_wrong_is_an_answer_and_the_next_call_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, number: int, text: str
 ) -> None:
-    def broken(disk: Disk, block: int, counts: Sequence[int]) -> list[bytearray]:
+    def broken(disk: Disk, block: int, counts: Sequence[int]) -> list[Buffer]:
         raise raised
 
     driver = BlockDriver(path=str(tmp_path / "disk"), block_size=BLOCK, size=BLOCK * BLOCKS)

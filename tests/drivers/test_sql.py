@@ -20,7 +20,6 @@ from mukernel import (
     DeadlineExceeded,
     Kernel,
     PluginCrashed,
-    RemoteError,
     RestartPolicy,
     Unavailable,
     deadline,
@@ -112,8 +111,36 @@ async def test_values_keep_their_types(sql: Sql, url: str) -> None:
         assert found == values
         spans = await sql.query("select interval '90 minutes' as span, '{1,2}'::int[] as many")
         assert spans.tuples() == [(timedelta(minutes=90), [1, 2])]
+        await sql.execute(
+            "create table lists as select array[:day\\:\\:date, null] as days, array[[1.5, 2]] as amounts, "
+            "array[:id\\:\\:uuid] as ids, array[interval '1 minute'] as spans, '{}'\\:\\:date[] as none, "
+            "'[\"2026-11-25\", 1]'\\:\\:json as plain",
+            {"day": values["day"], "id": values["id"]},
+        )
+        (lists,) = (await sql.query("select * from lists")).records()
+        assert lists == {
+            "days": [values["day"], None], "amounts": [[Decimal("1.5"), Decimal(2)]], "ids": [UUID(int=7)],
+            "spans": [timedelta(minutes=1)], "none": [], "plain": ["2026-11-25", 1],
+        }  # fmt: skip
     else:  # SQLite has no such types: it keeps their texts
         assert (found["day"], found["body"], found["ratio"], found["text"]) == ("2026-11-25", b"\0\xff", 0.5, "é")
+
+
+async def test_rows_do_not_travel_by_copy(postgres: PostgresServer) -> None:
+    """A statement that leaves its connection in the middle of something; more of them than there are connections."""
+    async with Kernel() as kernel:
+        config = {"url": postgres.new_database(), "connections": 2}
+        await kernel.load(SqlDriver, name="sql", placement="process", config=config)
+        sql = kernel.get(Sql)
+        await sql.execute("create table prices (article text)")
+        for statement in ["copy prices from stdin", "copy prices to stdout"] * 3:
+            with pytest.raises(SqlError, match="`execute_many` writes them"):
+                await sql.execute(statement)
+            with pytest.raises(SqlError, match="`execute_many` writes them"):
+                async with transaction(sql) as changes:
+                    await changes.execute("insert into prices values ('tea')")
+                    await changes.execute(statement)
+        assert (await sql.query("select count(*) from prices")).rows == [[0]]
 
 
 async def test_a_query_can_change_nothing(sql: Sql) -> None:
@@ -321,15 +348,27 @@ async def test_a_database_that_goes_is_told_and_comes_back(postgres: PostgresSer
         ({"url": "sqlite://"}, "in memory"),
         ({"url": "sqlite:///:memory:"}, "in memory"),
         ({"url": "unheard://x/y"}, "no database that SQLAlchemy knows"),
-        ({"url": "sqlite:////there/is/no/such/folder/x.db"}, "unable to open"),
-        ({"url": "postgresql://user:secret@/x?host=/there/is/none"}, "connection failed|No such file"),
+        (
+            {"url": "sqlite:////there/is/no/such/folder/x.db"},
+            r"config.url: '/there/is.*x.db' can't be used: unable to open",
+        ),
+        ({"url": "sqlite:////etc/passwd"}, r"config.url: '/etc/passwd' can't be used: "),
+        ({"url": "sqlite:///a\0b"}, r"config.url: .* can't be used: embedded null byte"),
+        (
+            {"url": "postgresql://user:secret@/x?host=/there/is/none"},
+            "config.url: the database can't be used: .*(connection failed|No such file)",
+        ),
         ({"connections": 0}, "at most 1,000"),
+        ({"remember": -1.0}, "config.remember"),
     ],
 )
 async def test_what_can_not_be_served_is_refused_and_no_password_is_told(
-    config: dict[str, Any], problem: str, tmp_path: Path
+    config: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "letter.txt").write_text("Dear database" * 100)
     async with Kernel() as kernel:
-        with pytest.raises((ContractError, RemoteError, SqlError), match=problem) as caught:
-            await kernel.load(SqlDriver, config={"url": f"sqlite:///{tmp_path}/x.db", **config})
+        with pytest.raises(ContractError, match=problem) as caught:
+            await kernel.load(SqlDriver, placement="process", config={"url": f"sqlite:///{tmp_path}/x.db", **config})
         assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value) and not hasattr(caught.value, "__notes__"), "more than a sentence"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mukernel import Buffer, Interface, Kernel, PermissionDenied, Plugin
+from mukernel import Buffer, Interface, Kernel, PermissionDenied, Plugin, RemoteError
 from mukernel.servers.files import Files, FileServer, beneath
 
 
@@ -13,6 +13,7 @@ class Clerk(Interface):
     async def read(self, path: str) -> bytes: ...
     async def write(self, path: str, data: bytes) -> int: ...
     async def locks(self) -> list[str]: ...
+    async def renew(self, path: str, token: int) -> None: ...
     async def change(self, method: str, paths: list[str]) -> None: ...
     async def kinds(self, path: str) -> dict[str, str]: ...
 
@@ -29,6 +30,9 @@ class Keeper(Plugin, Clerk):
 
     async def locks(self) -> list[str]:
         return [lock.path for lock in await self.files.locks()]
+
+    async def renew(self, path: str, token: int) -> None:
+        await self.files.renew(path, token)
 
     async def change(self, method: str, paths: list[str]) -> None:
         if method == "append":
@@ -65,6 +69,28 @@ async def test_a_scope_and_a_right_are_kept(tmp_path: Path) -> None:
         async for _ in kernel.get(Files).lock("/data/inner.txt"):
             assert await keeper.locks() == [], "what it may not read it is not told of"
             break
+
+
+async def test_only_who_may_take_a_lock_prolongs_one(tmp_path: Path) -> None:
+    """Its token is no secret: `locks` shows it."""
+    async with Kernel() as kernel:
+        keeper = await clerk(kernel, tmp_path, "Files:read:/data/in")
+        files = kernel.get(Files)
+        for path, shared, allowed in [
+            ("/data/in/a.txt", True, True), ("/data/in/a.txt", False, False), ("/data/inner.txt", True, False),
+        ]:  # fmt: skip
+            stream = files.lock(path, shared=shared, lease=60.0)
+            token = (await anext(stream)).token
+            if allowed:
+                await keeper.renew(path, token)
+            else:
+                with pytest.raises(PermissionDenied, match="Files:read:/data/in"):
+                    await keeper.renew(path, token)
+            await stream.aclose()  # type: ignore[attr-defined]
+        with pytest.raises(RemoteError, match="is held no more"):
+            await keeper.renew("/data/in/a.txt", token)
+        with pytest.raises(PermissionDenied):
+            await keeper.renew("/data/inner.txt", token)
 
 
 async def test_who_may_only_write_writes(tmp_path: Path) -> None:

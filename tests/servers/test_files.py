@@ -2,26 +2,31 @@
 
 import asyncio
 import errno
+import itertools
 import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from mukernel import Buffer, ContractError, Kernel, RemoteError
-from mukernel.servers.files import FileInfo, Files, FileServer, beneath
+from mukernel import Buffer, ContractError, Kernel, KernelThread, Overloaded
+from mukernel.contract.lending import LENT_FROM
+from mukernel.servers.files import FileInfo, Files, FileServer, beneath, connect_files, disconnect_files
 from mukernel.servers.files.local import LocalFolder
+from mukernel.transports.segment import address_of, segment_at
 
 LONG = 60.0  # seconds, after which what never comes has not come
 
@@ -255,13 +260,16 @@ def test_no_link_leads_out_of_a_mount(local: LocalFolder, tmp_path: Path, target
     attempts: list[Callable[[], object]] = [
         lambda: local.read("out/key", 0, None, None), lambda: local.read("key", 0, None, None),
         lambda: local.stat("out"), lambda: [*local.list("out")], lambda: local.append("key", memoryview(b"x")),
-        lambda: local.write("out/new", memoryview(b"x")), lambda: local.mkdir("out/new", True),
+        lambda: local.write("key", memoryview(b"x")), lambda: local.write("out/new", memoryview(b"x")),
+        lambda: local.commit("key", "0" * 32, 4), lambda: local.mkdir("out/new", True),
         lambda: local.remove("out/key", False), lambda: local.rename("out/key", "taken"),
     ]  # fmt: skip
+    local.write_part("0" * 32, 0, memoryview(b"mine"))
     for attempt in attempts:
         with pytest.raises(PermissionError):
             attempt()
-    local.write("key", memoryview(b"mine"))  # takes the place of the link, and does not follow it
+    local.remove("key", False)
+    local.write("key", memoryview(b"mine"))
     assert (tmp_path / "secret" / "key").read_text() == "secret"
     assert sorted(os.listdir(tmp_path / "secret")) == ["key"]
     assert [(each.path, each.kind) for each in local.list("")] == [
@@ -287,8 +295,8 @@ def test_what_is_written_runs_with_nobody_elses_rights(local: LocalFolder, tmp_p
     local.close()
 
 
-# In a process of its own, so that it never goes in step with the reader, as threads that share a lock do.
-EXCHANGE = """
+# Each in a process of its own, so that it never goes in step with us, as threads that share a lock do.
+EXCHANGE_FOLDER = """
 import os
 os.symlink("../secret", "link")
 print("ready", flush=True)
@@ -298,6 +306,25 @@ while True:
     os.rename("folder", "link")
     os.rename("aside", "folder")
 """
+EXCHANGE_LINK = """
+import itertools, os, sys
+print("ready", flush=True)
+for leads_to in itertools.cycle((sys.argv[1], "in/key")):
+    os.symlink(leads_to, "next")
+    os.rename("next", "current")
+"""
+
+
+@contextmanager
+def running(program: str, folder: Path, *arguments: str) -> Iterator[None]:
+    command = [sys.executable, "-c", program, *arguments]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            process.kill()
 
 
 def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: LocalFolder, tmp_path: Path) -> None:
@@ -306,30 +333,80 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_lets_nobody_out(local: 
     (mount / "folder").mkdir()
     (mount / "folder" / "key").write_text("public")
     seen = set()
-    with subprocess.Popen([sys.executable, "-c", EXCHANGE], cwd=mount, stdout=subprocess.PIPE) as exchange:
-        try:
-            assert exchange.stdout is not None
-            assert exchange.stdout.readline() == b"ready\n"
-            for _ in range(3000):
-                try:
-                    seen.add(bytes(local.read("folder/key", 0, None, None)))
-                except OSError as error:
-                    seen.add(type(error).__name__.encode())
-        finally:
-            exchange.kill()
-    assert b"public" in seen
+    with running(EXCHANGE_FOLDER, mount):
+        tries = itertools.count()
+        while next(tries) < 3000 or b"public" not in seen:
+            try:
+                seen.add(bytes(local.read("folder/key", 0, None, None)))
+            except OSError as error:
+                seen.add(type(error).__name__.encode())
     assert b"secret" not in seen
     local.close()
 
 
-def test_links_within_a_mount_are_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leads_to", ["../secret/key", "/{}/secret/key"])
+def test_a_link_that_is_exchanged_meanwhile_lets_no_writer_out(
+    local: LocalFolder, tmp_path: Path, leads_to: str
+) -> None:
+    mount = tmp_path / "mount"
+    (mount / "in").mkdir()
+    os.symlink("in/key", mount / "current")
+    seen = set()
+    with running(EXCHANGE_LINK, mount, leads_to.format(tmp_path)):
+        tries = itertools.count()
+        while (number := next(tries)) < 1000 or "PermissionError" not in seen:
+            try:
+                local.write("current", memoryview(str(number).encode()))
+                seen.add("written")
+            except OSError as error:
+                seen.add(type(error).__name__)
+    assert os.listdir(tmp_path / "secret") == ["key"]
+    assert (tmp_path / "secret" / "key").read_text() == "secret"
+    assert (mount / "current").is_symlink()
+    local.close()
+
+
+@pytest.mark.parametrize("how", ["write", "append", "commit"])
+def test_links_within_a_mount_are_followed(tmp_path: Path, how: str) -> None:
+    """To read and to write, one after the other, those to files that are not there yet among them."""
     if not beneath.has_openat2():
         pytest.skip("this system has no openat2: no link is followed")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "file").write_text("here")
-    os.symlink("folder", tmp_path / "link")
+    (tmp_path / "in" / "side").mkdir(parents=True)
+    (tmp_path / "in" / "file").write_text("")
+    links = {
+        "link": "in/side", "in/current": "file", "in/side/up": "../current", "new": "in/side/../new",
+        "round": "about", "about": "round", "folder": "in", "above": "in/..", "lost": "nowhere/file",
+    }  # fmt: skip
+    for name, leads_to in links.items():
+        os.symlink(leads_to, tmp_path / name)
     local = LocalFolder(str(tmp_path))
-    assert bytes(local.read("link/file", 0, None, None)) == b"here"
+
+    def put(path: str, content: bytes) -> None:
+        if how != "commit":
+            getattr(local, how)(path, memoryview(content))
+            return
+        local.write_part("0" * 32, 0, memoryview(content))
+        for _ in range(2):  # it may be run again
+            local.commit(path, "0" * 32, len(content))
+        local.discard("0" * 32)
+
+    put("link/up", b"here")
+    put("new", b"made")
+    assert (tmp_path / "in" / "file").read_bytes() == b"here" == bytes(local.read("link/up", 0, None, None))
+    assert (tmp_path / "in" / "new").read_bytes() == b"made"
+    for path, kind, number in [
+        ("round", OSError, errno.ELOOP), ("folder", IsADirectoryError, errno.EISDIR),
+        ("above", IsADirectoryError, errno.EISDIR), ("lost", FileNotFoundError, errno.ENOENT),
+    ]:  # fmt: skip
+        with pytest.raises(kind) as caught:
+            put(path, b"x")
+        assert caught.value.errno == number
+    assert {name: os.readlink(tmp_path / name) for name in links} == links
+    narrow = local.without_links()
+    with pytest.raises(PermissionError):
+        narrow.append("new", memoryview(b"x"))
+    narrow.write("new", memoryview(b"x"))  # for whoever follows none it is a name like others
+    assert (tmp_path / "in" / "new").read_bytes() == b"made" and not (tmp_path / "new").is_symlink()
     local.close()
 
 
@@ -395,6 +472,28 @@ async def test_a_large_file_travels_whole(files: Files) -> None:
     data = os.urandom(1 << 20) * 64
     await files.write("/data/large", Buffer(data))
     assert await files.read("/data/large") == data
+
+
+async def test_a_large_part_is_read_straight_into_shared_memory(tmp_path: Path) -> None:
+    """It counts against the quota once; what a copy holds is sent to nobody and does not count."""
+    content = os.urandom(4 << 20)
+    (tmp_path / "large").write_bytes(content)
+    async with Kernel() as kernel:
+        await kernel.load(
+            FileServer, placement="process", config={"mounts": {"/data": str(tmp_path)}}, shared_memory=3 << 20
+        )
+        files = kernel.get(Files)
+        assert await files.read("/data/large", 5, 2 << 20) == content[5 : 5 + (2 << 20)]
+        with pytest.raises(Overloaded, match="no room for 4,194,304 bytes more of shared memory"):
+            await files.read("/data/large")
+        assert (await files.copy("/data/large", "/data/copy")).size == len(content)
+    assert (tmp_path / "copy").read_bytes() == content
+    local = LocalFolder(str(tmp_path))
+    lent = local.read("large", 0, LENT_FROM, None)
+    assert segment_at(address_of(lent.view), LENT_FROM) is not None
+    small = local.read("large", 0, LENT_FROM - 1, None)
+    assert segment_at(address_of(small.view), LENT_FROM - 1) is None and small == content[: LENT_FROM - 1]
+    local.close()
 
 
 def test_a_full_disk_is_an_error_and_the_old_file_stays(tmp_path: Path) -> None:
@@ -497,8 +596,14 @@ async def test_a_lease_runs_out(files: Files) -> None:
         ({"/data/": "."}, "wanted it written as '/data'"),
         ({"/data": "/there/is/no/such"}, "No such file"),
         ({"/data": ""}, "wanted a folder or a URL"),
+        ({"/data": "no\0thing"}, "null byte; wanted a folder that is there"),
         ({"/data": "unheard://x"}, "'unheard://x' can't be opened"),
         ({"/data": "dir::file:///tmp"}, "plain path"),
+        ({"/data": "simplecache::simplecache::file:///tmp"}, "plain path"),
+        ({"/data": "dir://x::simplecache::file:///tmp"}, "plain path"),
+        ({"/data": {"url": "simplecache://", "options": {"target_protocol": "local"}}}, "plain path"),
+        ({"/data": {"url": "reference://", "options": {"fo": {"a": ["file:///etc/passwd"]}}}}, "plain path"),
+        ({"/data": {"url": "dir://", "options": {"path": "/tmp", "target_protocol": "generic"}}}, "wherever a path"),
         ({"/data": "mukernel://data"}, "leads back"),
         ({"/data": {"url": ".", "options": {"a": 1}}}, "takes none"),
         ({"/data": {"url": ".", "readonly": True}}, "readonly"),
@@ -506,8 +611,53 @@ async def test_a_lease_runs_out(files: Files) -> None:
 )
 async def test_mounts_that_can_not_be_served_are_refused(mounts: dict[str, object], problem: str) -> None:
     async with Kernel() as kernel:
-        with pytest.raises((ContractError, RemoteError), match=problem):
+        with pytest.raises(ContractError, match=problem):
             await kernel.load(FileServer, config={"mounts": mounts})
+
+
+ODD = ["../evil.txt", "/absolute.txt", "in/../../evil.txt", "in/a\nb/x.txt", "in/\u202exe.txt", "in/a::b/x.txt", ".."]
+
+
+def test_names_that_nobody_can_write_are_not_listed(tmp_path: Path) -> None:
+    """Of an archive, and of a folder of this machine: a walk through all of it comes to its end."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("in/side/x.txt", "y.txt", *ODD):
+            archive.writestr(name, name)
+    for folder in (b"in/side", b"in/a\nb", b"in/no\xff", "in/\u202e".encode()):
+        (tmp_path / "folder" / os.fsdecode(folder)).mkdir(parents=True)
+    for name in ("in/side/x.txt", "y.txt"):
+        (tmp_path / "folder" / name).write_text(name)
+    (tmp_path / "folder" / "in" / "a\nb" / "x.txt").write_text("odd")
+    with KernelThread() as kernel:
+        mounts = {"/zip": f"zip://::{tmp_path}/a.zip", "/folder": str(tmp_path / "folder")}
+        kernel.load(FileServer, config={"mounts": mounts})
+        files = kernel.get(Files)
+        connect_files(files, "odd")
+        system = fsspec.filesystem("mukernel", app="odd")
+        try:
+            for mount in mounts:
+                assert system.find(mount) == [f"{mount}/in/side/x.txt", f"{mount}/y.txt"]
+                assert [each.path for each in files.list(mount)] == [f"{mount}/in", f"{mount}/y.txt"]
+                assert next(iter(files.watch(mount, recursive=True))).kind == "watching"
+                assert bytes(files.read(f"{mount}/in/side/x.txt")) == b"in/side/x.txt"
+        finally:
+            disconnect_files("odd")
+
+
+@pytest.mark.parametrize("before", ["", "simplecache::"])
+async def test_an_archive_of_a_whole_folder_is_a_mount(tmp_path: Path, before: str) -> None:
+    """All names in it begin with "./"."""
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "folder" / "in" / "x.txt").write_text("here")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "folder", arcname=".")
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, config={"mounts": {"/tar": f"{before}tar://::{tmp_path}/a.tar"}})
+        files = kernel.get(Files)
+        assert [each.path for each in await files.list("/tar")] == ["/tar/in"]
+        assert [each.path for each in await files.list("/tar/in")] == ["/tar/in/x.txt"]
+        assert bytes(await files.read("/tar/in/x.txt", 1, 2)) == b"er"
+        assert (await files.stat("/tar/in")).kind == "directory"
 
 
 async def test_an_archive_is_a_mount(tmp_path: Path) -> None:

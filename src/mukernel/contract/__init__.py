@@ -34,7 +34,7 @@ from .errors import (
     Unavailable,
     error_code,
 )
-from .faults import decode_fault, encode_fault
+from .faults import as_told, decode_fault, encode_fault
 from .implementation import check_implements
 from .interface import Interface, Plugin, interfaces_of, is_plugin
 from .large import Buffer, encode_large
@@ -73,6 +73,7 @@ __all__ = [
     "SwapFailed",
     "TypeDescription",
     "Unavailable",
+    "as_told",
     "check_implements",
     "declared_parameters",
     "decode_fault",

@@ -104,6 +104,11 @@ def decode_fault(data: bytes | memoryview, declared: Sequence[type[Exception]] =
     return error
 
 
+def as_told(error: BaseException) -> Exception:
+    """What a caller in another process would get: for exceptions that Python doesn't raise where ours is."""
+    return decode_fault(encode_fault(error))
+
+
 def was_answered(error: BaseException) -> bool:
     """Did the other side raise it, and not something on the way there?"""
     notes: Sequence[str] = getattr(error, "__notes__", ())

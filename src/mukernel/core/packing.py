@@ -18,8 +18,8 @@ POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small 
 SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
 LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
 MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
-MOVED = (  # modules, by what their names begin with
-    "mukernel.", "msgspec.", "asyncio.", "_weakrefset", "collections", "contextlib", "enum", "functools", "inspect",
+MOVED = (  # modules, by what their names begin with; not enum, which asks whether a `__new__` is its own
+    "mukernel.", "msgspec.", "asyncio.", "_weakrefset", "collections", "contextlib", "functools", "inspect",
     "os", "posixpath", "selectors", "socket", "typing", "weakref",
 )  # fmt: skip
 HEADER = sys.getsizeof(b"")

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
-from ..contract import DeadlineExceeded, Unavailable, decode_fault, encode_fault
+from ..contract import DeadlineExceeded, Unavailable, as_told
 from .context import current
 from .waiting_calls import WaitingCalls
 
@@ -89,10 +89,14 @@ def arguments_of(coroutine: Any, plugin: object) -> tuple[list[Any], dict[str, A
 
 
 def awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A `def` method that its interface declares `async def`: it runs at once, and can be awaited."""
+    """A `def` method that its interface declares `async def`: it runs at once, and can be awaited. For StopIteration,
+    which Python raises through no `await`, it raises RemoteError, as by a process."""
 
     async def method(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except StopIteration as error:
+            raise as_told(error) from None
 
     return method
 
@@ -156,7 +160,7 @@ def on_loop(
     """A blocking form of an inline method, for threads other than the loop's own: it runs on the loop."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with own_cancellation_told():
+        with own_ending_told():
             result = function(*args, **kwargs)
             return await result if inspect.isawaitable(result) else result
 
@@ -173,15 +177,16 @@ def was_cancelled() -> bool:
 
 
 @contextlib.contextmanager
-def own_cancellation_told() -> Iterator[None]:
-    """A method that ends in a CancelledError of its own, since it awaited what was cancelled: the thread that waits for
-    it is told so as by a process. That it was cut off itself, or the loop ended, is another matter."""
+def own_ending_told() -> Iterator[None]:
+    """A method that ends in a CancelledError of its own, since it awaited what was cancelled, or in StopIteration: the
+    thread that waits for it is told so as by a process, since the future between them takes neither as it is. That it
+    was cut off itself, or the loop ended, is another matter."""
     try:
         yield
-    except asyncio.CancelledError as cancelled:
-        if was_cancelled():
+    except (asyncio.CancelledError, CancelledError, StopIteration) as ending:
+        if isinstance(ending, asyncio.CancelledError) and was_cancelled():
             raise
-        raise decode_fault(encode_fault(cancelled)) from None
+        raise as_told(ending) from None
 
 
 def iterate_on_loop(
@@ -194,7 +199,7 @@ def iterate_on_loop(
             return aiter(function(*args, **kwargs))
 
         async def step() -> tuple[bool, Any]:
-            with own_cancellation_told():
+            with own_ending_told():
                 try:
                     return True, await anext(items)
                 except StopAsyncIteration:

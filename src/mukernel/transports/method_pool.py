@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
+from ..contract import as_told
+
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -33,17 +35,24 @@ class MethodPool:
         return self.busy >= self.threads
 
     async def run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-        """The result of a method, in a thread and in a copy of the present context. Raises what it raises."""
+        """The result of a method, in a thread and in a copy of the present context. Raises what it raises, and for
+        StopIteration, which Python raises through no `await`, a RemoteError."""
         work = InThread(copy_context(), function, arguments)
         future = self.loop.run_in_executor(self.executor, work)
         try:
-            return await asyncio.shield(future)
+            result, error = await asyncio.shield(future)
         finally:
             if future.done() or work.withdrawn():
                 future.cancel()
                 self.busy -= 1
             else:  # a thread can't be cancelled: its place is free when it is done
                 future.add_done_callback(self.outlived)
+        if error is None:
+            return result
+        try:
+            raise as_told(error) if isinstance(error, StopIteration) else error
+        finally:
+            del future, error  # an error that its own traceback keeps would keep what the method had in hand, too
 
     async def call(self, function: Callable[..., Any]) -> Any:
         """As `run`, for a call that no server counts: an inline one."""
@@ -54,8 +63,6 @@ class MethodPool:
             self.left()
 
     def outlived(self, ended: asyncio.Future[Any]) -> None:
-        if not ended.cancelled():
-            ended.exception()  # nobody waits for it any more, and asyncio need not say so
         self.busy -= 1
         self.left()
 
@@ -66,7 +73,9 @@ class MethodPool:
 
 
 class InThread:
-    """One method that a thread is to run. Until that has begun, it may be withdrawn."""
+    """One method that a thread is to run: gives its result, or else what it raised. That is no exception of the
+    future's, since a future takes no StopIteration, never ends then, and takes some others for its own cancellation.
+    Until the thread has begun, it may be withdrawn."""
 
     __slots__ = ("arguments", "begun", "context", "function", "unwanted")
 
@@ -74,9 +83,14 @@ class InThread:
         self.context, self.function, self.arguments = context, function, arguments
         self.begun = self.unwanted = False
 
-    def __call__(self) -> Any:
+    def __call__(self) -> tuple[Any, BaseException | None]:
         self.begun = True  # before it looks: whoever withdraws it looks in the other order, so one of the two sees it
-        return None if self.unwanted else self.context.run(self.function, *self.arguments)
+        if self.unwanted:
+            return None, None
+        try:
+            return self.context.run(self.function, *self.arguments), None
+        except BaseException as error:
+            return None, error
 
     def withdrawn(self) -> bool:
         """It is not wanted any more. True if it will not be run; else a thread is at it."""

@@ -9,10 +9,12 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ...contract import ContractError
+from ... import shared
+from ...contract import Buffer, ContractError, Overloaded
 
 KEEP_SIZE, PUNCH_HOLE = 0x01, 0x02  # of fallocate
 ZEROS = bytes(1 << 20)
+MOST_PIECES = 1024  # that the system takes at once (UIO_MAXIOV)
 
 _library = ctypes.CDLL(None, use_errno=True)
 _library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
@@ -48,12 +50,13 @@ class Disk:
     def close(self) -> None:
         os.close(self.file)
 
-    def read(self, block: int, counts: Sequence[int]) -> list[bytearray]:
-        """Neighbouring requests of so many blocks each, in one transfer. Raises OSError."""
-        pieces = [bytearray(count * self.block_size) for count in counts]
-        left, at = [memoryview(each) for each in pieces], block * self.block_size
+    def read(self, block: int, counts: Sequence[int]) -> list[Buffer]:
+        """Neighbouring requests of so many blocks each, in one transfer, straight into what is sent. Raises OSError,
+        MemoryError."""
+        pieces = [room(count * self.block_size) for count in counts]
+        left, at = [each.view for each in pieces], block * self.block_size
         while left:
-            done = os.preadv(self.file, left, at)
+            done = os.preadv(self.file, left[:MOST_PIECES], at)
             if not done:
                 raise OSError(errno.EIO, "the image has been cut short")
             left, at = rest(left, done), at + done
@@ -63,7 +66,7 @@ class Disk:
         """Neighbouring requests in one transfer. Raises OSError."""
         left, at = [memoryview(each) for each in pieces], block * self.block_size
         while left:
-            done = os.pwritev(self.file, left, at)
+            done = os.pwritev(self.file, left[:MOST_PIECES], at)
             left, at = rest(left, done), at + done
 
     def discard(self, block: int, count: int) -> None:
@@ -103,6 +106,17 @@ def opened(path: str, size: int | None, read_only: bool) -> int:
     except OSError as error:
         hint = "; `size` makes one" if error.errno == errno.ENOENT and size is None else ""
         raise ContractError(f"config.path: {path!r} can't be opened: {error.strerror}{hint}") from None
+    except ValueError as error:
+        raise ContractError(f"config.path: got {path!r}, wanted the path of a file or a device: {error}") from None
+
+
+def room(size: int) -> Buffer:
+    """Where a request is read to. Where the quota has no room for one, the others of its transfer are not to suffer:
+    its reply is what finds room, or is refused."""
+    try:
+        return shared.room(size)
+    except Overloaded:
+        return Buffer(bytearray(size))
 
 
 def rest(pieces: list[memoryview], done: int) -> list[memoryview]:

@@ -67,7 +67,8 @@ class BlockDriver(Plugin, Block):
     async def read(self, block: int, count: int = 1) -> Buffer:
         self.allowed("read")
         self.check(block, count, changes=False)
-        return Buffer(await self.ask("read", block, count))
+        data: Buffer = await self.ask("read", block, count)
+        return data
 
     async def write(self, block: int, data: Buffer) -> None:
         self.allowed("write")

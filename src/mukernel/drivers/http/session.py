@@ -31,7 +31,7 @@ def trusted(ca_file: str) -> ssl.SSLContext:
     """Certificates are those of the system, or of a file. Raises ContractError."""
     try:
         return ssl.create_default_context(cafile=ca_file or None)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ContractError(f"config.ca_file: {ca_file!r} can't be read as certificates (PEM): {error}") from None
 
 

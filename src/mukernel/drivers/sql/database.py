@@ -206,4 +206,7 @@ def explained() -> Iterator[None]:
 
 
 def said(error: Any) -> str:
-    return str(getattr(error, "orig", None) or error).strip()
+    text = str(getattr(error, "orig", None) or error).strip()
+    if text.startswith("COPY cannot be used"):  # and it says what a user of psycopg would do
+        return "rows don't travel by `copy` from stdin or to stdout: `execute_many` writes them, `stream` reads them"
+    return text

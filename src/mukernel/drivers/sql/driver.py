@@ -6,16 +6,16 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ...contract import Plugin
+from ...contract import ContractError, Plugin
 from ...core.builtin import Clock
-from ...core.checks import checked_count
+from ...core.checks import checked_count, checked_seconds
 from ...core.ending import to_its_end
 from ...transports.granted import caller_grant
 from . import database
-from .interface import Outcome, Rows, Sql, Step
+from .interface import Outcome, Rows, Sql, SqlError, Step
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,7 +39,7 @@ class SqlDriver(Plugin, Sql):
         self, clock: Clock, *, url: str = "sqlite:///mukernel.db", connections: int = 5, remember: float = 86400.0
     ) -> None:
         checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
-        self.clock, self.remember = clock, remember
+        self.clock, self.remember = clock, checked_seconds("config.remember", remember)
         self.engine = database.new_engine(url, connections)
         self.free = asyncio.Semaphore(connections)
         # One thread for each connection: a transaction that goes on never waits for one that only begins.
@@ -51,7 +51,14 @@ class SqlDriver(Plugin, Sql):
             oldest = self.clock.wall().timestamp() - self.remember
             database.run(connection, "delete from mukernel_executed where at < :oldest", {"oldest": oldest})
 
-        await self.work(prepare)
+        try:
+            await self.work(prepare)
+        except (SqlError, ValueError) as error:
+            file = repr(self.engine.url.database) if self.engine.dialect.name == "sqlite" else "the database"
+            why = " ".join(str(error).split())  # libpq's has lines
+            raise ContractError(
+                f"config.url: {file} can't be used: {why}; wanted a database that can be reached and written to"
+            ) from None
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.dispose)
@@ -208,4 +215,5 @@ def close(connection: Connection) -> None:
     try:
         connection.close()
     except Exception:
-        connection.invalidate()
+        with suppress(Exception):  # it may be closed already, and thrown away; what its caller is told comes first
+            connection.invalidate()

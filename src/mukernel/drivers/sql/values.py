@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import Any
 from uuid import UUID
 
@@ -27,20 +28,33 @@ READERS: dict[str, Callable[[str], Any]] = {
     "interval": lambda text: timedelta(microseconds=int(text)),
     "uuid": UUID,
 }
+LIST = "[]"  # ends the kind of a column of lists, however deep they go
 
 
 def read_value(kind: str, value: Any) -> Any:
     """A value of a column of this kind as it was in the database."""
-    return READERS[kind](value) if kind and type(value) is str else value
+    if kind.endswith(LIST) and type(value) is list:
+        return [read_value(kind, each) for each in value]
+    return READERS[kind.removesuffix(LIST)](value) if kind and type(value) is str else value
 
 
 def written(rows: Sequence[Sequence[Any]], width: int) -> tuple[list[str], list[list[Any]]]:
     """The kinds of the columns, and the rows with nothing in them but what travels."""
     kinds = []
     for column in range(width):
-        found = {WRITERS.get(type(row[column]), ("", str))[0] for row in rows if row[column] is not None}
+        found = kinds_of([row[column] for row in rows])
         kinds.append(found.pop() if len(found) == 1 else "")
     return kinds, [[write_value(value) for value in row] for row in rows]
+
+
+def kinds_of(values: Sequence[Any]) -> set[str]:
+    """The kinds that there are among values; a list is of those of what is in it."""
+    types = {type(each) for each in values}
+    found = {WRITERS[each][0] if each in WRITERS else "" for each in types - {NoneType, list, tuple}}
+    for value in values if types & {list, tuple} else ():
+        if type(value) in (list, tuple):
+            found |= {kind and kind.removesuffix(LIST) + LIST for kind in kinds_of(value)}
+    return found
 
 
 def write_value(value: Any) -> Any:

@@ -55,6 +55,18 @@ def open_beneath(folder: int, path: str, flags: int, mode: int = 0, links: bool 
         raise
 
 
+def link_of(folder: int, name: str) -> str | None:
+    """Where a symbolic link leads; None for what is none."""
+    try:
+        return os.readlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None
+
+
 def _openat2(folder: int, path: str, flags: int, mode: int, links: bool = True) -> int:
     resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (0 if links else RESOLVE_NO_SYMLINKS)
     how = struct.pack("QQQ", flags, mode if flags & os.O_CREAT else 0, resolve)

@@ -94,11 +94,16 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         info = self.files.stat(path)
         first, last, _ = slice(start, end).indices(info.size)
         if info.kind != "directory" and last - first <= WHOLE:
-            return bytes(self.files.read(path, first, max(0, last - first), info.version))
-        parts = [
-            bytes(self.files.read(path, at, min(WHOLE, last - at), info.version)) for at in range(first, last, WHOLE)
-        ]
+            return self.part(path, first, last, info.version)
+        parts = [self.part(path, at, min(at + WHOLE, last), info.version) for at in range(first, last, WHOLE)]
         return b"".join(parts) if parts else bytes(self.files.read(path))
+
+    def part(self, path: str, start: int, end: int, version: str | None) -> bytes:
+        """Bytes that there were when somebody looked. Raises OSError (ESTALE) where there are fewer by now."""
+        data = bytes(self.files.read(path, start, max(0, end - start), version))
+        if len(data) < end - start:
+            raise OSError(errno.ESTALE, f"{path!r}: it has been cut since it was opened")
+        return data
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -218,7 +223,7 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             raise IsADirectoryError(path)
 
     def _fetch_range(self, start: int, end: int) -> bytes:
-        return bytes(self.fs.files.read(self.path, start, max(0, end - start), self.version))
+        return self.fs.part(self.path, start, min(end, self.size), self.version)  # type: ignore[no-any-return]
 
     def _initiate_upload(self) -> None:
         """Nothing is sent before the first block."""

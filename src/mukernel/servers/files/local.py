@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
 
-from .beneath import open_beneath
+from ... import shared
+from ...contract import Buffer
+from .beneath import link_of, open_beneath
 from .interface import FileInfo
-from .storage import CHUNK, LARGEST_READ
+from .storage import CHUNK, LARGEST_READ, Room
 
 STAGING = ".mukernel"  # the folder in each mount where files lie that are not yet whole
 PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
+MOST_LINKS = 40  # on one way, as Linux has it
 STALE = 86400.0  # seconds after which what lies there belongs to nobody
 
 
@@ -56,7 +59,7 @@ class LocalFolder:
         with self.opened(path, os.O_RDONLY | os.O_DIRECTORY) as folder, os.scandir(folder) as entries:
             names = [entry.name for entry in entries]
         for name in sorted(names):
-            if (not path and name == STAGING) or not sendable(name):
+            if not path and name == STAGING:
                 continue
             inner = f"{path}/{name}" if path else name
             try:
@@ -67,7 +70,7 @@ class LocalFolder:
             except OSError:  # a link that leads out: it can be seen and removed, not followed
                 yield FileInfo(inner, "other")
 
-    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytearray:
+    def read(self, path: str, offset: int, length: int | None, version: str | None, room: Room = shared.room) -> Buffer:
         reserved(path)
         with self.opened(path, os.O_RDONLY | os.O_NONBLOCK) as file:  # a pipe would wait for its writer
             info = info_of(path, os.fstat(file))
@@ -79,13 +82,10 @@ class LocalFolder:
             wanted = left if length is None else min(length, left)
             if wanted > LARGEST_READ:
                 raise OSError(errno.EFBIG, f"{wanted} bytes are too many for one read: {LARGEST_READ} at most")
-            data = bytearray(wanted)
-            view, done = memoryview(data), 0
-            while done < wanted and (count := os.preadv(file, [view[done:]], offset + done)):
+            data, done = room(wanted), 0
+            while done < wanted and (count := os.preadv(file, [data.view[done:]], offset + done)):
                 done += count
-        view.release()
-        del data[done:]  # it was cut short meanwhile
-        return data
+        return data if done == wanted else Buffer(data.view[:done])  # it was cut short meanwhile
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class LocalFolder:
             os.unlink(upload, dir_fd=staging)
 
     def put_in_place(self, path: str, staged: str) -> None:
-        with self.parent(path) as (folder, name), self.opened(f"{STAGING}/{staged}", os.O_RDWR) as file:
+        with self.target(path) as (folder, name), self.opened(f"{STAGING}/{staged}", os.O_RDWR) as file:
             with suppress(FileNotFoundError):
                 old = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if stat.S_ISDIR(old.st_mode):
@@ -196,6 +196,23 @@ class LocalFolder:
         with self.opened(folder, os.O_RDONLY | os.O_DIRECTORY) as found:
             yield found, name
 
+    @contextmanager
+    def target(self, path: str) -> Iterator[tuple[int, str]]:
+        """As `parent`, of the file that a path leads to, there or not; for somebody whom no link may lead, of the path
+        itself. Each step is resolved beneath the root by itself, and what is put in the place of the last one follows
+        no link: one that is made or moved meanwhile leads nowhere else."""
+        for _ in range(MOST_LINKS):
+            with self.parent(path) as (folder, name):
+                following = link_of(folder, name) if self.links else None
+                if following is None:
+                    yield folder, name
+                    return
+            with suppress(FileNotFoundError), self.opened(path, os.O_PATH) as found:  # PermissionError: it leads out
+                if stat.S_ISDIR(os.fstat(found).st_mode):
+                    raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            path = os.path.join(os.path.dirname(path), following)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
     def is_link(self, path: str) -> bool:
         with suppress(OSError), self.parent(path) as (folder, name):
             return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
@@ -227,15 +244,6 @@ def without_privileges(file: int) -> None:
     if stat.S_IMODE(mode) & ~PERMISSIONS:
         with suppress(PermissionError):  # it is somebody else's: then the system itself takes them away at a write
             os.fchmod(file, mode & PERMISSIONS)
-
-
-def sendable(name: str) -> bool:
-    """Can a name be written in a message? One of bytes that are no UTF-8 can't."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_all(file: int, data: memoryview) -> None:

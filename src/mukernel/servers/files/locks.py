@@ -72,6 +72,10 @@ class LockTable:
     def holders(self, path: str) -> str:
         return ", ".join(repr(each.owner or f"lock {each.token}") for each in self.on(path)) or "one who waits"
 
+    def find(self, path: str, token: int) -> FileLock | None:
+        held = self.held.get(token)
+        return held.lock if held is not None and held.lock.path == path else None
+
     def renew(self, path: str, token: int) -> None:
         held = self.held.get(token)
         if held is None or held.lock.path != path:

@@ -52,9 +52,10 @@ class Mounted:
             raise ContractError(f"{where}: got {declared.url!r}, wanted a folder or a URL such as 's3://bucket/folder'")
         try:
             self.storage = LocalFolder(rest)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise ContractError(
-                f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)}: {error.strerror}; "
+                f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)!r}: {why}; "
                 "wanted a folder that is there, or a URL such as 's3://bucket/folder'"
             ) from None
 

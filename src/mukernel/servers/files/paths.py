@@ -19,7 +19,7 @@ def normalised(path: str) -> str:
     """
     if not path.startswith("/"):
         raise ValueError(f"path: got {path!r}, wanted an absolute path such as '/data/prices.csv'")
-    for character in path:
+    for character in "" if path.isprintable() else path:
         if unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTIONS:
             raise ValueError(
                 f"path: got {path!r}, wanted one without U+{ord(character):04X}: "
@@ -35,6 +35,14 @@ def normalised(path: str) -> str:
             f"{LONGEST_NAME} between two slashes",
         )
     return "/" + "/".join(parts)
+
+
+def possible(path: str) -> bool:
+    """Can a caller write this path for what has it?"""
+    try:
+        return normalised(path) == path
+    except (ValueError, OSError):
+        return False
 
 
 def below(path: str, folder: str) -> bool:

@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from ...contract import ContractError
+from ... import shared
+from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
-from .storage import LARGEST_READ
+from .storage import CHUNK, LARGEST_READ, Room
 
 
 class RemoteFolder:
@@ -26,6 +27,7 @@ class RemoteFolder:
 
     def __init__(self, where: str, url: str, options: dict[str, Any]) -> None:
         try:
+            from fsspec.archive import AbstractArchiveFileSystem
             from fsspec.core import url_to_fs
         except ImportError:
             raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
@@ -36,7 +38,13 @@ class RemoteFolder:
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
         refuse_local(where, url, self.system)
+        self.archive = any(isinstance(each, AbstractArchiveFileSystem) for each in layers(self.system))
         self.root = root.rstrip("/")
+        try:
+            if self.archive and not self.root and [*self.listed("")] == ["."]:
+                self.root = "."  # as `tar -C folder .` has it: every name in it begins so
+        except Exception as error:
+            raise ContractError(f"{where}: {url!r} can't be read: {type(error).__name__}: {error}") from None
         self.spool: LocalFolder | None = None
 
     def without_links(self) -> RemoteFolder:
@@ -77,7 +85,20 @@ class RemoteFolder:
             return FileInfo("", "directory")
         with self.asked():
             self.system.invalidate_cache()
-            return info_of(path, self.system.info(self.at(path)))
+            found = self.system.info(self.at(path))
+            if found.get("type") == "file" and found.get("size") is None:
+                found = {**found, "size": self.counted(path)}
+            return info_of(path, found)
+
+    def counted(self, path: str) -> int:
+        """Bytes of a file of which the other side tells no size, as web servers may: it is read for that."""
+        size = 0
+        with self.system.open(self.at(path), "rb") as file:
+            while some := file.read(CHUNK):
+                size += len(some)
+                if size > LARGEST_READ:
+                    raise OSError(errno.EFBIG, f"no size is told of it, and it has more than {LARGEST_READ} bytes")
+        return size
 
     def list(self, path: str) -> Iterator[FileInfo]:
         with self.asked():
@@ -86,8 +107,13 @@ class RemoteFolder:
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             found = self.listed(path)
         for name in sorted(found):
-            if name != MARKER:
-                yield info_of(f"{path}/{name}" if path else name, found[name])
+            inner = f"{path}/{name}" if path else name
+            try:
+                there = self.at(inner)
+            except OSError:  # a marker, or what would be read otherwise
+                continue
+            if not self.archive or str(found[name]["name"]).rstrip("/") == there:  # "/x" of an archive is under no path
+                yield info_of(inner, found[name])
 
     def listed(self, path: str) -> dict[str, dict[str, Any]]:
         """What fsspec tells of what lies in a folder, markers too, by name. A mount without anything is empty, as
@@ -106,7 +132,8 @@ class RemoteFolder:
     def is_link(self, path: str) -> bool:
         return False
 
-    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytes:
+    def read(self, path: str, offset: int, length: int | None, version: str | None, room: Room = shared.room) -> Buffer:
+        """In memory that the library has made."""
         with self.asked():
             info = self.stat(path)
             if info.kind != "file":
@@ -117,9 +144,16 @@ class RemoteFolder:
             if end - offset > LARGEST_READ:
                 raise OSError(errno.EFBIG, f"{end - offset} bytes are too many for one read: {LARGEST_READ} at most")
             if end <= offset:
-                return b""
+                return Buffer(b"")
             data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
-            return data
+        if len(data) == info.size:  # also of a web server that knows no ranges
+            return Buffer(memoryview(data)[offset:end])
+        if len(data) != end - offset:
+            asked = f"asked for {end - offset} bytes from {offset} on of {info.size}"
+            raise OSError(
+                errno.EIO, f"{asked}, got {len(data)}: it was changed meanwhile, or what serves it is at fault"
+            )
+        return Buffer(data)
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -221,14 +255,30 @@ def check_private(folder: str) -> None:
 
 
 def refuse_local(where: str, url: str, system: Any) -> None:
-    """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any."""
+    """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any, at
+    whatever depth of a chain it lies. Raises ContractError."""
     from fsspec.implementations.local import LocalFileSystem
 
-    protocol = system.protocol if isinstance(system.protocol, tuple) else (system.protocol,)
-    if "mukernel" in protocol:
-        raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
-    if isinstance(system, LocalFileSystem) or isinstance(getattr(system, "fs", None), LocalFileSystem):
-        raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
+    for each in layers(system):
+        protocol = each.protocol if isinstance(each.protocol, tuple) else (each.protocol,)
+        if "mukernel" in protocol:
+            raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
+        if "generic" in protocol:
+            raise ContractError(f"{where}: got {url!r}, which leads wherever a path says: wanted where the files are")
+        if isinstance(each, LocalFileSystem) or "asynclocal" in protocol:
+            raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
+
+
+def layers(system: Any) -> Iterator[Any]:
+    """A file system of fsspec's and those that it hands its paths on to (`dir`, caches, `reference`, an adapter for
+    asyncio), theirs too. What an archive lies in is none of them: it serves its content and nothing else of that."""
+    from fsspec.spec import AbstractFileSystem
+
+    yield system
+    several = getattr(system, "fss", None) or {}
+    for each in (getattr(system, "fs", None), getattr(system, "sync_fs", None), *several.values()):
+        if isinstance(each, AbstractFileSystem) and each is not system:
+            yield from layers(each)
 
 
 def info_of(path: str, found: dict[str, Any]) -> FileInfo:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Literal, TypeVar
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
-from .paths import below, joined, normalised
+from .paths import below, joined, normalised, possible
 from .storage import CHUNK, Storage
 
 T = TypeVar("T")
@@ -82,22 +83,18 @@ class FileServer(Plugin, Files):
         path = normalised(path)
         virtual = self.mounts.virtual(path)
         try:
-            found = await self.run(path, "read", lambda mount, inner: [*mount.storage.list(inner)])
+            found = await self.run(path, "read", partial(listed, path))
         except FileNotFoundError:
             if not virtual:
                 raise
             found = []
-        for each in found:
-            each.path = joined(path, each.path.rpartition("/")[2])
         entries = {each.path: each for each in found} | virtual
         return [entries[each] for each in sorted(entries)]
 
     async def read(self, path: str, offset: int = 0, length: int | None = None, version: str | None = None) -> Buffer:
         if offset < 0 or (length is not None and length < 0):
             raise ValueError(f"read: got offset {offset} and length {length}, wanted none below 0")
-        return Buffer(
-            await self.run(path, "read", lambda mount, inner: mount.storage.read(inner, offset, length, version))
-        )
+        return await self.run(path, "read", lambda mount, inner: mount.storage.read(inner, offset, length, version))
 
     # -- changing -----------------------------------------------------------------------------------------------
 
@@ -163,7 +160,7 @@ class FileServer(Plugin, Files):
             raise IsADirectoryError(errno.EISDIR, f"{info.path!r}: it is a folder: copy what is in it")
         try:
             for offset in range(0, max(info.size, 1), COPIED):
-                data = await self.read(source, offset, COPIED, info.version)
+                data = await self.run(source, "read", partial(copied, offset, info.version))
                 await self.write_part(target, upload, offset, data)
             return await self.commit(target, upload, info.size)
         finally:
@@ -220,12 +217,29 @@ class FileServer(Plugin, Files):
                 yield held
 
     async def renew(self, path: str, token: int) -> None:
-        self.locked.renew(normalised(path), token)
+        path = normalised(path)
+        lock = self.locked.find(path, token)
+        with named(path):
+            self.allowed(path, "read" if lock is None or lock.shared else "write")  # as to take it
+        self.locked.renew(path, token)
 
     async def locks(self, path: str = "/") -> Locks:
         path, grant = normalised(path), caller_grant(self)
         found = [lock for lock in self.locked.on(path) if below(lock.path, path)]
         return [lock for lock in found if grant is None or grant.allows("read", lock.path)]
+
+
+def listed(path: str, mount: Mounted, inner: str) -> list[FileInfo]:
+    """What is in a folder, but for what no caller could write the path of."""
+    found = [*mount.storage.list(inner)]
+    for each in found:
+        each.path = joined(path, each.path.rpartition("/")[2])
+    return [each for each in found if possible(each.path)]
+
+
+def copied(offset: int, version: str | None, mount: Mounted, inner: str) -> Buffer:
+    """One step of a copy, in ordinary memory: it is sent to nobody."""
+    return mount.storage.read(inner, offset, COPIED, version, lambda size: Buffer(bytearray(size)))
 
 
 def checked_upload(upload: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Protocol, TypeAlias
 
+from ... import shared
+from ...contract import Buffer
 from .interface import FileInfo
 
 LARGEST_READ = 512 << 20  # bytes in one reply
 CHUNK = 1 << 20  # bytes that are copied at a time
+Room: TypeAlias = Callable[[int], Buffer]
 
 
 class Storage(Protocol):
@@ -21,7 +24,10 @@ class Storage(Protocol):
         """Is it a symbolic link, which a walk through all folders doesn't follow? False where nothing tells."""
         ...
 
-    def read(self, path: str, offset: int, length: int | None, version: str | None) -> bytearray | bytes: ...
+    def read(self, path: str, offset: int, length: int | None, version: str | None, room: Room = shared.room) -> Buffer:
+        """`room`: makes the memory that the bytes are read into, where they are not given in one of their own."""
+        ...
+
     def write(self, path: str, data: memoryview) -> None: ...
     def append(self, path: str, data: memoryview) -> None: ...
     def write_part(self, upload: str, offset: int, data: memoryview) -> None: ...
