@@ -98,7 +98,7 @@ def _describe_method(method: Method, table: TypeTable) -> MethodDescription:
         parameters.append(ParameterDescription(each.name, described, default, each.keyword_only))
     return MethodDescription(
         name=method.name,
-        model=method.model.value,
+        model=str(method.model),
         parameters=tuple(parameters),
         result=table.describe(method.returns, f"{where}: the result") if method.item is None else None,
         item=None if method.item is None else table.describe(method.item, f"{where}: each item of the result"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Model(enum.Enum):
+class Model(enum.StrEnum):
     """The four interaction models."""
 
     CALL = "call"  # one request, one reply

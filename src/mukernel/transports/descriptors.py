@@ -13,18 +13,24 @@ from ..contract import Overloaded
 NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 
+def none_left(error: OSError, what: str) -> Exception:
+    """What to raise where no file could be opened for `what`: Overloaded, which says so, if there is none left to this
+    process, and `error` itself if that says something else."""
+    if error.errno not in NONE_LEFT:
+        return error
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Overloaded(
+        f"{error.strerror}, by process {os.getpid()}, for {what}: it may have {most:,} (ulimit -n, RLIMIT_NOFILE)"
+    )
+
+
 @contextmanager
 def enough_for(what: str) -> Iterator[None]:
-    """Raises Overloaded, which says so, where no file is left to be opened by this process for `what`."""
+    """Raises `none_left`."""
     try:
         yield
     except OSError as error:
-        if error.errno not in NONE_LEFT:
-            raise
-        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        raise Overloaded(
-            f"{error.strerror}, by process {os.getpid()}, for {what}: it may have {most:,} (ulimit -n, RLIMIT_NOFILE)"
-        ) from None
+        raise none_left(error, what) from None
 
 
 def duplicated(descriptors: Iterable[int]) -> list[int]:

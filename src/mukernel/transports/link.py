@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from .context import watch
-from .descriptors import close_all, duplicated, enough_for
+from .descriptors import close_all, duplicated, none_left
 
 TOO_MANY = (
     "too many descriptors of this user are on their way: some process sends what nobody receives, and the system lets "
@@ -69,15 +69,15 @@ class Link:
         """Send one message; `rights` are duplicated, the caller keeps its own. Raises OSError when the peer is gone, or
         Overloaded where this process may open no more files."""
         packet = bytes([WHOLE]) + data
-        with enough_for("a message and its rights"):
-            held = duplicated(rights)
+        held: list[int] = []
+        try:
+            held += duplicated(rights)
             if len(data) > LARGEST_CONTROL_MESSAGE:
                 packet = bytes([IN_MEMORY])
-                try:
-                    held.append(in_memory(data))
-                except OSError:
-                    close_all(held)
-                    raise
+                held.append(in_memory(data))
+        except OSError as error:
+            close_all(held)
+            raise none_left(error, "a message and its rights") from None
         while len(held) > LARGEST_RIGHTS:
             self.backlog.append((bytes([RIGHTS]), held[:LARGEST_RIGHTS]))
             del held[:LARGEST_RIGHTS]
