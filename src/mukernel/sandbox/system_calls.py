@@ -114,9 +114,9 @@ def program(machine: str) -> bytes:
     lines += on(number["madvise"], [
         operation(LOAD, low[2]), operation(EQUAL, PAGE_OUT, no=1), failed(errno.EPERM),  # a receiver would pay for them
     ])  # fmt: skip
-    for call, flags, huge in (("memfd_create", low[1], HUGE_MEMFD), ("mmap", low[3], HUGE_MAPPING)):
+    for call, given, huge in (("memfd_create", low[1], HUGE_MEMFD), ("mmap", low[3], HUGE_MAPPING)):
         lines += on(number[call], [  # the machine's huge pages, which no limit counts
-            operation(LOAD, flags), operation(ANY_BIT, huge, no=1), failed(errno.EPERM),
+            operation(LOAD, given), operation(ANY_BIT, huge, no=1), failed(errno.EPERM),
         ])  # fmt: skip
     lines += on(number["ioctl"], [
         operation(LOAD, low[1]),
