@@ -13,9 +13,14 @@ def settings_of_process(options: Options) -> dict[str, Any]:
     `shared_memory` is no limit of the system's, and can grow with whoever comes.)"""
     limits, sandbox = options.limits, sandbox_of(options)
     return {
-        "sandbox": sandbox, "shared_memory": options.shared_memory if sandbox is not None else None, "memory": limits.memory, "cpu": limits.cpu_seconds,
-        "limits.files": limits.files, "limits.processes": limits.processes, "limits.core": limits.core,
-    }  # fmt: skip
+        "sandbox": sandbox,
+        "shared_memory": options.shared_memory if sandbox is not None else None,
+        "memory": limits.memory,
+        "cpu": limits.cpu_seconds,
+        "limits.files": limits.files,
+        "limits.processes": limits.processes,
+        "limits.core": limits.core,
+    }
 
 
 def unlike(own: dict[str, Any], others: dict[str, Any]) -> list[tuple[str, str, str]]:
