@@ -19,7 +19,8 @@ GRANTS says what each holds; "(default)" behind it: its declaration has no `gran
 constructor asks for, and in a sandbox nothing. HELD BY says what holds it to that: "process" and "sandbox": the
 kernel opens no channel to anything else; "advice": it runs in the kernel's own process, where nothing can.
 CHANNELS are those of its process, which plug-ins that share it have, too; "passed on by" says who gave it a part of
-what it holds itself, by a token. That ends when it is revoked from the giver: mukernel revoke GIVER GRANT."""
+what it holds, by a token, and "of the grant of" whose it was in the first place. Revoke it there: mukernel revoke
+GIVER GRANT."""
 GRANT = """\
 Let a plug-in call more, from now on. GRANT is an interface, such as Catalog; with rights, Files:read or
 Files:read,write; and with a scope, Files:read:/data. It lasts until the application ends: what is to last longer is
