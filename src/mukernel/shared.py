@@ -5,7 +5,8 @@
 
 What is made here is this process's own, and can be written, until it is first sent. Then all of its memory is sealed:
 it gets no new writer, and the array that was sent (with the one that it is a part of) is read-only. Don't write by
-views that you made before: the receivers would see it.
+views that you made before: the receivers would see it. What was never written takes memory from then on, too, here and
+not where it is looked at.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from mukernel.contract.lending import MARK, Outgoing
 from mukernel.transports import segment
 from mukernel.transports.back_pressure import attempt
 from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, LaneEnd, loaded, open_lane
-from mukernel.transports.segment import account, received_segment
+from mukernel.transports.segment import MADE_IN_PLACE, account, received_segment
 
 LARGE = 1 << 20  # bytes
 CODEC = MethodCodec(Arrays.__contract__.methods["echo"])
@@ -240,6 +240,32 @@ def test_a_segment_that_is_not_sealed_is_refused(lanes: tuple[Lane, Lane], seals
         received_segment(fd)
     with pytest.raises(OSError):
         os.fstat(fd)  # it was given up
+
+
+@pytest.mark.parametrize("written", [0, 1, LARGE // 2])
+def test_a_segment_with_holes_is_refused(written: int) -> None:
+    fd = os.memfd_create("evil", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
+    os.ftruncate(fd, LARGE)
+    os.pwrite(fd, b"x" * written, 0)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, MADE_IN_PLACE)
+    with pytest.raises(ValueError, match="a segment with holes"):
+        received_segment(fd)
+    with pytest.raises(OSError):
+        os.fstat(fd)  # it was given up
+
+
+def test_what_is_sent_has_all_of_its_memory_and_keeps_it(lanes: tuple[Lane, Lane]) -> None:
+    array = shared.empty(LARGE, "u1")
+    message = sent(array)
+    (segment,) = message.segments
+    fd = segment.fd
+    assert os.fstat(fd).st_blocks == 0
+    loaded(lanes[0], message)
+    assert os.fstat(fd).st_blocks * 512 == LARGE
+    mapping = segment.map()
+    with pytest.raises(PermissionError):
+        mapping.madvise(mmap.MADV_REMOVE)
+    assert os.fstat(fd).st_blocks * 512 == LARGE
 
 
 def test_a_descriptor_that_is_no_memory_is_refused() -> None:

@@ -14,6 +14,8 @@ from core_passed_on import Giver, Hand, Master, Worker
 from waiting import until
 
 from mukernel import Capability, ContractError, Kernel, narrow, redeem
+from mukernel.cli.caps import channel_text
+from mukernel.core.held import held_by
 from mukernel.core.narrowing import Narrowed
 
 GRANTS = ["Shelf:read,write:/data", "Worker"]
@@ -146,7 +148,7 @@ async def test_a_chain_as_long_as_its_givers_like_is_forgotten_as_any_other(kern
     narrowings = kernel.switchboard.narrowings
     hand, last, part = kernel.registry.entry("hand"), narrowings.found(token), Capability("Shelf", ("read",), "/data")
     for number in range(100, 2100):  # as `narrow` makes them, which looks at the whole chain each time
-        last = Narrowed(number, hand, "keeper", part, last, "secret")
+        last = Narrowed(number, hand, "keeper", part, last, last.origin, "secret")
         narrowings.made[number] = narrowings.parts[hand, "keeper", part, last.parent] = last
     chain = last.token
     assert narrowings.found(chain) is last
@@ -156,6 +158,28 @@ async def test_a_chain_as_long_as_its_givers_like_is_forgotten_as_any_other(kern
     await kernel.revoke("master", "Shelf")
     assert narrowings.made == narrowings.parts == {}
     assert (await worker.use(chain, "read", "/data/a")).error.startswith("PermissionDenied")
+
+
+async def test_whoever_holds_a_part_is_listed_with_its_giver_and_whose_it_is(kernel: Kernel) -> None:
+    giver, worker = await loaded(kernel)
+    await kernel.load(Hand, name="other", placement="process", grants=[])
+    await worker.keep((await giver.give("read:/data")).answer)
+    part = (await worker.narrower("read:/data/shop")).answer
+    await kernel.get(Worker, plugin="other").keep(part)
+
+    def passed_on(plugin: str) -> list[tuple[str, str, list[str], str, str]]:
+        channels = held_by(kernel, kernel.registry.entry(plugin)).channels
+        return [(c.interface, c.plugin, c.grants, c.giver, c.origin) for c in channels if c.giver]
+
+    assert passed_on("hand") == [("Shelf", "keeper", ["Shelf:read:/data"], "master", "master")]
+    assert passed_on("other") == [("Shelf", "keeper", ["Shelf:read:/data/shop"], "hand", "master")]
+    assert passed_on("master") == []
+    held = held_by(kernel, kernel.registry.entry("other"))
+    assert held.grants == []
+    text = channel_text(held.channels[0])
+    assert text == "Shelf:read:/data/shop of keeper, passed on by hand (of the grant of master)"
+    await kernel.revoke("master", "Shelf:read,write:/data")
+    assert passed_on("hand") == passed_on("other") == []
 
 
 async def test_a_channel_ends_with_the_last_proxy(kernel: Kernel) -> None:

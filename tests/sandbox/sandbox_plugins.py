@@ -357,6 +357,35 @@ def shared_memory(_: str) -> str:
     return str(libc("shmget", 0, ctypes.c_size_t(1 << 20), 0o1600))
 
 
+def shared_semaphores(_: str) -> str:
+    number = libc("semget", 0, 1, 0o1600)
+    return str(libc("semctl", number, 0, 0))  # IPC_RMID
+
+
+def huge_pages(_: str) -> str:
+    return str(mmap.mmap(-1, 1 << 21, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000))  # MAP_HUGETLB
+
+
+def give_up_pages(_: str) -> str:
+    """Those of a segment that others were sent, who would pay for them as they look at them again."""
+    with mmap.mmap(-1, 4096) as memory:
+        memory.madvise(21)  # MADV_PAGEOUT
+    return "they are gone"
+
+
+def timers(_: str) -> str:
+    """The system counts them for a user, over all processes."""
+    made: list[ctypes.c_void_p] = []
+    try:
+        while len(made) < 1_000:
+            made.append(ctypes.c_void_p())
+            call(222, 0, None, ctypes.byref(made[-1]))  # timer_create
+    finally:
+        for each in made:
+            ctypes.CDLL(None).syscall(226, each)  # timer_delete
+    return f"{len(made)} timers"
+
+
 def abstract_socket(name: str) -> str:
     with socket.socket(socket.AF_UNIX) as end:
         end.connect("\0" + name)
@@ -434,6 +463,11 @@ WAYS: dict[str, Escape] = {
     "name the machine": lambda _: str(libc("sethostname", b"mine", ctypes.c_size_t(4))),
     "type for the operator": type_for_the_operator,
     "shared memory of System V": shared_memory,
+    "semaphores of System V": shared_semaphores,
+    "huge pages of the machine": huge_pages,
+    "give up pages of a segment": give_up_pages,
+    "the inotify instances of a user": lambda _: str(libc("inotify_init1", 0)),
+    "the timers of a user": timers,
     "run a program": lambda _: run_a_program("/bin/sh"),
     "run a program of its own": lambda _: run_a_program("/tmp/program"),
     "raise its limits": raise_limits,

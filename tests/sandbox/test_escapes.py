@@ -77,6 +77,8 @@ async def test_the_same_ways_are_open_without_a_sandbox(tmp_path: Path, monkeypa
             "a socket of any other family", "read /etc/passwd", "list the home", "read a file of the operator",
             "write to a file of the operator", "the rings of another by /proc", "the kernel's environment",
             "signal the kernel", "signal anybody", "personality", "its own descriptors by /proc",
+            "semaphores of System V", "give up pages of a segment",
+            "the inotify instances of a user", "the timers of a user",
         ):  # fmt: skip
             answer = await hostile.attempt(way, aims.get(way, ""))
             assert answer.startswith("ESCAPED"), (way, answer)

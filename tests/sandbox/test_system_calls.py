@@ -10,8 +10,10 @@ import pytest
 from mukernel.sandbox.system_calls import ALLOW, AUDIT, FAIL, KILL, REFUSED, program
 
 PERMITTED = {"x86_64": {"read": 0, "mmap": 9, "clone": 56, "getpid": 39}, "aarch64": {"read": 63, "mmap": 222}}
-NUMBERS = {"x86_64": {"socketpair": 53, "clone": 56, "openat": 257, "ioctl": 16, "fcntl": 72},
-           "aarch64": {"socketpair": 199, "clone": 220, "openat": 56, "ioctl": 29, "fcntl": 25}}  # fmt: skip
+NUMBERS = {"x86_64": {"socketpair": 53, "clone": 56, "openat": 257, "ioctl": 16, "fcntl": 72,
+                      "madvise": 28, "memfd_create": 319, "mmap": 9},
+           "aarch64": {"socketpair": 199, "clone": 220, "openat": 56, "ioctl": 29, "fcntl": 25,
+                       "madvise": 233, "memfd_create": 279, "mmap": 222}}  # fmt: skip
 MACHINES = ("x86_64", "aarch64")
 
 
@@ -59,6 +61,12 @@ def test_calls_are_told_apart_by_their_arguments(machine: str) -> None:
     assert answer(machine, number["socketpair"], 2, 1) == refused
     assert answer(machine, number["fcntl"], 3, 1024, 1) == refused  # F_SETLEASE
     assert answer(machine, number["fcntl"], 3, 6, 0) == ALLOW  # F_SETLK
+    assert answer(machine, number["madvise"], 0, 4096, 21) == refused  # MADV_PAGEOUT
+    assert answer(machine, number["madvise"], 0, 4096, 4) == ALLOW  # MADV_DONTNEED
+    assert answer(machine, number["memfd_create"], 0, 4) == refused  # MFD_HUGETLB
+    assert answer(machine, number["memfd_create"], 0, 3) == ALLOW  # MFD_CLOEXEC, MFD_ALLOW_SEALING
+    assert answer(machine, number["mmap"], 0, 4096, 3, 0x40022) == refused  # MAP_HUGETLB
+    assert answer(machine, number["mmap"], 0, 4096, 3, 0x22) == ALLOW
     assert answer(machine, number["clone"], 0x3D0F00) == ALLOW  # a thread
     assert answer(machine, number["clone"], 0x10000000) == refused  # a user namespace
     assert answer(machine, number["ioctl"], 0, 0x5421) == ALLOW

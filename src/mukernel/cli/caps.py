@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from ..core.control import Control, HeldCapabilities
+from ..core.control import Control, HeldCapabilities, OpenChannel
 from .client import shown, with_control
 from .options import add_options
 from .terminal import Terminal, as_json
@@ -18,7 +18,9 @@ List what the plug-ins of a running application may call, and which channels are
 GRANTS says what each holds; "(default)" behind it: its declaration has no `grants`, so it may call what its
 constructor asks for, and in a sandbox nothing. HELD BY says what holds it to that: "process" and "sandbox": the
 kernel opens no channel to anything else; "advice": it runs in the kernel's own process, where nothing can.
-CHANNELS are those of its process, which plug-ins that share it have, too."""
+CHANNELS are those of its process, which plug-ins that share it have, too; "passed on by" says who gave it a part of
+what it holds, by a token, and "of the grant of" whose it was in the first place. Revoke it there: mukernel revoke
+GIVER GRANT."""
 GRANT = """\
 Let a plug-in call more, from now on. GRANT is an interface, such as Catalog; with rights, Files:read or
 Files:read,write; and with a scope, Files:read:/data. It lasts until the application ends: what is to last longer is
@@ -53,16 +55,22 @@ def caps(arguments: argparse.Namespace) -> int:
 
 def row(held: HeldCapabilities, terminal: Terminal) -> list[str]:
     """The cells of one plug-in, in the order of HEADER."""
-    channels = Counter((each.interface, each.plugin) for each in held.channels)
-    opened = ", ".join(
-        f"{interface} of {plugin}" + (f" ({count})" if count > 1 else "")
-        for (interface, plugin), count in channels.items()
-    )
+    channels = Counter(map(channel_text, held.channels))
+    opened = "; ".join(each + (f" ({count})" if count > 1 else "") for each, count in channels.items())
     grants = ", ".join(held.grants) or "none"
     return [
         terminal.paint(held.plugin, "bold"), held.placement, held.enforced,
         grants if held.stated else f"{grants} (default)", opened or "-",
     ]  # fmt: skip
+
+
+def channel_text(channel: OpenChannel) -> str:
+    """What a channel is; of what was passed on, too, how far it goes and whose it is."""
+    if not channel.giver:
+        return f"{channel.interface} of {channel.plugin}"
+    part = " and ".join(channel.grants) or channel.interface
+    origin = f" (of the grant of {channel.origin})" if channel.origin != channel.giver else ""
+    return f"{part} of {channel.plugin}, passed on by {channel.giver}{origin}"
 
 
 def grant(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from .application_file import ApplicationFile, PluginTable, read_application_fil
 from .application_grants import grant_problems
 from .application_reach import reach_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
+from .application_sharing import sharing_problems
 from .capabilities import is_sandbox
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins, short_of_memory
@@ -106,6 +107,7 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     sources: dict[str, Source] = {}
     missing: dict[str, str] = {}
     problems += (reaching := reach_problems(file, state))
+    problems += sharing_problems(file)
     if requests_of(file):
         installer = installer_for(file, state)
         problems += (unsound := lock_problems(installer))

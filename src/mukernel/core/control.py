@@ -101,12 +101,16 @@ class PluginVersion(msgspec.Struct):
 
 
 class OpenChannel(msgspec.Struct):
-    """A channel from a process of plug-ins to a plug-in. `grants`: what may be done by it; empty: everything."""
+    """A channel from a process of plug-ins to a plug-in. `grants`: what may be done by it; empty: everything.
+    `giver`: who passed that on to it as a token; "": nobody, it is granted. `origin`: whose own grant that is a part
+    of: revoked from that one, it ends."""
 
     number: int
     interface: str
     plugin: str
     grants: list[str]
+    giver: str = ""
+    origin: str = ""
 
 
 class HeldCapabilities(msgspec.Struct):

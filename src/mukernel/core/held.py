@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .capabilities import KERNEL, is_sandbox
 from .control import HeldCapabilities, OpenChannel
-from .registry import Entry
+from .registry import Entry, Replica
 from .stopped import StoppedPlugins
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ def held_by(kernel: Kernel, entry: Entry) -> HeldCapabilities:
     capabilities = kernel.switchboard.capabilities
     spaces = [space for space in capabilities.spaces_of(entry.name) if space != KERNEL]
     channels = [
-        OpenChannel(number, replica.callers[number].name, server.name, list(map(str, granted.capabilities)))
-        if (granted := replica.granted.get(number)) is not None
-        else OpenChannel(number, replica.callers[number].name, server.name, [])
+        open_channel(kernel, server.name, replica, number)
         for server, replica in kernel.registry.replicas()
         for number, channel in replica.port.channels.items()
         if channel.caller in spaces
@@ -42,3 +40,13 @@ def held_by(kernel: Kernel, entry: Entry) -> HeldCapabilities:
     grants = list(map(str, capabilities.holding(entry)))
     enforced = "advice" if placement == INLINE else "sandbox" if is_sandbox(placement) else "process"
     return HeldCapabilities(entry.name, placement, enforced, entry.grants is not None, grants, channels)
+
+
+def open_channel(kernel: Kernel, server: str, replica: Replica, number: int) -> OpenChannel:
+    granted = replica.granted.get(number)
+    grants = [] if granted is None else list(map(str, granted.capabilities))
+    found = OpenChannel(number, replica.callers[number].name, server, grants)
+    part = kernel.switchboard.narrowings.channels.get(number)
+    if part is not None:
+        found.giver, found.origin = part.giver.name, part.origin.name
+    return found

@@ -17,13 +17,14 @@ MOST = 10_000  # different narrowings of one plug-in
 @dataclass(frozen=True, slots=True, eq=False)
 class Narrowed:
     """What was passed on: `capability` for `server`, by the plug-in `giver`, of what it holds itself or was passed
-    (`parent`). `secret`: what the token shows."""
+    (`parent`). `origin`: whose own grant all of it is a part of. `secret`: what the token shows."""
 
     number: int
     giver: Entry
     server: str
     capability: Capability
     parent: Narrowed | None
+    origin: Entry
     secret: str
 
     def granted(self, interface: str) -> Granted | None:
@@ -74,7 +75,8 @@ class Narrowings:
             self.sweep()
         self.counts[giver] += 1
         self.last += 1
-        made = Narrowed(self.last, giver, server, capability, parent, secrets.token_hex(16))
+        origin = giver if parent is None else parent.origin
+        made = Narrowed(self.last, giver, server, capability, parent, origin, secrets.token_hex(16))
         self.made[made.number] = self.parts[part] = made
         return made.token
 

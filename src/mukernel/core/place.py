@@ -82,6 +82,11 @@ class Place(ABC):
         return os.getpid()
 
     @property
+    def inhabitants(self) -> str:
+        """The plug-ins in it, for messages."""
+        return ", ".join(sorted({repr(key.partition("#")[0]) for key in self.keys})) or "nobody yet"
+
+    @property
     def has_ended(self) -> bool:
         """Asks the system: the loop may not have had a turn to hear of it."""
         return False
@@ -163,6 +168,7 @@ class RemotePlace(Place):
         self.stacks: StackPipe | None = None  # none where the process is simulated, in our own
         self.hangs = False  # found to; it is asked where it stands, and then ended
         self.sandbox: Sandbox | None = None  # what encloses it
+        self.settings: dict[str, Any] = {}  # that, and its limits, by name: for whoever is to share it
         self.environment = ""  # the folder of the one whose Python it runs; "": the kernel's own
         self.transports: list[str] | None = None  # by which it can be reached; None: as the kernel
         self.enclosed: Enclosed | None = None  # its processes, where it is

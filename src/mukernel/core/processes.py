@@ -31,6 +31,7 @@ from .process_logs import ProcessLogs
 from .reach import Reach, sandbox_of
 from .registry import Options, Registry
 from .sandboxed import ENTRY, enclosed, group_limits, policy_for, written
+from .sharing import settings_of_process, unlike
 from .space import Space
 from .stack import StackPipe, printable
 from .switchboard import Switchboard
@@ -111,11 +112,10 @@ class Processes:
                 self.groups[group] = place = await self.spawn(group, options, source)
                 place.group = group
             place = self.groups[group]
-            if place.sandbox != sandbox_of(options):
+            for key, own, theirs in unlike(settings_of_process(options), place.settings):
                 raise ContractError(
-                    f"placement: got {options.placement!r}, where others run in "
-                    f"{place.sandbox or 'a process without a sandbox'}; wanted the same sandbox for all of that name, "
-                    f"or another name (this one: {sandbox_of(options) or 'without a sandbox'})"
+                    f"placement: got {options.placement!r}, whose process ({place.inhabitants}) has {key}: {theirs}, "
+                    f"where {plugin!r} has {own}; wanted the same {key} for all of that name, or another name"
                 )
             if place.environment != source.environment:
                 raise ContractError(
@@ -225,7 +225,7 @@ class Processes:
         conversation = Conversation(begun.link, self.loop, handle, lambda: place.lost(), of_process=True)
         place = self.new_place(space, process, conversation)
         place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
-        place.environment = source.environment
+        place.environment, place.settings = source.environment, settings_of_process(options)
         if begun.agreement is not None and begun.agreement.transports != available():
             place.transports = self.switchboard.transports[space] = begun.agreement.transports
         self.places[space] = place

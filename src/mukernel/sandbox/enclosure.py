@@ -37,6 +37,7 @@ from .system_calls import filter_system_calls
 FIRST_USER, USERS = 61_184, 4_336  # those that systemd sets aside for services that want one for themselves
 OURS = 2  # processes of a sandbox that are not the plug-in's: the outer and the first
 CHUNK = 1 << 16  # bytes that are handed on at once
+SIGNALS = 64  # signals that wait, and timers: the system counts those of a user in all
 KEPT_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "MUKERNEL_TRANSPORT", "MUKERNEL_WAITING")
 
 
@@ -186,6 +187,7 @@ def limit(policy: Policy) -> None:
         (resource.RLIMIT_NOFILE, policy.files),
         (resource.RLIMIT_NPROC, policy.processes + OURS),
         (resource.RLIMIT_MEMLOCK, CHUNK),
+        (resource.RLIMIT_SIGPENDING, SIGNALS),
         (resource.RLIMIT_CORE, 0),
     ):
         least = min(most, resource.getrlimit(kind)[1] % 2**64)

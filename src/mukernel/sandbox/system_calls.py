@@ -20,6 +20,8 @@ AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 LAST_KNOWN = 469  # file_setattr, Linux 6.17
 AF_UNIX, NO_STREAM = 1, 2  # the bit of SOCK_DGRAM, and of SOCK_RAW, which is the same
 SET_LEASE = 1024  # F_SETLEASE
+PAGE_OUT = 21  # MADV_PAGEOUT
+HUGE_MEMFD, HUGE_MAPPING = 0x4, 0x40000  # MFD_HUGETLB, MAP_HUGETLB
 TERMINAL_INPUT, TERMINAL_COPY = 0x5412, 0x541C  # TIOCSTI, TIOCLINUX: to type for whoever sits at the terminal
 
 # For each: its number on each of MACHINES; None where it is not.
@@ -48,7 +50,9 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "ioperm": (173, None), "uselib": (134, None), "ustat": (136, None), "sysfs": (139, None), "vhangup": (153, 58),
     "_sysctl": (156, None), "nfsservctl": (180, 42), "mknod": (133, None), "mknodat": (259, 33),
     # memory that no limit of a process counts
-    "shmget": (29, 194), "msgget": (68, 186), "mq_open": (240, 180),
+    "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),
+    # what a user may have a small number of in all, all of whose sandboxes would have none any more
+    "inotify_init": (253, None), "inotify_init1": (294, 26),
     # sockets that have, or look for, a name: whoever may see a socket in a folder, if only to read, could talk to the
     # service behind it. What it needs it makes in pairs, or was given
     "socket": (41, 198), "connect": (42, 203), "bind": (49, 200),
@@ -60,6 +64,9 @@ CALLS = {
     "socketpair": (53, 199),
     "ioctl": (16, 29),
     "fcntl": (72, 25),
+    "madvise": (28, 233),
+    "memfd_create": (319, 279),
+    "mmap": (9, 222),
 }
 
 
@@ -104,6 +111,13 @@ def program(machine: str) -> bytes:
     lines += on(number["fcntl"], [
         operation(LOAD, low[1]), operation(EQUAL, SET_LEASE, no=1), failed(errno.EPERM),  # who opens it would wait
     ])  # fmt: skip
+    lines += on(number["madvise"], [
+        operation(LOAD, low[2]), operation(EQUAL, PAGE_OUT, no=1), failed(errno.EPERM),  # a receiver would pay for them
+    ])  # fmt: skip
+    for call, given, huge in (("memfd_create", low[1], HUGE_MEMFD), ("mmap", low[3], HUGE_MAPPING)):
+        lines += on(number[call], [  # the machine's huge pages, which no limit counts
+            operation(LOAD, given), operation(ANY_BIT, huge, no=1), failed(errno.EPERM),
+        ])  # fmt: skip
     lines += on(number["ioctl"], [
         operation(LOAD, low[1]),
         operation(EQUAL, TERMINAL_INPUT, no=1), failed(errno.EPERM),

@@ -22,6 +22,7 @@ FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new 
 KEPT_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 WRITTEN = KEPT_SIZE | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 MADE_IN_PLACE = KEPT_SIZE | FUTURE_WRITE
+BLOCK = 512  # bytes that `st_blocks` counts by
 
 
 class NotReceivedYet(Overloaded):
@@ -91,8 +92,13 @@ class Segment:
         os.close(self.fd)
 
     def seal(self, seals: int) -> None:
-        """From now on it has its size, and no new writer. Raises OSError."""
+        """From now on it has its size, all of its memory, and no new writer. Raises OSError.
+
+        The system counts a page for whoever first wants it. So who made this pays for what was never written, too, and
+        not a receiver by looking at it."""
         if not self.sealed:
+            if has_holes(os.fstat(self.fd)):
+                os.posix_fallocate(self.fd, 0, self.size)
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, seals)
             self.sealed, self.final = True, bool(seals & fcntl.F_SEAL_WRITE)
 
@@ -144,27 +150,38 @@ def new_segment(size: int) -> Segment:
     return segment
 
 
+def has_holes(status: os.stat_result) -> bool:
+    """Is there less memory in it than it has bytes?"""
+    return status.st_blocks * BLOCK < status.st_size
+
+
 def live_segments() -> list[Segment]:
     """All that this process holds."""
     return [each for each in (reference() for reference in list(_live.values())) if each is not None]
 
 
 def received_segment(fd: int) -> Segment:
-    """One that came from a peer; `fd` is owned from here on. Raises ValueError for what could change its size, or be
-    written by others than its maker; Overloaded where it is beyond the quota."""
+    """One that came from a peer; `fd` is owned from here on. Raises ValueError for what could change its size, be
+    written by others than its maker, or cost this process the memory that its maker did not pay for; Overloaded where
+    it is beyond the quota."""
     try:
-        seals, size = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd).st_size
+        seals, status = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd)  # in this order: sealed, it gets no hole
     except OSError:
         os.close(fd)
         raise ValueError("a descriptor that is no shared memory") from None
     try:
         if seals & KEPT_SIZE != KEPT_SIZE or not seals & (fcntl.F_SEAL_WRITE | FUTURE_WRITE):
             raise ValueError("a segment that is not sealed against writing, growing and shrinking")
-        account.check(size)
+        if has_holes(status):
+            raise ValueError(
+                f"a segment with holes: {status.st_blocks * BLOCK:,} of its {status.st_size:,} bytes have memory, "
+                "wanted all of them, made by who sends it"
+            )
+        account.check(status.st_size)
     except BaseException:
         os.close(fd)
         raise
-    segment = Segment(fd, size)
+    segment = Segment(fd, status.st_size)
     segment.sealed, segment.final = True, bool(seals & fcntl.F_SEAL_WRITE)
     return segment
 
