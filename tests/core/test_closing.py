@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from core_stubborn import Named, Naming
 from waiting import until
 
 from mukernel import Kernel, MukernelError, Unavailable
+from mukernel.core.sandboxed import enclosed
 from mukernel.testing import TestKernel
 
 WAITING = {"waits": "start"}
@@ -117,3 +121,20 @@ async def test_a_process_that_is_being_started_is_gone_too() -> None:
     with pytest.raises(Unavailable, match="this kernel was closed while the load was under way"):
         await loading
     assert place.has_ended
+
+
+async def test_a_sandbox_that_is_not_wanted_any_more_when_it_is_set_up() -> None:
+    loop, killed = asyncio.get_running_loop(), list[bool]()
+    failed: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _, context: failed.append(context))
+    report, writer = os.pipe()
+    process: Any = SimpleNamespace(kill=lambda: killed.append(True))
+    starting = asyncio.ensure_future(enclosed(loop, report, "named", process))
+    await asyncio.sleep(0)
+    os.write(writer, b"ready")
+    loop.call_soon(starting.cancel)  # before the loop looks what has come, and in the same turn
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    os.close(report)
+    os.close(writer)
+    assert killed and not failed
