@@ -10,11 +10,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from waiting import until_state
 
 from mukernel import Interface, Kernel, Plugin, SwapFailed
 from mukernel.core.lifecycle import State
-
-from .waiting import until_state
 
 
 class Till(Interface, version="1.0"):

@@ -327,6 +327,23 @@ def test_a_full_disk(own_installer: Installer, monkeypatch: pytest.MonkeyPatch) 
     assert names(own_installer) == []
 
 
+FULL = """
+import resource, signal, sys
+from mukernel.deployment import Installer, read_request
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # the system refuses whatever is written, as a full disk does
+print(Installer(sys.argv[1], wheels=[sys.argv[2]]).install(read_request("shop-catalog==1.0"))[0].folder)
+"""
+
+
+def test_what_is_installed_needs_no_room_on_the_disk(own_installer: Installer, wheels: str) -> None:
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    command = [sys.executable, "-c", FULL, str(own_installer.store.folder), wheels]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == installed.folder, done.stderr
+
+
 def test_the_store_of_somebody_else_is_not_used(own_installer: Installer) -> None:
     own_installer.store.folder.mkdir()
     own_installer.store.folder.chmod(0o777)

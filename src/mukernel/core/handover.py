@@ -5,7 +5,6 @@ The hooks are read when the instance is built, not when callers wait for the han
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import typing
 from typing import Any
@@ -13,19 +12,19 @@ from typing import Any
 import msgspec
 
 from ..contract import SwapFailed
-
-PATIENCE = 30.0  # seconds that a hook has which others wait for
+from . import hooks
+from .hooks import TookTooLong, outcome
 
 
 class Handover:
-    """The `save` and `restore` of one plug-in object.
+    """The `save` and `restore` of one plug-in object; `named`: as its users call it.
 
     `stateful`: it has a `save`. `version`: its class's `state_version`, 1 if it names none. `largest`: bytes of a state
     that it may save; None: any number.
     """
 
-    def __init__(self, kind: type, plugin: Any, largest: int | None = None) -> None:
-        self.name, self.largest = kind.__qualname__, largest
+    def __init__(self, kind: type, plugin: Any, named: str, largest: int | None = None) -> None:
+        self.name, self.named, self.largest = kind.__qualname__, named, largest
         self.plugin = plugin
         self.stateful = hasattr(kind, "save")
         self.version = int(getattr(kind, "state_version", 1))
@@ -44,7 +43,7 @@ class Handover:
         """The encoded state; None if there is none. Raises SwapFailed for what can't be encoded."""
         if not self.stateful:
             return None
-        state = await self.in_time("save", self.plugin.save())
+        state = await self.in_time("save", "saving its state", self.plugin.save())
         try:
             encoded = msgspec.msgpack.encode(state)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -71,16 +70,11 @@ class Handover:
         except Exception as error:  # of another form, or none at all, or nested too deep
             raise SwapFailed(f"{self.name}.restore can't read the state: {error}") from None
         more = (version,) if self.knows_version else ()
-        await self.in_time("restore", self.plugin.restore(value, *more))
+        await self.in_time("restore", "restoring its state", self.plugin.restore(value, *more))
 
-    async def in_time(self, hook: str, result: Any) -> Any:
+    async def in_time(self, hook: str, doing: str, result: Any) -> Any:
         """What a hook returned, or what came of awaiting that. Raises SwapFailed after PATIENCE: callers wait."""
-        if not inspect.isawaitable(result):
-            return result
         try:
-            async with asyncio.timeout(PATIENCE) as limit:
-                return await result
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise SwapFailed(f"{self.name}.{hook} did not return within {PATIENCE:g} s") from None
+            return await outcome(result, self.named, doing, hooks.PATIENCE)
+        except TookTooLong:
+            raise SwapFailed(f"{self.name}.{hook} did not return within {hooks.PATIENCE:g} s") from None

@@ -30,12 +30,13 @@ from ..transports.inline import InFlight
 from ..transports.method_pool import MethodPool
 from ..transports.served import ServedMethod, methods_for
 from ..transports.serving import Server
-from .handover import PATIENCE, Handover
+from . import hooks
+from .handover import Handover
+from .hooks import CLEAN_UP, TookTooLong, outcome
 from .imported import Version
 from .messages import Blueprint, Built
 
 log = logging.getLogger("mukernel")
-CLEAN_UP = 1.0  # seconds that calls have to end once they were told to
 
 
 class Instance:
@@ -55,7 +56,7 @@ class Instance:
         self.interfaces: dict[str, type[Interface]] = {
             each.__contract__.name: each for each in checked_interfaces(kind)
         }
-        self.handover = Handover(kind, plugin, blueprint.largest_state)
+        self.handover = Handover(kind, plugin, blueprint.name, blueprint.largest_state)
         self.direct = not self.handover.stateful and not hasattr(kind, "stop")
         self.in_flight = InFlight()
         self.bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
@@ -114,13 +115,11 @@ class Instance:
 
     # -- hooks ------------------------------------------------------------------------------------------------
 
-    async def hook(self, name: str) -> None:
-        """Run an optional hook, `def` or `async def`."""
+    async def hook(self, name: str, doing: str, seconds: float | None = None) -> None:
+        """Run an optional hook, `def` or `async def`. Raises TookTooLong after `seconds`, and what `outcome` does."""
         function = getattr(self.plugin, name, None)
         if function is not None:
-            result = function()
-            if inspect.isawaitable(result):
-                await result
+            await outcome(function(), self.blueprint.name, doing, seconds)
 
     def plugin_is_draining(self) -> None:
         """Ask a plug-in that streams without end to end its streams: they are waited for."""
@@ -174,12 +173,9 @@ class Instance:
             with contextlib.suppress(SwapFailed):  # they clean up before the stop hook takes away what they use
                 await self.drained(CLEAN_UP)
         try:
-            async with asyncio.timeout(PATIENCE) as limit:
-                await self.hook("stop")
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            log.warning("%s: its stop did not return within %g s, and is given up", self.blueprint.key, PATIENCE)
+            await self.hook("stop", "being stopped", hooks.PATIENCE)
+        except TookTooLong:
+            log.warning("%s: its stop did not return within %g s, and is given up", self.blueprint.key, hooks.PATIENCE)
         finally:
             self.server.close()
             self.end_background()

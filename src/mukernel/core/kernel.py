@@ -29,6 +29,7 @@ from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
 from .brokering import PATIENT, QUEUE, Brokering, broker_name, grants_of_broker
 from .capabilities import BROKERS, checked_grants
+from .changes import Changes, change
 from .checks import (
     checked_bindings,
     checked_config,
@@ -100,6 +101,7 @@ class Kernel:
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
         self.deployments = Deployments(name, installer, lambda use, step: self.record("install", use, step))
+        self.changes = Changes()
         self.closed: bool | None = None  # None: not opened yet
         self.ending: asyncio.Task[None] | None = None  # for which everybody who closes it waits
 
@@ -133,8 +135,8 @@ class Kernel:
         await self.close()
 
     async def close(self) -> None:
-        """Stop every plug-in, the last loaded first, and end every process. Once begun it runs to its end, though its
-        caller be cancelled. In a process that was forked since, nothing: all is its parent's."""
+        """End every change under way in Unavailable, stop every plug-in, the last loaded first, and end every process.
+        Once begun it runs to its end, though its caller be cancelled. In a process that was forked since, nothing."""
         if self.closed is None or self.space.lost is not None:
             return
         self.check_own_loop()
@@ -149,6 +151,7 @@ class Kernel:
         self.standstill.close()
         self.processes.fork_servers.let_go_on()
         await self.supervisor.close()
+        await self.changes.end()
         for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
             try:
                 await self.unload(entry.name)
@@ -183,6 +186,7 @@ class Kernel:
 
     # -- what users ask -------------------------------------------------------------------------------------------
 
+    @change
     async def load(
         self, use: type | str | Source, *, name: str | None = None, placement: str = "inline",
         config: dict[str, Any] | None = None, replicas: int = 1, concurrency: int | None = None, threads: int = 0,
@@ -208,8 +212,6 @@ class Kernel:
         Raises NotFound, ContractError, PermissionDenied where the constructor asks for what was not granted, or
         RemoteError with what the plug-in itself raised; nothing is left behind then.
         """
-        self.check_open()
-        self.check_own_loop()
         options = checked_options(
             Options(
                 placement, replicas, {} if config is None else config, concurrency, threads, checkpoint, drain,
@@ -302,6 +304,7 @@ class Kernel:
             raise
         await self.brokering.lead(entry.name)
 
+    @change
     async def swap(
         self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
         folder: str | None = None, python: str = "", entry: str = "",
@@ -318,11 +321,11 @@ class Kernel:
             checked_seconds("drain", drain)
         return await self.replace(name, "swap", use, config, drain, folder, python, entry)
 
+    @change
     async def rollback(self, name: str) -> SwapReport:
         """Replace a plug-in by the version before the last swap, with the configuration of that; a second rollback
         by the one before that, and so on: the last ten are known. Raises SwapFailed, as `swap` does, ContractError
         where no version was before, and Unavailable where another replacement came first."""
-        self.check_own_loop()
         history = self.registry.entry(name).history
         if not history:
             raise ContractError(
@@ -337,7 +340,6 @@ class Kernel:
         folder: str | None = None, python: str = "", point: str = "",
     ) -> SwapReport:  # fmt: skip
         """A swap or a rollback, everything checked."""
-        self.check_own_loop()
         entry = self.registry.entry(name)
         self.brokering.check_changeable(name, "swapped")
         async with AsyncExitStack() as stack:
@@ -359,9 +361,9 @@ class Kernel:
                     options = replace(options, drain=drain)
                 return await Replacement(self.instances, self.journal, entry, what, source, options).run()
 
+    @change
     async def move(self, name: str, placement: str) -> SwapReport:
         """Let a plug-in run somewhere else, with its state, while it is being called. Raises SwapFailed."""
-        self.check_own_loop()
         checked_placement(placement)
         self.brokering.check_changeable(name, "moved")
         async with self.registry.changing(name) as entry:
@@ -373,17 +375,16 @@ class Kernel:
             options = replace(entry.options, placement=placement)
             return await Replacement(self.instances, self.journal, entry, "move", entry.source, options).run()
 
+    @change
     async def scale(self, name: str, replicas: int) -> SwapReport:
         """Run more or fewer instances of a plug-in. Raises ContractError or SwapFailed."""
-        self.check_own_loop()
         checked_replicas(replicas)
         self.brokering.check_changeable(name, "scaled")
         return await scale(self.instances, self.journal, name, replicas)
 
+    @change
     async def restart(self, name: str) -> SwapReport:
-        """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
-        up."""
-        self.check_own_loop()
+        """Replace each instance by a fresh one of the same version, with its state; revive what was given up."""
         async with self.registry.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
             if not revived:

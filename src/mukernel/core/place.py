@@ -21,6 +21,7 @@ from .enclosed import Enclosed
 from .ending import described
 from .inventory import inventory
 from .messages import Blueprint, Built, Counts, Inventory, Quiesced
+from .overdue import ended_if_overdue
 from .space import Space
 from .stack import Stack, StackPipe, own_stack
 
@@ -191,13 +192,19 @@ class RemotePlace(Place):
         """What the process answers. Raises what it raised, or Unavailable that says how the process ended and what the
         instance was `doing`."""
         try:
-            return (await self.conversation.ask(message))[0]
+            return await self.answer(message)
         except Unavailable:
             if not self.conversation.closed:
                 raise
             plugin, _, _ = key.partition("#")
             doing = self.doing.get(key, doing)
             raise Unavailable(f"plug-in {plugin!r}: its process {await self.ended()} while it was {doing}") from None
+
+    async def answer(self, message: Any) -> Any:
+        """What the process answers. One that does not in the time for it is killed. Raises as the conversation."""
+        silence = min((limit for limit in self.patience.values() if limit), default=None)
+        with ended_if_overdue(message, self.ping, silence, self.kill):
+            return (await self.conversation.ask(message))[0]
 
     def expected(self, answer: object, wanted: type[Answer]) -> Answer:
         """The answer, if it is of the type that the kernel's question wants. Raises ContractError."""
@@ -249,7 +256,7 @@ class RemotePlace(Place):
 
     async def cut(self, channel: int) -> None:
         with contextlib.suppress(Unavailable):  # it has died, and reads nothing any more
-            await self.conversation.ask(messages.Detach(channel, revoked=True))
+            await self.answer(messages.Detach(channel, revoked=True))
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
         quiesced = await self.ask(key, messages.Quiesce(key, drain, save), "finishing its calls or saving its state")
@@ -263,7 +270,7 @@ class RemotePlace(Place):
         await self.ask(key, messages.Resume(key), "to take over again")
 
     async def release(self, key: str, rejected: bool) -> None:
-        await self.conversation.ask(messages.Release(key, rejected))
+        await self.answer(messages.Release(key, rejected))
 
     async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
         self.patience[key] = self.patience.get(key) or LONGEST_SILENCE  # else it might be waited for for ever
@@ -276,14 +283,13 @@ class RemotePlace(Place):
             self.doing.pop(key, None)
 
     async def count(self, key: str) -> Counts:
-        counts = (await self.conversation.ask(messages.Count(key)))[0]
-        return self.expected(counts, Counts)
+        return self.expected(await self.answer(messages.Count(key)), Counts)
 
     async def inventory(self) -> Inventory:
-        return self.expected((await self.conversation.ask(messages.TakeInventory()))[0], Inventory)
+        return self.expected(await self.answer(messages.TakeInventory()), Inventory)
 
     async def gate(self, plugin: str) -> None:
-        await self.conversation.ask(messages.Rerouted(plugin, gate=True))
+        await self.answer(messages.Rerouted(plugin, gate=True))
 
     async def reroute(self, plugin: str, local: str | None) -> None:
         await self.conversation.ask(messages.Rerouted(plugin, local=local))

@@ -84,7 +84,8 @@ async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, pr
 
     def heard() -> None:
         loop.remove_reader(report)
-        said.set_result(os.read(report, LONGEST_REPORT))
+        if not said.done():  # cancelled in this very turn of the loop
+            said.set_result(os.read(report, LONGEST_REPORT))
 
     loop.add_reader(report, heard)
     try:

@@ -119,9 +119,9 @@ class Space(Routes):
         object.__setattr__(plugin, "checkpoint", lambda: self.checkpoint(instance))  # it may be frozen
         try:
             with self.step(blueprint, "being started"):
-                await instance.hook("start")
+                await instance.hook("start", "being started")
             with self.step(blueprint, "being checked"):
-                await instance.hook("health")
+                await instance.hook("health", "being checked")
         except BaseException:
             try:
                 await self.stop(blueprint.key)

@@ -147,7 +147,8 @@ class Installer:
             notes.failures[key] = Failure(request.use, request.python, failure)
         else:
             notes.environments[key] = name
-        self.store.write_notes(notes)
+        if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
+            self.store.write_notes(notes)
 
     @property
     def hint(self) -> str:

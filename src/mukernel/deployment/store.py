@@ -69,7 +69,8 @@ class Store:
                         told = True
                     work.pause()
             os.ftruncate(file, 0)
-            os.pwrite(file, str(os.getpid()).encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: who waits is not told for whom
+                os.pwrite(file, str(os.getpid()).encode(), 0)
             self.clear()
             yield
         finally:
