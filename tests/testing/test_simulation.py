@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from testing_samples import Arithmetic, Counter, Doubling, Tally
@@ -87,6 +88,14 @@ async def test_a_blocking_call_that_nobody_could_answer_says_so(kernel: TestKern
         kernel.get(Counter, blocking=True).slowly(1)  # type: ignore[unused-coroutine]
 
 
+async def test_a_blocking_call_from_another_thread_says_what_to_do(kernel: TestKernel) -> None:
+    await kernel.load(Doubling, placement="process")
+    blocking = kernel.get(Arithmetic, blocking=True)
+    with pytest.raises(RuntimeError, match=r"from another thread \(asyncio.to_thread, .*process_kernel"):
+        await asyncio.to_thread(blocking.double, 21)
+    assert blocking.double(21) == 42
+
+
 def test_a_program_that_can_never_end_is_told_so() -> None:
     async def main(kernel: TestKernel) -> None:
         await kernel.load(Tally, placement="process")
@@ -121,6 +130,23 @@ def test_a_seed_decides_everything() -> None:
     assert history(1) == history(1)
     assert history(1) != history(2)
     assert sorted(total for _, _, total in history(3)) == list(range(1, 61))
+
+
+@pytest.mark.parametrize("delay", [(0.0, 0.2), (0.1, 0.1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_delayed_messages_of_one_channel_keep_their_order(seed: int, delay: tuple[float, float]) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    async def main(kernel: TestKernel) -> None:
+        await kernel.load(Tally, placement="process")
+        counter = kernel.get(Counter)
+        assert [number async for number in counter.count(100)] == list(range(100))
+        assert [number async for number in counter.echo(numbers())] == list(range(100))
+        assert await asyncio.gather(*(counter.add(1) for _ in range(100))) == list(range(1, 101))
+
+    TestKernel(weather=Weather(seed, delay)).run(main)
 
 
 def test_connections_are_lost_and_made_again() -> None:

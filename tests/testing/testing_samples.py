@@ -14,6 +14,7 @@ class Counter(Interface, version="1.0"):
     @idempotent
     async def again(self, seconds: float) -> int: ...
     def count(self, upto: int) -> AsyncIterator[int]: ...
+    def echo(self, items: AsyncIterator[int]) -> AsyncIterator[int]: ...
 
 
 class Arithmetic(Interface, version="1.0"):
@@ -39,6 +40,10 @@ class Tally(Plugin, Counter):
     async def count(self, upto: int) -> AsyncIterator[int]:
         for number in range(upto):
             yield number
+
+    async def echo(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield item
 
     def save(self) -> int:
         return self.sum

@@ -36,6 +36,7 @@ from .checks import (
     checked_name,
     checked_options,
     checked_placement,
+    checked_reason,
     checked_replicas,
     checked_seconds,
 )
@@ -230,7 +231,7 @@ class Kernel:
             await self.forget_unused()
 
     async def start(self, name: str, source: Source, options: Options) -> None:
-        """Register a plug-in and let its first instances serve. Where that fails nothing is left behind."""
+        """Let a new plug-in serve, also by proxies of one that had its name. Where that fails nothing is left."""
         entry = self.registry.add(name, source, options)
         async with entry.lock:
             try:
@@ -241,6 +242,7 @@ class Kernel:
                     needs = replica.instance.built.needs
                     checked_bindings(options.bind, needs, entry.name)
                     checked_grants(self.registry, entry.name, options.grants or (), needs)
+                await self.instances.reroute_callers(entry)
             except BaseException:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
@@ -381,8 +383,7 @@ class Kernel:
         return await scale(self.instances, self.journal, name, replicas)
 
     async def restart(self, name: str) -> SwapReport:
-        """Replace each instance by a fresh one of the same version, its state carried over; revive what was given
-        up."""
+        """Replace each instance by a fresh one of the same version, with its state; revive what was given up."""
         self.check_own_loop()
         async with self.registry.changing(name) as entry:
             revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
@@ -398,11 +399,11 @@ class Kernel:
         return SwapReport(name, "restart", "not serving", "serving")
 
     async def unload(self, name: str, reason: str | None = None) -> None:
-        """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
-        Unavailable, with `reason`. Once begun it runs to its end, though its caller be cancelled."""
+        """Stop a plug-in. Calls that wait, those that run longer than its `drain`, and later ones, until its name is
+        loaded again, end in Unavailable with `reason`. Once begun it runs to its end, whoever is cancelled."""
         self.check_own_loop()
         async with self.registry.changing(name) as entry:
-            cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
+            cancelled = await to_its_end(self.instances.remove(entry, checked_reason(reason, name)))
         self.record("unload", name)
         cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
         cancelled = await to_its_end(self.forget_unused()) or cancelled
