@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
 from waiting import until_waiting
 
 import mukernel
-from mukernel import DeadlineExceeded, Interface, Kernel, Plugin
+from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, oneway
 from mukernel.transports.context import CallContext, current
 
 
@@ -53,6 +54,73 @@ async def test_oneway_calls_and_calls_keep_their_order(kernel: Kernel) -> None:
     for number in range(1, 201):
         await counter.note(1)
         assert await counter.value() == number
+
+
+class Numbers(Interface):
+    @oneway
+    async def write(self, number: int) -> None: ...
+    async def read(self) -> list[int]: ...
+
+
+class Slate(Plugin, Numbers):
+    """Notes what is written in the order in which that is begun; each takes some turns of the loop."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def save(self) -> list[int]:
+        return self.numbers
+
+    def restore(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    async def write(self, number: int) -> None:
+        self.numbers.append(number)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def read(self) -> list[int]:
+        return self.numbers
+
+
+class Writing(Interface):
+    async def write(self, first: int, end: int) -> None: ...
+
+
+class Writer(Plugin, Writing):
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+
+    async def write(self, first: int, end: int) -> None:
+        for number in range(first, end):
+            await self.numbers.write(number)
+
+
+@pytest.mark.parametrize("caller", ["here", "a thread", "a neighbour"])
+async def test_what_was_sent_before_a_move_is_begun_first(kernel: Kernel, caller: str) -> None:
+    """The plug-in moves to its caller, and is called directly from then on."""
+    await kernel.load(Slate, placement="process", concurrency=1)
+    await kernel.load(Writer, placement="process:shared" if caller == "a neighbour" else "inline")
+    numbers, blocking, writing = kernel.get(Numbers), kernel.get(Numbers, blocking=True), kernel.get(Writing)
+
+    def write_here(first: int, end: int) -> None:
+        for number in range(first, end):
+            blocking.write(number)  # type: ignore[unused-coroutine]
+
+    async def write(first: int, end: int) -> None:
+        if caller == "a thread":
+            await kernel.loop.run_in_executor(thread, write_here, first, end)
+        else:
+            await writing.write(first, end)
+
+    with ThreadPoolExecutor(1) as thread:
+        await write(0, 600)
+        report = await kernel.move("slate", "process:shared" if caller == "a neighbour" else "inline")
+        assert report.carried_over, "all was run before the move: nothing was shown"
+        await write(600, 610)
+        while len(written := await numbers.read()) < 610:  # noqa: ASYNC110 - nothing tells when the last is begun
+            await asyncio.sleep(0)
+    assert written == list(range(610))
 
 
 async def test_a_higher_priority_goes_first(kernel: Kernel, whistle: Any) -> None:
