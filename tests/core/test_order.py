@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
-from waiting import until_waiting
+from waiting import until_state, until_waiting
 
 import mukernel
 from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, oneway
+from mukernel.core.lifecycle import State
 from mukernel.transports.context import CallContext, current
 
 
@@ -121,6 +122,42 @@ async def test_what_was_sent_before_a_move_is_begun_first(kernel: Kernel, caller
         while len(written := await numbers.read()) < 610:  # noqa: ASYNC110 - nothing tells when the last is begun
             await asyncio.sleep(0)
     assert written == list(range(610))
+
+
+@pytest.mark.parametrize("after", ["inline", "process"])
+@pytest.mark.parametrize("before", ["inline", "process"])
+async def test_tasks_that_wait_for_a_replacement_are_not_overtaken_by_later_ones(
+    kernel: Kernel, before: str, after: str
+) -> None:
+    await kernel.load(Slate, placement=before)
+    numbers = kernel.get(Numbers, when_full="wait")
+    change = asyncio.create_task(kernel.restart("slate") if before == after else kernel.move("slate", after))
+    calls = []
+    while not change.done():  # a call in each turn of the loop, also in that in which the gate is opened
+        calls.append(asyncio.create_task(numbers.write(len(calls))))
+        await asyncio.sleep(0)
+    calls += [asyncio.create_task(numbers.write(len(calls) + more)) for more in range(10)]
+    await asyncio.gather(change, *calls)
+    while len(written := await numbers.read()) < len(calls):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    assert written == list(range(len(calls)))
+
+
+async def test_a_call_that_is_cancelled_at_the_gate_is_not_run(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Tally, name="counter")
+    counter = kernel.get(Counter)
+    held = asyncio.create_task(counter.hold(whistle.path))
+    await whistle.heard()
+    change = asyncio.create_task(kernel.restart("counter"))
+    await until_state(kernel, "counter", State.QUIESCING)
+    waiting = [asyncio.create_task(counter.add(1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    held.cancel()
+    await change
+    assert await asyncio.gather(waiting[0], waiting[2]) == [1, 2]
+    assert waiting[1].cancelled()
+    assert await counter.value() == 2
 
 
 async def test_a_higher_priority_goes_first(kernel: Kernel, whistle: Any) -> None:
