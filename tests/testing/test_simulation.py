@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from testing_samples import Arithmetic, Counter, Doubling, Tally
+from testing_samples import Arithmetic, Counter, Doubling, Nested, Nesting, Tally
 
 import mukernel
 from mukernel import ContractError, DeadlineExceeded, PluginCrashed
@@ -40,6 +40,17 @@ async def test_a_swap_under_load_loses_nothing(kernel: TestKernel) -> None:
         assert not report.rolled_back
         calls += [asyncio.ensure_future(counter.add(1)) for _ in range(100)]
     assert sorted(await asyncio.gather(*calls)) == list(range(1, 1001))
+
+
+async def test_a_gate_is_opened_though_what_is_run_waits_for_it(kernel: TestKernel) -> None:
+    """The calls that a move carried over have their turn before later ones, but for one that holds them up itself."""
+    await kernel.load(Nested, placement="process", concurrency=1)
+    nesting = Nested.caller = kernel.get(Nesting)
+    calls = [asyncio.ensure_future(nesting.nested()) for _ in range(5)]
+    await kernel.clock.sleep(0.005)
+    report = await kernel.move("nested", "inline")
+    assert report.carried_over == 4
+    assert await asyncio.gather(*calls) == [0, 1, 1, 1, 1]
 
 
 async def test_a_process_that_is_killed_is_started_again(kernel: TestKernel) -> None:

@@ -25,7 +25,8 @@ from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork
 from .instance import Instance
 
-SETTLING = 1.0  # seconds after which a gate is opened though calls that were sent before are not begun, and none is
+MOMENT = 0.001  # seconds
+SETTLING = 1000  # moments without one begun, after which later calls are let by; not time: our loop may stand still
 
 
 class Routes:
@@ -203,15 +204,13 @@ class Routes:
         """Wait until every call is begun that was sent from here to a plug-in, which is the instance `key` here now, so
         that later ones don't overtake them.
 
-        Not for ever: those that are being run may themselves wait for one that the gate holds back.
+        Not for ever: those that are being run may themselves wait for one that the gate holds back, and keep others
+        from being begun.
         """
-        left, since = 0, self.clock.now()
-        while now_left := self.not_begun(plugin, key):
-            if now_left != left:
-                left, since = now_left, self.clock.now()
-            elif self.clock.now() - since > SETTLING:
-                return
-            await self.clock.sleep(0.001)
+        left = moments = 0
+        while (now_left := self.not_begun(plugin, key)) and moments < SETTLING:
+            left, moments = now_left, moments + 1 if now_left == left else 0
+            await self.clock.sleep(MOMENT)
 
     def not_begun(self, plugin: str, key: str) -> int:
         """How many calls were sent from here, by the loop or a thread, that the instance `key` has not begun yet."""
