@@ -80,7 +80,7 @@ def test_what_another_process_cannot_import_is_refused_with_the_remedy() -> None
 
     with pytest.raises(ContractError, match=r"Local is defined inside a function.*define it at the top of a module"):
         check_importable(source_of(Local))
-    with pytest.raises(ContractError, match="interactive session; put it into a file"):
+    with pytest.raises(ContractError, match=r"interactive session, or in .*; put it into a file"):
         check_importable(Source("__main__", "Thing"))
 
 
@@ -245,3 +245,25 @@ def test_multiprocessing_in_a_process_of_the_scripts_class(tmp_path: Path, words
         [sys.executable, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "went well\n"), done.stderr
+
+
+@pytest.mark.parametrize("how", ["-", "-c"])
+def test_a_class_of_a_program_that_has_no_file_is_refused_with_the_remedy(how: str) -> None:
+    text = textwrap.dedent(
+        """
+        import asyncio
+        from mukernel import Interface, Kernel, Plugin
+        class Named(Interface):
+            async def name(self) -> str: ...
+        class Thing(Plugin, Named):
+            async def name(self) -> str:
+                return "thing"
+        async def main():
+            async with Kernel() as kernel:
+                await kernel.load(Thing, placement="process")
+        asyncio.run(main())
+        """
+    )
+    command, given = ([how], text) if how == "-" else ([how, text], "")
+    done = subprocess.run([sys.executable, *command], input=given, capture_output=True, text=True, check=False)
+    assert "ContractError: Thing is defined in an interactive session, or in a program that has no file" in done.stderr

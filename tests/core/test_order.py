@@ -3,14 +3,16 @@
 import asyncio
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
-from waiting import until_waiting
+from waiting import until_state, until_waiting
 
 import mukernel
-from mukernel import DeadlineExceeded, Interface, Kernel, Plugin
+from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, oneway
+from mukernel.core.lifecycle import State
 from mukernel.transports.context import CallContext, current
 
 
@@ -53,6 +55,109 @@ async def test_oneway_calls_and_calls_keep_their_order(kernel: Kernel) -> None:
     for number in range(1, 201):
         await counter.note(1)
         assert await counter.value() == number
+
+
+class Numbers(Interface):
+    @oneway
+    async def write(self, number: int) -> None: ...
+    async def read(self) -> list[int]: ...
+
+
+class Slate(Plugin, Numbers):
+    """Notes what is written in the order in which that is begun; each takes some turns of the loop."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def save(self) -> list[int]:
+        return self.numbers
+
+    def restore(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    async def write(self, number: int) -> None:
+        self.numbers.append(number)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def read(self) -> list[int]:
+        return self.numbers
+
+
+class Writing(Interface):
+    async def write(self, first: int, end: int) -> None: ...
+
+
+class Writer(Plugin, Writing):
+    def __init__(self, numbers: Numbers) -> None:
+        self.numbers = numbers
+
+    async def write(self, first: int, end: int) -> None:
+        for number in range(first, end):
+            await self.numbers.write(number)
+
+
+@pytest.mark.parametrize("caller", ["here", "a thread", "a neighbour"])
+async def test_what_was_sent_before_a_move_is_begun_first(kernel: Kernel, caller: str) -> None:
+    """The plug-in moves to its caller, and is called directly from then on."""
+    await kernel.load(Slate, placement="process", concurrency=1)
+    await kernel.load(Writer, placement="process:shared" if caller == "a neighbour" else "inline")
+    numbers, blocking, writing = kernel.get(Numbers), kernel.get(Numbers, blocking=True), kernel.get(Writing)
+
+    def write_here(first: int, end: int) -> None:
+        for number in range(first, end):
+            blocking.write(number)  # type: ignore[unused-coroutine]
+
+    async def write(first: int, end: int) -> None:
+        if caller == "a thread":
+            await kernel.loop.run_in_executor(thread, write_here, first, end)
+        else:
+            await writing.write(first, end)
+
+    with ThreadPoolExecutor(1) as thread:
+        await write(0, 600)
+        report = await kernel.move("slate", "process:shared" if caller == "a neighbour" else "inline")
+        assert report.carried_over, "all was run before the move: nothing was shown"
+        await write(600, 610)
+        while len(written := await numbers.read()) < 610:  # noqa: ASYNC110 - nothing tells when the last is begun
+            await asyncio.sleep(0)
+    assert written == list(range(610))
+
+
+@pytest.mark.parametrize("after", ["inline", "process"])
+@pytest.mark.parametrize("before", ["inline", "process"])
+async def test_tasks_that_wait_for_a_replacement_are_not_overtaken_by_later_ones(
+    kernel: Kernel, before: str, after: str
+) -> None:
+    await kernel.load(Slate, placement=before)
+    numbers = kernel.get(Numbers, when_full="wait")
+    change = asyncio.create_task(kernel.restart("slate") if before == after else kernel.move("slate", after))
+    calls = []
+    while not change.done():  # a call in each turn of the loop, also in that in which the gate is opened
+        calls.append(asyncio.create_task(numbers.write(len(calls))))
+        await asyncio.sleep(0)
+    calls += [asyncio.create_task(numbers.write(len(calls) + more)) for more in range(10)]
+    await asyncio.gather(change, *calls)
+    while len(written := await numbers.read()) < len(calls):  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    assert written == list(range(len(calls)))
+
+
+async def test_a_call_that_is_cancelled_at_the_gate_is_not_run(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Tally, name="counter")
+    counter = kernel.get(Counter)
+    held = asyncio.create_task(counter.hold(whistle.path))
+    await whistle.heard()
+    change = asyncio.create_task(kernel.restart("counter"))
+    await until_state(kernel, "counter", State.QUIESCING)
+    waiting = [asyncio.create_task(counter.add(1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    held.cancel()
+    await change
+    assert await asyncio.gather(waiting[0], waiting[2]) == [1, 2]
+    assert waiting[1].cancelled()
+    assert await counter.value() == 2
 
 
 async def test_a_higher_priority_goes_first(kernel: Kernel, whistle: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from core_samples import Arithmetic, Counter, Plain, Sum, Summing, Tally, blow
 from waiting import until_state
 
-from mukernel import Blocking, Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, oneway
+from mukernel import Blocking, ContractError, Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, oneway
 from mukernel.core.lifecycle import State
 
 LIMIT = 20.0  # seconds within which all must be over
@@ -271,3 +271,50 @@ async def test_what_waits_for_its_turn_while_a_plugin_is_unloaded_finds_it_gone(
     assert not kernel.registry.entries
     assert not kernel.places
     await kernel.load(Tally, name="counter")
+
+
+# -- and what comes after it --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", PLACEMENTS)
+@pytest.mark.parametrize("after", PLACEMENTS)
+async def test_proxies_lead_to_the_next_plugin_of_that_name(kernel: Kernel, before: str, after: str) -> None:
+    """Those of this process and of another, ordinary, blocking and kept methods."""
+    await kernel.load(Tally, name="counter", placement=before)
+    await kernel.load(Sum, name="sum", placement="process:shared")
+    counter, blocking, summing = kernel.get(Counter), kernel.get(Counter, blocking=True), kernel.get(Summing)
+    kept = counter.add
+    assert (await kept(1), await summing.add_twice(1)) == (1, 3)
+    await kernel.unload("counter")
+    with pytest.raises(Unavailable, match="plug-in 'counter' was unloaded"):
+        await kept(1)
+    await kernel.load(Arithmetic, name="counter", placement=after)
+    with pytest.raises(Unavailable, match="plug-in 'counter' does not serve Counter; it serves: Plain"):
+        await counter.add(1)
+    await kernel.unload("counter")
+    await kernel.load(Tally, name="counter", placement=after)
+    assert await kept(1) == 1
+    assert await counter.add(1) == 2
+    assert await asyncio.to_thread(blocking.add, 1) == 3  # type: ignore[arg-type]
+    assert await summing.add_twice(1) == 5
+
+
+async def test_a_load_that_fails_leaves_closed_routes_as_they_were(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    await kernel.unload("counter", "it is being mended")
+    with pytest.raises(ContractError):
+        await kernel.load(Tally, name="counter", config={"unknown": 1})
+    with pytest.raises(Unavailable, match="it is being mended"):
+        await counter.add(1)
+
+
+async def test_a_reason_that_is_no_text_is_refused_before_anything_is_stopped(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    with pytest.raises(ContractError, match="reason: got 5, wanted a str"):
+        await kernel.unload("counter", 5)  # type: ignore[arg-type]
+    assert await counter.add(1) == 1
+    await kernel.unload("counter", "no \udc80 UTF-8")
+    with pytest.raises(Unavailable, match=r"no \\udc80 UTF-8"):
+        await counter.add(1)

@@ -9,11 +9,11 @@ from typing import Any
 import core_faulty as faulty
 import pytest
 from core_faulty import Parent, Parenting
-from core_samples import Arithmetic, Counter, Report, Reporter, Sum, Summing, Tally, Tally2
+from core_samples import Arithmetic, Counter, Report, Reporter, Sum, Summing, Tally, Tally2, blow
 from killing import kill
 from waiting import is_running, until, until_event, until_state
 
-from mukernel import Kernel, PluginCrashed, RestartPolicy, Unavailable
+from mukernel import Interface, Kernel, Plugin, PluginCrashed, RestartPolicy, Unavailable, idempotent
 from mukernel.core.journal import Happening
 from mukernel.core.lifecycle import State
 from mukernel.core.place import RemotePlace
@@ -245,6 +245,56 @@ async def test_rest_for_one_restarts_what_depends_on_it(kernel: Kernel) -> None:
     assert kernel.registry.entry("later").replicas[0].instance is later, "it was loaded later, but depends on nothing"
 
 
+class Ground(Interface):
+    @idempotent
+    async def third(self, whistle: str) -> int: ...
+
+
+class Grounded(Interface):
+    async def third(self, whistle: str) -> int: ...
+
+
+class Slow(Plugin, Ground):
+    """Only the third that runs a call ends it; the others wait to be killed."""
+
+    async def third(self, whistle: str) -> int:
+        with Path(whistle + ".runs").open("a+") as runs:
+            runs.write("run\n")
+            runs.flush()
+            runs.seek(0)
+            count = len(runs.readlines())
+        blow(whistle)
+        if count < 3:
+            await asyncio.get_running_loop().create_future()
+        return count
+
+
+class OnGround(Plugin, Grounded):
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+
+    async def third(self, whistle: str) -> int:
+        return await self.ground.third(whistle)
+
+
+async def test_a_crash_while_dependants_are_restarted_is_looked_after_at_once(kernel: Kernel, whistle: Any) -> None:
+    """A dependant that is replaced waits for its calls, and they for what it depends on."""
+    policy = RestartPolicy(strategy="rest-for-one")
+    await kernel.load(Slow, name="ground", placement="process", restart=policy)
+    await kernel.load(OnGround, name="upper", placement="process", drain=3600.0)
+    call = asyncio.create_task(kernel.get(Grounded).third(whistle.path))
+    for restarts in range(2):
+        pid, _ = await whistle.heard()
+        if restarts:
+            await until_state(kernel, "upper", State.QUIESCING)
+        os.kill(pid, signal.SIGKILL)
+    assert await call == 3
+    await until_event(kernel, "upper", "restart", times=2)
+    assert events(kernel, "ground") == ["load", "crash", "restart", "crash", "restart"]
+    assert events(kernel, "upper") == ["load", "restart", "restart"]
+    assert [(await kernel.ledger(name)).lost for name in ("ground", "upper")] == [0, 0]
+
+
 async def test_a_restart_begins_with_the_last_checkpoint(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter", placement="process", checkpoint=0.01)
     counter = kernel.get(Counter)
@@ -298,25 +348,6 @@ async def test_a_crash_during_a_scale_and_a_restart_that_was_asked_for(kernel: K
     report = await kernel.restart("counter")
     assert not report.rolled_back
     assert len({await counter.where() for _ in range(8)} - pids) == 2
-
-
-async def test_what_dies_again_while_its_dependants_are_restarted_is_restarted_again(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await kernel.load(Tally, name="counter", placement="process")
-    counter, pids = kernel.get(Counter), []
-
-    async def dies_meanwhile(entry: Any) -> None:
-        if not pids:
-            pids.append(await counter.where())
-            os.kill(pids[0], signal.SIGKILL)
-            await until_event(kernel, "counter", "crash", 2)
-
-    monkeypatch.setattr(kernel.supervisor, "restart_dependants", dies_meanwhile)
-    os.kill(await counter.where(), signal.SIGKILL)
-    async with asyncio.timeout(20):
-        await until_event(kernel, "counter", "restart", 2)
-        assert await counter.where() not in pids
 
 
 @pytest.mark.parametrize("change", ["load", "swap"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
-from testing_samples import Arithmetic, Counter, Doubling, Tally
+from testing_samples import Arithmetic, Counter, Doubling, Nested, Nesting, Tally
 
 import mukernel
 from mukernel import ContractError, DeadlineExceeded, PluginCrashed
@@ -39,6 +40,17 @@ async def test_a_swap_under_load_loses_nothing(kernel: TestKernel) -> None:
         assert not report.rolled_back
         calls += [asyncio.ensure_future(counter.add(1)) for _ in range(100)]
     assert sorted(await asyncio.gather(*calls)) == list(range(1, 1001))
+
+
+async def test_a_gate_is_opened_though_what_is_run_waits_for_it(kernel: TestKernel) -> None:
+    """The calls that a move carried over have their turn before later ones, but for one that holds them up itself."""
+    await kernel.load(Nested, placement="process", concurrency=1)
+    nesting = Nested.caller = kernel.get(Nesting)
+    calls = [asyncio.ensure_future(nesting.nested()) for _ in range(5)]
+    await kernel.clock.sleep(0.005)
+    report = await kernel.move("nested", "inline")
+    assert report.carried_over == 4
+    assert await asyncio.gather(*calls) == [0, 1, 1, 1, 1]
 
 
 async def test_a_process_that_is_killed_is_started_again(kernel: TestKernel) -> None:
@@ -87,6 +99,14 @@ async def test_a_blocking_call_that_nobody_could_answer_says_so(kernel: TestKern
         kernel.get(Counter, blocking=True).slowly(1)  # type: ignore[unused-coroutine]
 
 
+async def test_a_blocking_call_from_another_thread_says_what_to_do(kernel: TestKernel) -> None:
+    await kernel.load(Doubling, placement="process")
+    blocking = kernel.get(Arithmetic, blocking=True)
+    with pytest.raises(RuntimeError, match=r"from another thread \(asyncio.to_thread, .*process_kernel"):
+        await asyncio.to_thread(blocking.double, 21)
+    assert blocking.double(21) == 42
+
+
 def test_a_program_that_can_never_end_is_told_so() -> None:
     async def main(kernel: TestKernel) -> None:
         await kernel.load(Tally, placement="process")
@@ -121,6 +141,23 @@ def test_a_seed_decides_everything() -> None:
     assert history(1) == history(1)
     assert history(1) != history(2)
     assert sorted(total for _, _, total in history(3)) == list(range(1, 61))
+
+
+@pytest.mark.parametrize("delay", [(0.0, 0.2), (0.1, 0.1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_delayed_messages_of_one_channel_keep_their_order(seed: int, delay: tuple[float, float]) -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+
+    async def main(kernel: TestKernel) -> None:
+        await kernel.load(Tally, placement="process")
+        counter = kernel.get(Counter)
+        assert [number async for number in counter.count(100)] == list(range(100))
+        assert [number async for number in counter.echo(numbers())] == list(range(100))
+        assert await asyncio.gather(*(counter.add(1) for _ in range(100))) == list(range(1, 101))
+
+    TestKernel(weather=Weather(seed, delay)).run(main)
 
 
 def test_connections_are_lost_and_made_again() -> None:

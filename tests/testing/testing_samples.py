@@ -14,6 +14,7 @@ class Counter(Interface, version="1.0"):
     @idempotent
     async def again(self, seconds: float) -> int: ...
     def count(self, upto: int) -> AsyncIterator[int]: ...
+    def echo(self, items: AsyncIterator[int]) -> AsyncIterator[int]: ...
 
 
 class Arithmetic(Interface, version="1.0"):
@@ -40,6 +41,10 @@ class Tally(Plugin, Counter):
         for number in range(upto):
             yield number
 
+    async def echo(self, items: AsyncIterator[int]) -> AsyncIterator[int]:
+        async for item in items:
+            yield item
+
     def save(self) -> int:
         return self.sum
 
@@ -60,3 +65,30 @@ class Front(Plugin, Arithmetic):
 
     def double(self, number: int) -> int:
         return number
+
+
+class Nesting(Interface):
+    async def nested(self) -> int: ...
+    async def plain(self) -> int: ...
+
+
+class Nested(Plugin, Nesting):
+    """Once it has been moved its method calls it again, by a proxy of whoever called."""
+
+    caller: Nesting
+
+    def __init__(self) -> None:
+        self.moved = False
+
+    def save(self) -> bool:
+        return True
+
+    def restore(self, moved: bool) -> None:
+        self.moved = moved
+
+    async def nested(self) -> int:
+        await asyncio.sleep(0.01)
+        return await Nested.caller.plain() if self.moved else 0
+
+    async def plain(self) -> int:
+        return 1

@@ -26,14 +26,15 @@ async def tell(places: Iterable[Place], telling: Telling) -> Silent:
     """Tell processes something, all at once; returns those that are silent, each as a task that ends when it has done
     what it was told, or has died."""
     loop = asyncio.get_running_loop()
-    under_way = {task for task in [start_task(loop, told(place, telling)) for place in places] if not task.done()}
+    under_way = {task for task in [start_task(loop, tell_one(place, telling)) for place in places] if not task.done()}
     if not under_way:
         return under_way
     _, silent = await asyncio.wait(under_way, timeout=PATIENCE)
     return silent
 
 
-async def told(place: Place, telling: Telling) -> None:
+async def tell_one(place: Place, telling: Telling) -> None:
+    """Tell one process something, however long that takes."""
     try:
         await telling(place)
     except Unavailable as error:

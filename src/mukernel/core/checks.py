@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeGuard
 
 from ..contract import Capability, ContractError, read_capability
+from ..contract.error_texts import sendable
 from ..kernel.process import Limits
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
 from .registry import Options, RestartPolicy
@@ -52,6 +53,13 @@ def checked_name(what: str, name: object) -> str:
     if name == RESERVED:
         raise wrong(what, name, WANTED_OTHER)
     return name
+
+
+def checked_reason(reason: object, plugin: str) -> str:
+    """What the callers of a plug-in that is unloaded are told."""
+    if not isinstance(reason, str | None):
+        raise wrong("reason", reason, "a str, or None")
+    return sendable(reason) if reason else f"plug-in {plugin!r} was unloaded"
 
 
 def checked_count(what: str, value: object, least: int, most: int | None = None) -> int:

@@ -146,7 +146,7 @@ class Host:
         elif message.gate:
             self.space.gate(message.plugin)
         elif message.local is not None:
-            await self.space.settle(message.plugin)
+            await self.space.settle(message.plugin, message.local)
             self.space.reroute_local(message.plugin, message.local)
         else:
             await self.space.reroute(message.plugin)

@@ -125,7 +125,7 @@ class Instances:
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)
         self.on_begun(entry, replica)
-        if entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
+        if recover and entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
 
     def attach_all(self, replica: Replica, instance: Instance) -> None:
@@ -181,13 +181,13 @@ class Instances:
         replica.port.close()
 
     async def remove(self, entry: Entry, reason: str) -> None:
-        """End a plug-in for good."""
-        await self.close_callers_routes(entry, reason)
+        """End a plug-in. The routes that lead to it are closed, unless it has never served: they were before, and they
+        are opened when one of its name is there again."""
+        if entry.interfaces:
+            await self.close_callers_routes(entry, reason)
         for replica in list(entry.replicas):
             await self.remove_replica(entry, replica, reason)
         self.registry.entries.pop(entry.name, None)
-        for plugins in self.switchboard.space_plugins.values():
-            plugins.discard(entry.name)
 
     async def drain_replica(self, entry: Entry, replica: Replica, silent: Silent) -> float:
         """Wait until a leaving replica has served all that its callers had sent it, or nobody will; returns the seconds
@@ -204,7 +204,8 @@ class Instances:
     # -- their callers --------------------------------------------------------------------------------------------
 
     async def reroute_callers(self, entry: Entry) -> Silent:
-        """Every caller connects anew to the replicas that there are now; returns those that are silent."""
+        """Every caller connects anew to the replicas that there are now, also those whose routes were closed; returns
+        those that are silent."""
         return await tell(self.processes.calling_places(entry.name), lambda place: place.reroute(entry.name, None))
 
     async def close_callers_routes(self, entry: Entry, reason: str) -> None:

@@ -37,6 +37,7 @@ from .checks import (
     checked_name,
     checked_options,
     checked_placement,
+    checked_reason,
     checked_replicas,
     checked_seconds,
 )
@@ -232,7 +233,7 @@ class Kernel:
             await self.forget_unused()
 
     async def start(self, name: str, source: Source, options: Options) -> None:
-        """Register a plug-in and let its first instances serve. Where that fails nothing is left behind."""
+        """Let a new plug-in serve, also by proxies of one that had its name. Where that fails nothing is left."""
         entry = self.registry.add(name, source, options)
         async with entry.lock:
             try:
@@ -243,6 +244,7 @@ class Kernel:
                     needs = replica.instance.built.needs
                     checked_bindings(options.bind, needs, entry.name)
                     checked_grants(self.registry, entry.name, options.grants or (), needs)
+                await self.instances.reroute_callers(entry)
             except BaseException:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
                 raise
@@ -399,11 +401,11 @@ class Kernel:
         return SwapReport(name, "restart", "not serving", "serving")
 
     async def unload(self, name: str, reason: str | None = None) -> None:
-        """Stop a plug-in for good. Calls that wait for it, and those that still run after its `drain`, end in
-        Unavailable, with `reason`. Once begun it runs to its end, though its caller be cancelled."""
+        """Stop a plug-in. Calls that wait, those that run longer than its `drain`, and later ones, until its name is
+        loaded again, end in Unavailable with `reason`. Once begun it runs to its end, whoever is cancelled."""
         self.check_own_loop()
         async with self.registry.changing(name) as entry:
-            cancelled = await to_its_end(self.instances.remove(entry, reason or f"plug-in {name!r} was unloaded"))
+            cancelled = await to_its_end(self.instances.remove(entry, checked_reason(reason, name)))
         self.record("unload", name)
         cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
         cancelled = await to_its_end(self.forget_unused()) or cancelled
@@ -482,8 +484,6 @@ class Kernel:
     def check_served(self, channel: int) -> None:
         """The loop's own thread waits for a call of its own: raises Unavailable where only the loop could help."""
         self.instances.check_served(channel)
-
-    # -- events ---------------------------------------------------------------------------------------------------
 
     @property
     def events(self) -> deque[Happening]:

@@ -23,6 +23,7 @@ from .plain import class_of_function
 ENTRY_POINTS = "mukernel.plugins"
 PRIVATE = "mukernel_file_"
 ENTRY_POINT = "entry-point:"  # of any group
+STANDARD_INPUT = "<stdin>"  # what Python calls the file of a program that it reads from there
 given: dict[str, type] = {}  # the classes that this process was handed as objects: here they are used as they are
 
 
@@ -118,7 +119,7 @@ def source_of_class(plugin: type) -> Source:
     file = getattr(module, "__file__", None) or ""
     name = f"{os.getpid()}:{id(plugin)}"
     given[name] = plugin
-    file = os.path.abspath(file) if file else ""
+    file = os.path.abspath(file) if file and file != STANDARD_INPUT else ""
     main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
     run_as = main.name if main is not None and main.name not in SCRIPTS else ""
     return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
@@ -138,7 +139,8 @@ def check_importable(source: Source) -> None:
         )
     if source.module == "__main__" and not source.file:
         raise ContractError(
-            f"{source.name} is defined in an interactive session; put it into a file, or place it inline"
+            f"{source.name} is defined in an interactive session, or in a program that has no file (`python -c`, "
+            "`python -`); put it into a file, or place it inline"
         )
 
 

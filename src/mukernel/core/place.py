@@ -142,7 +142,7 @@ class LocalPlace(Place):
 
     async def reroute(self, plugin: str, local: str | None) -> None:
         if local is not None:
-            await self.here.settle(plugin)
+            await self.here.settle(plugin, local)
             self.here.reroute_local(plugin, local)
         else:
             await self.here.reroute(plugin)

@@ -127,6 +127,7 @@ class Entry:
     history: History = field(default_factory=lambda: deque(maxlen=LONGEST_HISTORY))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
     restarts: int = 0
+    restarting_dependants: asyncio.Task[None] | None = None
     hang: str | None = None  # when it was found hanging the last time: where it stood
     settled: Ledger = Ledger()  # the account of replicas that are gone
 

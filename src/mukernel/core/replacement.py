@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
-from .callers import tell
+from .callers import tell, tell_one
 from .ending import to_its_end
 from .instances import Instances, check_callers_grants
 from .journal import Journal
@@ -209,8 +209,15 @@ class Replacement:
         await tell([old.place], lambda place: place.release(old.blueprint.key, rejected))
 
     async def lead(self, places: Sequence[Place], instance: Instance) -> None:
-        """Open the gates: routes lead to `instance` now."""
-        await tell(places, lambda place: place.reroute(self.entry.name, self.local_key(place, instance)))
+        """Open the gates: routes lead to `instance` now. Where that is in the same process this waits for what was sent
+        before: another replacement must not begin with a gate that is still to be opened."""
+
+        async def reroute(place: Place) -> None:
+            await place.reroute(self.entry.name, instance.blueprint.key if place is instance.place else None)
+
+        if instance.place in places:
+            await tell_one(instance.place, reroute)
+        await tell([place for place in places if place is not instance.place], reroute)
 
     async def activate(self, new: Instance, quiesced: Quiesced) -> int:
         try:
@@ -228,9 +235,6 @@ class Replacement:
             if calls and place not in places:
                 places.append(place)
         return places
-
-    def local_key(self, place: Place, instance: Instance) -> str | None:
-        return instance.blueprint.key if place is instance.place else None
 
 
 def told(error: Exception) -> str:

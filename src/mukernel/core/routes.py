@@ -25,7 +25,8 @@ from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork
 from .instance import Instance
 
-SETTLING = 1.0  # seconds that a gate stays shut at most for calls that were sent before
+MOMENT = 0.001  # seconds
+SETTLING = 1000  # moments without one begun, after which later calls are let by; not time: our loop may stand still
 
 
 class Routes:
@@ -46,6 +47,7 @@ class Routes:
         # By plug-in, interface, whether it waits for room. By the class, not its name: what comes is decoded to the
         # types of that very class, and it has those methods, whatever another version of it has.
         self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
+        self.of_threads: dict[int, str] = {}  # the plug-ins that the channels of threads lead to, by number
         self.background: set[asyncio.Task[None]] = set()
         self.lost: str | None = None  # this process was forked, and these are its parent's
         self.parents: list[Any] = []  # what they held: let go of here, it would be closed
@@ -198,19 +200,30 @@ class Routes:
         for route in self.routes_to(plugin):
             route.close_gate()
 
-    async def settle(self, plugin: str) -> None:
-        """Wait until no call from here to a plug-in is under way, so that later ones don't overtake it.
+    async def settle(self, plugin: str, key: str) -> None:
+        """Wait until every call is begun that was sent from here to a plug-in, which is the instance `key` here now, so
+        that later ones don't overtake them.
 
-        Not for ever: it may itself wait for one that the gate holds back.
+        Not for ever: those that are being run may themselves wait for one that the gate holds back, and keep others
+        from being begun.
         """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(SETTLING):
-                for route in self.routes_to(plugin):
-                    for caller in route.callers:
-                        if caller.busy:
-                            idle = asyncio.Event()
-                            caller.when_idle.append(idle.set)
-                            await idle.wait()
+        left = moments = 0
+        while (now_left := self.not_begun(plugin, key)) and moments < SETTLING:
+            left, moments = now_left, moments + 1 if now_left == left else 0
+            await self.clock.sleep(MOMENT)
+
+    def not_begun(self, plugin: str, key: str) -> int:
+        """How many calls were sent from here, by the loop or a thread, that the instance `key` has not begun yet."""
+        ours = [caller.wire for route in self.routes_to(plugin) for caller in route.callers]
+        count = sum(len(wire.when_room) + wire.holds_calls() for wire in ours)
+        threads = [number for number, called in list(self.of_threads.items()) if called == plugin]
+        instance = self.instances.get(key)
+        for number in [*(wire.number for wire in ours), *threads]:
+            wire = instance.wires.get(number) if instance is not None else None
+            if wire is not None and wire.closed is None:
+                accepted, taken, _, _ = wire.ledger()
+                count += accepted - taken
+        return count
 
     def question(self, route: Route) -> tuple[Description, str, int, str, int, str]:
         """What the directory is asked for a route: channels to every replica."""
@@ -311,7 +324,7 @@ class Routes:
         number = grant.connected.channels[0]
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
         caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        caller.number = number
+        caller.number, self.of_threads[number] = number, route.plugin
         weakref.finalize(caller, self.thread_gone, caller.wire, caller.number).atexit = False
         return caller
 
@@ -348,6 +361,7 @@ class Routes:
     def thread_gone(self, wire: BlockingWire, number: int) -> None:
         """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
         wire.close()
+        self.of_threads.pop(number, None)
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.directory.disconnect, number)
 

@@ -163,7 +163,7 @@ class Status:
         return found
 
     def connected(self, space: str) -> list[str]:
-        return sorted(self.kernel.switchboard.space_plugins.get(space, ()))
+        return sorted(self.kernel.switchboard.space_plugins.get(space, set()) & set(self.kernel.registry.entries))
 
 
 def lives(replica: Replica) -> bool:

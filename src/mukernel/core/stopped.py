@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract import Description, NotFound
-from .callers import tell
 from .messages import Source
 from .registry import Entry, Options
 
@@ -68,4 +67,3 @@ class StoppedPlugins:
             await kernel.forget_unused()
         del self.declarations[name]
         kernel.registry.entry(name).order = declaration.order  # its callers, who stayed, still come after it
-        await tell([kernel.here, *kernel.places.values()], lambda place: place.reroute(name, None))

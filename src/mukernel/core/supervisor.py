@@ -146,18 +146,28 @@ class Supervisor:
                     continue
                 entry.restarts += 1
                 self.journal.record("restart", entry.name, "serves again", clock.now() - began)
-            await self.restart_dependants(entry)  # and if it has died again meanwhile, it is our turn once more
+            self.restart_dependants_soon(entry)
+
+    def restart_dependants_soon(self, entry: Entry) -> None:
+        """rest-for-one: restart what depends on it, too. In a task of its own, since a dependant that is replaced waits
+        for the calls that it makes, and so for this very plug-in, should that die again meanwhile."""
+        under_way = entry.restarting_dependants
+        if entry.options.restart.strategy == "rest-for-one" and (under_way is None or under_way.done()):
+            entry.restarting_dependants = self.keep(self.restart_dependants(entry))
 
     async def restart_dependants(self, entry: Entry) -> None:
-        """rest-for-one: restart what was loaded after it and is connected to it."""
-        if entry.options.restart.strategy != "rest-for-one":
-            return
-        for other in sorted(self.registry.entries.values(), key=lambda e: e.order):
-            if other.order > entry.order and self.instances.depends(other, entry):
-                try:
-                    await self.replace(other.name)
-                except Exception as error:  # it serves on as it was; the others have their turn
-                    log.warning("%s was not restarted with %s: %s", other.name, entry.name, error)
+        """Restart what was loaded after it and is connected to it; from the first on where it was restarted again."""
+        restarts = -1
+        while restarts != entry.restarts and self.registry.entries.get(entry.name) is entry:
+            restarts = entry.restarts
+            for other in sorted(self.registry.entries.values(), key=lambda e: e.order):
+                if other.order > entry.order and self.instances.depends(other, entry):
+                    try:
+                        await self.replace(other.name)
+                    except Exception as error:  # it serves on as it was; the others have their turn
+                        log.warning("%s was not restarted with %s: %s", other.name, entry.name, error)
+                    if restarts != entry.restarts:
+                        break
 
     async def give_up(self, entry: Entry, replica: Replica, reason: str) -> None:
         """Nobody will serve this mailbox: answer everything that waits in it. Its callers go to the other replicas."""

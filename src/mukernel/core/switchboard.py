@@ -26,7 +26,7 @@ class Switchboard:
         self.registry = registry
         self.capabilities = Capabilities()
         self.narrowings = Narrowings(registry, self.capabilities)
-        self.space_plugins: dict[str, set[str]] = {}  # the plug-ins that each space has routes to
+        self.space_plugins: dict[str, set[str]] = {}  # those that each space has routes to, gone ones too
         self.transports: dict[str, list[str]] = {}  # those of the spaces that can't be reached by all
         self.unread = Unread()
         self.minted: Counter[str] = Counter()  # channels of each space since they were counted the last time
@@ -229,7 +229,7 @@ class Switchboard:
         return list(found)
 
     def spaces_calling(self, plugin: str) -> list[str]:
-        """The spaces that have routes to a plug-in."""
+        """The spaces that have routes to a plug-in, open or closed."""
         return [space for space, plugins in self.space_plugins.items() if plugin in plugins]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -13,10 +14,13 @@ from weakref import WeakSet
 from ..contract import Interface, Method, MethodCodec, Model, MukernelError, NotFound, PermissionDenied, Unavailable
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
+from ..transports.eager import start_task
 from ..transports.inline import result_of
 from ..transports.remote import RemoteMethod
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the name of a method, and its arguments
 
 
 class Surroundings(Protocol):
@@ -64,6 +68,7 @@ class Route:
         self.target: LocalTarget | None = None
         self.last_plugin: Any = None  # the instance that was here before
         self.gate: asyncio.Future[None] | None = None
+        self.waiting: list[tuple[asyncio.Future[asyncio.Task[Any]], Context, Call]] = []  # at the gate, in turn
         self.reason: str | None = None
         self.dormant = False  # closed since nobody seems to use it: who kept a method of it finds it connected again
         self.denied = False  # closed, since its process may not call it
@@ -166,9 +171,15 @@ class Route:
             self.rebind(self.sending, self.sending_blocking)
 
     def open_gate(self) -> None:
+        """Begin the calls that wait, here and now: if their callers only woke, calls that are made meanwhile would
+        overtake them."""
         if self.gate is not None:
             gate, self.gate = self.gate, None
             gate.set_result(None)
+            waiting, self.waiting = self.waiting, []
+            for turn, context, call in waiting:
+                if not turn.done():  # else its caller was cancelled
+                    turn.set_result(context.run(start_task, self.loop, self.elsewhere(*call)))
 
     def close(self, reason: str, denied: bool = False) -> None:
         """No call can succeed any more. `denied`: since none may be made from here."""
@@ -208,7 +219,17 @@ class Route:
         return self.bound
 
     async def elsewhere(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return await (await self.ready())[name](*args, **kwargs)
+        if self.gate is None:
+            return await (await self.ready())[name](*args, **kwargs)
+        turn: asyncio.Future[asyncio.Task[Any]] = self.loop.create_future()
+        self.waiting.append((turn, copy_context(), (name, args, kwargs)))
+        try:
+            begun = await turn
+        except BaseException:  # such as a cancellation, perhaps in the very turn in which it was begun
+            if not turn.cancel() and not turn.cancelled():
+                turn.result().cancel()
+            raise
+        return await begun
 
     async def elsewhere_stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
         items: AsyncIterator[Any] = (await self.ready())[name](*args, **kwargs)

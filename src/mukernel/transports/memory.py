@@ -9,7 +9,9 @@ process.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import threading
 import weakref
 from collections import deque
 from dataclasses import dataclass
@@ -62,12 +64,13 @@ class MemoryChannel(Mailbox):
     """One channel. `requests` holds what was not taken yet, by number; `reader` is the server's end that listens."""
 
     __slots__ = (
-        "__weakref__", "calls", "due", "next", "reader", "replies", "requests", "sender", "starving", "weather",
+        "__weakref__", "calls", "due", "next", "reader", "replies", "requests", "sender", "starving", "thread",
+        "weather",
     )  # fmt: skip
 
     def __init__(self, weather: Weather = CALM) -> None:
         super().__init__()
-        self.weather = weather
+        self.weather, self.thread = weather, threading.get_ident()
         self.requests: dict[int, Message] = {}
         self.replies: deque[Message] = deque()
         self.calls: dict[int, tuple[int, int]] = {}  # those being run: (interface, method)
@@ -173,7 +176,9 @@ class MemoryWire(Wire):
             channel.accepted += 1
         if weather.delay[1]:
             direction = int(self.serves)
-            when = max(channel.due[direction], self.loop.time() + weather.chance.uniform(*weather.delay))
+            # Later than the one before, however little: of timers at the same time any may be the first.
+            after = math.nextafter(channel.due[direction], math.inf)
+            when = max(after, self.loop.time() + weather.chance.uniform(*weather.delay))
             channel.due[direction] = when
             self.loop.call_at(when, channel.arrived, message, not self.serves)
         else:
@@ -247,17 +252,29 @@ def pair(
 class BlockingMemoryWire:
     """A caller's end for code that blocks: since the server runs in the same thread, waiting means letting it work.
 
-    `wait` raises RuntimeError where the server has nothing to answer with: it would wait for ever.
+    `wait` raises RuntimeError where the server has nothing to answer with: it would wait for ever. In another thread
+    than that of the simulation everything does.
     """
 
     def __init__(self, right: int, bound: int = BOUND) -> None:
         self.channel = opened(right)
+        self.check_thread()
         self.channel.weather = CALM  # nobody could wait for what is delayed
         self.closed: str | None = None
         self.lane: Lane | None = None  # what it carries stays in this process
         self.inner = MemoryWire(asyncio.get_running_loop(), self.channel, "caller", bound)
 
+    def check_thread(self) -> None:
+        """Raises RuntimeError in another thread than that of the loop, in which alone the server can be let work."""
+        if threading.get_ident() != self.channel.thread:
+            raise RuntimeError(
+                "a blocking call between simulated processes, which share a thread, from another thread "
+                "(asyncio.to_thread, a plug-in's `threads`): make it in the thread of the simulation, or use real "
+                "processes for this test (the fixture process_kernel)"
+            )
+
     def send(self, *message: Any) -> bool:
+        self.check_thread()
         return self.inner.send(*message)
 
     def receive(self) -> Received | None:
