@@ -221,8 +221,8 @@ class Routes:
         for route in self.routes_to(plugin):
             try:
                 grant = await self.directory.connect(*self.question(route))
-                threads = self.threads_of(route) if grant.connected.local is None else 0
-                self.lead(route, grant, await self.connect_ahead(route, threads))
+                count = self.callers_for(route) if grant.connected.local is None else 0
+                self.lead(route, grant, await self.connect_ahead(route, count))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
                 self.close_route(route, str(error), isinstance(error, PermissionDenied))
 
@@ -307,18 +307,14 @@ class Routes:
         return self.thread_caller(route, end, grant)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
-        """A caller that whichever thread takes it owns from then on."""
+        """A caller for whichever thread, or stream, takes it."""
         number = grant.connected.channels[0]
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
-        caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        caller.number = number
-        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number).atexit = False
+        caller.when_broken = route.forget_broken
+        # The loop's own thread looks now and then whether it waits for something that it would have to do itself.
+        caller.ask_now_and_then(self.thread, partial(self.check_served, number))
+        weakref.finalize(caller, self.thread_gone, caller.wire, number).atexit = False
         return caller
-
-    def taken_by_thread(self, caller: BlockingCaller) -> None:
-        """The loop's own thread looks now and then whether it waits for something that it would have to do itself."""
-        if threading.get_ident() == self.thread:
-            caller.ask_now_and_then(partial(self.check_served, caller.number))
 
     def check_served(self, channel: int) -> None:
         """As the directory's; where it raises, the call in the channel is withdrawn."""
@@ -329,8 +325,8 @@ class Routes:
             raise
 
     async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
-        """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of
-        ours itself, and could connect nobody."""
+        """Callers for threads to come, `count` of them. While they make their first blocking calls the kernel may be
+        waiting for one of ours itself, and could connect nobody."""
         made: list[BlockingCaller] = []
         for _ in range(count):
             end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
@@ -340,25 +336,25 @@ class Routes:
             made.append(self.thread_caller(route, end, grant))
         return made
 
-    def threads_of(self, route: Route) -> int:
-        """How many threads of plug-ins that are here may make blocking calls by a route, the loop's own included."""
+    def callers_for(self, route: Route) -> int:
+        """How many blocking callers the threads of plug-ins that are here need, the loop's own included."""
         pools = [each.blueprint.threads for each in self.instances.values() if route in each.blocks_by]
-        return int(route.blocks_here) + sum(pools)
+        return (int(route.blocks_here) + sum(pools)) * route.callers_each
 
     def thread_gone(self, wire: BlockingWire, number: int) -> None:
-        """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
+        """A thread or a stream has ended, or connects anew: what it held is given back. Called from any thread."""
         wire.close()
         if not self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.directory.disconnect, number)
 
     async def prepare_to_block(self, route: Route, threads: int) -> None:
         """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
-        count = threads + int(not route.blocks_here) - len(route.thread.ahead)
+        count = (threads + int(not route.blocks_here)) * route.callers_each - len(route.thread.idle)
         route.blocks_here = True
         if route.target is None:
             ahead = await self.connect_ahead(route, count)
             if route.target is None:
-                route.thread.ahead += ahead
+                route.thread.idle += ahead
                 route.caller_of_thread()
 
     def close(self) -> None:
