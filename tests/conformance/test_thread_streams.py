@@ -61,26 +61,22 @@ async def test_a_stream_is_handed_from_thread_to_thread_while_all_of_them_call(w
     actor: Any = kernel.get(Behaviour, blocking=True)
     loop, readers = asyncio.get_running_loop(), [ThreadPoolExecutor(1) for _ in range(3)]
 
-    def call(times: int) -> None:
+    def call(number: int) -> None:
         with mukernel.deadline(FOREVER):
-            for _ in range(times):
-                actor.add(1)
+            actor.counted_to(number)  # whose answer comes while another thread reads what this one has begun
 
     def read(items: Iterator[int], count: int) -> list[int]:
         with mukernel.deadline(FOREVER):
             return [next(items) for _ in range(count)]
 
     try:
-        streams = [(reader, actor.count(300)) for reader in readers]
-        got: list[list[int]] = [[] for _ in readers]
-        for turn in range(3):  # each thread has called, or calls at this moment, when another reads what it had begun
-            calls = [loop.run_in_executor(reader, call, 100) for reader in readers]
-            for stream, (_, items) in enumerate(streams):
-                got[stream] += await loop.run_in_executor(None, read, items, 50)
-                got[stream] += await loop.run_in_executor(readers[(stream + turn) % 3], read, items, 50)
+        for turn in range(5):
+            streams = [actor.count(300) for _ in readers]
+            got = [await loop.run_in_executor(readers[n], read, items, 1) for n, items in enumerate(streams)]
+            calls = [loop.run_in_executor(reader, call, turn * 900 + 700) for reader in readers]
+            rest = await asyncio.gather(*(asyncio.to_thread(read, items, 299) for items in streams))
             await asyncio.gather(*calls)
-        assert got == [list(range(300))] * 3
-        assert await kernel.get(Behaviour).total() == 900
+            assert [a + b for a, b in zip(got, rest, strict=True)] == [list(range(300))] * 3
     finally:
         for reader in readers:
             reader.shutdown(wait=False)
