@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -199,10 +200,11 @@ def iterate_on_loop(
 def step_on_loop(
     loop: asyncio.AbstractEventLoop, function: Callable[..., Any], now_ns: Callable[[], int]
 ) -> Callable[..., Generator[Any, None, bool]]:
-    """The same for a `def` stream, whose steps the loop's own thread takes itself."""
+    """The same for a `def` stream. The loop's own thread takes its steps itself."""
 
     def method(*args: Any, **kwargs: Any) -> Generator[Any, None, bool]:
         items: Any = None
+        context = copy_context()  # of the thread that begins it, with its deadline
 
         def step() -> Any:
             nonlocal items
@@ -219,7 +221,7 @@ def step_on_loop(
 
         try:
             while True:
-                item = step() if is_here(loop) else wait_on_loop(loop, step_in_task(), now_ns)
+                item = step() if is_here(loop) else context.run(wait_on_loop, loop, step_in_task(), now_ns)
                 if item is NO_MORE or (items is None and item is MOVED):
                     return item is NO_MORE
                 yield item
