@@ -47,12 +47,17 @@ class Routes:
         # types of that very class, and it has those methods, whatever another version of it has.
         self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
         self.background: set[asyncio.Task[None]] = set()
+        self.thread_callers: weakref.WeakSet[BlockingCaller] = weakref.WeakSet()
         self.lost: str | None = None  # this process was forked, and these are its parent's
         self.parents: list[Any] = []  # what they held: let go of here, it would be closed
         refused_after_fork(self)
 
     def leave_to_parent(self, reason: str) -> None:
         self.lost = reason
+        blocking = list(self.thread_callers)  # streams that are under way have some, too
+        self.parents.append(blocking)
+        for caller in blocking:
+            caller.leave(reason)
         for route in {id(r): r for r in self.routes.values()}.values():
             self.parents.append((route.callers, route.thread))
             route.callers, route.gate, route.dormant = [], None, False
@@ -314,6 +319,7 @@ class Routes:
         # The loop's own thread looks now and then whether it waits for something that it would have to do itself.
         caller.ask_now_and_then(self.thread, partial(self.check_served, number))
         weakref.finalize(caller, self.thread_gone, caller.wire, number).atexit = False
+        self.thread_callers.add(caller)
         return caller
 
     def check_served(self, channel: int) -> None:

@@ -165,6 +165,11 @@ class BlockingCaller:
             self.send(Kind.CANCEL, number, b"")
             raise
 
+    def leave(self, why: str) -> None:
+        """Neither send nor receive anything any more, and close nothing: it is another process's."""
+        self.wire.closed = why
+        self.send, self.receive, self.exchange = refused, nothing, None
+
     def broken(self, why: str) -> NoReturn:
         """The wire can't be used any more. Raises PluginCrashed."""
         self.wire.close(why)
