@@ -243,11 +243,11 @@ class BlockingUser(Plugin, Through):
         return self.plain.plus(self.plain.plus(number)) + int(self.counter.version() == "nobody")  # type: ignore[comparison-overlap]
 
 
-class Sums(Interface):
+class Reading(Interface):
     def of_numbers(self, upto: int) -> int: ...
 
 
-class Summing(Plugin, Sums):
+class StreamUser(Plugin, Reading):
     """It reads a stream and blocks, with calls in between."""
 
     def __init__(self, counter: Blocking[Counter]) -> None:

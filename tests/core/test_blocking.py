@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 from core_faulty import Cancelling, Cancels
-from core_samples import Arithmetic, BlockingUser, Counter, Plain, Summing, Sums, Tally, Tally2, Through
+from core_samples import (
+    Arithmetic,
+    BlockingUser,
+    Counter,
+    Plain,
+    Reading,
+    StreamUser,
+    Tally,
+    Tally2,
+    Through,
+)
 from waiting import until_state
 
 from mukernel import DeadlineExceeded, Kernel, RemoteError, deadline
@@ -133,11 +143,11 @@ async def test_a_blocked_kernel_keeps_no_thread_of_a_plugin_from_its_first_call(
 
 async def test_a_blocked_kernel_keeps_no_thread_of_a_plugin_from_its_first_stream(kernel: Kernel) -> None:
     await kernel.load(Tally, name="counter", placement="process")
-    await kernel.load(Summing, name="sums", placement="process")
-    sums = kernel.get(Sums)
-    for change in (kernel.move("counter", "process:shared"), kernel.swap("sums", Summing)):
+    await kernel.load(StreamUser, name="reader", placement="process")
+    reader = kernel.get(Reading)
+    for change in (kernel.move("counter", "process:shared"), kernel.swap("reader", StreamUser)):
         with deadline(10):
-            assert sums.of_numbers(4) == 6
+            assert reader.of_numbers(4) == 6
         await change
 
 
