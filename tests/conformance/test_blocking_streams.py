@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conformance_actor import Behaviour
 
-from mukernel import PluginCrashed
+from mukernel import Overloaded, PluginCrashed
 from mukernel.contract import MethodCodec
 from mukernel.kernel.clock import Clock
 from mukernel.transports import packets
@@ -47,8 +47,8 @@ class Server:
         return None
 
     def wait(self, limit: int) -> bool:
-        assert self.coming, "it would wait for ever"
-        return True
+        assert self.coming or limit >= 0, "it would wait for ever"
+        return bool(self.coming)
 
     def wait_for_room(self, limit: int) -> None:
         pass
@@ -119,6 +119,35 @@ def test_what_comes_after_the_end_of_a_stream_is_not_kept() -> None:
     assert caller.call(METHODS["add"], arguments("add", 1)) == SEVEN
     (kept,) = caller.streams.values()
     assert len(kept.waiting) == 1 and not list(stream)
+
+
+def test_a_stream_that_is_refused_leaves_nothing_behind() -> None:
+    class Full(Server):
+        def send(self, kind: int, call: int, *rest: Any) -> bool:
+            assert kind == Kind.STREAM
+            return False
+
+    caller = BlockingCaller(Full(lambda kind, call: iter(())), Clock().now_ns)
+    with pytest.raises(Overloaded, match="hold: the mailbox is full"):
+        next(caller.stream(METHODS["hold"], arguments("hold")))
+    assert not caller.streams and caller.reusable
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_caller_is_as_good_as_new_once_the_server_has_ended_the_stream_that_was_let_go_of(answers: bool) -> None:
+    def answer(kind: int, call: int) -> Iterator[Message]:
+        if kind == Kind.STREAM:
+            yield from (Message(Kind.ITEM, call, SEVEN) for _ in range(STREAM_CREDIT))
+        if kind == Kind.CANCEL and answers:
+            yield Message(Kind.ERROR, call, b"")
+
+    server = Server(answer)
+    caller = BlockingCaller(server, Clock().now_ns)
+    stream = caller.stream(METHODS["hold"], arguments("hold"))
+    assert next(stream) == 7
+    stream.close()  # type: ignore[attr-defined]
+    assert server.sent == [Kind.STREAM, Kind.CANCEL] and not caller.streams
+    assert caller.reusable is answers
 
 
 def test_what_comes_while_a_packet_waits_to_be_sent_keeps_its_order() -> None:

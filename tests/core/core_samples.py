@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 from mukernel import Blocking, Interface, Plugin, idempotent, oneway, raises
 
@@ -240,6 +241,20 @@ class BlockingUser(Plugin, Through):
 
     def plus_two(self, number: int) -> int:
         return self.plain.plus(self.plain.plus(number)) + int(self.counter.version() == "nobody")  # type: ignore[comparison-overlap]
+
+
+class Reading(Interface):
+    def of_numbers(self, upto: int) -> int: ...
+
+
+class StreamUser(Plugin, Reading):
+    """It reads a stream and blocks, with calls in between."""
+
+    def __init__(self, counter: Blocking[Counter]) -> None:
+        self.counter: Any = counter
+
+    def of_numbers(self, upto: int) -> int:
+        return sum(int(number) for number in self.counter.numbers(upto) if self.counter.version() == "one")
 
 
 class Diary(Interface):

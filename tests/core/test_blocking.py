@@ -8,11 +8,22 @@ from typing import Any
 
 import pytest
 from core_faulty import Cancelling, Cancels
-from core_samples import Arithmetic, BlockingUser, Counter, Plain, Tally, Tally2, Through
+from core_samples import (
+    Arithmetic,
+    BlockingUser,
+    Counter,
+    Plain,
+    Reading,
+    StreamUser,
+    Tally,
+    Tally2,
+    Through,
+)
 from waiting import until_state
 
 from mukernel import DeadlineExceeded, Kernel, RemoteError, deadline
 from mukernel.core.lifecycle import State
+from mukernel.mesh.route import MOST_IDLE
 
 PLACEMENTS = ("inline", "process")
 
@@ -130,6 +141,16 @@ async def test_a_blocked_kernel_keeps_no_thread_of_a_plugin_from_its_first_call(
         await scaling
 
 
+async def test_a_blocked_kernel_keeps_no_thread_of_a_plugin_from_its_first_stream(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    await kernel.load(StreamUser, name="reader", placement="process")
+    reader = kernel.get(Reading)
+    for change in (kernel.move("counter", "process:shared"), kernel.swap("reader", StreamUser)):
+        with deadline(10):
+            assert reader.of_numbers(4) == 6
+        await change
+
+
 async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on(kernel: Kernel) -> None:
     """It had looked up its channel, and was overtaken by a scale before it sent."""
     await kernel.load(Arithmetic, name="plain", placement="process", replicas=2)
@@ -150,6 +171,39 @@ async def test_a_thread_that_sends_to_a_mailbox_which_was_just_closed_is_sent_on
         return answers
 
     assert await asyncio.to_thread(call) == 4
+
+
+async def test_a_stream_of_a_mailbox_which_was_just_closed_is_begun_elsewhere(kernel: Kernel) -> None:
+    """Its caller had been kept from a stream before, and was overtaken by a scale."""
+    await kernel.load(Tally, name="counter", placement="process", replicas=2)
+    counter: Any = kernel.get(Counter, blocking=True)
+    route = counter._mukernel_route
+    stale = await asyncio.to_thread(lambda: [route.surroundings.connect_thread(route, turn) for turn in range(2)])
+    await kernel.scale("counter", 1)
+    route.thread.idle += stale
+    streams = [counter.numbers(3), counter.doubled([1, 2])]
+    first = await asyncio.to_thread(lambda: [next(each) for each in streams])
+    assert (first, [list(each) for each in streams]) == ([0, 2], [[1, 2], [4]])
+
+
+async def test_streams_keep_few_channels_when_they_end_and_none_that_is_in_use(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter: Any = kernel.get(Counter, blocking=True)
+    channels = kernel.registry.entry("counter").replicas[0].port.channels
+
+    def work() -> int:
+        for _ in range(5):
+            assert list(counter.numbers(2)) == [0, 1]
+        one_after_the_other = len(channels)
+        streams = [counter.numbers(1000) for _ in range(20)]
+        assert [next(each) for each in streams] == [0] * 20
+        assert len(channels) == one_after_the_other + 19
+        assert [sum(1 for _ in each) for each in streams] == [999] * 20
+        return one_after_the_other
+
+    assert await asyncio.to_thread(work) == 2  # the loop's own, and that of the streams
+    await asyncio.sleep(0)  # what their end has asked of the loop
+    assert len(channels) == 1 + MOST_IDLE
 
 
 async def test_threads_call_through_swaps_moves_and_scales(kernel: Kernel) -> None:

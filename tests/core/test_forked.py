@@ -60,6 +60,20 @@ def test_a_call_of_the_child_is_refused_and_the_parents_is_answered(kernel: Kern
     assert kernel.ledger("counter").lost == 0
 
 
+def test_a_stream_under_way_is_the_parents_whatever_the_child_does_with_it(kernel: KernelThread) -> None:
+    counter: Any = kernel.get(Counter)
+    streams = [counter.numbers(1000) for _ in range(3)]
+    assert [next(each) for each in streams] == [0, 0, 0]
+
+    def use() -> str:
+        streams[0].close()
+        del streams[1]
+        return str(list(streams[1]))
+
+    assert REFUSED in in_child(use)
+    assert [list(each) for each in streams] == [list(range(1, 1000))] * 3
+
+
 def test_the_first_call_of_all_in_the_child(kernel: KernelThread) -> None:
     """No thread has a channel yet, and nobody turns the loop that would connect one."""
     counter: Any = kernel.get(Counter)

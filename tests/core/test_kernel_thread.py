@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,7 +17,17 @@ import pytest
 from core_samples import Counter, Tally, Tally2
 from waiting import is_running
 
-from mukernel import Interface, Kernel, KernelThread, NotFound, Plugin, SwapFailed, Unavailable
+from mukernel import (
+    Interface,
+    Kernel,
+    KernelThread,
+    MukernelError,
+    NotFound,
+    Plugin,
+    SwapFailed,
+    Unavailable,
+    deadline,
+)
 
 
 class PriceList(Interface, version="1.0"):
@@ -209,3 +220,59 @@ def test_ctrl_c_ends_a_call_that_waits(program: Any, tmp_path: Path) -> None:
     _, err = process.communicate(timeout=FOREVER)
     assert "KeyboardInterrupt" in err
     assert not is_running(pid)
+
+
+class Leaving(Interface):
+    async def leave(self) -> None: ...
+
+
+class Holding(Interface):
+    async def hold(self) -> None: ...
+    async def holds(self) -> None: ...
+
+
+class Holder(Plugin, Holding):
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+
+    async def hold(self) -> None:
+        self.held.set()
+        await asyncio.Event().wait()
+
+    async def holds(self) -> None:
+        await self.held.wait()
+
+
+class Leaver(Plugin, Leaving):
+    """Ends the program twice: when it is called, and once more while the kernel closes for that."""
+
+    async def leave(self) -> None:
+        sys.exit(3)
+
+    async def stop(self) -> None:
+        asyncio.get_running_loop().call_soon(sys.exit, 4)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nobody_waits_for_ever_when_a_plugin_ends_the_program_twice() -> None:
+    kernel = KernelThread().start()
+    kernel.load(Holder, name="holder", placement="process", drain=0.02)
+    kernel.load(Leaver, name="leaver")
+    holder: Any = kernel.get(Holding)
+    ends: list[MukernelError] = []
+
+    def wait() -> None:
+        with pytest.raises(MukernelError) as raised, deadline(FOREVER):
+            holder.hold()
+        ends.append(raised.value)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    holder.holds()
+    with pytest.raises((SystemExit, Unavailable)):
+        kernel.get(Leaving).leave()  # type: ignore[unused-coroutine]
+    waiting.join()
+    assert isinstance(ends[0], Unavailable)
+    kernel.close()
+    assert isinstance(kernel.problem, SystemExit) and kernel.problem.code == 3

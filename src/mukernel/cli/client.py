@@ -19,7 +19,6 @@ from ..core.state_folder import StateFolder, find_running, running_applications
 from ..core.toml_file import application_name, default_name, read_toml
 from ..kernel.clock import Clock
 from ..mesh.route import Route
-from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller
 from ..transports.listening import connect
 from ..transports.socket import SocketWire
@@ -42,9 +41,6 @@ class Surroundings:
 
     def connect_thread(self, route: Route, turn: int) -> NoReturn:
         raise Unavailable("a command has one thread")
-
-    def taken_by_thread(self, caller: BlockingCaller) -> None:
-        pass
 
     async def revive(self, route: Route) -> None:
         raise Unavailable("a command's one route is used throughout")

@@ -124,12 +124,27 @@ class KernelThread:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._run_kernel())
+            with asyncio.Runner() as runner:
+                self._run_to_its_end(runner.get_loop())
         except BaseException as error:
             self.problem = error
         finally:
             self.loop = None
             self.opened.set()
+
+    def _run_to_its_end(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the kernel. A plug-in that ends the program (`sys.exit`) ends it, and a second one does not cut that
+        short: threads wait for what it closes. Raises what the kernel does, or what ended it."""
+        running = loop.create_task(self._run_kernel())
+        ended_by: BaseException | None = None
+        while not running.done():
+            try:
+                loop.run_until_complete(running)
+            except BaseException as error:
+                ended_by = ended_by or error
+                self.closing.set()
+        if ended_by is not None:
+            raise ended_by
 
     async def _run_kernel(self) -> None:
         async with self.kernel:

@@ -49,12 +49,17 @@ class Routes:
         self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
         self.of_threads: dict[int, str] = {}  # the plug-ins that the channels of threads lead to, by number
         self.background: set[asyncio.Task[None]] = set()
+        self.thread_callers: weakref.WeakSet[BlockingCaller] = weakref.WeakSet()
         self.lost: str | None = None  # this process was forked, and these are its parent's
         self.parents: list[Any] = []  # what they held: let go of here, it would be closed
         refused_after_fork(self)
 
     def leave_to_parent(self, reason: str) -> None:
         self.lost = reason
+        blocking = list(self.thread_callers)  # streams that are under way have some, too
+        self.parents.append(blocking)
+        for caller in blocking:
+            caller.leave(reason)
         for route in {id(r): r for r in self.routes.values()}.values():
             self.parents.append((route.callers, route.thread))
             route.callers, route.gate, route.dormant = [], None, False
@@ -234,8 +239,8 @@ class Routes:
         for route in self.routes_to(plugin):
             try:
                 grant = await self.directory.connect(*self.question(route))
-                threads = self.threads_of(route) if grant.connected.local is None else 0
-                self.lead(route, grant, await self.connect_ahead(route, threads))
+                count = self.callers_for(route) if grant.connected.local is None else 0
+                self.lead(route, grant, await self.connect_ahead(route, count))
             except MukernelError as error:  # of this one alone: another may know another version of the interface
                 self.close_route(route, str(error), isinstance(error, PermissionDenied))
 
@@ -320,18 +325,16 @@ class Routes:
         return self.thread_caller(route, end, grant)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
-        """A caller that whichever thread takes it owns from then on."""
+        """A caller for whichever thread, or stream, takes it."""
         number = grant.connected.channels[0]
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
-        caller.when_broken = lambda: vars(route.thread).pop("caller", None)  # the thread's next call connects anew
-        caller.number, self.of_threads[number] = number, route.plugin
-        weakref.finalize(caller, self.thread_gone, caller.wire, caller.number).atexit = False
+        caller.when_broken = route.forget_broken
+        # The loop's own thread looks now and then whether it waits for something that it would have to do itself.
+        caller.ask_now_and_then(self.thread, partial(self.check_served, number))
+        self.of_threads[number] = route.plugin
+        weakref.finalize(caller, self.thread_gone, caller.wire, number).atexit = False
+        self.thread_callers.add(caller)
         return caller
-
-    def taken_by_thread(self, caller: BlockingCaller) -> None:
-        """The loop's own thread looks now and then whether it waits for something that it would have to do itself."""
-        if threading.get_ident() == self.thread:
-            caller.ask_now_and_then(partial(self.check_served, caller.number))
 
     def check_served(self, channel: int) -> None:
         """As the directory's; where it raises, the call in the channel is withdrawn."""
@@ -342,8 +345,8 @@ class Routes:
             raise
 
     async def connect_ahead(self, route: Route, count: int) -> list[BlockingCaller]:
-        """Callers for `count` threads. While they make their first blocking calls the kernel may be waiting for one of
-        ours itself, and could connect nobody."""
+        """Callers for threads to come, `count` of them. While they make their first blocking calls the kernel may be
+        waiting for one of ours itself, and could connect nobody."""
         made: list[BlockingCaller] = []
         for _ in range(count):
             end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
@@ -353,13 +356,13 @@ class Routes:
             made.append(self.thread_caller(route, end, grant))
         return made
 
-    def threads_of(self, route: Route) -> int:
-        """How many threads of plug-ins that are here may make blocking calls by a route, the loop's own included."""
+    def callers_for(self, route: Route) -> int:
+        """How many blocking callers the threads of plug-ins that are here need, the loop's own included."""
         pools = [each.blueprint.threads for each in self.instances.values() if route in each.blocks_by]
-        return int(route.blocks_here) + sum(pools)
+        return (int(route.blocks_here) + sum(pools)) * route.callers_each
 
     def thread_gone(self, wire: BlockingWire, number: int) -> None:
-        """A thread has ended, or connects anew: what it held is given back. Called from any thread."""
+        """A thread or a stream has ended, or connects anew: what it held is given back. Called from any thread."""
         wire.close()
         self.of_threads.pop(number, None)
         if not self.loop.is_closed():
@@ -367,12 +370,12 @@ class Routes:
 
     async def prepare_to_block(self, route: Route, threads: int) -> None:
         """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
-        count = threads + int(not route.blocks_here) - len(route.thread.ahead)
+        count = (threads + int(not route.blocks_here)) * route.callers_each - len(route.thread.idle)
         route.blocks_here = True
         if route.target is None:
             ahead = await self.connect_ahead(route, count)
             if route.target is None:
-                route.thread.ahead += ahead
+                route.thread.idle += ahead
                 route.caller_of_thread()
 
     def close(self) -> None:

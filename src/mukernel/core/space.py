@@ -274,7 +274,7 @@ class Space(Routes):
                 instance.version.withdraw()
             self.let_go_of(instance.injected)
             for route in instance.blocks_by:
-                del route.thread.ahead[self.threads_of(route) - int(route.blocks_here) :]
+                del route.thread.idle[self.callers_for(route) - int(route.blocks_here) :]
             if instance.bell >= 0:
                 self.carriers.ignore(instance.bell)
                 os.close(instance.bell)

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..contract import Interface, Method, MethodCodec, Model, decode_fault, encode_fault
@@ -17,11 +17,11 @@ from ..transports.inline import (
     arguments_of,
     awaitable,
     counted_stream,
-    iterate_on_loop,
+    is_here,
     leave,
     on_loop,
-    one_by_one,
 )
+from ..transports.inline_streams import SplitInput, counted_blocking_stream, iterate_on_loop, step_on_loop
 from ..transports.method_pool import MethodPool
 from ..transports.replaceable import lead_elsewhere, replaceable
 from ..transports.served import by_name
@@ -60,23 +60,31 @@ def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., An
         theirs = target.interfaces[route.contract.name].__contract__
         if target.strict or not alike(method, theirs.methods[name]):
             function = through_codec(route.remotes[name].codec, MethodCodec(theirs.methods[name]), function)
-        if target.direct or method.blocking:  # nothing to count: what blocks has ended before a swap can begin
+        elsewhere = elsewhere_if_moved(route, target, name)
+        if target.direct or ends_at_once(method):  # nothing to count: what blocks has ended before a swap can begin
             methods[name] = replaceable(function) or InlineMethod(function, target.in_flight, name)
-        elif method.model in (Model.STREAM, Model.CHANNEL):
-            methods[name] = counted_stream(function, target.in_flight, elsewhere_if_moved(route, target, name))
+        elif method.blocking:
+            methods[name] = counted_blocking_stream(route.loop, function, target.in_flight, elsewhere)
+        elif is_stream(method):
+            methods[name] = counted_stream(function, target.in_flight, elsewhere)
         else:
             methods[name] = InlineMethod(function, target.in_flight, name, method.documentation)
     return methods
 
 
+def is_stream(method: Method) -> bool:
+    return method.model in (Model.STREAM, Model.CHANNEL)
+
+
 def ends_at_once(method: Method) -> bool:
     """Whether an inline call of it has ended when it returns: there is nothing to wait for."""
-    return method.blocking and method.model not in (Model.STREAM, Model.CHANNEL)
+    return method.blocking and not is_stream(method)
 
 
 def elsewhere_if_moved(route: Way, target: LocalTarget, name: str) -> Callable[[], Callable[..., Any] | None]:
     """For a stream that was asked for and is begun now: the way to where the plug-in went meanwhile, if it did."""
-    return lambda: None if route.target is target else functools.partial(stream_elsewhere, route, name)
+    way = ways_elsewhere(route.contract.methods[name])
+    return lambda: None if route.target is target else functools.partial(way, route, name)
 
 
 def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., Any]]:
@@ -86,29 +94,45 @@ def blocking_methods(route: Way, target: LocalTarget) -> dict[str, Callable[...,
     methods = {}
     for name, method in route.contract.methods.items():
         function = route.bound[name]
-        streams = method.model in (Model.STREAM, Model.CHANNEL)
-        if streams:
-            methods[name] = (
-                function if method.blocking else iterate_on_loop(loop, fed(method, route, function), route.now_ns)
-            )
+        if is_stream(method):
+            methods[name] = stream_from_threads(route, target, method, function)
         else:
             elsewhere = from_threads(route, target, name, function)
             methods[name] = in_any_thread(loop, function, elsewhere) if method.blocking else elsewhere
     return methods
 
 
-def fed(method: Method, route: Way, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A channel whose input is an ordinary iterable."""
-    if method.model is not Model.CHANNEL:
-        return function
+def stream_from_threads(
+    route: Way, target: LocalTarget, method: Method, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """A stream for other threads: it runs on the loop; if the plug-in has moved meanwhile, the route leads on."""
+
+    def if_still_here(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs) if route.target is target else None
+
+    if method.blocking:
+        on_its_loop = step_on_loop(route.loop, if_still_here, route.now_ns)
+    else:
+        split = splitting(method, route) if method.model is Model.CHANNEL else None
+        on_its_loop = iterate_on_loop(route.loop, if_still_here, split, route.now_ns)
+
+    def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        if not (yield from on_its_loop(*args, **kwargs)):
+            yield from route.elsewhere_blocking(method.name, args, kwargs)
+
+    return stream
+
+
+def splitting(method: Method, route: Way) -> SplitInput:
+    """For a channel whose input is an ordinary iterable: what takes it out of the arguments."""
     take_input, position = route.remotes[method.name].codec.binding.take_input, method.input_position
 
-    def channel(*args: Any, **kwargs: Any) -> Any:
+    def split(args: tuple[Any, ...], kwargs: dict[str, Any], instead: AsyncIterator[Any]) -> Any:
         given, args, kwargs = take_input(args, kwargs)
-        stream = given if hasattr(given, "__aiter__") else one_by_one(given)
-        return function(*args[:position], stream, *args[position:], **kwargs)
+        feed = None if hasattr(given, "__aiter__") else iter(given)
+        return feed, (*args[:position], given if feed is None else instead, *args[position:]), kwargs
 
-    return channel
+    return split
 
 
 def from_threads(route: Way, target: LocalTarget, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,11 +156,7 @@ def in_any_thread(
     """A `def` method: at once on the loop's thread, else by itself on the loop."""
 
     def method(*args: Any, **kwargs: Any) -> Any:
-        try:
-            here = asyncio.get_running_loop() is loop
-        except RuntimeError:
-            here = False
-        return function(*args, **kwargs) if here else elsewhere(*args, **kwargs)
+        return function(*args, **kwargs) if is_here(loop) else elsewhere(*args, **kwargs)
 
     return method
 

@@ -124,16 +124,20 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         if route.caller is None:
             route.elsewhere_blocking(name, args, kwargs)
         else:
-            route.caller_of_thread().oneway(remote, encode(args, kwargs), route.wait_for_room)
+            try:
+                route.caller_of_thread().oneway(remote, encode(args, kwargs), route.wait_for_room)
+            except NotTaken:
+                oneway(*args, **kwargs)
 
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
         if route.caller is None:
             yield from route.elsewhere_blocking(name, args, kwargs)
             return
-        inputs = None
-        if method.model is Model.CHANNEL:
-            inputs, args, kwargs = take_input(args, kwargs)
-        yield from route.caller_of_thread().stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
+        inputs, sent, named = take_input(args, kwargs) if method.model is Model.CHANNEL else (None, args, kwargs)
+        try:
+            yield from route.stream_to_thread(remote, encode(sent, named), inputs)
+        except NotTaken:
+            yield from stream(*args, **kwargs)
 
     made: Callable[..., Any] = {Model.CALL: call, Model.ONEWAY: oneway}.get(method.model, stream)
     made.__name__, made.__doc__ = method.name, method.documentation

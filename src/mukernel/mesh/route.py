@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, r
 from .proxy import blocking_method, proxy_class, remote_method
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the name of a method, and its arguments
+MOST_IDLE = 8  # blocking callers that a route keeps for the streams to come
 
 
 class Surroundings(Protocol):
@@ -30,9 +31,6 @@ class Surroundings(Protocol):
 
     def now_ns(self) -> int: ...
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller: ...
-    def taken_by_thread(self, caller: BlockingCaller) -> None:
-        """The present thread will make blocking calls by `caller`."""
-
     async def revive(self, route: Route) -> None:
         """Connect a dormant route again."""
 
@@ -40,12 +38,13 @@ class Surroundings(Protocol):
 
 
 class ThreadCallers(threading.local):
-    """For each thread its own caller, `caller`; of all threads, `ahead`: callers that were made for those to come."""
+    """For each thread its own caller, `caller`; for all of them, `idle`: those that are nobody's now, as they were made
+    for threads to come, or for streams that have ended."""
 
     caller: BlockingCaller
 
-    def __init__(self, ahead: list[BlockingCaller]) -> None:
-        self.ahead = ahead
+    def __init__(self, idle: list[BlockingCaller]) -> None:
+        self.idle = idle
 
 
 class Route:
@@ -62,6 +61,8 @@ class Route:
         self.acknowledged = False  # whom they go to keeps them: each receipt is answered, and it may be sent again
         self.loop, self.now_ns = surroundings.loop, surroundings.now_ns
         self.contract = interface.__contract__
+        has_streams = any(method.item is not None for method in self.contract.methods.values())
+        self.callers_each = 2 if has_streams else 1  # of a thread: its own, and that of a stream which it reads
         self.proxies: WeakSet[Any] = WeakSet()
         self.callers: list[Caller] = []
         self.caller: Caller | Balance | None = None
@@ -262,13 +263,36 @@ class Route:
         thread = self.thread  # the loop may put another in its place at any moment: what was made for one stays in it
         caller: BlockingCaller | None = getattr(thread, "caller", None)
         if caller is None:
-            try:
-                caller = thread.ahead.pop()
-            except IndexError:
-                caller = self.surroundings.connect_thread(self, next(self.turns))
-            thread.caller = caller
-            self.surroundings.taken_by_thread(caller)
+            caller = thread.caller = self.idle_caller(thread.idle)
         return caller
+
+    def idle_caller(self, idle: list[BlockingCaller]) -> BlockingCaller:
+        """One that nobody else has."""
+        while True:
+            try:
+                caller = idle.pop()
+            except IndexError:
+                return self.surroundings.connect_thread(self, next(self.turns))
+            if caller.reusable:
+                return caller
+
+    def stream_to_thread(self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None) -> Iterator[Any]:
+        """A stream by a caller that is its own until it ends: one thread may begin it, another read it, and any at all
+        let go of it, whatever calls they make meanwhile."""
+        idle = self.thread.idle
+        most = max(MOST_IDLE, len(idle))
+        caller = self.idle_caller(idle)
+        try:
+            yield from caller.stream(method, body, inputs, self.wait_for_room)
+        finally:
+            if caller.reusable and len(idle) < most:
+                idle.append(caller)
+
+    def forget_broken(self) -> None:
+        """The present thread's caller may be of no use any more: then its next call connects anew."""
+        caller = vars(self.thread).get("caller")
+        if caller is not None and caller.wire.closed is not None:
+            del self.thread.caller
 
 
 def acknowledged_method(method: Method) -> Method:

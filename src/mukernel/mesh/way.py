@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ..contract import Contract
@@ -57,6 +57,7 @@ class Way(Protocol):
     @property
     def thread(self) -> ThreadSender: ...
     def caller_of_thread(self) -> BlockingCaller: ...
+    def stream_to_thread(self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None) -> Iterator[Any]: ...
 
     async def elsewhere(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
     async def elsewhere_stream(

@@ -1,8 +1,10 @@
-"""The caller's side for code without an event loop: one thread, one call at a time, over a ring or a socket."""
+"""The caller's side for code without an event loop: one thread and one call at a time, over a ring or a socket."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Protocol
@@ -19,6 +21,7 @@ from .lane import Lane, TravelsWhole, let_go_of_lost, loan
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
+LETTING_GO = 1_000_000  # ns that a server has to say that a stream has ended; to connect anew takes longer
 PATIENCE = 100_000_000  # ns after which a caller asks whether it waits for something that can't come any more
 BROKEN: tuple[type[Exception], ...] = (ConnectionError,) if ring is None else (ConnectionError, ring.Garbage)
 
@@ -32,7 +35,8 @@ def nothing() -> None:
 
 
 class BlockingWire(Protocol):
-    """A wire of one thread. `wait` blocks for at most `limit` ns (negative: for ever); False: time is over."""
+    """A wire that one thread uses at a time. `wait` blocks for at most `limit` ns (negative: for ever); False: time is
+    over."""
 
     closed: str | None
     lane: Lane | None
@@ -52,10 +56,11 @@ class OpenStream:
         self.method = method
         self.waiting: deque[tuple[Received, Any]] = deque()  # with its body; None: there was no memory for that
         self.consumed = self.credit = 0
-        self.ended = False
+        self.begun = self.ended = False
 
     def received(self, message: Received, body: Any) -> str | None:
         """Keep a message. Returns why the wire has to break, where more came than there was credit for."""
+        self.begun = True
         if message.kind == Kind.CREDIT:
             self.credit += message.credit
             if self.credit > STREAM_CREDIT:
@@ -69,15 +74,15 @@ class OpenStream:
 
 
 class BlockingCaller:
-    """Makes calls over one wire, from one thread.
+    """Makes calls over one wire: those of one thread, or one stream, which one thread after the other may read.
 
-    `stalled`: asked now and then while this waits; raises where that can never end.
+    `stalled`: asked now and then while the thread `asking` waits; raises where that can never end. `abandoned`: a
+    stream was not read to its end, so more of it may come.
     """
 
     def __init__(self, wire: BlockingWire, now_ns: Callable[[], int]) -> None:
         self.wire, self.now_ns = wire, now_ns
         self.numbers = itertools.count(1)
-        self.number = 0  # of the channel, among all of the kernel's
         self.streams: dict[int, OpenStream] = {}
         self.busy = 0
         self.send, self.wait = wire.send, wire.wait
@@ -85,16 +90,23 @@ class BlockingCaller:
         self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
         self.when_broken: Callable[[], None] = lambda: None  # the wire can't be used any more
         self.stalled: Callable[[], None] | None = None
+        self.asking = 0
+        self.abandoned = False
 
-    def ask_now_and_then(self, stalled: Callable[[], None]) -> None:
-        self.stalled = stalled
+    @property
+    def reusable(self) -> bool:
+        """Whether it is as good as a new one."""
+        return self.wire.closed is None and not self.abandoned
+
+    def ask_now_and_then(self, asking: int, stalled: Callable[[], None]) -> None:
+        self.asking, self.stalled = asking, stalled
         waiter = getattr(self.wire, "waiter", None)
         if waiter is not None:
             waiter.patience = PATIENCE
 
     def message_within(self, limit: int) -> bool:
         """Block until a message may be there, for at most `limit` ns (negative: for ever); False: time is over."""
-        turn = limit if self.stalled is None else PATIENCE if limit < 0 else min(limit, PATIENCE)
+        turn = limit if self.asking != threading.get_ident() else PATIENCE if limit < 0 else min(limit, PATIENCE)
         if self.wait(turn):
             return True
         self.ask()
@@ -102,7 +114,7 @@ class BlockingCaller:
 
     def ask(self) -> None:
         """Raises what `stalled` raises."""
-        if self.stalled is not None:
+        if self.stalled is not None and self.asking == threading.get_ident():
             try:
                 self.stalled()
             except MukernelError as error:
@@ -152,6 +164,11 @@ class BlockingCaller:
         except KeyboardInterrupt:
             self.send(Kind.CANCEL, number, b"")
             raise
+
+    def leave(self, why: str) -> None:
+        """Neither send nor receive anything any more, and close nothing: it is another process's."""
+        self.wire.closed = why
+        self.send, self.receive, self.exchange = refused, nothing, None
 
     def broken(self, why: str) -> NoReturn:
         """The wire can't be used any more. Raises PluginCrashed."""
@@ -255,7 +272,7 @@ class BlockingCaller:
             left = context.deadline - self.now_ns() if context.deadline else -1
             if context.deadline and left <= 0:
                 raise DeadlineExceeded(f"{method.name}: there was no room before the deadline")
-            if self.stalled is None:
+            if self.asking != threading.get_ident():
                 self.wire.wait_for_room(left)
             else:
                 self.wire.wait_for_room(PATIENCE if left < 0 else min(left, PATIENCE))
@@ -290,16 +307,24 @@ class BlockingCaller:
     def stream(
         self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None = None, wait: bool = False
     ) -> Iterator[Any]:
-        """The items of a stream, as they come. What `inputs` yields is sent as far as credit allows, between them."""
+        """The items of a stream, as they come. What `inputs` yields is sent as far as credit allows, between them.
+
+        Raises NotTaken where nothing has come of it, nor ever will, but not of what was called for later. To let go of
+        it sends a cancellation, and waits for nothing that the thread which does so may have to do itself.
+        """
         context = current.get() or NO_CONTEXT
         number = next(self.numbers)
+        feed = iter(inputs) if inputs is not None else None
         stream = self.streams[number] = OpenStream(method)
         waiting, ended = stream.waiting, False
-        feed = iter(inputs) if inputs is not None else None
-        self.send_when_room(
-            Kind.STREAM if feed is None else Kind.CHANNEL, number, body, method, context, wait
-        )  # fmt: skip
         try:
+            try:
+                self.send_when_room(
+                    Kind.STREAM if feed is None else Kind.CHANNEL, number, body, method, context, wait
+                )  # fmt: skip
+            except MukernelError:
+                ended = True  # nothing was sent
+                raise
             while True:
                 while feed is not None and stream.credit > 0 and not waiting:
                     try:
@@ -341,13 +366,34 @@ class BlockingCaller:
                     if message.kind == Kind.NOT_STARTED:
                         raise Unavailable(f"{method.name}: it was not started before its server left")
                     self.ended(message.kind, content, _once(method), body, context)
+        except NotTaken as late:
+            if stream.begun:  # what it has yielded can't be taken back
+                raise Unavailable(str(late)) from None
+            raise
         except BROKEN as error:
             self.broken(str(error))
         finally:
+            if not ended and self.wire.closed is None:
+                self.abandon(number, stream)
             del self.streams[number]
             waiting.clear()  # nobody reads them: what they lend is let go of
-            if not ended and self.wire.closed is None:
-                self.send_surely(Kind.CANCEL, number, b"")
+
+    def abandon(self, number: int, stream: OpenStream) -> None:
+        """Cancel a stream that nobody reads any more, perhaps in a finalizer, in any thread: this can't wait for long.
+        Most servers answer at once, and then this is as good as new."""
+        self.abandoned = True
+        if not self.send(Kind.CANCEL, number, b""):
+            self.wire.close("its server takes nothing")
+            return
+        ends = self.now_ns() + LETTING_GO
+        with contextlib.suppress(MukernelError, RuntimeError, *BROKEN):
+            while not stream.ended:
+                stream.waiting.clear()
+                if (message := self.receive()) is not None:
+                    self.keep(message)
+                elif self.wire.closed is not None or not self.wait(max(0, ends - self.now_ns())):
+                    return
+            self.abandoned = False
 
 
 def _once(method: RemoteMethod) -> RemoteMethod:

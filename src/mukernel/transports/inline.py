@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
 
@@ -189,59 +189,33 @@ def own_ending_told() -> Iterator[None]:
         raise as_told(ending) from None
 
 
-def iterate_on_loop(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], now_ns: Callable[[], int]
-) -> Callable[..., Iterator[Any]]:
-    """A blocking form of an inline stream: every item is computed on the loop."""
-
-    def method(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        async def begin() -> Any:
-            return aiter(function(*args, **kwargs))
-
-        async def step() -> tuple[bool, Any]:
-            with own_ending_told():
-                try:
-                    return True, await anext(items)
-                except StopAsyncIteration:
-                    return False, None
-
-        items = wait_on_loop(loop, begin(), now_ns)
-        try:
-            while True:
-                more, item = wait_on_loop(loop, step(), now_ns)
-                if not more:
-                    return
-                yield item
-        finally:
-            if hasattr(items, "aclose"):
-                closed = on_loop_soon(loop, items.aclose())
-                with contextlib.suppress(DeadlineExceeded):  # it cleans up, and nobody waits any more
-                    outcome(loop, closed, ends_of_caller(now_ns), now_ns)
-
-    return method
-
-
-async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
-    """What code without an event loop gives to a channel, for a method that awaits its items."""
-    for item in items:
-        yield item
-
-
 def wait_on_loop(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
 ) -> Any:
     """As `result_of`. Raises RuntimeError on the loop's own thread."""
     try:
-        here = asyncio.get_running_loop()
+        refuse_own_loop(loop)
     except RuntimeError:
-        here = None
-    if here is loop:
         work.close()
+        raise
+    return result_of(loop, work, now_ns)
+
+
+def refuse_own_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Raises RuntimeError on the loop's own thread."""
+    if is_here(loop):
         raise RuntimeError(
             "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
             "await it, or call from another thread"
         )
-    return result_of(loop, work, now_ns)
+
+
+def is_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Does `loop` run in this thread?"""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def result_of(
@@ -330,7 +304,7 @@ __all__ = [
     "arguments_of",
     "awaitable",
     "counted_stream",
-    "iterate_on_loop",
+    "is_here",
     "leave",
     "on_loop",
     "result_of",
