@@ -17,7 +17,7 @@ from waiting import until
 from mukernel import ContractError, Kernel, NotFound, PermissionDenied, SwapFailed
 from mukernel.testing import TestKernel
 
-CHANNELS = 2  # of a process to the shelf: one for its loop, and one for calls of `def` methods that block that
+CHANNELS = 3  # of one proxy of each kind: of the loop, of a thread, and of the stream that a thread may read
 
 
 async def loaded(kernel: Kernel, grants: Sequence[str] | None, use: type = Visitor, **options: object) -> Reader:
