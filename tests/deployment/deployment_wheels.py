@@ -79,6 +79,15 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
             archive.writestr(path, content)
     return f"{name}-py3-none-any.whl"
 '''
+SLOW_PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "shop-slow"
+version = "1.0"
+"""  # its backend is each test's own
 
 
 def write_wheel(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from deployment_wheels import SLOW_PROJECT
 from waiting import is_running, until
 
 from mukernel import Kernel, Unavailable
@@ -25,15 +26,6 @@ def build_wheel(*given, **more):
     here.with_suffix(".new").rename(here)
     time.sleep(1000)
 """
-PROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "shop-slow"
-version = "1.0"
-"""
 
 
 @pytest.fixture
@@ -42,7 +34,7 @@ def slow(tmp_path: Path) -> tuple[str, Path]:
     folder, told = tmp_path / "slow", tmp_path / "told"
     folder.mkdir()
     (folder / "backend.py").write_text(BACKEND.format(told=str(told)))
-    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "pyproject.toml").write_text(SLOW_PROJECT)
     return str(folder), told
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deployment_wheels import SLOW_PROJECT
 from waiting import is_running, until
 
 from mukernel import ContractError, Interface, Kernel, SwapFailed, Unavailable
@@ -151,15 +152,6 @@ async def main():
 
 asyncio.run(main())
 """
-PROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-[project]
-name = "shop-slow"
-version = "1.0"
-"""
 BACKEND = """
 import os, signal
 def build_wheel(*_):
@@ -174,7 +166,7 @@ async def test_nothing_goes_on_when_the_kernel_is_gone(tmp_path: Path, signal: s
     """A tool that runs for an installation ends with the kernel that asked for it, and so does what it has started."""
     project = tmp_path / "project"
     project.mkdir()
-    (project / "pyproject.toml").write_text(PROJECT)
+    (project / "pyproject.toml").write_text(SLOW_PROJECT)
     (project / "backend.py").write_text(BACKEND)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ..contract import ContractError, Description, Granted, Overloaded, PermissionDenied, Unavailable, differences
 from ..kernel.ipc import Channel
@@ -67,16 +69,11 @@ class Switchboard:
         grant = Grant(Connected(entry.name, [], transport=transport))
         if kept_for := self.registry.kept_for(entry.name):
             grant.connected = Connected(kept_for, [], transport=transport, broker=entry.name)
-        try:
-            with enough_for(f"a channel from {space} to {entry.name}"):
-                for replica in replicas:
-                    channel = self.mint(replica, interface, bell, space, granted, narrowed, transport)
-                    grant.connected.channels.append(channel.number)
-                    grant.rights += channel.caller_rights
-        except Overloaded:
-            for number in grant.connected.channels:
-                self.disconnect(number)
-            raise
+        with self.whole(grant, space):
+            for replica in replicas:
+                channel = self.mint(replica, interface, bell, space, granted, narrowed, transport)
+                grant.connected.channels.append(channel.number)
+                grant.rights += channel.caller_rights
         return grant
 
     def connect_here(
@@ -84,9 +81,15 @@ class Switchboard:
     ) -> Grant:  # fmt: skip
         """As `connect`, for a space of the kernel's own process, which owns the rights."""
         grant = self.connect(interface, plugin, bell, space, turn, token)
+        with self.whole(grant, space):
+            return Grant(grant.connected, duplicated(grant.rights))
+
+    @contextmanager
+    def whole(self, grant: Grant, space: str) -> Iterator[None]:
+        """Where no file is left for all of a grant its channels are given up. Raises Overloaded then."""
         try:
             with enough_for(f"a channel from {space} to {grant.connected.plugin}"):
-                return Grant(grant.connected, duplicated(grant.rights))
+                yield
         except Overloaded:
             for number in grant.connected.channels:
                 self.disconnect(number)
