@@ -16,7 +16,7 @@ from typing import Any
 
 POOL = 16 * 1024  # bytes: what CPython's allocator takes at once for the small objects of one size
 SMALL = range(48, 513, 16)  # bytes: the sizes it has pools for; larger objects are the C library's
-LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, 1024, 768, 640, 560)
+LARGE = (96 * 1024, 48 * 1024, 24 * 1024, 12 * 1024, 6 * 1024, 3 * 1024, 2048, 1536, *range(1040, 512, -16))
 MOST = 1 << 20  # bytes of one size to fill holes with, should they never end
 MOVED = (  # modules, by what their names begin with; not enum, which asks whether a `__new__` is its own
     "mukernel.", "msgspec.", "asyncio.", "_weakrefset", "collections", "contextlib", "functools", "inspect",
@@ -46,20 +46,23 @@ def code_run_by(rehearse: Callable[[], object]) -> list[CodeType]:
 
 def gather(used: list[CodeType]) -> None:
     """Give each function that runs one of `used` a copy of its code; the copies lie side by side."""
-    wanted = {id(code) for code in used}
+    used = sorted(used, key=lambda code: (depth(code), -sys.getsizeof(code)))
+    for code in used:
+        code.co_code  # noqa: B018  # made at the first look, and kept: not between the copies
+    fill_holes()
     copies: dict[int, CodeType] = {}
-
-    def copy(code: CodeType) -> CodeType:
-        if id(code) not in copies:
-            originals.append(code)
-            inner = tuple(copy(each) if isinstance(each, CodeType) else each for each in code.co_consts)
-            copies[id(code)] = code.replace(co_consts=inner)
-        return copies[id(code)]
-
+    for code in used:  # what is inside is there before what it is inside of, and what is smaller comes after
+        inner = tuple(copies.get(id(each), each) for each in code.co_consts)
+        copies[id(code)] = code.replace(co_consts=inner)
+    originals.extend(used)
     for function in gc.get_objects():
-        if type(function) is FunctionType and id(function.__code__) in wanted:
-            function.__code__ = copy(function.__code__)
+        if type(function) is FunctionType and id(function.__code__) in copies:
+            function.__code__ = copies[id(function.__code__)]
     move_functions({id(code) for code in copies.values()})
+
+
+def depth(code: CodeType) -> int:
+    return max((1 + depth(each) for each in code.co_consts if isinstance(each, CodeType)), default=0)
 
 
 def move_functions(wanted: set[int]) -> None:
@@ -95,20 +98,32 @@ def fill_holes() -> None:
     gc.collect()
     for size in SMALL:
         fill_pools(size)
-    highest = 0
-    for size in LARGE:  # the largest is taken from the end of the heap, and so is each that no hole has room for
+    highest = end_of_heap()  # from there is taken what no hole has room for
+    for size in LARGE:
         for _ in range(MOST // size):
-            filling.append(bytes(size - HEADER))
+            filling.append(filler(size))
             if id(filling[-1]) > highest:
                 highest = id(filling[-1])
                 break
+
+
+def filler(size: int) -> bytes:
+    """Not `bytes(size)`: that asks the C library for memory that is zero, which it never takes from the holes that it
+    keeps at hand (calloc does not look into what glibc's malloc caches for its thread)."""
+    return b"." * (size - HEADER)
+
+
+def end_of_heap() -> int:
+    """The address; 0 where the system tells of no heap."""
+    with open("/proc/self/maps") as mappings:
+        return next((int(line[line.index("-") + 1 :].split()[0], 16) for line in mappings if "[heap]" in line), 0)
 
 
 def fill_pools(size: int) -> None:
     """Fill the pools of one size: until a whole one was empty, since those are taken last."""
     neighbours = before = 0
     for _ in range(MOST // size):
-        filling.append(bytes(size - HEADER))
+        filling.append(filler(size))
         neighbours = neighbours + 1 if id(filling[-1]) == before + size else 0
         before = id(filling[-1])
         if neighbours >= POOL // size - 2:

@@ -117,7 +117,6 @@ def main() -> None:
     used = packing.code_run_by(lambda: rehearse(source))
     begins = answer_with_stack, host.configure_logging, all_here_is_warm, host.main  # what can't be rehearsed
     used += [each.__code__ for each in (*begins, *functions_of_main()) if isinstance(each, FunctionType)]
-    packing.fill_holes()
     packing.gather(used)
     del used
     for _ in range(REHEARSALS):
