@@ -178,19 +178,27 @@ async def test_a_failed_install_leaves_the_running_version(kernel: Kernel, catal
     assert await kernel.get(catalog).versions() == ["1.0", "1.0", HERE, ""]
 
 
-async def test_the_fork_server_of_an_environment_ends_with_its_last_plugin(kernel: Kernel, catalog: Any) -> None:
+async def test_fork_servers_are_there_for_the_environments_in_use_and_the_one_before(
+    kernel: Kernel, catalog: Any
+) -> None:
+    running = kernel.processes.fork_servers.running
     for name in ("one", "two"):
         await kernel.load("shop-catalog==1.0", name=name, placement="process")
-    ((environment, _),) = kernel.processes.fork_servers.running
-    server = kernel.processes.fork_servers.get(environment, sandboxed=False)
-    assert server is not None and server.pid is not None
+    ((first, _),) = running
+    server = running[first, False]
+    assert server.pid is not None
     os.kill(await kernel.get(catalog, plugin="one").process(), SIGKILL)
     assert (await kernel.get(catalog, plugin="one").versions())[0] == "1.0"
     await kernel.swap("one", "shop-catalog==2.0")
-    assert (environment, False) in kernel.processes.fork_servers.running
+    ((second, _),) = running.keys() - {(first, False)}
     await kernel.unload("two")
-    assert list(kernel.processes.fork_servers.running) != []
-    assert environment not in [each for each, _ in kernel.processes.fork_servers.running]
+    await kernel.swap("one", "shop-catalog==1.0")
+    assert running[first, False] is server  # to go back starts nothing
+    await kernel.swap("one", "shop-catalog==3.0:catalog")
+    assert first in [each for each, _ in running]
+    assert second not in [each for each, _ in running]
+    await kernel.swap("one", "shop-catalog==2.0")
+    assert first not in [each for each, _ in running]
     assert server.pid is None
 
 

@@ -46,7 +46,9 @@ class ForkServers:
         try:
             if environment:
                 read_environment(environment)  # raises NotFound: it may have gone since its server was started
-            if key not in self.running:
+            if key in self.running:
+                self.running[key] = self.running.pop(key)  # the last that was used
+            else:
                 server = self.running[key] = new_server(environment, sandboxed)
                 await server.start()
             yield self.running[key]
@@ -55,8 +57,11 @@ class ForkServers:
             self.busy += Counter()  # without those that are not busy
 
     async def keep(self, environments: Set[str]) -> None:
-        """Stop those of other environments; the kernel's own stay."""
+        """Stop those of other environments, but for the one that was used last: a swap back to it has not to wait
+        until it has started. The kernel's own stay."""
         while unused := [each for each in self.running if each[0] and each[0] not in environments | self.busy.keys()]:
+            if unused[0][0] == unused[-1][0]:
+                return
             await stopped(self.running.pop(unused[0]))  # meanwhile another may be needed again
 
     async def close(self) -> None:
