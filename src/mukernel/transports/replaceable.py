@@ -8,9 +8,11 @@ it as it would the original, until then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE
 from types import FunctionType, MethodType
 from typing import Any
 
+KINDS = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR | CO_ITERABLE_COROUTINE
 PARTS = ("__kwdefaults__", "__doc__", "__annotations__", "__qualname__", "__module__")
 Replaceable = FunctionType | MethodType
 
@@ -38,8 +40,12 @@ def lead_elsewhere(function: Replaceable, call: Callable[..., Any]) -> None:
         code, function = _method_elsewhere.__code__, function.__func__  # type: ignore[assignment]
     assert isinstance(function, FunctionType)
     function.__defaults__, function.__kwdefaults__ = None, {"__elsewhere": call}
-    # Code may only take the place of code that closes over as many variables.
-    function.__code__ = code.replace(co_freevars=function.__code__.co_freevars)
+    # Code may only take the place of code that closes over as many variables, and, from Python 3.13 on, of code of its
+    # kind. The flags say of which kind it is to who asks; what calling it makes is for its instructions to say.
+    old = function.__code__
+    function.__code__ = code.replace(
+        co_freevars=old.co_freevars, co_flags=code.co_flags & ~KINDS | old.co_flags & KINDS
+    )
 
 
 def _method_elsewhere(plugin: object, /, *args: Any, __elsewhere: Callable[..., Any], **kwargs: Any) -> Any:
