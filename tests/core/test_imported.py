@@ -122,6 +122,21 @@ async def test_what_only_gives_constants_is_imported_anew_too(
 
 
 @pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_class_that_its_package_only_passes_on_is_of_a_new_module(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    package = f"passed_on_{placement}"
+    write(tmp_path, f"{package}/__init__.py", "from .between import Thing")
+    write(tmp_path, f"{package}/between.py", "from .thing import Thing")
+    seen = THING.replace("return {name!r}", "seen.append(1); return str(len(seen))")
+    write(tmp_path, f"{package}/thing.py", "    seen = []\n" + seen)
+    await kernel.load(f"{package}:Thing", name="thing", placement=placement, folder=str(tmp_path))
+    assert [await kernel.get(Named).name() for _ in range(2)] == ["1", "2"]
+    await kernel.swap("thing", f"{package}:Thing", folder=str(tmp_path))
+    assert await kernel.get(Named).name() == "1"
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
 async def test_a_change_that_neither_time_nor_size_tells_of_is_seen(
     kernel: Kernel, tmp_path: Path, placement: str
 ) -> None:

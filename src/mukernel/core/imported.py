@@ -12,7 +12,7 @@ import importlib.util
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.machinery import ModuleSpec
@@ -128,13 +128,14 @@ def source_times(file: str) -> Times:
         return 0, 0
 
 
-def stale_modules(name: str, file: str, members: Near) -> set[str]:
-    """Those of `members` that module `name` is made of and that have changed, or use one that has, now or since they
-    were imported."""
+def stale_modules(name: str, file: str, members: Near, anew: Set[str] = frozenset()) -> set[str]:
+    """Those of `members` that module `name` is made of and that have changed, or are in `anew`, or use one that has or
+    is, now or since they were imported."""
     graph = {each: used_by(each, file if each == name else "", members) for each in made_of(name, file, members)}
     stale = {
         each for each, used in graph.items() if each in members
-        and (is_changed(members[each]) or any(is_newer(members[other], members[each]) for other in used))
+        and (each in anew or is_changed(members[each])
+             or any(is_newer(members[other], members[each]) for other in used))
     }  # fmt: skip
     waiting = list(stale)
     while waiting:
@@ -212,17 +213,17 @@ def imports_in(file: str, times: Times) -> tuple[tuple[int, str, tuple[str, ...]
 
 
 def import_anew(
-    name: str, file: str, members: Near, import_it: Callable[[], ModuleType]
+    name: str, file: str, members: Near, anew: Set[str], import_it: Callable[[], ModuleType]
 ) -> dict[str, tuple[ModuleType | None, ModuleType]]:
-    """Call `import_it` with module `name`, and every stale one that it is made of, out of the way; returns what was
-    replaced.
+    """Call `import_it` with module `name`, and every one that it is made of and that is stale or in `anew`, out of the
+    way; returns what was replaced.
 
     Unlike `importlib.reload`, no name of the old version survives in the new one; the old one stays whole for who uses
     it. Where the import fails, everything is as before.
     """
     global turn
     turn = next(turns)
-    stale = (stale_modules(name, file, members) | {name}) & members.keys()
+    stale = (stale_modules(name, file, members, anew) | {name}) & members.keys()
     for each in sorted(stale, reverse=True):
         put(each, None)
     importlib.invalidate_caches()

@@ -217,8 +217,17 @@ def as_on_disk(source: Source, file: str, version: Version, import_it: Callable[
         return here
     if not members:
         return import_it()
-    version.replaced = import_anew(source.module, file, members, import_it)
+    anew = {home_of(here, source.name)} if here is not None and source.fresh else set[str]()
+    version.replaced = import_anew(source.module, file, members, anew, import_it)
     return sys.modules[source.module]
+
+
+def home_of(module: ModuleType, qualified: str) -> str:
+    """The name of the module that a plug-in's class is defined in: another where a package only passes it on."""
+    found: Any = module
+    for part in qualified.split("."):
+        found = getattr(found, part, None)
+    return str(getattr(found, "__module__", module.__name__))
 
 
 def found_file(name: str) -> str:
