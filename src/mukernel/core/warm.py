@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -80,7 +82,19 @@ def as_if_forked() -> None:
         logging._after_at_fork_child_reinit_locks()  # type: ignore[attr-defined]
 
 
+def request_a_fork() -> None:
+    """What the fork server does between two forks: of a page that it writes to then, each process keeps a copy."""
+    asks, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with asks, asked:
+        request = {"entry": "rehearsal:main", "name": "rehearsal", "fds": 1, "limits": {}}
+        socket.send_fds(asks, [json.dumps(request).encode()], [asks.fileno()])
+        packet, descriptors, _, _ = socket.recv_fds(asked, 4096, 1)
+        json.loads(packet)
+        os.close(descriptors[0])
+
+
 def rehearse(source: Source) -> None:
+    request_a_fork()
     as_if_forked()
     ours, theirs = Link.pair()
     loop = asyncio.new_event_loop()
