@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from pathlib import Path
 from signal import SIGKILL
@@ -200,6 +201,24 @@ async def test_fork_servers_are_there_for_the_environments_in_use_and_the_one_be
     await kernel.swap("one", "shop-catalog==2.0")
     assert first not in [each for each, _ in running]
     assert server.pid is None
+
+
+async def test_a_spare_fork_server_is_not_that_of_an_environment_made_anew(
+    own_installer: Installer, catalog: Any
+) -> None:
+    async with Kernel(installer=own_installer) as kernel:
+        await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
+        servers = kernel.processes.fork_servers
+        ((environment, _),) = servers.running
+        before = servers.running[environment, False]
+        await kernel.swap("catalog", "shop-catalog==2.0")
+        assert servers.spare is not None and servers.spare[0] == environment
+        shutil.copytree(environment, f"{environment}.new", symlinks=True)
+        shutil.rmtree(environment)
+        os.rename(f"{environment}.new", environment)
+        await kernel.swap("catalog", "shop-catalog==1.0")
+        assert servers.running[environment, False] is not before
+        assert before.pid is None
 
 
 async def test_it_can_be_sandboxed(kernel: Kernel, catalog: Any) -> None:

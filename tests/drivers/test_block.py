@@ -197,7 +197,7 @@ async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
         ({"size": 8192}, "wanted that, or no size"),
         ({"path": "/dev/null"}, "neither a file nor a block device"),
         ({"path": "odd"}, "wanted a multiple"),
-        ({"path": "no\0thing", "size": 4096}, "config.path: .*null byte"),
+        ({"path": "no\0thing", "size": 4096}, "config.path: .*null (byte|character)"),
     ],
 )
 async def test_what_is_no_disk_is_refused(

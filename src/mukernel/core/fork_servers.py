@@ -33,6 +33,8 @@ class ForkServers:
         self.running: dict[Key, ForkServer] = {}
         self.busy: Counter[str] = Counter()  # environments in which a process is just being started
         self.asked: Counter[Key] = Counter()  # requests for a process that are not answered
+        self.spare: tuple[str, tuple[int, int]] | None = None  # an environment that is not used, as its folder was then
+        self.failed: set[str] = set()  # environments in which the last process could not be started
         self.late: Counter[Key] = Counter()  # heartbeats in a row in which one owed something, and did nothing
 
     def get(self, environment: str, sandboxed: bool) -> ForkServer | None:
@@ -46,23 +48,39 @@ class ForkServers:
         try:
             if environment:
                 read_environment(environment)  # raises NotFound: it may have gone since its server was started
+            if self.spare is not None and self.spare[0] == environment:
+                await self.use_spare(*self.spare)
             if key in self.running:
                 self.running[key] = self.running.pop(key)  # the last that was used
             else:
                 server = self.running[key] = new_server(environment, sandboxed)
                 await server.start()
             yield self.running[key]
+            self.failed.discard(environment)
+        except BaseException:
+            self.failed.add(environment)
+            raise
         finally:
             self.busy[environment] -= 1
             self.busy += Counter()  # without those that are not busy
 
     async def keep(self, environments: Set[str]) -> None:
-        """Stop those of other environments, but for the one that was used last: a swap back to it has not to wait
-        until it has started. The kernel's own stay."""
+        """Stop those of other environments, but for the one that was used last, if it was of use: a swap back to it has
+        not to wait until it has started. The kernel's own stay."""
         while unused := [each for each in self.running if each[0] and each[0] not in environments | self.busy.keys()]:
-            if unused[0][0] == unused[-1][0]:
+            spare = unused[-1][0]
+            folder = identity(spare)
+            if folder is not None and spare not in self.failed and {each for each, _ in unused} == {spare}:
+                self.spare = spare, folder
                 return
             await stopped(self.running.pop(unused[0]))  # meanwhile another may be needed again
+
+    async def use_spare(self, environment: str, was: tuple[int, int]) -> None:
+        """What was not used is used again, unless another environment has been made in its place."""
+        self.spare = None
+        if identity(environment) != was:
+            for server in [self.running.pop(each) for each in [*self.running] if each[0] == environment]:
+                await stopped(server)
 
     async def close(self) -> None:
         while self.running:
@@ -106,6 +124,14 @@ class ForkServers:
             elif beats * heartbeat > LONGEST_SILENCE:
                 log.error("a fork server did nothing for %g s, and is killed with all that it started", LONGEST_SILENCE)
                 kill_family(server)
+
+
+def identity(folder: str) -> tuple[int, int] | None:
+    """Which folder it is, whatever its name; None where there is none."""
+    with contextlib.suppress(OSError):
+        found = os.stat(folder)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def was_stopped(server: ForkServer) -> bool:

@@ -20,12 +20,13 @@ class EditedFile(io.BytesIO):
         self.fs, self.path, self.autocommit = fs, path, autocommit
         self.mode = mode  # type: ignore[misc]
         self.version: str | None = None
-        self.changed = "w" in mode
+        self.changed = False  # nor is one that can't be made: it is closed when it is collected
         self.content: bytes | None = None  # of a closed one that a transaction is to decide upon
-        if self.changed:
+        if "w" in mode:
             if fs.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder")
             super().__init__()
+            self.changed = True
             return
         info = fs.files.stat(path)
         self.checked(info.size)
