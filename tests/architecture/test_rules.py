@@ -106,3 +106,13 @@ def test_tests_do_not_wait_by_sleeping() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "time.sleep":
                 raise AssertionError(f"{path.relative_to(ROOT)}:{node.lineno} sleeps")
+
+
+def test_every_pattern_of_the_manifest_matches_a_file() -> None:
+    for line in (ROOT / "MANIFEST.in").read_text().splitlines():
+        command, *words = line.split()
+        if command in ("include", "recursive-include"):
+            folder = ROOT if command == "include" else ROOT / words.pop(0)
+            for pattern in words:
+                found = folder.glob(pattern) if command == "include" else folder.rglob(pattern)
+                assert next(found, None), f"MANIFEST.in: {line}: nothing is like {pattern}"

@@ -245,7 +245,7 @@ def test_call_says_what_is_wrong_with_the_arguments(shop: Any, mukernel: Any) ->
     for words, problem in {
         ("nme=Ada",): f"{signature}: parameter 'nme' is unknown; wanted name, times",
         ("Ada", "times=often"): f"{signature}: parameter 'times': got 'often', wanted int",
-        ("Ada", "Bob"): f"{signature}: 'Bob' is one argument too many; wanted name, times",
+        ("Ada", "Bob"): f"{signature}: 'Bob' is one argument too many; wanted name, times; by name only: times=VALUE",
         ("Ada", "name=Bob"): f"{signature}: parameter 'name' came twice",
         (): f"{signature}: missing: name (str); give each as NAME=VALUE",
         ("name:={",): f"{signature}: parameter 'name': got '{{', wanted JSON",

@@ -61,6 +61,37 @@ def test_new_says_which_names_it_takes(mukernel: Any, home: Path, tmp_path: Path
         assert f"imports a module '{name}' by itself; choose another" in refused.err
 
 
+def test_new_takes_no_name_that_app_toml_could_not_have(mukernel: Any, home: Path, tmp_path: Path) -> None:
+    refused = mukernel("new", str(tmp_path / ("a" * 64)))
+    assert (refused.status, [*tmp_path.iterdir()]) == (2, [])
+    assert refused.err == f"mukernel: NAME: got 64 characters, {'a' * 20!r}..., wanted at most 63\n"
+    assert mukernel("new", str(tmp_path / ("a" * 63))).status == 0
+    assert mukernel("check", str(tmp_path / ("a" * 63) / "app.toml")).status == 0
+
+
+def test_new_leaves_nothing_of_what_it_can_not_write(tmp_path: Path) -> None:
+    """The system refuses whatever is written, as a full disk does."""
+    script = """
+import resource, sys
+from mukernel.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+sys.exit(main(["new", sys.argv[1]]))
+"""
+    made = tmp_path / "hello"
+    command = [sys.executable, "-c", script, str(made)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    problem = f"mukernel: {made}/pyproject.toml can't be written: File too large; nothing is kept of {made}\n"
+    assert (ended.returncode, ended.stderr) == (1, problem)
+    assert not made.exists()
+
+
+def test_a_call_without_a_method_says_that_only_this_is_missing(mukernel: Any) -> None:
+    for command in ("call", "bench"):
+        ended = mukernel(command)
+        assert ended.status == 2
+        assert ended.err.endswith("the following arguments are required: INTERFACE.METHOD\n")
+
+
 def test_without_an_application_it_says_how_to_start_one(mukernel: Any) -> None:
     ended = mukernel("ps")
     assert (ended.status, ended.out) == (1, "")

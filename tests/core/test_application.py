@@ -196,6 +196,18 @@ def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
         read_application_file(str(tmp_path / "other.toml"))
 
 
+@pytest.mark.parametrize(
+    "key", [".".join(["a"] * 1_000) + " = 1", "a = " + "[" * 150 + "]" * 150, "a = " + "[" * 2_000 + "]" * 2_000]
+)
+def test_a_value_that_lies_too_deep(tmp_path: Path, key: str) -> None:
+    """It was RecursionError, wherever the value was looked at next."""
+    (tmp_path / "app.toml").write_text(f'[plugins.a]\nuse = "parts:Disk"\n[plugins.a.config]\n{key}\n')
+    with pytest.raises(
+        ContractError, match=r"app\.toml: .* lies more than 100 tables and lists deep, wanted at most 100"
+    ):
+        read_application_file(str(tmp_path / "app.toml"))
+
+
 # -- composition, without classes ----------------------------------------------------------------------------
 
 

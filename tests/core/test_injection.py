@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -52,6 +53,17 @@ def test_configuration_is_converted_and_checked() -> None:
     for given, message in wrong:
         with pytest.raises(ContractError, match=message):
             checked_configuration(Wide, "wide", settings, given)
+
+
+@pytest.mark.parametrize("annotation", [Path, Path | None])
+def test_who_gives_a_str_for_a_path_is_told_what_to_write(annotation: Any) -> None:
+    settings = [Setting("path", annotation, True, None)]
+    with pytest.raises(
+        ContractError, match=r"config\.path is '/x': Expected `Path.*`, got `str`; annotate it as str, and"
+    ):
+        checked_configuration(Wide, "wide", settings, {"path": "/x"})
+    with pytest.raises(ContractError, match=r"got `int`$"):
+        checked_configuration(Wide, "wide", settings, {"path": 5})
 
 
 def test_keys_of_configuration_are_converted_as_toml_has_only_text() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from core_samples import Counter, Sum, Tally
 
-from mukernel import ContractError, Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel import ContractError, Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable
 from mukernel.kernel.process import Limits
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -82,6 +83,36 @@ async def test_a_wrong_configuration_is_refused_at_a_swap(kernel: Kernel) -> Non
     with pytest.raises(SwapFailed, match="folder: got 3"):
         await kernel.swap("tally", "tally.py:Tally", folder=3)  # type: ignore[arg-type]
     assert await kernel.get(Counter).add(1) == 1
+
+
+class Lines(Interface):
+    async def last(self) -> str: ...
+
+
+class Logger(Plugin, Lines):
+    def __init__(self, *, files: Any) -> None: ...
+    async def last(self) -> str:
+        return ""
+
+
+async def test_a_configuration_that_can_not_travel_is_refused_where_it_has_to(kernel: Kernel) -> None:
+    wanted = r"^plug-in 'logger': config\.files\.1\.log is PosixPath\('/tmp'\), of type PosixPath, .* wanted a str$"
+    config = {"files": ["a", {"log": Path("/tmp")}]}
+    with pytest.raises(ContractError, match=wanted):
+        await kernel.load(Logger, placement="process", config=config)
+    await kernel.load(Logger, config=config)
+    with pytest.raises(SwapFailed, match=wanted.removeprefix("^")):
+        await kernel.move("logger", "process")
+    with pytest.raises(ContractError, match=r"config\.files is <object .*, of type object, .* wanted text, numbers"):
+        await kernel.load(Logger, name="other", placement="process", config={"files": object()})
+
+
+async def test_a_configuration_that_is_too_deep_is_refused(kernel: Kernel) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(3_000):
+        deep = {"files": deep}
+    with pytest.raises(ContractError, match=r"^config\.files\.files.* lies more than 100 tables and lists deep"):
+        await kernel.load(Logger, config=deep)
 
 
 async def test_what_is_no_plugin_is_refused(kernel: Kernel) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from mukernel.demo.broken_ranker import UnnormalisedRanker, UpsideDownRanker
 from mukernel.demo.index import LAYOUT, IndexState, SqliteIndex
-from mukernel.demo.indexing import BATCH, Filled, fill
+from mukernel.demo.indexing import BATCH, NO_PYTHON, Filled, fill
 from mukernel.demo.interfaces import Candidate, Hit, IndexSize, NoSuchFile, ParsedFile, Symbol, UnreadableFile, Walk
 from mukernel.demo.parser import AstParser
 from mukernel.demo.queries import queries
@@ -84,6 +84,8 @@ async def test_walker_finds_source_and_skips_what_is_not_the_folders_own(tmp_pat
         "b.py",
         "a/z.py",
         "a/notes.txt",
+        "a/tests/t.py",
+        "a/__pycache__/c.py",
         "test/t.py",
         "site-packages/p.py",
         ".git/h.py",
@@ -96,13 +98,19 @@ async def test_walker_finds_source_and_skips_what_is_not_the_folders_own(tmp_pat
     (tmp_path / "round").symlink_to(tmp_path, target_is_directory=True)
 
     walker = FolderWalker(Clock(), folder=str(tmp_path), largest=100)
-    assert await walker.walk(LONG) == Walk(["a/z.py", "b.py"], {}, True)
+    left_out = {
+        "folders of tests": 2,
+        "folders of installed packages": 1,
+        "hidden folders": 1,
+        "virtual environments": 1,
+        "links": 2,
+        "files above 100 bytes": 1,
+    }
+    assert await walker.walk(LONG) == Walk(["a/z.py", "b.py"], {}, True, left_out)
     walker = FolderWalker(Clock(), folder=str(tmp_path), largest=100, skip=("a",))
-    assert (await walker.walk(LONG)).paths == [
-        "b.py",
-        "site-packages/p.py",
-        "test/t.py",
-    ]
+    walk = await walker.walk(LONG)
+    assert walk.paths == ["b.py", "site-packages/p.py", "test/t.py"]
+    assert walk.left_out["folders named a"] == 1
 
 
 async def test_walker_reads_below_its_folder_only(tmp_path: Path) -> None:
@@ -124,7 +132,7 @@ async def test_walker_serves_regular_files_only(tmp_path: Path) -> None:
     write(tmp_path, "a.py")
     os.mkfifo(tmp_path / "pipe.py")
     walker = FolderWalker(Clock(), folder=str(tmp_path))
-    assert await walker.walk(LONG) == Walk(["a.py"], {}, True)
+    assert await walker.walk(LONG) == Walk(["a.py"], {}, True, {"what is no regular file": 1})
     with pytest.raises(NoSuchFile, match="wanted a file below"):
         await walker.read("pipe.py")  # and does not wait for who writes to it
     with pytest.raises(NoSuchFile, match="wanted a file below"):
@@ -477,7 +485,8 @@ async def test_a_folder_is_indexed_and_searched(tmp_path: Path, database: str, m
     walker = FolderWalker(Clock(), folder=str(source))
     filled = await fill(walker, AstParser(), index, Clock(), LONG, lambda *seen: progress.append(seen))
     total = BATCH + 5
-    assert filled == Filled(filled.size, total + 1, late=False, walked=True)
+    unreadable = {NO_PYTHON: 2, "can't be read: Permission denied": 1, "its name is not UTF-8": 1}
+    assert filled == Filled(filled.size, total + 1, late=False, walked=True, unreadable=unreadable)
     assert filled.size == IndexSize(files=total + 1, symbols=BATCH + 2, problems=4)  # broken, deep, locked; a name
     assert progress == [(0, total), (BATCH, total), (total, total)]
 

@@ -7,11 +7,10 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,69 +20,22 @@ from mukernel.demo import scene
 from mukernel.demo.screen import LEAVE
 from mukernel.demo.summary import Summary
 
+from .conftest import Surroundings
+
 FOLDER = os.path.dirname(os.__file__) + "/email"  # a part of the standard library: 20 files, 500 symbols
 PULL = [sys.executable, "-m", "mukernel.demo", FOLDER]
-MARK = "MUKERNEL_DEMO_TEST"
-
-
-class Surroundings:
-    """Where a demo runs: an environment of its own, by which everything that it left behind is found."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.mark = folder, uuid.uuid4().hex
-        self.shared = set(os.listdir("/dev/shm"))
-        self.environment = {
-            **os.environ,
-            MARK: self.mark,
-            "TMPDIR": str(folder / "tmp"),
-            "XDG_RUNTIME_DIR": str(folder / "run"),
-        }
-        for name in ("tmp", "run"):
-            (folder / name).mkdir(mode=0o700)
-
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-
-    def processes(self) -> list[int]:
-        """Every process that inherited the mark, zombies aside."""
-        found = []
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                try:
-                    environment = Path("/proc", name, "environ").read_bytes()
-                except OSError:
-                    continue
-                if f"{MARK}={self.mark}".encode() in environment.split(b"\0"):
-                    found.append(int(name))
-        return found
-
-    def left(self) -> list[str]:
-        """What there would not be if the demo had cleaned up."""
-        left = [f"process {pid}" for pid in self.processes()]
-        left += [f"file {path}" for path in (self.folder / "tmp").iterdir()]
-        own = f"mukernel-{self.mark}"
-        return left + [f"/dev/shm/{name}" for name in set(os.listdir("/dev/shm")) - self.shared if own in name]
-
-
-@pytest.fixture
-def surroundings(tmp_path: Path) -> Iterator[Surroundings]:
-    made = Surroundings(tmp_path)
-    yield made
-    for pid in made.processes():  # of a test that failed
-        os.kill(pid, signal.SIGKILL)
 
 
 def test_every_call_is_answered_and_the_summary_says_so(surroundings: Surroundings) -> None:
-    ended = surroundings.run(*PULL, "--json", "--seconds", "4")
+    source = surroundings.folder / "email"
+    shutil.copytree(FOLDER, source)
+    (source / "tests").mkdir()
+    ended = surroundings.run(sys.executable, "-m", "mukernel.demo", str(source), "--json", "--seconds", "4")
     assert ended.returncode == 0, ended.stderr + ended.stdout
     summary = msgspec.convert(json.loads(ended.stdout), Summary)
     assert summary.good and not summary.problems
     assert summary.indexed.files > 10 and summary.indexed.symbols > 100
+    assert summary.indexed.left_out == {"folders of tests": 1}
     calls = summary.calls
     assert calls.made == calls.right > 100
     assert (calls.wrong, calls.failed, calls.hung) == (0, 0, 0)
@@ -165,6 +117,30 @@ def test_a_second_signal_ends_it_at_once_and_says_nothing(surroundings: Surround
         os.close(handle)
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["picture and table", "json"])
+def test_a_terminal_obeys_no_name_of_a_file(surroundings: Surroundings, options: list[str]) -> None:
+    source = surroundings.folder / "\x1b]0;title\x07"
+    source.mkdir()
+    for number in range(9):
+        (source / f"a\x1b[31mred\x1b]0;owned\x07\n\x9b2J\u202e{number}.py").write_text("def copy(): 'Copies.'\n")
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mukernel.demo", str(source), "--seconds", "1", *options],
+        env={**surroundings.environment, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while more := os.read(ours, 65536):
+            seen += more
+    os.close(ours)
+    process.wait()
+    shown = seen.decode()
+    assert "red" in shown and "owned" in shown
+    for obeyed in ("\x1b]", "\x07", "\x1b[31mred", "\x9b", "\u202e"):
+        assert obeyed not in shown
+
+
 @pytest.mark.parametrize("options", [[], ["--keep", "--seconds", "1"]], ids=["at work", "kept running"])
 def test_what_a_killed_demo_left_goes_with_the_next(surroundings: Surroundings, options: list[str]) -> None:
     temporary, empty = surroundings.folder / "tmp", surroundings.folder / "empty"
@@ -207,29 +183,11 @@ def test_kept_running_it_answers_the_command_line(surroundings: Surroundings, nu
     assert surroundings.left() == []
 
 
-def test_a_folder_that_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert scene.run_command([str(tmp_path / "none")]) == 2
-    assert "wanted an existing folder" in capsys.readouterr().err
-
-
-def test_a_folder_whose_name_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    folder = tmp_path / os.fsdecode(b"caf\xe9")
-    folder.mkdir()
-    assert scene.run_command([str(folder)]) == 2
-    assert "wanted a path in UTF-8" in capsys.readouterr().err
-
-
-def test_a_folder_without_python(surroundings: Surroundings) -> None:
-    (surroundings.folder / "empty").mkdir()
-    ended = surroundings.run(sys.executable, "-m", "mukernel.demo", str(surroundings.folder / "empty"))
-    assert ended.returncode == 2
-    assert "defines no class or function" in ended.stderr
-    assert surroundings.left() == []
-
-
-@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf"])
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", "1e9"])
 def test_seconds_that_are_none(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         scene.run_command(["--seconds", seconds])
     assert ended.value.code == 2
-    assert f"got {seconds!r}, wanted a number of seconds above 0" in capsys.readouterr().err
+    assert (
+        f"got {seconds!r}, wanted a number of seconds above 0, such as 20, and at most 86400" in capsys.readouterr().err
+    )

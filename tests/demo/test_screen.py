@@ -12,7 +12,7 @@ import pytest
 from mukernel.demo.load import Account, Rates
 from mukernel.demo.picture import HEIGHT, Picture, Row, clipped, laid_out
 from mukernel.demo.screen import ENTER, LEAVE, LiveScreen, PlainLines, screen_for
-from mukernel.demo.summary import WIDTH, Event, PluginLedger, Results
+from mukernel.demo.summary import WIDTH, Calls, Event, Indexed, PluginLedger, Results, Summary, table
 
 
 class Terminal(io.StringIO):
@@ -144,3 +144,24 @@ def test_plain_lines_hold_no_escape_sequence() -> None:
     assert "indexing: 50 of 100 files" in written
     assert "999,999 made, 1 wrong, failed or hung" in written
     assert "serves again  ranker" in written
+
+
+def test_a_name_with_control_characters_takes_one_line() -> None:
+    name = "a\x1b]0;title\x07\nb"
+    stream, lines = Terminal(), io.StringIO()
+    picture = full_picture()
+    picture.title, picture.results = name, Results("q", [name] * 5, [name] * 5)
+    for screen in (screen_for(stream, {"TERM": "xterm"}), screen_for(lines)):
+        screen.draw(picture)
+        screen.happened(Event(1.0, "swap", "ranker", name))
+        screen.compared(picture.results)
+    assert "a?]0;title??b" in stream.getvalue() and "\x1b]" not in stream.getvalue()
+    assert lines.getvalue().count("a?]0;title??b") == 11 and "\x1b" not in lines.getvalue()
+
+
+def test_the_summary_tells_what_was_left_out() -> None:
+    indexed = Indexed("code", 2, 9, 1, 1.0, 3, True, True, {"links": 1_000, "folders of tests": 2}, {"a reason": 1})
+    assert indexed.gaps == ["unreadable: a reason (1)", "left out: folders of tests (2), links (1,000)"]
+    calls = Calls(1, 1, 0, 0, 0, 1, 1.0, 1.0, 1.0, 1.0, {})
+    lines = table(Summary(True, "3.11", indexed, 1.0, calls, {}, [], Results("q", [], []), []))
+    assert lines[1:3] == [f"          {gap}" for gap in indexed.gaps]

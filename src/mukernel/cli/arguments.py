@@ -6,7 +6,10 @@ import ast
 import contextlib
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
@@ -15,7 +18,16 @@ from .describe import signature
 from .terminal import UsageError
 
 _NAMED = re.compile(r"([A-Za-z_]\w*)(:?=)(.*)", re.DOTALL)
-TEXTS = ("str", "datetime", "date", "time", "timedelta", "UUID", "Decimal")  # these travel as text
+# These travel as text: by which type it is checked, and an example of it.
+TEXTS: dict[str, tuple[type, str]] = {
+    "str": (str, ""),
+    "datetime": (datetime, "2026-01-31T12:30:00Z"),
+    "date": (date, "2026-01-31"),
+    "time": (time, "12:30:00"),
+    "timedelta": (timedelta, "PT90S"),
+    "UUID": (UUID, "4e6f2c9a-0b1d-4c3e-8f5a-6b7c8d9e0f1a"),
+    "Decimal": (Decimal, "9.99"),
+}
 NUMBERS: dict[str, type] = {"int": int, "float": float, "bool": bool}
 
 
@@ -28,6 +40,7 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
     signature."""
     known = {each.name: each.type for each in method.parameters}
     where = f"{interface.name}.{signature(method)}"
+    by_name = [each.name for each in method.parameters if each.keyword_only]
     by_position = iter([each.name for each in method.parameters if not each.keyword_only])
     values: dict[str, Any] = {}
     for text in given:
@@ -35,7 +48,8 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
         name = found[1] if found else next(by_position, "")
         if name not in known:
             what = f"parameter {name!r} is unknown" if found else f"{text!r} is one argument too many"
-            raise UsageError(f"{where}: {what}; wanted {', '.join(known) or 'no arguments'}")
+            hint = "" if found or not by_name else f"; by name only: {', '.join(f'{each}=VALUE' for each in by_name)}"
+            raise UsageError(f"{where}: {what}; wanted {', '.join(known) or 'no arguments'}{hint}")
         if name in values:
             raise UsageError(f"{where}: parameter {name!r} came twice")
         shown, as_json = (found[3], found[2] == ":=") if found else (text, False)
@@ -46,6 +60,8 @@ def read_arguments(given: Sequence[str], interface: Description, method: MethodD
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted}") from None
         except (ValueError, msgspec.DecodeError, RecursionError):
             wanted_type = "JSON" if as_json else type_text(known[name])
+            if not as_json and (example := TEXTS.get(known[name].kind, (str, ""))[1]):
+                wanted_type += f", such as {example}"
             raise UsageError(f"{where}: parameter {name!r}: got {shown!r}, wanted {wanted_type}") from None
     missing = [each for each in method.parameters if each.required and each.name not in values]
     if missing:
@@ -69,6 +85,8 @@ def converted(text: str, described: TypeDescription) -> Any:
     """A value of the described type. Raises ValueError or msgspec.DecodeError."""
     kind = described.kind
     if kind in TEXTS:
+        if kind != "str":
+            msgspec.convert(text, TEXTS[kind][0])
         return text
     if kind in ("bytes", "bytearray", "memoryview", "Buffer"):
         return text.encode(errors="surrogateescape")  # any byte that was typed, text or not

@@ -28,7 +28,7 @@ examples:
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("method", metavar="INTERFACE.METHOD")
-    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", help="as of `mukernel call`")
+    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", default=[], help="as of `mukernel call`")
     parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
     parser.add_argument(
         "--callers", type=int, default=16, metavar="COUNT", help="tasks that call at once (default: 16)"

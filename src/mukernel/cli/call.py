@@ -38,7 +38,7 @@ examples:
 def configure(parser: argparse.ArgumentParser, command: str) -> None:
     parser.description, parser.epilog = DESCRIPTION, EXAMPLES
     parser.add_argument("method", metavar="INTERFACE.METHOD")
-    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*")
+    parser.add_argument("arguments", metavar="NAME=VALUE", nargs="*", default=[])
     parser.add_argument("--plugin", metavar="NAME", help="which plug-in, where several serve the interface")
     parser.add_argument(
         "--timeout", metavar="TIME",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import keyword
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from ..contract import ContractError
+from ..core.checks import LONGEST_NAME
 from .template import FILES
 from .terminal import Terminal, UsageError
 
@@ -21,7 +23,7 @@ examples:
   mukernel run hello/app.toml"""
 WANTED = (
     "a name such as 'hello' or 'web-shop': lower-case letters and digits, and '-' or '_' between them, that begins "
-    "with a letter"
+    f"with a letter, of at most {LONGEST_NAME} characters"
 )
 # What the package, its tests and its installation need or may be given later, though it may not be installed now.
 RESERVED = {"mukernel", "msgspec", "numpy", "uvloop", "pytest", "setuptools", "pip", "tests", "test"}
@@ -39,24 +41,42 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 def run(arguments: argparse.Namespace) -> int:
     path = Path(arguments.name)
     package = package_of(path.name)
-    if path.exists():
-        raise ContractError(f"{path} exists already; choose another name, or remove it")
-    for name, text in FILES.items():
-        file = path / filled(name, path.name, package)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(filled(text, path.name, package))
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise ContractError(f"{path} exists already; choose another name, or remove it") from None
+    except OSError as error:
+        raise ContractError(f"{path} can't be made: {error.strerror}") from None
+    try:
+        write(path, package)
+    except BaseException:  # whole or not at all
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     terminal = Terminal()
     terminal.say(f"{path} is made; next:")
     terminal.say(f"  cd {path}\n  mukernel run\n  mukernel call Greeter.greet name=Ada     # in another terminal")
     return 0
 
 
+def write(path: Path, package: str) -> None:
+    """Every file of the package. Raises ContractError for one that can't be written."""
+    for name, text in FILES.items():
+        file = path / filled(name, path.name, package)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(filled(text, path.name, package))
+        except OSError as error:
+            raise ContractError(f"{file} can't be written: {error.strerror}; nothing is kept of {path}") from None
+
+
 def package_of(name: str) -> str:
     """The name of the package. Raises UsageError for a name that can't be imported, or that hides another
     module."""
     package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or len(name) > 64 or keyword.iskeyword(package):
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(package):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
+    if len(name) > LONGEST_NAME:
+        raise UsageError(f"NAME: got {len(name)} characters, {name[:20]!r}..., wanted at most {LONGEST_NAME}")
     if package in IMPORTED:
         raise UsageError(f"NAME: Python or pytest imports a module {package!r} by itself; choose another")
     if package in RESERVED or package in sys.stdlib_module_names or is_installed(package):

@@ -14,12 +14,14 @@ from ..contract import Capability, ContractError, read_capability
 from ..contract.error_texts import sendable
 from ..kernel.process import Limits
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
+from .configuration import all_within
 from .registry import Options, RestartPolicy
 
 # Names become those of log files, processes and spaces.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+LONGEST_NAME = 63
+NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_NAME - 1}}}")
 STRATEGIES = ("one-for-one", "rest-for-one")
-WANTED_NAME = "1 to 63 letters, digits, '.', '_' or '-', a letter or digit first"
+WANTED_NAME = f"1 to {LONGEST_NAME} letters, digits, '.', '_' or '-', a letter or digit first"
 RESERVED = "kernel"  # names the kernel's own process, space and log
 WANTED_OTHER = f"another name: {RESERVED!r} is that of the kernel's own process and log"
 LEAST_MEMORY = 32 << 20  # bytes: a process has 22 MiB of its own before a plug-in is in it (Python 3.11, x86-64)
@@ -191,17 +193,11 @@ def checked_bindings(bind: Mapping[str, str], needs: Sequence[str], plugin: str)
 
 
 def checked_whole(what: str, value: object) -> None:
-    """Raises ContractError for a whole number, however deep in mappings and sequences, that no message can carry."""
-    # A stack and not recursion, which a list in itself, refused later, would never end: each is looked at once.
-    waiting, seen = [(what, value)], set()
-    while waiting:
-        where, each = waiting.pop()
+    """Raises ContractError for a whole number, however deep in mappings and sequences, that no message can carry, and
+    for what lies too deep in them."""
+    for where, each in all_within(what, value):
         if isinstance(each, int) and each not in WHOLE:
             raise wrong(where, each, "a whole number of at most 64 bits; give a larger one as text")
-        if id(each) not in seen and isinstance(each, Mapping | list | tuple):
-            seen.add(id(each))
-            items = each.items() if isinstance(each, Mapping) else enumerate(each)
-            waiting += [(f"{where}.{key}", inner) for key, inner in items]
 
 
 def checked_restart(policy: RestartPolicy) -> None:

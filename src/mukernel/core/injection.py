@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
 import typing
 from collections.abc import Callable
@@ -102,5 +103,14 @@ def checked_configuration(plugin: type, name: str, settings: list[Setting], give
         except msgspec.ValidationError as error:
             raise ContractError(
                 f"plug-in {name!r}: config.{setting.name} is {given[setting.name]!r}: {error}"
+                f"{hint_of_path(setting.annotation, given[setting.name])}"
             ) from None
     return converted
+
+
+def hint_of_path(annotation: Any, given: object) -> str:
+    """For whoever expects a str to become a Path: no file and no message carries one."""
+    for kind in (annotation, *typing.get_args(annotation)):
+        if isinstance(given, str) and inspect.isclass(kind) and issubclass(kind, os.PathLike):
+            return f"; annotate it as str, and make the {kind.__name__} in the constructor"
+    return ""

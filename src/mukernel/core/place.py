@@ -16,6 +16,7 @@ from ..kernel.process import Process
 from ..sandbox.policy import Sandbox
 from ..transports.descriptors import duplicated
 from . import messages
+from .configuration import checked_sendable
 from .conversation import Conversation
 from .enclosed import Enclosed
 from .ending import described
@@ -231,6 +232,7 @@ class RemotePlace(Place):
             self.process.kill()
 
     async def build(self, blueprint: Blueprint) -> Built:
+        checked_sendable(blueprint.name, blueprint.config)
         self.keys.add(blueprint.key)  # from now on: while it is built, nobody is to end the process
         link = self.conversation.link
         link.largest = max(link.largest, (blueprint.largest_state or 0) + BESIDE_STATE)

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..contract import ContractError, NotFound
 from .checks import NAME, WANTED_NAME
+from .configuration import TOO_DEEP, all_within
 
 LARGEST = 4 << 20  # bytes; an application of a thousand plug-ins has a twentieth of it
 
@@ -29,9 +30,17 @@ def read_toml(path: str) -> dict[str, Any]:
     if len(raw) > LARGEST:
         raise ContractError(f"{path} has more than {LARGEST >> 20} MiB, wanted an application file in TOML")
     try:
-        return tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = tomllib.loads(raw.decode("utf-8-sig"))  # editors of Windows begin a file with a mark
+    except RecursionError:
+        raise ContractError(f"{label}: a value {TOO_DEEP}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{label} is not TOML: {error}") from None
+    try:
+        for _ in all_within("", content):
+            pass
+    except ContractError as error:
+        raise ContractError(f"{label}: {error}") from None
+    return content
 
 
 def without_waiting(path: str, flags: int) -> int:

@@ -6,9 +6,11 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 
+from mukernel import RemoteError
 from mukernel.core.state_folder import locked
 
 PREFIX = "mukernel-demo-"  # of the folder, in the system's folder for temporary files
@@ -54,3 +56,25 @@ def remove_unless_locked(folder: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(lock)
+
+
+def unkept(error: Exception) -> str | None:
+    """Where an error means that the index or a log can't be kept, as on a full disk: what to do. None for any other."""
+    try:
+        temporary = tempfile.gettempdir()
+    except OSError as none:  # it names those that were tried
+        return (
+            f"its index can't be kept: {none.strerror}; set TMPDIR to a folder that can be written to, with 20 MB free"
+        )
+    if isinstance(error, sqlite3.OperationalError):
+        reason = str(error)
+    elif isinstance(error, RemoteError) and error.type_name == sqlite3.OperationalError.__name__:
+        reason = error.message
+    elif isinstance(error, OSError) and os.fsdecode(error.filename or "").startswith(os.path.join(temporary, PREFIX)):
+        reason = str(error.strerror)
+    else:
+        return None
+    return (
+        f"its index can't be kept in {temporary}: {reason}; free some room there, or set TMPDIR to another folder "
+        "(that of the standard library takes 20 MB)"
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mukernel import Clock
 
 from .interfaces import Files, Index, IndexSize, NoSuchFile, ParsedFile, Parser, UnreadableFile
 
 BATCH = 32  # files of one transaction: enough to share its cost, few enough for a smooth progress bar
+NO_PYTHON = f"not valid Python {sys.version_info.major}.{sys.version_info.minor}"  # why a file is counted as unreadable
 WALK = 0.4  # of the time, at most, goes into walking the folder
 
 Progress = Callable[[int, int], None]  # files done, files in all
@@ -19,12 +22,15 @@ Progress = Callable[[int, int], None]  # files done, files in all
 @dataclass(frozen=True)
 class Filled:
     """What became of it. `found`: the files that there are, as far as the folder was walked. `late`: the time was over
-    before every file had its turn; `walked`: the folder was walked to its end."""
+    before every file had its turn; `walked`: the folder was walked to its end. `left_out`, `unreadable`: how many were,
+    for each reason."""
 
     size: IndexSize
     found: int
     late: bool
     walked: bool
+    left_out: dict[str, int] = field(default_factory=dict)
+    unreadable: dict[str, int] = field(default_factory=dict)
 
 
 async def fill(
@@ -41,18 +47,22 @@ async def fill(
     """
     until = clock.now() + seconds
     walk = await files.walk(seconds * WALK)
-    await index.add([ParsedFile(path, [], problem) for path, problem in walk.unreadable.items()])
+    unreadable = Counter(walk.unreadable.values())
+    await index.add([ParsedFile(path, [], problem, source=False) for path, problem in walk.unreadable.items()])
     total, done = len(walk.paths), 0
     progress(0, total)
     for start in range(0, total, BATCH):
         batch = walk.paths[start : start + BATCH]
         ended = await parsed(files, parser, batch, until - clock.now())
-        await index.add([each for each in ended if each is not None])
+        files_read = [each for each in ended if each is not None]
+        unreadable.update(NO_PYTHON if each.source else each.problem for each in files_read if each.problem)
+        await index.add(files_read)
         done += len(ended)
         progress(done, total)
         if len(ended) < len(batch):
             break
-    return Filled(await index.size(), total + len(walk.unreadable), done < total or not walk.whole, walk.whole)
+    found, late = total + len(walk.unreadable), done < total or not walk.whole
+    return Filled(await index.size(), found, late, walk.whole, walk.left_out, dict(unreadable))
 
 
 async def parsed(files: Files, parser: Parser, paths: Sequence[str], seconds: float) -> list[ParsedFile | None]:
@@ -77,5 +87,5 @@ async def parsed_file(files: Files, parser: Parser, path: str) -> ParsedFile | N
     except NoSuchFile:
         return None
     except UnreadableFile as error:
-        return ParsedFile(path, [], str(error))
+        return ParsedFile(path, [], str(error).removeprefix(f"Files.read: {path} "), source=False)
     return await parser.parse(path, source)

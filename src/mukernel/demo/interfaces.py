@@ -40,20 +40,24 @@ class Walk(msgspec.Struct, frozen=True):
     """What a walk through a folder has found.
 
     `paths`: of the files, relative to the folder, sorted. `unreadable`: what can't be among them, and why: folders that
-    can't be entered, names that are no text. `whole`: it did not end before it had seen everything.
+    can't be entered, names that are no text. `whole`: it did not end before it had seen everything. `left_out`: how
+    many files and folders were left out by rule, for each reason, such as "folders of tests".
     """
 
     paths: list[str]
     unreadable: dict[str, str]
     whole: bool
+    left_out: dict[str, int] = {}
 
 
 class ParsedFile(msgspec.Struct, frozen=True):
-    """What one file defines; `problem` says why nothing could be read from it, and is empty otherwise."""
+    """What one file defines; `problem` says why nothing could be read from it, and is empty otherwise. `source`: it
+    was read, so that a problem is one of what stands in it."""
 
     path: str
     symbols: list[Symbol]
     problem: str = ""
+    source: bool = True
 
 
 class Candidate(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from mukernel import Kernel, Unavailable
 from mukernel.core.control_server import ControlServer, ControlSocket
 from mukernel.core.state_folder import state_folder
 
+from .screen import shown_text
 from .signals import Signals
 
 NAME = "demo"  # for --app
@@ -28,7 +29,7 @@ async def keep_running(kernel: Kernel, signals: Signals) -> None:
     try:
         state.claim()
     except Unavailable as error:
-        print(f"mukernel demo: --keep: {error}", file=sys.stderr)
+        print(shown_text(f"mukernel demo: --keep: {error}"), file=sys.stderr)
         return
     ending = asyncio.Event()
     signals.end = ending.set

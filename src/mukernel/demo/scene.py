@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,41 +22,22 @@ from mukernel import Clock, Kernel, MukernelError
 from mukernel.core.standard_streams import accept_any_text
 
 from .answers import known_answers
-from .folder import own_folder
+from .arguments import add_arguments, problem_of
+from .folder import own_folder, unkept
 from .frame import shown
 from .interfaces import Index, Search
 from .keep import keep_running
 from .load import Load
 from .picture import Picture
-from .screen import Screen, screen_for
+from .screen import Screen, screen_for, shown_text
 from .signals import SIGNALLED, Signals
-from .stage import Setting, set_up
+from .stage import NothingFound, Setting, set_up
 from .story import Story
 from .summary import Summary, calls_of, ledger_of, problems_of, table
-from .walker import is_text
 
 GRACE = 30.0  # seconds beyond its own that the load may take, before the demo itself is given up
 CALLED = ("index", "ranker", "search")  # the plug-ins that the load reaches, and whose ledgers must close
 USAGE = 2
-
-
-class NothingFound(Exception):
-    """There is no symbol to search for."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `main` reads."""
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        default="",
-        help="index the Python source in this folder, for 25 seconds at most (default: the standard library)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the summary as JSON, and nothing else, to standard output"
-    )
-    parser.add_argument("--keep", action="store_true", help="leave it running afterwards, to play with, until Ctrl-C")
-    parser.add_argument("--seconds", type=duration, default=20.0, help="how long the load goes on (default: 20)")
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
@@ -66,26 +48,14 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     return main(parser.parse_args(arguments))
 
 
-def duration(text: str) -> float:
-    """Raises argparse.ArgumentTypeError for what is no number of seconds above 0."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < 86400:
-        raise argparse.ArgumentTypeError(f"got {text!r}, wanted a number of seconds above 0, such as 20")
-    return seconds
-
-
 def main(arguments: argparse.Namespace) -> int:
     """Run the demo. 0: every call was answered rightly; 1: not so; 2: nothing to index; 128 + N: signal N."""
-    if arguments.folder and not os.path.isdir(arguments.folder):
-        print(f"mukernel demo: FOLDER: got {arguments.folder!r}, wanted an existing folder", file=sys.stderr)
+    folder = arguments.folder
+    problem = None if folder is None else problem_of(folder)
+    if problem is not None:
+        print(f"mukernel demo: FOLDER: {problem}", file=sys.stderr)
         return USAGE
-    if not is_text(arguments.folder):
-        print(f"mukernel demo: FOLDER: got {arguments.folder!a}, wanted a path in UTF-8", file=sys.stderr)
-        return USAGE
-    setting = Setting(folder=arguments.folder, seconds=arguments.seconds)
+    setting = Setting(folder=folder or "", seconds=arguments.seconds)
     return run(setting, json=arguments.json, keep=arguments.keep)
 
 
@@ -96,9 +66,10 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
     def show(summary: Summary) -> None:
         screen.close()
         if json:
-            print(msgspec.json.format(msgspec.json.encode(summary)).decode(), flush=True)
+            text = msgspec.json.format(msgspec.json.encode(summary)).decode()
+            print(shown_text(text) if sys.stdout.isatty() else text, flush=True)
         else:
-            print("\n".join(["", *table(summary)]), flush=True)
+            print(shown_text("\n".join(["", *table(summary)])), flush=True)
 
     try:
         return asyncio.run(stopped_by_signals(setting, screen, show, keep))
@@ -108,9 +79,12 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
         screen.close()
         print(f"mukernel demo: {error}", file=sys.stderr)
         return USAGE
-    except MukernelError as error:
+    except (MukernelError, OSError, sqlite3.OperationalError) as error:
+        problem = unkept(error) or (str(error) if isinstance(error, MukernelError) else None)
+        if problem is None:
+            raise
         screen.close()
-        print(f"mukernel demo: {error}", file=sys.stderr)
+        print(shown_text(f"mukernel demo: {problem}"), file=sys.stderr)
         return 1
     finally:
         screen.close()
@@ -150,7 +124,7 @@ async def play(
                     kernel, setting, os.path.join(folder, "index.db"), frame.progressed, frame.next_part
                 )
                 if not indexed.symbols:
-                    raise NothingFound(f"FOLDER: got {indexed.folder!r}, which defines no class or function in Python")
+                    raise NothingFound(indexed)
                 answers = await known_answers(kernel.get(Index))
                 load = Load(kernel.get(Search), answers, clock, setting.callers)
                 story = Story(kernel, load, answers, screen.happened, screen.compared, setting.patience)
@@ -195,11 +169,22 @@ async def played(story: Story, load: Load, setting: Setting) -> tuple[float, lis
     return seconds, problems
 
 
+class Log(logging.FileHandler):
+    """What can't be written, as on a full disk, is lost: where it matters the index says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 @contextlib.contextmanager
 def logged(path: str) -> Iterator[None]:
     """What the kernel logs goes to a file, where it does not disturb the picture."""
     log = logging.getLogger("mukernel")
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = Log(path, encoding="utf-8", errors="backslashreplace")
     propagate, log.propagate = log.propagate, False
     log.addHandler(handler)
     try:

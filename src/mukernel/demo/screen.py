@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Protocol, TextIO
 
+from mukernel.core.stack import printable
+
 from .load import Rates
 from .picture import Line, Picture, clipped, laid_out
 from .summary import MS, Event, Results, event_line, shortened
@@ -38,6 +40,11 @@ def screen_for(stream: TextIO, environment: Mapping[str, str] = os.environ) -> S
     return PlainLines(stream)
 
 
+def shown_text(text: str) -> str:
+    """The lines of a text, without what a terminal would obey: names of files are whatever somebody gave them."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
 class LiveScreen:
     """A terminal. What it showed before is there again after `close`."""
 
@@ -53,9 +60,8 @@ class LiveScreen:
         self.write(f"{start}{HOME}{body}{TO_END_OF_LINE}{TO_END_OF_SCREEN}")
 
     def painted(self, line: Line) -> str:
-        if not self.colours:
-            return "".join(text for text, _ in line)
-        return "".join(f"\x1b[{STYLES[style]}m{text}{PLAIN}" if style else text for text, style in line)
+        shown = [(printable(text), style if self.colours else "") for text, style in line]
+        return "".join(f"\x1b[{STYLES[style]}m{text}{PLAIN}" if style else text for text, style in shown)
 
     def happened(self, event: Event) -> None:
         """It is in the next picture."""
@@ -129,5 +135,5 @@ class PlainLines:
         """Nothing to put back."""
 
     def write(self, line: str) -> None:
-        self.stream.write(line + "\n")
+        self.stream.write(printable(line) + "\n")
         self.stream.flush()

@@ -38,6 +38,20 @@ class Setting:
     search: type = CodeSearch
 
 
+class NothingFound(Exception):
+    """There is no symbol to search for; the message says what of the folder was left out, and why."""
+
+    def __init__(self, indexed: Indexed) -> None:
+        problem = f"FOLDER: got {indexed.folder!r}, which defines no class or function in Python"
+        if indexed.gaps:
+            problem += f" that can be indexed; {'; '.join(indexed.gaps)}"
+        if not indexed.complete:
+            problem += f"; the time for indexing is over: {indexed.files_text}"
+        if any(reason.startswith("folders") for reason in indexed.left_out):
+            problem += "; give a folder that was left out as FOLDER itself, and it is indexed"
+        super().__init__(problem)
+
+
 async def set_up(
     kernel: Kernel, setting: Setting, database: str, progress: Progress, next_part: Callable[[str], object]
 ) -> Indexed:
@@ -70,4 +84,6 @@ async def set_up(
         filled.found,
         filled.walked,
         not filled.late,
+        filled.left_out,
+        filled.unreadable,
     )

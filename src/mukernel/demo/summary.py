@@ -60,7 +60,8 @@ class PluginLedger(msgspec.Struct, frozen=True):
 class Indexed(msgspec.Struct, frozen=True):
     """What was indexed. `unreadable`: files that could not be read or parsed, and folders that could not be
     entered. `found`: all the files that there are, as far as the folder was walked; `walked`: to its end; `complete`:
-    every file had its turn before the time for indexing was over."""
+    every file had its turn before the time for indexing was over. `left_out`: how many files and folders were left out
+    by rule, and `unreadable_by_reason`: how many were unreadable, for each reason."""
 
     folder: str
     files: int
@@ -70,6 +71,8 @@ class Indexed(msgspec.Struct, frozen=True):
     found: int
     walked: bool
     complete: bool
+    left_out: dict[str, int]
+    unreadable_by_reason: dict[str, int]
 
     @property
     def files_text(self) -> str:
@@ -78,6 +81,16 @@ class Indexed(msgspec.Struct, frozen=True):
             return f"{self.files:,} files"
         more = "" if self.walked else "more than "
         return f"{self.files:,} of {more}{self.found:,} files (the first {self.seconds:.0f} s of it)"
+
+    @property
+    def gaps(self) -> list[str]:
+        """What of the folder is not in the index, and why, in words."""
+        gaps = {"unreadable": self.unreadable_by_reason, "left out": self.left_out}
+        return [
+            f"{what}: {', '.join(f'{reason} ({count:,})' for reason, count in sorted(counts.items()))}"
+            for what, counts in gaps.items()
+            if counts
+        ]
 
 
 class Results(msgspec.Struct, frozen=True):
@@ -154,6 +167,7 @@ def table(summary: Summary) -> list[str]:
     lines = [
         f"indexed   {indexed.symbols:,} symbols of {indexed.files_text} of {indexed.folder}"
         f" in {indexed.seconds:.1f} s{f', {indexed.unreadable} unreadable' if indexed.unreadable else ''}",
+        *(f"          {gap}" for gap in indexed.gaps),
         f"load      {calls.callers} callers, {summary.seconds:.1f} s, {calls.per_second:,.0f} calls a second;"
         f" p50 {calls.p50_ms:.1f} ms, p99 {calls.p99_ms:.1f} ms, longest {calls.longest_ms:.1f} ms",
         f"calls     {calls.made:,} made = {calls.right:,} right + {calls.wrong} wrong"

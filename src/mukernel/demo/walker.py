@@ -6,14 +6,20 @@ import asyncio
 import os
 import stat
 import sysconfig
+from collections import Counter
 from pathlib import Path
 
 from mukernel import Clock, Plugin
 
 from .interfaces import Files, NoSuchFile, UnreadableFile, Walk
 
-# Not the code of the folder itself: installed packages, tests, caches, environments.
-SKIPPED = ("site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__", "node_modules")
+# Not the code of the folder itself, by the names of folders that hold it.
+LEFT_OUT = {
+    **dict.fromkeys(("site-packages", "dist-packages", "node_modules"), "folders of installed packages"),
+    **dict.fromkeys(("test", "tests", "idle_test"), "folders of tests"),
+}
+COMPILED = "__pycache__"  # holds no source: nobody misses it, so it is not counted
+SKIPPED = (*LEFT_OUT, COMPILED)
 LARGEST = 2_000_000  # bytes; a larger file is a generated table, and says nothing to a reader
 LOOK = 200  # files after which a walk looks at the clock, and lets others have their turn
 
@@ -25,6 +31,8 @@ class FolderWalker(Plugin, Files):
     folder: where to look; empty for the standard library of the interpreter that runs it
     skip: names of folders that are left out; hidden folders and virtual environments always are
     largest: files of more bytes than this are left out
+
+    What is left out is counted, by the reason.
 
     Raises NotADirectoryError if `folder` is not a folder.
     """
@@ -42,6 +50,7 @@ class FolderWalker(Plugin, Files):
     async def walk(self, seconds: float) -> Walk:
         found: list[str] = []
         unreadable: dict[str, str] = {}
+        left_out: Counter[str] = Counter()
         until, seen = self._clock.now() + seconds, 0
 
         def skipped(error: OSError) -> None:
@@ -51,25 +60,30 @@ class FolderWalker(Plugin, Files):
 
         for folder, folders, files in os.walk(self._folder, onerror=skipped):
             here = Path(folder)
-            # os.walk goes on with what is left in this list.
-            folders[:] = [name for name in folders if self._enters(here / name)]
+            reasons = {name: self._left_out(here / name) for name in folders}
+            left_out.update(reason for name, reason in reasons.items() if reason and name != COMPILED)
+            folders[:] = [name for name in folders if not reasons[name]]  # os.walk goes on with what is left in it
             for place in [here, *(here / name for name in files)]:
                 seen += 1
                 if seen % LOOK == 0:
                     await asyncio.sleep(0)
                     if self._clock.now() >= until:
-                        return Walk(sorted(found), unreadable, False)
+                        return Walk(sorted(found), unreadable, False, left_out)
+                if place.suffix != ".py":
+                    continue
                 try:
-                    wanted = self._wants(place)
+                    reason = self._not_read(place)
                 except OSError as error:
                     skipped(error)
                     continue
                 path = self._relative(place)
-                if wanted and is_text(place.relative_to(self._folder)):
+                if reason:
+                    left_out[reason] += 1
+                elif is_text(place.relative_to(self._folder)):
                     found.append(path)
-                elif wanted:
+                else:
                     unreadable[path] = "its name is not UTF-8"
-        return Walk(sorted(found), unreadable, True)
+        return Walk(sorted(found), unreadable, True, left_out)
 
     async def read(self, path: str) -> bytes:
         try:
@@ -86,17 +100,25 @@ class FolderWalker(Plugin, Files):
         """The path of a file below the folder, as text: bytes that are none show as \\xNN."""
         return os.fsencode(place.relative_to(self._folder)).decode(errors="backslashreplace")
 
-    def _enters(self, folder: Path) -> bool:
-        if folder.name in self._skip or folder.name.startswith("."):
-            return False
-        return not os.path.lexists(folder / "pyvenv.cfg")  # False for a folder that can't be entered: os.walk says so
+    def _left_out(self, folder: Path) -> str:
+        """Why a folder is not entered, in words for many of its kind; empty for one that is."""
+        if folder.name in self._skip:
+            return LEFT_OUT.get(folder.name, f"folders named {folder.name}")
+        if folder.name.startswith("."):
+            return "hidden folders"
+        if folder.is_symlink():
+            return "links"
+        # False for a folder that can't be entered: os.walk says so.
+        return "virtual environments" if os.path.lexists(folder / "pyvenv.cfg") else ""
 
-    def _wants(self, place: Path) -> bool:
-        """Raises OSError for what can't be looked at."""
-        if place.suffix != ".py":
-            return False
-        found = place.lstat()
-        return stat.S_ISREG(found.st_mode) and found.st_size <= self._largest
+    def _not_read(self, file: Path) -> str:
+        """Why a file is not read, as above. Raises OSError for what can't be looked at."""
+        found = file.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            return "links"
+        if not stat.S_ISREG(found.st_mode):
+            return "what is no regular file"
+        return f"files above {self._largest:,} bytes" if found.st_size > self._largest else ""
 
 
 def is_text(place: Path | str) -> bool:
