@@ -121,7 +121,7 @@ class Instances:
             replica.successor = None
             await self.discard(instance)
             raise
-        replica.instance, replica.successor = instance, None
+        replica.instance, replica.successor, replica.failure = instance, None, None
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)
         self.on_begun(entry, replica)
@@ -230,12 +230,15 @@ class Instances:
         )
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
-        """No instance will come for a replica: answer every call. Its callers have the others, or closed routes."""
+        """No instance will come for a replica: answer every call. Its callers have the others, or closed routes. While
+        they are told, somebody may revive it: then its mailbox is its new instance's."""
         if entry.failure is None:
             await self.reroute_callers(entry)
         else:
             await self.close_callers_routes(entry, reason)
-        self.answer_rest(replica, reason)
+        async with entry.lock:
+            if replica in entry.replicas and replica.failure is not None:
+                self.answer_rest(replica, reason)
 
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
         """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no

@@ -395,7 +395,6 @@ class Kernel:
             for replica in revived:
                 replica.restarts.clear()
                 await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
-                replica.failure = None
         await self.instances.reroute_callers(entry)
         self.record("restart", name, "started again")
         return SwapReport(name, "restart", "not serving", "serving")
