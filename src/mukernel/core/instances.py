@@ -222,12 +222,11 @@ class Instances:
         await tell([place], reroute)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
-        """Does some instance of `entry` have a route to `on`?"""
-        return any(
-            replica.instance is not None
-            and on.name in self.switchboard.space_plugins.get(replica.instance.place.space, ())
-            for replica in entry.replicas
-        )
+        """Was `entry` given a proxy of `on`? Its constructor was, or it has redeemed a token, which is known where an
+        instance has a process to itself: the routes of that are its own."""
+        own = [r.instance.place for r in entry.replicas if r.instance is not None and is_own(r.instance.place)]
+        routes = self.switchboard.space_plugins
+        return on.name in entry.bindings.values() or any(on.name in routes.get(place.space, ()) for place in own)
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
         """No instance will come for a replica: answer every call. Its callers have the others, or closed routes. While
@@ -325,6 +324,11 @@ class Instances:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
             return NOBODY
+
+
+def is_own(place: Place) -> bool:
+    """Does an instance share it with no other, nor with the application?"""
+    return isinstance(place, RemotePlace) and place.group is None
 
 
 def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:
