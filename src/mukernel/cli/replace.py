@@ -60,8 +60,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
             help="a setting of the new version, VALUE as JSON or text; given once, all others are left out",
         )  # fmt: skip
         parser.add_argument(
-            "--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)"
-        )
+            "--drain", metavar="TIME",
+            help="how long running calls may take to end, for this swap alone (default: as configured)",
+        )  # fmt: skip
         parser.add_argument(
             "--python", metavar="VERSION", default="",
             help="of the environment that is installed, such as 3.13 or a path (default: as it is)",

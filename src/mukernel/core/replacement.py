@@ -61,13 +61,16 @@ class Succession:
 
 
 class Replacement:
-    """One replacement under way: the new instances of one plug-in, warm beside the old ones."""
+    """One replacement under way: the new instances of one plug-in, warm beside the old ones. `drain`: seconds that this
+    one waits for calls that are being run; None: as the plug-in's options say."""
 
     def __init__(
-        self, instances: Instances, journal: Journal, entry: Entry, what: str, source: Source, options: Options
-    ) -> None:
+        self, instances: Instances, journal: Journal, entry: Entry, what: str, source: Source, options: Options,
+        drain: float | None = None,
+    ) -> None:  # fmt: skip
         self.instances, self.journal = instances, journal
         self.entry, self.source, self.options = entry, source, options
+        self.drain = options.drain if drain is None else drain
         before = f"{entry.source.title} {entry.options.placement}"
         self.successions: list[Succession] = []
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
@@ -182,7 +185,7 @@ class Replacement:
         try:
             for place in places:
                 await place.gate(self.entry.name)
-            quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
+            quiesced = await old.place.quiesce(old.blueprint.key, self.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
             since = await self.activate(new, quiesced)
