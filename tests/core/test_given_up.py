@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from core_samples import Counter, Sum, Tally
+import pytest
+from core_samples import Counter, Sum, Tally, Tally2
 from killing import pid_of
-from waiting import until_event, until_state
+from waiting import until, until_event, until_state
 
-from mukernel import Kernel, RestartPolicy
+from mukernel import Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel.core.instances import Instances
 from mukernel.core.lifecycle import State
 from mukernel.core.registry import Replica
 
@@ -57,3 +59,86 @@ async def test_what_is_revived_at_once_and_crashes_again_is_looked_after(kernel:
     async with asyncio.timeout(20):
         await until_event(kernel, "counter", "given up", times=2)
     assert replica.failure is not None
+
+
+async def given_up(kernel: Kernel, **options: Any) -> Counter:
+    """A plug-in that nobody restarts, with a state of 3 to begin with."""
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, config={"start_at": 3}, **options)
+    counter = kernel.get(Counter)
+    await crash(kernel)
+    return counter
+
+
+async def crash(kernel: Kernel) -> None:
+    """Kill all its processes, until it is given up."""
+    for replica in kernel.registry.entry("counter").replicas:
+        assert replica.instance is not None
+        os.kill(replica.instance.place.pid, signal.SIGKILL)
+    await until(lambda: kernel.registry.entry("counter").failure is not None)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_what_is_given_up_is_swapped_to_a_mended_version_and_taken_back(kernel: Kernel, replicas: int) -> None:
+    counter = await given_up(kernel, replicas=replicas)
+    report = await kernel.swap("counter", Tally2)
+    assert (report.given_up, report.rolled_back, report.after) == (True, False, "Tally2 process")
+    assert {await counter.version() for _ in range(4)} == {"two"}
+    assert await counter.value() == 3
+    await crash(kernel)
+    assert (await kernel.rollback("counter")).given_up
+    assert {await counter.version() for _ in range(4)} == {"one"}
+    assert (await kernel.ledger("counter")).lost == 0
+
+
+async def test_what_is_given_up_is_moved(kernel: Kernel) -> None:
+    counter = await given_up(kernel)
+    await kernel.move("counter", "inline")
+    assert await counter.where() == os.getpid()
+    assert await counter.value() == 3
+
+
+async def test_what_is_given_up_begins_with_its_last_checkpoint_as_another_version(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, checkpoint=0.01)
+    counter, replica = kernel.get(Counter), kernel.registry.entry("counter").replicas[0]
+    await counter.add(41)
+    await until(lambda: replica.checkpoint == (b"\x29", 1))  # 41
+    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
+    await until_event(kernel, "counter", "given up")
+    await kernel.swap("counter", Tally2)
+    assert (await counter.version(), await counter.add(1)) == ("two", 42)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+async def test_what_could_not_be_swapped_is_given_up_as_before(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Though some of its replicas served already."""
+    counter = await given_up(kernel, replicas=2)
+    before, activate, begun = kernel.registry.entry("counter").failure, Instances.activate, []
+
+    async def fails(instances: Instances, *given: Any, **named: Any) -> None:
+        begun.append(given)
+        if len(begun) == failing:
+            raise RuntimeError("the state is not what it was")
+        await activate(instances, *given, **named)
+
+    with monkeypatch.context() as patched, pytest.raises(SwapFailed, match=r"given up as before: .*not what it was"):
+        patched.setattr(Instances, "activate", fails)
+        await kernel.swap("counter", Tally2)
+    entry = kernel.registry.entry("counter")
+    assert (entry.state, entry.failure, kernel.places) == (State.FAILED, before, {})
+    with pytest.raises(Unavailable, match="counter is given up"):
+        await counter.value()
+    await kernel.restart("counter")
+    assert {await counter.version() for _ in range(4)} == {"one"}
+    assert (await kernel.ledger("counter")).lost == 0
+
+
+async def test_what_is_given_up_in_part_is_to_be_restarted_first(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, replicas=2)
+    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
+    await until_event(kernel, "counter", "given up")
+    with pytest.raises(SwapFailed, match=r"'counter' is failed; only what is serving.*restart it first"):
+        await kernel.swap("counter", Tally2)
+    await kernel.restart("counter")
+    await kernel.swap("counter", Tally2)

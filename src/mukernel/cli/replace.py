@@ -157,9 +157,8 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
             reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
             reason += " (--verbose shows the traceback)" if traceback else ""
         if ONLY_WHAT_SERVES in reason:
-            again = f"`mukernel restart {report.plugin}` starts it again"
-            return f"{report.plugin}: the {report.what} was not begun: {reason}; {again}"
-        return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
+            return f"{report.plugin}: the {report.what} was not begun: {reason}: `mukernel restart {report.plugin}`"
+        return f"{report.plugin}: the {report.what} was rolled back, {report.serves}: {reason}"
     done = DONE.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
     ledger = report.ledger

@@ -115,12 +115,21 @@ class Instances:
             replica.successor = instance  # from now on every new channel is given to it, too
             check_callers_grants(replica, entry.name, instance.built)
             self.attach_all(replica, instance)
-            state, version = replica.checkpoint or (None, 1)
-            await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
+            await self.activate(replica, instance, recover)
         except BaseException:
             replica.successor = None
             await self.discard(instance)
             raise
+        await self.begun(entry, replica, instance, recover)
+
+    async def activate(self, replica: Replica, instance: Instance, recover: bool) -> None:
+        """Let an instance receive to which nobody hands anything over: it has the last checkpoint. `recover`: it
+        answers what its predecessor was running."""
+        state, version = replica.checkpoint or (None, 1)
+        await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
+
+    async def begun(self, entry: Entry, replica: Replica, instance: Instance, recover: bool) -> None:
+        """It receives: from now on it is the replica's."""
         replica.instance, replica.successor, replica.failure = instance, None, None
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)

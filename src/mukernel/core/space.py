@@ -182,7 +182,8 @@ class Space(Routes):
         instance = self.instances[key]
         running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:
-            await instance.drained(drain)
+            routes = self.routes_to(instance.blueprint.name)
+            await instance.drained(drain, lambda: sum(len(route.waiting) for route in routes))
             for route in self.routes_to(instance.blueprint.name):
                 route.shut()
             with contained(instance.blueprint.name, "saving its state"):
