@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 from core_samples import blow
-from waiting import until_state
 
 from mukernel import Interface, Kernel, Plugin, SwapFailed
-from mukernel.core.lifecycle import State
 
 
 class Echo(Interface):
@@ -23,13 +21,18 @@ class Wall(Interface):
 
 
 class Caller(Plugin, Echo):
-    """Its calls are counted inline, too, since it has a state."""
+    """Its calls are counted inline, too, since it has a state; and it tells when it starts none any more."""
 
     def __init__(self, wall: Wall | None = None) -> None:
         self.wall = wall
+        self.whistle = ""
+
+    def draining(self) -> None:
+        blow(self.whistle)
 
     async def sound(self, whistle: str) -> str:
         assert self.wall is not None
+        self.whistle = whistle
         return await self.wall.reflect(whistle)
 
     async def back(self) -> str:
@@ -64,7 +67,7 @@ async def test_a_swap_under_calls_that_come_back_says_what_they_may_wait_for(
     call = asyncio.create_task(kernel.get(Echo).sound(whistle.path))
     await whistle.heard()
     swap = asyncio.create_task(kernel.swap("caller", Caller))
-    await until_state(kernel, "caller", State.QUIESCING)
+    await whistle.heard()
     await kernel.get(Wall).go_on()
     hint = r"1 calls were still running.*\. 1 calls waited meanwhile.*by way of a plug-in that calls 'caller' back"
     with pytest.raises(SwapFailed, match=hint) as failed:

@@ -46,6 +46,11 @@ class Space(Routes):
         self.on_asks: Callable[[str, list[str]], None] = lambda key, interfaces: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
         self.on_emptied: Callable[[int], None] = lambda channel: None
+        self.on_forked: Callable[[], None] = lambda: None
+
+    def leave_to_parent(self, reason: str) -> None:
+        self.on_forked()
+        super().leave_to_parent(reason)
 
     @contextmanager
     def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
