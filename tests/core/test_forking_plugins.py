@@ -108,17 +108,18 @@ async def test_a_child_that_comes_back_is_ended_and_its_parent_goes_on(
     config = {"at_start": method == "at_start"}
     await kernel.load(Forks, placement="process", threads=threads, config=config)
     forking = kernel.get(Forking)
-    others = [asyncio.create_task(forking.echo(number)) for number in range(50)]
-    if method == "as_stream":
-        [child] = [each async for each in forking.as_stream()]
-    elif method == "by_itself":
-        child = await asyncio.to_thread(kernel.get(Forking, blocking=True).by_itself)
-    else:
-        child = await getattr(forking, method)()
-    assert child > 0, "it was the child that answered"
-    await until(lambda: not is_running(child))
-    assert await asyncio.gather(*others) == list(range(50))
-    assert await asyncio.gather(*(forking.echo(number) for number in range(50))) == list(range(50))
+    async with asyncio.timeout(30):  # else what a child has spoilt would keep this waiting
+        others = [asyncio.create_task(forking.echo(number)) for number in range(50)]
+        if method == "as_stream":
+            [child] = [each async for each in forking.as_stream()]
+        elif method == "by_itself":
+            child = await asyncio.to_thread(kernel.get(Forking, blocking=True).by_itself)
+        else:
+            child = await getattr(forking, method)()
+        assert child > 0, "it was the child that answered"
+        await until(lambda: not is_running(child))
+        assert await asyncio.gather(*others) == list(range(50))
+        assert await asyncio.gather(*(forking.echo(number) for number in range(50))) == list(range(50))
     said = (tmp_path / "forks.log").read_text()
     assert f"process {child}, which a plug-in forked, came back from the plug-in's code" in said
     assert "Traceback" not in said

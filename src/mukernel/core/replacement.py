@@ -117,10 +117,7 @@ class Replacement:
         elif (source, self.options.config) != (entry.source, entry.options.config):
             entry.history.append((entry.source, entry.options.config))
         entry.source, entry.options = source, self.options
-        for each in self.successions if self.given_up is None else ():
-            self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled
-        if self.given_up is not None:  # callers had been told that nobody would come
-            self.cancelled = await to_its_end(self.instances.reroute_callers(entry)) or self.cancelled
+        self.cancelled = await to_its_end(self.finish()) or self.cancelled
         self.report.total = clock.now() - began
         self.journal.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
@@ -128,6 +125,15 @@ class Replacement:
         if self.cancelled is not None:
             raise self.cancelled
         return self.report
+
+    async def finish(self) -> None:
+        """Every mailbox has its new instance: the old ones go. Of what was given up they are gone, and its callers, who
+        had been told that nobody would come, ask again."""
+        if self.given_up is not None:
+            await self.instances.reroute_callers(self.entry)
+            return
+        for each in self.successions:
+            await self.instances.retire(each.old)
 
     def check_serving(self) -> None:
         """Raises SwapFailed where there is nothing that could hand over, but for what is given up: nobody has to."""
