@@ -132,13 +132,3 @@ async def test_what_could_not_be_swapped_is_given_up_as_before(
     await kernel.restart("counter")
     assert {await counter.version() for _ in range(4)} == {"one"}
     assert (await kernel.ledger("counter")).lost == 0
-
-
-async def test_what_is_given_up_in_part_is_to_be_restarted_first(kernel: Kernel) -> None:
-    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, replicas=2)
-    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
-    await until_event(kernel, "counter", "given up")
-    with pytest.raises(SwapFailed, match=r"'counter' is failed; only what is serving.*restart it first"):
-        await kernel.swap("counter", Tally2)
-    await kernel.restart("counter")
-    await kernel.swap("counter", Tally2)
