@@ -21,7 +21,7 @@ from mukernel.cli.top import cpu_shares
 from mukernel.cli.top import picture as top_picture
 from mukernel.cli.tree import Tree, picture
 from mukernel.core.control import About, PluginStatus, TreePlugin, TreeProcess
-from mukernel.core.replacement import SwapReport
+from mukernel.core.replacement import ONLY_WHAT_SERVES, SwapReport
 from mukernel.core.status import cpu_of
 
 
@@ -460,6 +460,6 @@ def test_a_stopped_plugin_can_be_started_after_it_was_inline(shop: Any, mukernel
 
 
 def test_what_was_not_begun_is_not_said_to_be_rolled_back() -> None:
-    reason = "'g' is failed; only what is serving can be replaced"
+    reason = f"'g' is failed; {ONLY_WHAT_SERVES}"
     text = report_text(SwapReport("g", "swap", "V1 process", "V2 process", rolled_back=True, reason=reason))
-    assert text == f"g: the swap was not begun: {reason}; `mukernel restart g` starts it again"
+    assert text == f"g: the swap was not begun: {reason}: `mukernel restart g`"

@@ -263,12 +263,16 @@ async def test_a_swap_that_was_rolled_back_leaves_the_bindings_of_before(kernel:
 
 
 async def test_what_is_not_serving_is_not_said_to_serve_on(kernel: Kernel) -> None:
-    await kernel.load(Waits, name="gate", placement="process", restart=RestartPolicy(intensity=0))
+    """One of its replicas is given up."""
+    await kernel.load(Waits, name="gate", placement="process", replicas=2, restart=RestartPolicy(intensity=0))
     os.kill(pid_of(kernel.registry.entry("gate").replicas[0]), signal.SIGKILL)
     await until_state(kernel, "gate", State.FAILED)
     with pytest.raises(SwapFailed, match="swap of 'gate' was not begun: 'gate' is failed") as raised:
         await kernel.swap("gate", Waits)
     assert "serves on" not in str(raised.value) and raised.value.report.rolled_back
+    assert str(raised.value).endswith("; restart it first")
+    await kernel.restart("gate")
+    assert not (await kernel.swap("gate", Waits)).given_up
 
 
 class Panic(BaseException):

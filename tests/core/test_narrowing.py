@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from core_granted import CellarKeeper, Keeper
 from core_passed_on import Giver, Hand, Master, Worker
-from waiting import until
+from killing import pid_of
+from waiting import until, until_event
 
-from mukernel import Capability, ContractError, Kernel, narrow, redeem
+from mukernel import Capability, ContractError, Kernel, RestartPolicy, narrow, redeem
 from mukernel.cli.caps import channel_text
 from mukernel.core.held import held_by
 from mukernel.core.narrowing import Narrowed
@@ -38,6 +39,15 @@ async def test_who_is_granted_nothing_uses_what_it_is_given_and_no_more(kernel: 
     assert (await giver.delegate("read:/data", "walk", "/data/shop")).answer == "['a', 'b']"
     assert (await giver.delegate("read:/data/shop", "write", "/data/shop/a")).error.startswith("PermissionDenied")
     assert (await giver.delegate("write:/data", "write", "/data/a")).answer == "wrote /data/a"
+
+
+async def test_who_has_redeemed_a_token_is_restarted_with_the_server(kernel: Kernel) -> None:
+    await kernel.load(Keeper, placement="process", restart=RestartPolicy(strategy="rest-for-one"))
+    await kernel.load(Hand, placement="process", grants=[])
+    await kernel.load(Master, placement="process", grants=GRANTS)
+    assert (await kernel.get(Giver).delegate("read:/data", "read", "/data/a")).answer
+    os.kill(pid_of(kernel, "keeper"), signal.SIGKILL)
+    await until_event(kernel, "hand", "restart")
 
 
 @pytest.mark.parametrize("part", ["read", "read:/", "read:/home", "", "*:/data/..", "remove:/data", "read:/data:"])

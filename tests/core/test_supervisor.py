@@ -245,6 +245,24 @@ async def test_rest_for_one_restarts_what_depends_on_it(kernel: Kernel) -> None:
     assert kernel.registry.entry("later").replicas[0].instance is later, "it was loaded later, but depends on nothing"
 
 
+@pytest.mark.parametrize("placement", ["inline", "process:shared"])
+async def test_rest_for_one_leaves_alone_what_shares_a_process_with_who_calls_it(
+    kernel: Kernel, placement: str
+) -> None:
+    """In the kernel's own process that is the application."""
+    policy = RestartPolicy(strategy="rest-for-one")
+    await kernel.load(Tally, name="counter", placement="process", restart=policy)
+    await kernel.load(Arithmetic, name="neighbour", placement=placement)
+    await kernel.load(Sum, name="sum", placement=placement)
+    await kernel.load(Reporter, name="last", placement="process")
+    os.kill(await kernel.get(Counter).where(), signal.SIGKILL)
+    await until_event(kernel, "sum", "restart")
+    restarting = kernel.registry.entry("counter").restarting_dependants
+    assert restarting is not None
+    await restarting
+    assert [events(kernel, name) for name in ("neighbour", "last")] == [["load"], ["load"]]
+
+
 class Ground(Interface):
     @idempotent
     async def third(self, whistle: str) -> int: ...

@@ -12,6 +12,7 @@ from waiting import until_state
 from mukernel import ContractError, Interface, Kernel, Plugin, SwapFailed
 from mukernel.core.lifecycle import State
 from mukernel.core.messages import Counts
+from mukernel.core.place import RemotePlace
 
 
 async def load_callers(counter: Counter, stop: asyncio.Event, count: int = 8) -> list[int]:
@@ -222,6 +223,21 @@ async def test_a_call_that_begins_while_the_account_is_taken_is_not_lost(kernel:
     assert (await kernel.ledger("counter")).lost == 0
     await counter.release()
     assert await held[0] == "one"
+
+
+async def test_the_drain_of_a_swap_is_for_that_one_alone(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiesce, drains = RemotePlace.quiesce, []
+
+    async def noted(place: RemotePlace, key: str, drain: float, save: bool) -> Any:
+        drains.append(drain)
+        return await quiesce(place, key, drain, save)
+
+    monkeypatch.setattr(RemotePlace, "quiesce", noted)
+    await kernel.load(Tally, name="counter", placement="process", drain=60.0)
+    await kernel.swap("counter", Tally2, drain=5.0)
+    await kernel.restart("counter")
+    assert drains == [5.0, 60.0]
+    assert kernel.registry.entry("counter").options.drain == 60.0
 
 
 async def test_a_swap_replaces_every_replica(kernel: Kernel) -> None:

@@ -60,8 +60,9 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
             help="a setting of the new version, VALUE as JSON or text; given once, all others are left out",
         )  # fmt: skip
         parser.add_argument(
-            "--drain", metavar="TIME", help="how long running calls may take to end (default: as configured)"
-        )
+            "--drain", metavar="TIME",
+            help="how long running calls may take to end, for this swap alone (default: as configured)",
+        )  # fmt: skip
         parser.add_argument(
             "--python", metavar="VERSION", default="",
             help="of the environment that is installed, such as 3.13 or a path (default: as it is)",
@@ -156,9 +157,8 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
             reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
             reason += " (--verbose shows the traceback)" if traceback else ""
         if ONLY_WHAT_SERVES in reason:
-            again = f"`mukernel restart {report.plugin}` starts it again"
-            return f"{report.plugin}: the {report.what} was not begun: {reason}; {again}"
-        return f"{report.plugin}: the {report.what} was rolled back, the old version serves on: {reason}"
+            return f"{report.plugin}: the {report.what} was not begun: {reason}: `mukernel restart {report.plugin}`"
+        return f"{report.plugin}: the {report.what} was rolled back, {report.serves}: {reason}"
     done = DONE.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""
     ledger = report.ledger

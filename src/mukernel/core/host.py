@@ -9,13 +9,15 @@ import os
 import resource
 import socket
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from ..contract import Description, Overloaded, Unavailable
 from ..kernel.clock import Clock
 from ..transports.carriers import NO_BELL
 from ..transports.link import Link
+from ..transports.stray import end_stray
 from . import messages
 from .conversation import Conversation
 from .directory import Grant
@@ -48,6 +50,24 @@ class Host:
     def kernel_gone(self) -> None:
         if not self.finished.done():
             self.finished.set_result(None)
+
+    def end_when_it_comes_back(self) -> None:
+        """Called in a child that a plug-in has forked: whatever there would go on with what is its parent's ends it."""
+        space, loop, end = self.space, cast(Any, self.loop), end_stray
+        wires = [caller.wire for route in space.routes.values() for caller in route.callers]
+        for instance in space.instances.values():
+            wires += instance.wires.values()
+            server: Any = instance.server
+            server.paused = True
+            server.reply = server.may_look = server.control = end
+        for wire in cast(list[Any], wires):
+            wire.send = wire.peek = wire.flush = wire.receiver = wire.controller = end
+        conversation: Any = self.conversation
+        conversation.send = conversation.receive = end
+        if threading.get_ident() == space.thread:
+            loop.call_soon(end)
+            loop._ready.rotate(1)  # before whatever else is due in this turn
+            loop._selector.select = end
 
     # -- the directory, as the space sees it --------------------------------------------------------------------
 
@@ -173,6 +193,7 @@ def main(rights: list[int]) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     host = Host(Link(connection), f"process {os.getpid()}", loop)
+    host.space.on_forked = host.end_when_it_comes_back
     status = 1
     try:
         loop.run_until_complete(host.finished)

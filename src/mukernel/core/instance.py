@@ -130,9 +130,9 @@ class Instance:
             except Exception:
                 log.exception("%s: its draining failed; its streams are waited for all the same", self.blueprint.key)
 
-    async def drained(self, limit: float) -> None:
+    async def drained(self, limit: float, gated: Callable[[], int] = lambda: 0) -> None:
         """Start nothing more and wait until nothing runs, no thread of a call that was cancelled either. Raises
-        SwapFailed after `limit` seconds."""
+        SwapFailed after `limit` seconds. `gated`: how many calls wait at the gates of this process."""
         done: asyncio.Future[None] = self.loop.create_future()
 
         def check() -> None:
@@ -157,8 +157,18 @@ class Instance:
             what = f"{count} calls were" if count else f"{self.server.pool.busy} threads were"
             raise SwapFailed(
                 f"after {limit:g} s {what} still running{': ' + ', '.join(running) if running else ''}; "
-                "nothing was cut off"
+                f"nothing was cut off{self.held_back(gated())}"
             ) from None
+
+    def held_back(self, gated: int) -> str:
+        """What may keep calls from ending while nothing is started, for people."""
+        count = gated + self.server.backlog.waiting
+        if not count:
+            return ""
+        return (
+            f". {count} calls waited meanwhile to be begun: what ran may be waiting for one of them, by way of a "
+            f"plug-in that calls {self.blueprint.name!r} back"
+        )
 
     async def stop(self, drain: float, reason: str) -> None:
         """Start nothing more, wait up to `drain` seconds for what runs, end the rest with `reason`; run the stop hook

@@ -115,13 +115,22 @@ class Instances:
             replica.successor = instance  # from now on every new channel is given to it, too
             check_callers_grants(replica, entry.name, instance.built)
             self.attach_all(replica, instance)
-            state, version = replica.checkpoint or (None, 1)
-            await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
+            await self.activate(replica, instance, recover)
         except BaseException:
             replica.successor = None
             await self.discard(instance)
             raise
-        replica.instance, replica.successor = instance, None
+        await self.begun(entry, replica, instance, recover)
+
+    async def activate(self, replica: Replica, instance: Instance, recover: bool) -> None:
+        """Let an instance receive to which nobody hands anything over: it has the last checkpoint. `recover`: it
+        answers what its predecessor was running."""
+        state, version = replica.checkpoint or (None, 1)
+        await instance.place.activate(instance.blueprint.key, state, version, recover, replica.ended)
+
+    async def begun(self, entry: Entry, replica: Replica, instance: Instance, recover: bool) -> None:
+        """It receives: from now on it is the replica's."""
+        replica.instance, replica.successor, replica.failure = instance, None, None
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)
         self.on_begun(entry, replica)
@@ -222,20 +231,22 @@ class Instances:
         await tell([place], reroute)
 
     def depends(self, entry: Entry, on: Entry) -> bool:
-        """Does some instance of `entry` have a route to `on`?"""
-        return any(
-            replica.instance is not None
-            and on.name in self.switchboard.space_plugins.get(replica.instance.place.space, ())
-            for replica in entry.replicas
-        )
+        """Was `entry` given a proxy of `on`? Its constructor was, or it has redeemed a token, which is known where an
+        instance has a process to itself: the routes of that are its own."""
+        own = [r.instance.place for r in entry.replicas if r.instance is not None and is_own(r.instance.place)]
+        routes = self.switchboard.space_plugins
+        return on.name in entry.bindings.values() or any(on.name in routes.get(place.space, ()) for place in own)
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
-        """No instance will come for a replica: answer every call. Its callers have the others, or closed routes."""
+        """No instance will come for a replica: answer every call. Its callers have the others, or closed routes. While
+        they are told, somebody may revive it: then its mailbox is its new instance's."""
         if entry.failure is None:
             await self.reroute_callers(entry)
         else:
             await self.close_callers_routes(entry, reason)
-        self.answer_rest(replica, reason)
+        async with entry.lock:
+            if replica in entry.replicas and replica.failure is not None:
+                self.answer_rest(replica, reason)
 
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
         """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
@@ -322,6 +333,11 @@ class Instances:
             return await instance.place.count(instance.blueprint.key)
         except Unavailable:  # it has just died
             return NOBODY
+
+
+def is_own(place: Place) -> bool:
+    """Does an instance share it with no other, nor with the application?"""
+    return isinstance(place, RemotePlace) and place.group is None
 
 
 def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:

@@ -312,8 +312,9 @@ class Kernel:
         folder: str | None = None, python: str = "", entry: str = "",
     ) -> SwapReport:  # fmt: skip
         """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present
-        one. What has to be installed for it is, beside the old version, which serves on; `python`, `entry`: as for
-        `load`, and by default as they are.
+        one. `drain`: seconds that this swap waits for running calls, else as the plug-in was loaded with. What has to
+        be installed for it is, beside the old version, which serves on; `python`, `entry`: as for `load`, and by
+        default as they are.
 
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
@@ -356,12 +357,8 @@ class Kernel:
             async with self.registry.changing(name) as entry:
                 if what == "rollback" and not (entry.history and entry.history[-1][0] is use):
                     raise Unavailable(f"plug-in {name!r} was replaced meanwhile, and is not taken back: ask again")
-                options = entry.options
-                if config is not None:
-                    options = replace(options, config=config)
-                if drain is not None:
-                    options = replace(options, drain=drain)
-                return await Replacement(self.instances, self.journal, entry, what, source, options).run()
+                options = entry.options if config is None else replace(entry.options, config=config)
+                return await Replacement(self.instances, self.journal, entry, what, source, options, drain).run()
 
     @change
     async def move(self, name: str, placement: str) -> SwapReport:
@@ -395,7 +392,6 @@ class Kernel:
             for replica in revived:
                 replica.restarts.clear()
                 await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
-                replica.failure = None
         await self.instances.reroute_callers(entry)
         self.record("restart", name, "started again")
         return SwapReport(name, "restart", "not serving", "serving")

@@ -30,7 +30,7 @@ class RestartPolicy:
 
     More than `intensity` restarts within `period` seconds: it gives up. Before the n-th restart in a row it waits
     `backoff * 2**(n-2)` seconds (the first is immediate), at most `longest_backoff`. `strategy`: "one-for-one", or
-    "rest-for-one": what was loaded later and depends on it is restarted, too. `hang`: seconds without a heartbeat after
+    "rest-for-one": what was loaded later and was given it is restarted, too. `hang`: seconds without a heartbeat after
     which an instance counts as hanging; 0: never.
     """
 

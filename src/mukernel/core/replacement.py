@@ -25,7 +25,7 @@ from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
 
 log = logging.getLogger("mukernel")
-ONLY_WHAT_SERVES = "only what is serving can be replaced"
+ONLY_WHAT_SERVES = "only what is serving, or was given up with all its replicas, can be replaced; restart it first"
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class SwapReport:
 
     `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
     nothing new was started. `carried_over`: calls that waited in the mailboxes and were served by the new instances.
-    `rolled_back`: nothing has changed, and `reason` says why.
+    `rolled_back`: nothing has changed, and `reason` says why. `given_up`: it was, so that nobody handed anything over.
     """
 
     plugin: str
@@ -48,6 +48,12 @@ class SwapReport:
     rolled_back: bool = False
     reason: str | None = None
     ledger: Ledger = field(default_factory=Ledger)
+    given_up: bool = False
+
+    @property
+    def serves(self) -> str:
+        """After it was rolled back, for people."""
+        return "it is given up as before" if self.given_up else "the old version serves on"
 
 
 @dataclass(slots=True)
@@ -61,17 +67,23 @@ class Succession:
 
 
 class Replacement:
-    """One replacement under way: the new instances of one plug-in, warm beside the old ones."""
+    """One replacement under way: the new instances of one plug-in, warm beside the old ones. `drain`: seconds that this
+    one waits for calls that are being run; None: as the plug-in's options say."""
 
     def __init__(
-        self, instances: Instances, journal: Journal, entry: Entry, what: str, source: Source, options: Options
-    ) -> None:
+        self, instances: Instances, journal: Journal, entry: Entry, what: str, source: Source, options: Options,
+        drain: float | None = None,
+    ) -> None:  # fmt: skip
         self.instances, self.journal = instances, journal
         self.entry, self.source, self.options = entry, source, options
+        self.drain = options.drain if drain is None else drain
+        self.given_up = entry.failure  # why: then the new version begins as after a crash
+        self.from_state = State.SERVING if self.given_up is None else State.FAILED
         before = f"{entry.source.title} {entry.options.placement}"
         self.successions: list[Succession] = []
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
         self.report = SwapReport(entry.name, what, before, f"{source.title} {options.placement}")
+        self.report.given_up = self.given_up is not None
 
     async def run(self) -> SwapReport:
         """Replace every replica. Raises SwapFailed, with `report`, when it was rolled back.
@@ -105,8 +117,7 @@ class Replacement:
         elif (source, self.options.config) != (entry.source, entry.options.config):
             entry.history.append((entry.source, entry.options.config))
         entry.source, entry.options = source, self.options
-        for each in self.successions:
-            self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled
+        self.cancelled = await to_its_end(self.finish()) or self.cancelled
         self.report.total = clock.now() - began
         self.journal.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
@@ -115,10 +126,19 @@ class Replacement:
             raise self.cancelled
         return self.report
 
+    async def finish(self) -> None:
+        """Every mailbox has its new instance: the old ones go. Of what was given up they are gone, and its callers, who
+        had been told that nobody would come, ask again."""
+        if self.given_up is not None:
+            await self.instances.reroute_callers(self.entry)
+            return
+        for each in self.successions:
+            await self.instances.retire(each.old)
+
     def check_serving(self) -> None:
-        """Raises SwapFailed where there is nothing that could hand over."""
+        """Raises SwapFailed where there is nothing that could hand over, but for what is given up: nobody has to."""
         for replica in self.entry.staying:
-            if replica.instance is None or replica.instance.life.state is not State.SERVING:
+            if replica.instance is None or replica.instance.life.state is not self.from_state:
                 self.report.rolled_back = True
                 self.report.reason = f"{self.entry.name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
                 raise not_begun(self.report)
@@ -126,7 +146,7 @@ class Replacement:
     async def prepare(self, replica: Replica) -> None:
         """Build the successor of one instance; it is warm, and receives nothing yet."""
         old = replica.instance
-        if old is None or old.life.state is not State.SERVING:
+        if old is None or old.life.state is not self.from_state:
             raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while a successor was built")
         new = await self.instances.build(self.entry, replica, self.source, self.options)
         self.successions.append(Succession(replica, old, new))
@@ -140,6 +160,9 @@ class Replacement:
         for each in reversed(self.successions):
             replica = each.replica
             try:
+                if each.handed_over and self.given_up is not None:
+                    await self.give_up_again(each, self.given_up)
+                    continue
                 if each.handed_over:
                     replica.successor = each.old
                     self.instances.attach_all(replica, each.old)
@@ -153,6 +176,14 @@ class Replacement:
             else:
                 replica.successor = None
                 await self.instances.discard(each.new)
+
+    async def give_up_again(self, each: Succession, why: str) -> None:
+        """There is no old instance that could serve on."""
+        each.replica.instance, each.replica.failure = each.old, why
+        reason = f"{self.entry.name} is given up: {why}"
+        cut = f"it was stopped while it ran this call: {reason}"
+        await self.instances.retire(each.new, reason=cut)
+        self.instances.answer_rest(each.replica, reason, cut)
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -174,7 +205,12 @@ class Replacement:
     async def hand_over(self, replica: Replica, old: Instance, new: Instance, rejected: bool = False) -> None:
         """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the
         pause. `rejected`: the version of `old` is not wanted after all."""
-        report = self.report
+        report, began = self.report, self.instances.clock.now()
+        if self.given_up is not None:
+            await self.instances.activate(replica, new, recover=True)
+            replica.restarts.clear()
+            await self.instances.begun(self.entry, replica, new, recover=True)
+            return
         places = self.direct_callers(old, new)
         if not old.life.may(Event.QUIESCE):
             raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
@@ -182,7 +218,7 @@ class Replacement:
         try:
             for place in places:
                 await place.gate(self.entry.name)
-            quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
+            quiesced = await old.place.quiesce(old.blueprint.key, self.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
             since = await self.activate(new, quiesced)
@@ -196,6 +232,7 @@ class Replacement:
                 if old.life.may(Event.RESUME):
                     old.life.on(Event.RESUME)
                 await self.lead(places, old)
+            report.pause = max(report.pause, self.instances.clock.now() - began)
             raise
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
@@ -251,8 +288,6 @@ def not_begun(report: SwapReport) -> SwapFailed:
 
 def failed(report: SwapReport, error: Exception) -> SwapFailed:
     """The error of a replacement that was rolled back; it carries the report."""
-    problem = SwapFailed(
-        f"{report.what} of {report.plugin!r} was rolled back, the old version serves on: {told(error)}"
-    )
+    problem = SwapFailed(f"{report.what} of {report.plugin!r} was rolled back, {report.serves}: {told(error)}")
     problem.report = report
     return problem

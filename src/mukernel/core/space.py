@@ -46,6 +46,11 @@ class Space(Routes):
         self.on_asks: Callable[[str, list[str]], None] = lambda key, interfaces: None
         self.on_checkpoint: Callable[[str, bytes, int], None] = lambda key, state, version: None
         self.on_emptied: Callable[[int], None] = lambda channel: None
+        self.on_forked: Callable[[], None] = lambda: None
+
+    def leave_to_parent(self, reason: str) -> None:
+        self.on_forked()
+        super().leave_to_parent(reason)
 
     @contextmanager
     def step(self, blueprint: Blueprint, doing: str) -> Iterator[None]:
@@ -182,7 +187,8 @@ class Space(Routes):
         instance = self.instances[key]
         running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
         try:
-            await instance.drained(drain)
+            routes = self.routes_to(instance.blueprint.name)
+            await instance.drained(drain, lambda: sum(len(route.waiting) for route in routes))
             for route in self.routes_to(instance.blueprint.name):
                 route.shut()
             with contained(instance.blueprint.name, "saving its state"):

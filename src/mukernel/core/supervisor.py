@@ -127,7 +127,7 @@ class Supervisor:
             if len(replica.restarts) >= policy.intensity:
                 often = f"crashed more than {policy.intensity} times within {policy.period:g} s"
                 await self.give_up(entry, replica, often + problem)
-                return
+                continue  # it may have been revived meanwhile, and have crashed again
             if replica.restarts:
                 wait = policy.backoff * 2 ** (len(replica.restarts) - 1)
                 await clock.sleep(min(wait, policy.longest_backoff))
@@ -170,7 +170,8 @@ class Supervisor:
                         break
 
     async def give_up(self, entry: Entry, replica: Replica, reason: str) -> None:
-        """Nobody will serve this mailbox: answer everything that waits in it. Its callers go to the other replicas."""
+        """Nobody will serve this mailbox, unless it is revived: answer everything that waits in it. Its callers go to
+        the other replicas."""
         assert replica.instance is not None
         replica.instance.life.on(Event.GIVE_UP)
         replica.failure = reason

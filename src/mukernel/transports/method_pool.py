@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
 from ..contract import as_told
+from .stray import end_stray
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +77,7 @@ class MethodPool:
 class InThread:
     """One method that a thread is to run: gives its result, or else what it raised. That is no exception of the
     future's, since a future takes no StopIteration, never ends then, and takes some others for its own cancellation.
-    Until the thread has begun, it may be withdrawn."""
+    Until the thread has begun, it may be withdrawn. A child that the method forked would wait there for another one."""
 
     __slots__ = ("arguments", "begun", "context", "function", "unwanted")
 
@@ -84,6 +86,7 @@ class InThread:
         self.begun = self.unwanted = False
 
     def __call__(self) -> tuple[Any, BaseException | None]:
+        pid = os.getpid()
         self.begun = True  # before it looks: whoever withdraws it looks in the other order, so one of the two sees it
         if self.unwanted:
             return None, None
@@ -91,6 +94,9 @@ class InThread:
             return self.context.run(self.function, *self.arguments), None
         except BaseException as error:
             return None, error
+        finally:
+            if os.getpid() != pid:
+                end_stray()
 
     def withdrawn(self) -> bool:
         """It is not wanted any more. True if it will not be run; else a thread is at it."""

@@ -1,0 +1,134 @@
+"""What is given up can be brought back at any moment, also while those who called it are still being told of that."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from core_samples import Counter, Sum, Tally, Tally2
+from killing import pid_of
+from waiting import until, until_event, until_state
+
+from mukernel import Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel.core.instances import Instances
+from mukernel.core.lifecycle import State
+from mukernel.core.registry import Replica
+
+AT_ONCE = RestartPolicy(intensity=0)
+
+
+@asynccontextmanager
+async def revived_while_a_caller_is_silent(kernel: Kernel) -> AsyncIterator[tuple[Replica, asyncio.Task[Any]]]:
+    """A plug-in that serves again, and the task that has given it up and waits for a caller: that is stopped as long
+    as this lasts."""
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE)
+    await kernel.load(Sum, name="sum", placement="process")
+    silent, replica = pid_of(kernel, "sum"), kernel.registry.entry("counter").replicas[0]
+    os.kill(silent, signal.SIGSTOP)
+    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
+    await until_event(kernel, "counter", "given up")
+    restart = asyncio.create_task(kernel.restart("counter"))
+    await until_state(kernel, "counter", State.SERVING)
+    assert replica.restarting is not None
+    try:
+        yield replica, replica.restarting
+    finally:
+        os.kill(silent, signal.SIGCONT)
+        await restart
+
+
+async def test_what_is_revived_at_once_answers_what_it_runs(kernel: Kernel, whistle: Any) -> None:
+    async with revived_while_a_caller_is_silent(kernel) as (_, giving_up):
+        counter = kernel.get(Counter)
+        held = asyncio.create_task(counter.hold(whistle.path))
+        await whistle.heard()
+    await giving_up
+    await counter.release()
+    assert await held == "one"
+    ledger = await kernel.ledger("counter")
+    assert (ledger.lost, ledger.waiting, ledger.running) == (0, 0, 0)
+
+
+async def test_what_is_revived_at_once_and_crashes_again_is_looked_after(kernel: Kernel) -> None:
+    async with revived_while_a_caller_is_silent(kernel) as (replica, _):
+        os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
+        await until_event(kernel, "counter", "crash", times=2)
+    async with asyncio.timeout(20):
+        await until_event(kernel, "counter", "given up", times=2)
+    assert replica.failure is not None
+
+
+async def given_up(kernel: Kernel, **options: Any) -> Counter:
+    """A plug-in that nobody restarts, with a state of 3 to begin with."""
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, config={"start_at": 3}, **options)
+    counter = kernel.get(Counter)
+    await crash(kernel)
+    return counter
+
+
+async def crash(kernel: Kernel) -> None:
+    """Kill all its processes, until it is given up."""
+    for replica in kernel.registry.entry("counter").replicas:
+        assert replica.instance is not None
+        os.kill(replica.instance.place.pid, signal.SIGKILL)
+    await until(lambda: kernel.registry.entry("counter").failure is not None)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_what_is_given_up_is_swapped_to_a_mended_version_and_taken_back(kernel: Kernel, replicas: int) -> None:
+    counter = await given_up(kernel, replicas=replicas)
+    report = await kernel.swap("counter", Tally2)
+    assert (report.given_up, report.rolled_back, report.after) == (True, False, "Tally2 process")
+    assert {await counter.version() for _ in range(4)} == {"two"}
+    assert await counter.value() == 3
+    await crash(kernel)
+    assert (await kernel.rollback("counter")).given_up
+    assert {await counter.version() for _ in range(4)} == {"one"}
+    assert (await kernel.ledger("counter")).lost == 0
+
+
+async def test_what_is_given_up_is_moved(kernel: Kernel) -> None:
+    counter = await given_up(kernel)
+    await kernel.move("counter", "inline")
+    assert await counter.where() == os.getpid()
+    assert await counter.value() == 3
+
+
+async def test_what_is_given_up_begins_with_its_last_checkpoint_as_another_version(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", restart=AT_ONCE, checkpoint=0.01)
+    counter, replica = kernel.get(Counter), kernel.registry.entry("counter").replicas[0]
+    await counter.add(41)
+    await until(lambda: replica.checkpoint == (b"\x29", 1))  # 41
+    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)
+    await until_event(kernel, "counter", "given up")
+    await kernel.swap("counter", Tally2)
+    assert (await counter.version(), await counter.add(1)) == ("two", 42)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+async def test_what_could_not_be_swapped_is_given_up_as_before(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """Though some of its replicas served already."""
+    counter = await given_up(kernel, replicas=2)
+    before, activate, begun = kernel.registry.entry("counter").failure, Instances.activate, []
+
+    async def fails(instances: Instances, *given: Any, **named: Any) -> None:
+        begun.append(given)
+        if len(begun) == failing:
+            raise RuntimeError("the state is not what it was")
+        await activate(instances, *given, **named)
+
+    with monkeypatch.context() as patched, pytest.raises(SwapFailed, match=r"given up as before: .*not what it was"):
+        patched.setattr(Instances, "activate", fails)
+        await kernel.swap("counter", Tally2)
+    entry = kernel.registry.entry("counter")
+    assert (entry.state, entry.failure, kernel.places) == (State.FAILED, before, {})
+    with pytest.raises(Unavailable, match="counter is given up"):
+        await counter.value()
+    await kernel.restart("counter")
+    assert {await counter.version() for _ in range(4)} == {"one"}
+    assert (await kernel.ledger("counter")).lost == 0
