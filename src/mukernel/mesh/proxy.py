@@ -77,7 +77,7 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
             items = await route.elsewhere_stream(name, args, kwargs)
         else:
             if method.model is Model.CHANNEL:
-                inputs, args, kwargs = take_input(args, kwargs)
+                inputs, args, kwargs = take_input(args, kwargs, ("async iterator",))
             items = caller.stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
         try:
             async for item in items:
@@ -133,7 +133,9 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         if route.caller is None:
             yield from route.elsewhere_blocking(name, args, kwargs)
             return
-        inputs, sent, named = take_input(args, kwargs) if method.model is Model.CHANNEL else (None, args, kwargs)
+        inputs, sent, named = None, args, kwargs
+        if method.model is Model.CHANNEL:
+            inputs, sent, named = take_input(args, kwargs, ("iterator",))
         try:
             yield from route.stream_to_thread(remote, encode(sent, named), inputs)
         except NotTaken:
