@@ -328,7 +328,7 @@ class Routes:
         """A caller for whichever thread, or stream, takes it."""
         number = grant.connected.channels[0]
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
-        caller.when_broken = route.forget_broken
+        caller.when_broken, caller.another = route.forget_broken, route.lent_caller
         # The loop's own thread looks now and then whether it waits for something that it would have to do itself.
         caller.ask_now_and_then(self.thread, partial(self.check_served, number))
         self.of_threads[number] = route.plugin
