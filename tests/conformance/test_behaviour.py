@@ -85,15 +85,6 @@ async def test_a_channel_whose_input_is_none_is_refused(world: World, kernel: Ke
     assert await collect(actor.upper(words("a"))) == ["A"]
 
 
-@threaded
-async def test_a_blocking_channel_whose_input_is_none_is_refused(world: World, kernel: Kernel) -> None:
-    await kernel.load(Actor, placement=world.placement)
-    actor: Any = kernel.get(Behaviour, blocking=True)
-    with pytest.raises(ContractError, match=r"Behaviour\.upper: parameter 'words': expected an.*iterator, got None$"):
-        await asyncio.to_thread(lambda: list(actor.upper(None)))
-    assert await asyncio.to_thread(lambda: list(actor.upper(["a"]))) == ["A"]
-
-
 @everywhere
 async def test_a_sender_runs_no_further_ahead_than_its_credit(world: World, kernel: Kernel) -> None:
     await kernel.load(Actor, placement=world.placement)
