@@ -129,8 +129,8 @@ class Instances:
             await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
 
     async def revive(self, entry: Entry, replicas: Sequence[Replica]) -> None:
-        """Build instances for replicas that crashed, or were given up. To those that were given up callers connect anew;
-        to others they have their channels still, and by new ones they would overtake what they have sent."""
+        """Build instances for replicas that crashed, or were given up. Callers connect anew where some were given up;
+        else they have their channels still, and by new ones would overtake what they have sent."""
         given_up = any(replica.failure is not None for replica in replicas)
         for replica in replicas:
             replica.restarts.clear()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from threading import get_ident
 from typing import Any, NamedTuple
 
 from ..contract import (
@@ -65,7 +66,7 @@ class Caller:
     """
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
-        self.wire, self.loop, self.now_ns = wire, loop, now_ns
+        self.wire, self.loop, self.now_ns, self.thread = wire, loop, now_ns, get_ident()
         self.pending: dict[int, Pending] = {}
         self.streams: dict[int, IncomingStream] = {}
         self.numbers = itertools.count(1)
@@ -83,6 +84,8 @@ class Caller:
 
     async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
+        if get_ident() != self.thread:  # costs less than to ask for the loop
+            self.check_own_loop(method)
         context = current.get()
         if context is not None or type(body) is not bytes:
             return await self.call_within(context or CallContext(), method, body, wait_for_room)
@@ -119,7 +122,6 @@ class Caller:
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
         """As `call`, at a priority, with a deadline or a trace, or where the mailbox is full."""
-        self.check_own_loop(method)
         timer = None
         number = next(self.numbers)
         future = self.new_future()
@@ -187,6 +189,7 @@ class Caller:
 
     async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply. It is accepted, or Overloaded is raised."""
+        self.check_own_loop(method)
         context = current.get() or CallContext()
         await self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, context, wait)
 
@@ -294,10 +297,9 @@ class Caller:
             context = call.context or CallContext()
             number = next(self.numbers)  # another one: of the one before, a second successor may tell again
             self.pending[number] = call._replace(reruns=call.reruns + 1)
-            again_body = loan(self.wire.lane, call.body)
             self.wire.post(
-                Kind.CALL, number, again_body, call.method.index, 0, context.priority, context.deadline, 0, 0,
-                context.trace,
+                Kind.CALL, number, loan(self.wire.lane, call.body), call.method.index, 0, context.priority,
+                context.deadline, 0, 0, context.trace,
             )  # fmt: skip
             return
         if kind != Kind.ERROR:
@@ -324,24 +326,22 @@ class Caller:
 
     def mailbox_closed(self, why: str) -> None:
         """Nobody will take what was not taken: it was sent too late, or again after an interruption."""
-        for call in list(self.pending.values()):
-            if not call.future.done():
-                self.refused += 1
-                call.future.set_exception(Unavailable(f"{call.method.name}: {why}"))
-        self.pending.clear()
-        for stream in list(self.streams.values()):
-            stream.failed(Unavailable(f"{stream.method.name}: {why}"))
+        self.end_all(Unavailable, why)
         self.wire.close(why)
 
-    def closed(self, wire: Wire, why: str) -> None:
-        """The wire broke: no reply can come."""
+    def end_all(self, error: type[MukernelError], why: str) -> None:
+        """No reply can come any more."""
         for call in list(self.pending.values()):
             if not call.future.done():
                 self.refused += 1
-                call.future.set_exception(PluginCrashed(f"{call.method.name}: the connection broke: {why}"))
+                call.future.set_exception(error(f"{call.method.name}: {why}"))
         self.pending.clear()
         for stream in list(self.streams.values()):
-            stream.failed(PluginCrashed(f"{stream.method.name}: the connection broke: {why}"))
+            stream.failed(error(f"{stream.method.name}: {why}"))
+
+    def closed(self, wire: Wire, why: str) -> None:
+        """The wire broke."""
+        self.end_all(PluginCrashed, f"the connection broke: {why}")
         for wake in list(wire.when_room):
             wake()
         self.check_idle()
