@@ -14,7 +14,7 @@ from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashe
 from ..contract.lending import received
 from ..kernel.ipc import ring
 from .back_pressure import A_MOMENT, attempt
-from .calling import RERUNS, STREAM_CREDIT, ending
+from .calling import NEVER_MADE, RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
@@ -273,6 +273,8 @@ class BlockingCaller:
             too_much = stream.received(message, body)
             if too_much is not None:
                 self.broken(too_much)
+        elif not 0 < message.call < next(self.numbers):
+            self.broken(NEVER_MADE)
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool

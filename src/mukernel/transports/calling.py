@@ -26,9 +26,11 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
 from .lane import let_go_of_lost, loaded, loan
 from .remote import RemoteMethod
+from .turn import Turn
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
 RERUNS = 8  # crashes an idempotent call survives before it is given up
+NEVER_MADE = "an answer came to a call that was never made"
 LONGEST_ENDING = 500  # characters of how a process ended, in the message of a call
 
 
@@ -40,22 +42,6 @@ class Pending(NamedTuple):
     body: bytes
     context: CallContext | None
     reruns: int
-
-
-class Turn:
-    """One who waits for room on a wire: called when it is its turn, or ended when there is nothing to wait for."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
-
-    def __call__(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def end(self, _: object) -> None:
-        self()
 
 
 class Caller:
@@ -235,14 +221,17 @@ class Caller:
                 continue
             if kind == 8:
                 call = pending.pop(message.call, None)
-                if call is not None and not call.future.done():
+                if call is None:
+                    self.check_made(message.call)
+                elif not call.future.done():
                     call.future.set_result(body)
             elif kind == Kind.ITEM or kind == Kind.END or kind == Kind.CREDIT:
                 stream = self.streams.get(message.call)
                 if stream is not None:
                     stream.received(kind, received(body), message.credit)
-                elif body:
+                else:
                     received(body)  # and let go of it
+                    self.check_made(message.call)
             else:
                 self.ended(message, body)
             count += 1
@@ -286,6 +275,7 @@ class Caller:
         if kind == Kind.LENT:
             body = received(body)
         if call is None or call.future.done():
+            self.check_made(number)
             return
         if kind == Kind.LENT:
             call.future.set_result(body)
@@ -323,6 +313,12 @@ class Caller:
         if kind == Kind.GONE:
             return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
         return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+
+    def check_made(self, number: int) -> None:
+        """Nobody waits for what came. Was there ever such a call? Else its number was overwritten in the channel, and
+        the call that it stands for would never end: the wire breaks."""
+        if not 0 < number < next(self.numbers):
+            self.wire.fail(NEVER_MADE)
 
     def mailbox_closed(self, why: str) -> None:
         """Nobody will take what was not taken: it was sent too late, or again after an interruption."""
