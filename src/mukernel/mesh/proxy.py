@@ -56,12 +56,14 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
         try:
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
-            body = encode(args, kwargs)  # says what is wrong
+            encode(args, kwargs)  # says what is wrong, if that is it
+            raise
         reply = await caller.call(remote, body, route.wait_for_room)
         try:
             return decode_unchecked(reply)
         except Exception:
-            return decode(reply)
+            decode(reply)
+            raise
 
     async def oneway(*args: Any, **kwargs: Any) -> None:
         caller = route.caller
@@ -110,7 +112,8 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         try:
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
-            body = encode(args, kwargs)  # says what is wrong
+            encode(args, kwargs)  # says what is wrong, if that is it
+            raise
         try:
             reply = caller.call(remote, body, route.wait_for_room)
         except NotTaken:  # the route was led elsewhere between our look at it and the call
@@ -118,7 +121,8 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         try:
             return decode_unchecked(reply)
         except Exception:
-            return decode(reply)
+            decode(reply)
+            raise
 
     def oneway(*args: Any, **kwargs: Any) -> None:
         if route.caller is None:

@@ -1,14 +1,15 @@
-"""A blocking call within a blocking call of the same thread, as a signal handler makes it: both are answered."""
+"""Signal handlers in a thread that makes blocking calls: they may call, too, and they may raise."""
 
 import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
-from mukernel import Interface, KernelThread, Plugin, oneway
+from mukernel import ContractError, Interface, KernelThread, Plugin, oneway
 from mukernel.kernel import ipc
 from mukernel.transports.carriers import SETTING
 
@@ -19,6 +20,9 @@ class Interrupting(Interface):
     @oneway
     async def note(self, word: str) -> None: ...
     async def notes(self) -> list[str]: ...
+    async def year(self, when: datetime) -> int: ...
+    @oneway
+    async def note_year(self, when: datetime) -> None: ...
 
 
 class Interrupter(Plugin, Interrupting):
@@ -47,6 +51,29 @@ class Interrupter(Plugin, Interrupting):
     async def notes(self) -> list[str]:
         return self.noted
 
+    async def year(self, when: datetime) -> int:
+        return when.year
+
+    async def note_year(self, when: datetime) -> None:
+        self.noted.append(str(when.year))
+
+
+class InterruptedZone(tzinfo):
+    """A signal comes while a time in this zone is encoded, for the first time."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        if not self.came:
+            self.came = True
+            signal.raise_signal(signal.SIGUSR1)
+        return timedelta(0)
+
+
+class TimeIsOver(Exception):
+    pass
+
 
 @pytest.fixture(params=["ring", "socket"])
 def interrupter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -73,3 +100,19 @@ def test_a_signal_handler_calls_while_its_thread_waits_for_a_call(interrupter: A
         signal.signal(signal.SIGUSR1, before)
     assert answers == ["inner", "outer"] * 3
     assert interrupter.notes() == ["in the handler"] * 3
+
+
+@pytest.mark.parametrize("call", [lambda proxy, when: proxy.year(when), lambda proxy, when: proxy.note_year(when=when)])
+def test_what_a_signal_handler_raises_while_arguments_are_encoded_arrives_as_it_is(interrupter: Any, call: Any) -> None:
+    def handler(*_: object) -> None:
+        raise TimeIsOver
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(TimeIsOver):
+            call(interrupter, datetime(2026, 1, 1, tzinfo=InterruptedZone()))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert interrupter.notes() == []
+    with pytest.raises(ContractError, match=r"Interrupting\.year: parameter 'when'"):
+        interrupter.year(1j)
