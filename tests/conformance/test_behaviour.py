@@ -72,6 +72,20 @@ async def test_channels(world: World, kernel: Kernel) -> None:
 
 
 @everywhere
+async def test_a_channel_whose_input_is_none_is_refused(world: World, kernel: Kernel) -> None:
+    await kernel.load(Actor, placement=world.placement)
+    actor: Any = kernel.get(Behaviour)
+    for no_input in (None, 3):
+        with pytest.raises(
+            ContractError, match=r"Behaviour\.upper: parameter 'words': expected an.*iterator, got \w+$"
+        ):
+            await collect(actor.upper(no_input))
+    with pytest.raises(ContractError, match="parameter 'words'"):
+        await collect(actor.upper(words=None))
+    assert await collect(actor.upper(words("a"))) == ["A"]
+
+
+@everywhere
 async def test_a_sender_runs_no_further_ahead_than_its_credit(world: World, kernel: Kernel) -> None:
     await kernel.load(Actor, placement=world.placement)
     actor = kernel.get(Behaviour)

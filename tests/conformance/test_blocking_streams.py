@@ -105,6 +105,12 @@ def test_more_credit_than_a_stream_has_breaks_the_wire() -> None:
     assert Kind.ITEM not in server.sent
 
 
+def test_an_answer_to_a_call_that_was_never_made_breaks_the_wire() -> None:
+    server = Server(lambda kind, call: iter([Message(8, call + 99_999, SEVEN)]))
+    with pytest.raises(PluginCrashed, match="an answer came to a call that was never made"):
+        BlockingCaller(server, Clock().now_ns).call(METHODS["add"], arguments("add", 1))
+
+
 def test_what_comes_after_the_end_of_a_stream_is_not_kept() -> None:
     def answer(kind: int, call: int) -> Iterator[Message]:
         if kind == Kind.STREAM:

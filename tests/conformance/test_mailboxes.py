@@ -54,7 +54,7 @@ async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_
         successor = wires.successor()
         for size in (1000, 0):
             for _ in range(100_000):
-                if not successor.send(Kind.ITEM, 77, bytes(size)):  # of a call that nobody has made
+                if not successor.send(Kind.ITEM, 1, bytes(size)):  # of a call that is no stream
                     break
         successor.end_interrupted(Kind.INTERRUPTED, mortal=True)
         told = successor.interrupted() == []  # where what is sent finds room for ever

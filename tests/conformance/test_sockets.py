@@ -19,11 +19,12 @@ from mukernel import ContractError, DeadlineExceeded, PluginCrashed, Unavailable
 from mukernel.contract import MethodCodec, RemoteError
 from mukernel.transports.blocking import BlockingCaller
 from mukernel.transports.calling import Caller
+from mukernel.transports.frame import GREETING, HELLO, LARGEST_GREETING, pack
 from mukernel.transports.listening import Address, Listener, connect, connect_blocking, listen
 from mukernel.transports.remote import RemoteMethod
 from mukernel.transports.served import ServedMethod
 from mukernel.transports.serving import Server
-from mukernel.transports.socket import SocketWire
+from mukernel.transports.socket import LARGEST_BODY, SocketWire
 
 METHODS = {method.name: RemoteMethod(method, MethodCodec(method)) for method in Behaviour.__contract__.methods.values()}
 
@@ -122,6 +123,21 @@ async def test_a_peer_that_speaks_something_else(tmp_path: Path) -> None:
         wire.listen()
         assert await caller.call(METHODS["add"], arguments("add", 2))
         wire.close()
+
+
+async def test_a_greeting_is_bounded() -> None:
+    """For what a peer announces that nobody knows yet no memory is reserved."""
+    async with serving("tcp:127.0.0.1:0") as (listener, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.address.port)
+        writer.write(pack(HELLO, 1 << 30, GREETING, credit=1, deadline=LARGEST_BODY))
+        answer = await reader.read()
+        assert f"a body of {1 << 30} bytes was announced; at most {LARGEST_GREETING}".encode() in answer
+        writer.close()
+        wire = await connect(listener.address, greeting=bytes(LARGEST_GREETING))
+        assert wire.send(0, 1, bytes(LARGEST_GREETING + 1))  # what comes after that may be larger
+        wire.close()
+        with pytest.raises(ValueError, match="at most"):
+            await connect(listener.address, greeting=bytes(LARGEST_GREETING + 1))
 
 
 async def test_a_listener_that_speaks_something_else() -> None:

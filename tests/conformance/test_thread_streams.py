@@ -14,7 +14,7 @@ from conformance_actor import Actor, Behaviour
 from conformance_worlds import World, over, threaded
 
 import mukernel
-from mukernel import Interface, Kernel, Plugin, SwapFailed
+from mukernel import ContractError, Interface, Kernel, Plugin, SwapFailed
 from mukernel.transports.context import current
 
 FOREVER = 30  # seconds; nothing here takes as long
@@ -139,8 +139,9 @@ async def test_the_input_of_a_channel_is_iterated_by_the_thread_that_reads_it(wo
             assert list(actor.sum_first(3, iter(range(5)))) == [3]
             with pytest.raises(LookupError, match="no more words"):
                 list(actor.upper(words(2)))
-            with pytest.raises(TypeError, match="not iterable"):
-                list(actor.upper(7))
+            for no_input in (7, None):
+                with pytest.raises(ContractError, match=r"upper: parameter 'words': expected an iterator.*, got"):
+                    list(actor.upper(no_input))
 
     await asyncio.to_thread(work)
 

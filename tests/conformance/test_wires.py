@@ -174,6 +174,29 @@ async def test_an_error_that_is_garbage_ends_its_own_call_alone(transport: str, 
         other.cancel()
 
 
+@pytest.mark.parametrize("kind", [Kind.REPLY, Kind.ERROR, Kind.INTERRUPTED, Kind.ITEM])
+async def test_an_answer_to_a_call_that_was_never_made_ends_those_that_wait(
+    transport: str, tmp_path: Path, kind: Kind
+) -> None:
+    """A number was overwritten in the channel: the call that it stood for would wait for ever."""
+    async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
+        peer = Peer(wires)
+        stream, call = peer.stream("hold"), asyncio.ensure_future(peer.call("hold_call", "x"))
+        await anext(stream)
+        await peer.actor.held("x")
+        cancelled = asyncio.ensure_future(peer.call("hold_call", "y"))
+        await peer.actor.held("y")
+        (number,) = {*peer.caller.pending} - {min(peer.caller.pending)}
+        cancelled.cancel()
+        await asyncio.wait([cancelled])
+        wires.server.post(kind, number, b"")  # nobody waits for it any more, but somebody did
+        assert await peer.call("add", 5) == 5
+        wires.server.post(kind, 99_999, b"")
+        for ending in (call, anext(stream)):
+            with pytest.raises(PluginCrashed, match="an answer came to a call that was never made"):
+                await ending
+
+
 async def test_more_items_than_there_was_credit_for_break_the_wire(transport: str, tmp_path: Path) -> None:
     async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
         peer = Peer(wires)

@@ -203,7 +203,7 @@ def test_items_of_streams() -> None:
 
 def test_the_input_of_a_channel_is_taken_out_and_put_back() -> None:
     echo = codec("echo")
-    words = object()
+    words = iter(())
 
     def callee(before: str, words: object, after: str) -> tuple[str, object, str]:
         return before, words, after
@@ -218,7 +218,10 @@ def test_the_input_of_a_channel_is_taken_out_and_put_back() -> None:
         arguments = echo.decode_arguments(echo.encode_arguments(rest, keywords))
         assert echo.binding.call(callee, arguments, incoming) == ("a", words, "z")
     assert refusal(echo.binding.take_input, ("a",), {}) == (
-        "Greeter.echo: parameter 'words' is missing: wanted an iterator"
+        "Greeter.echo: parameter 'words' is missing: wanted an iterator or an async iterator"
+    )
+    assert refusal(echo.binding.take_input, ("a", None), {}, ["async iterator"]) == (
+        "Greeter.echo: parameter 'words': expected an async iterator, got None"
     )
 
 

@@ -270,11 +270,15 @@ async def test_a_stream_never_runs_ahead_of_its_reader(kernel: Kernel) -> None:
     assert await counter.add(1) == 1
 
 
-async def test_a_flood_of_replies_that_nobody_asked_for_harms_nobody(kernel: Kernel, neighbour: Plain) -> None:
+async def test_a_flood_of_replies_that_nobody_asked_for_breaks_that_channel_only(
+    kernel: Kernel, neighbour: Plain
+) -> None:
     await kernel.load(faulty.Vandal, name="counter", placement="process")
     counter = kernel.get(Counter)
-    assert await counter.add(-1) == -1
-    assert await counter.version() == "one"
+    with pytest.raises(PluginCrashed, match="an answer came to a call that was never made"):
+        await counter.add(-1)
+    assert neighbour.plus(2) == 3
+    assert await answers_again(counter) == 0
 
 
 async def test_garbage_in_a_ring_breaks_that_channel_only(kernel: Kernel, neighbour: Plain) -> None:

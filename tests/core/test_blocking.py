@@ -3,7 +3,7 @@
 import asyncio
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -59,6 +59,29 @@ async def test_a_blocking_call_that_could_never_end_is_refused(kernel: Kernel) -
     await kernel.load(Tally, name="counter")
     with pytest.raises(RuntimeError, match=r"on the event loop's own thread.*await it, or call from another thread"):
         kernel.get(Counter, blocking=True).value()  # type: ignore[unused-coroutine]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_blocking_call_while_the_loop_does_not_run_is_refused_on_its_own_thread(placement: str) -> None:
+    """A program that drives its loop itself. Another thread waits until the loop runs again."""
+    with asyncio.Runner() as runner:
+        kernel = runner.run(opened())
+        runner.run(kernel.load(Arithmetic, placement=placement))
+        plain: Any = kernel.get(Plain, blocking=True)
+        with pytest.raises(RuntimeError, match="the kernel's event loop does not run"):
+            plain.plus(1)
+        with ThreadPoolExecutor(1) as threads:
+            elsewhere = threads.submit(plain.plus, 1)
+            assert runner.run(ended(elsewhere)) == 2
+        runner.run(kernel.close())
+
+
+async def opened() -> Kernel:
+    return await Kernel().__aenter__()
+
+
+async def ended(future: Future[int]) -> int:
+    return await asyncio.wrap_future(future)
 
 
 async def test_a_thread_with_a_deadline_does_not_wait_for_a_loop_that_stands_still(kernel: Kernel) -> None:

@@ -185,12 +185,16 @@ async def test_a_call_in_another_loop_is_refused(kernel: Kernel) -> None:
         with deadline(5):
             return await counter.add(1)
 
+    async def noted() -> None:
+        await counter.note(1)
+
     async def read() -> list[int]:
         return [number async for number in counter.numbers(3)]
 
-    for call in (called, within, read):
+    for call in (called, within, noted, read):
         with pytest.raises(ContractError, match=r"Counter\.\w+: called in another event loop .*blocking=True"):
             await asyncio.to_thread(asyncio.run, call())
+    assert await counter.value() == 1  # nothing was sent
     assert [number async for number in counter.numbers(3)] == [0, 1, 2]
 
 

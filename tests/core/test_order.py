@@ -2,16 +2,17 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from core_samples import Counter, Diary, Plain, Scribe, Tally, blow
-from waiting import until_state, until_waiting
+from waiting import until_event, until_state, until_waiting
 
 import mukernel
-from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, oneway
+from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, RestartPolicy, oneway
 from mukernel.core.lifecycle import State
 from mukernel.transports.context import CallContext, current
 
@@ -141,6 +142,25 @@ async def test_tasks_that_wait_for_a_replacement_are_not_overtaken_by_later_ones
     while len(written := await numbers.read()) < len(calls):  # noqa: ASYNC110 - as above
         await asyncio.sleep(0)
     assert written == list(range(len(calls)))
+
+
+async def test_what_was_sent_to_a_crashed_plugin_is_begun_first_after_a_restart(kernel: Kernel) -> None:
+    """While its supervisor waits for the back-off to pass."""
+    patient = RestartPolicy(backoff=3600, longest_backoff=3600)
+    await kernel.load(Slate, placement="process", concurrency=1, restart=patient)
+    numbers = kernel.get(Numbers)
+    os.kill((await kernel.stack("slate"))[0].pid, signal.SIGKILL)  # the first restart is at once
+    await until_event(kernel, "slate", "restart")
+    os.kill((await kernel.stack("slate"))[0].pid, signal.SIGKILL)
+    await until_event(kernel, "slate", "crash", times=2)
+    for number in range(300):
+        await numbers.write(number)
+    await kernel.restart("slate")
+    for number in range(300, 600):
+        await numbers.write(number)
+    while len(written := await numbers.read()) < 600:  # noqa: ASYNC110 - nothing tells when the last is begun
+        await asyncio.sleep(0)
+    assert written == list(range(600))
 
 
 async def test_a_call_that_is_cancelled_at_the_gate_is_not_run(kernel: Kernel, whistle: Any) -> None:

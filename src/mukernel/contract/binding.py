@@ -3,13 +3,15 @@ arrived."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .description import type_text
 from .errors import ContractError
 from .method import Method, Parameter
 from .schema import TypeTable
+
+ITERATED = {"iterator": "__iter__", "async iterator": "__aiter__"}  # what makes a value one
 
 
 class Binding:
@@ -61,17 +63,24 @@ class Binding:
         last = max((index for index, name in enumerate(self._names) if name in bound), default=-1)
         return tuple(bound.get(parameter.name, parameter.default) for parameter in self._parameters[: last + 1])
 
-    def take_input(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        """A channel's (input stream, other args, other kwargs). Raises ContractError if the stream is
-        missing."""
+    def take_input(
+        self, args: Sequence[Any], kwargs: dict[str, Any], kinds: Iterable[str] = ITERATED
+    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """A channel's (input stream, other args, other kwargs). `kinds`: those of ITERATED that will do. Raises
+        ContractError if the stream is missing, or no such thing."""
         name, position = self._method.input_name, self._method.input_position
+        wanted = " or ".join(f"an {kind}" for kind in kinds)
         if name in kwargs:
-            assert name is not None
-            rest = {key: value for key, value in kwargs.items() if key != name}
-            return kwargs[name], tuple(args), rest
-        if name is None or len(args) <= position:
-            raise ContractError(f"{self._method.qualified}: parameter {name!r} is missing: wanted an iterator")
-        return args[position], (*args[:position], *args[position + 1 :]), kwargs
+            given, args = kwargs[name], tuple(args)
+            kwargs = {key: value for key, value in kwargs.items() if key != name}
+        elif name is None or len(args) <= position:
+            raise ContractError(f"{self._method.qualified}: parameter {name!r} is missing: wanted {wanted}")
+        else:
+            given, args = args[position], (*args[:position], *args[position + 1 :])
+        if not any(hasattr(given, ITERATED[kind]) for kind in kinds):
+            came = "None" if given is None else type(given).__name__
+            raise ContractError(f"{self._method.qualified}: parameter {name!r}: expected {wanted}, got {came}")
+        return given, args, kwargs
 
     def call(self, function: Callable[..., Any], arguments: Sequence[Any], incoming: Any = None) -> Any:
         """function(...) with decoded arguments, and for a channel with its input stream, as its signature

@@ -158,7 +158,7 @@ class MethodCodec:
             return error
         return ContractError(self._explain(error, _RESULT) + _WRONG_RESULT)
 
-    def encode_error(self, value: Any, error: Exception) -> MukernelError:
+    def encode_error(self, value: Any, error: Exception) -> Exception:
         """What encode_value raised for `value`, as the error to send to the caller."""
         if isinstance(error, MukernelError):
             return error
@@ -235,8 +235,9 @@ class MethodCodec:
         parameters = self.method.parameters
         return f"parameter {parameters[index].name!r}" if index < len(parameters) else f"argument {index}"
 
-    def _unsendable(self, values: Mapping[str, Any], error: Exception) -> ContractError:
-        """Names the first value that cannot be encoded; `error` is what encoding them together raised."""
+    def _unsendable(self, values: Mapping[str, Any], error: Exception) -> Exception:
+        """Names the first value that cannot be encoded; `error` is what encoding them together raised. Where each can
+        be, that is somebody else's, such as a signal handler's, and is returned."""
         names = {parameter.name for parameter in self.method.parameters}
         for name, value in values.items():
             try:
@@ -244,7 +245,9 @@ class MethodCodec:
             except Exception as own:
                 place = f"parameter {name!r}" if name in names and name != _RESULT else name
                 return ContractError(f"{self.method.qualified}: {place}: {_why_unsendable(own, value)}")
-        return ContractError(f"{self.method.qualified}: {_why_unsendable(error, values)}")
+        if isinstance(error, RecursionError):
+            return ContractError(f"{self.method.qualified}: {_why_unsendable(error, values)}")
+        return error
 
     def __repr__(self) -> str:
         return f"<MethodCodec {self.method.qualified} {self.method.model.value}>"

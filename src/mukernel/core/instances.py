@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ..contract import ContractError, Overloaded, PluginCrashed, Unavailable, encode_fault
@@ -136,6 +136,16 @@ class Instances:
         self.on_begun(entry, replica)
         if recover and entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
+
+    async def revive(self, entry: Entry, replicas: Sequence[Replica]) -> None:
+        """Build instances for replicas that crashed, or were given up. Callers connect anew where some were given up;
+        else they have their channels still, and by new ones would overtake what they have sent."""
+        given_up = any(replica.failure is not None for replica in replicas)
+        for replica in replicas:
+            replica.restarts.clear()
+            await self.start_replica(entry, replica, entry.source, entry.options, recover=True)
+        if given_up:
+            await self.reroute_callers(entry)
 
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""

@@ -389,10 +389,7 @@ class Kernel:
             if not revived:
                 work = Replacement(self.instances, self.journal, entry, "restart", entry.source, entry.options)
                 return await work.run()
-            for replica in revived:
-                replica.restarts.clear()
-                await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
-        await self.instances.reroute_callers(entry)
+            await self.instances.revive(entry, revived)
         self.record("restart", name, "started again")
         return SwapReport(name, "restart", "not serving", "serving")
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..contract import Unavailable
-from ..transports.inline import wait_on_loop
+from ..transports.inline import result_of
 from .kernel import Kernel
 
 T = TypeVar("T")
@@ -111,7 +111,7 @@ class KernelThread:
         if loop is None or self.process != os.getpid():
             work.close()
             raise Unavailable(f"this KernelThread {self.why_not()}")
-        result: T = wait_on_loop(loop, work)
+        result: T = result_of(loop, work)
         return result
 
     def why_not(self) -> str:

@@ -19,7 +19,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.descriptors import enough_for
-from ..transports.inline import result_of
+from ..transports.inline import owned_here, result_of
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork
@@ -42,6 +42,7 @@ class Routes:
         self.name, self.directory, self.clock, self.loop = name, directory, clock, loop
         self.now_ns: Callable[[], int] = clock.now_ns
         self.thread = threading.get_ident()
+        owned_here(loop)
         self.carriers = Carriers(loop, transport)
         self.instances: dict[str, Instance] = {}
         # By plug-in, interface, whether it waits for room. By the class, not its name: what comes is decoded to the
@@ -328,7 +329,7 @@ class Routes:
         """A caller for whichever thread, or stream, takes it."""
         number = grant.connected.channels[0]
         caller = BlockingCaller(end.wire(grant.connected.transport, grant.rights, number), self.now_ns)
-        caller.when_broken = route.forget_broken
+        caller.when_broken, caller.another = route.forget_broken, route.lent_caller
         # The loop's own thread looks now and then whether it waits for something that it would have to do itself.
         caller.ask_now_and_then(self.thread, partial(self.check_served, number))
         self.of_threads[number] = route.plugin

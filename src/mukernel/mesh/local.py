@@ -60,6 +60,8 @@ def async_methods(route: Way, target: LocalTarget) -> dict[str, Callable[..., An
         theirs = target.interfaces[route.contract.name].__contract__
         if target.strict or not alike(method, theirs.methods[name]):
             function = through_codec(route.remotes[name].codec, MethodCodec(theirs.methods[name]), function)
+        elif method.model is Model.CHANNEL:
+            function = checking_input(route.remotes[name].codec, function)
         elsewhere = elsewhere_if_moved(route, target, name)
         if target.direct or ends_at_once(method):  # nothing to count: what blocks has ended before a swap can begin
             methods[name] = replaceable(function) or InlineMethod(function, target.in_flight, name)
@@ -231,6 +233,18 @@ def alike(ours: Method, theirs: Method) -> bool:
     )
 
 
+def checking_input(codec: MethodCodec, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A channel whose input is looked at when it begins: the method would notice later that it is none."""
+    take_input = codec.binding.take_input
+
+    @functools.wraps(function)
+    def channel(*args: Any, **kwargs: Any) -> Any:
+        take_input(args, kwargs)
+        return function(*args, **kwargs)
+
+    return channel
+
+
 def through_codec(ours: MethodCodec, theirs: MethodCodec, function: Callable[..., Any]) -> Callable[..., Any]:
     """Every value through the codec, as between processes: ours is the caller's, theirs the instance's."""
     method, served = ours.method, theirs.method
@@ -261,7 +275,7 @@ def through_codec(ours: MethodCodec, theirs: MethodCodec, function: Callable[...
     async def stream(*args: Any, **kwargs: Any) -> Any:
         inputs = None
         if method.model is Model.CHANNEL:
-            given, args, kwargs = ours.binding.take_input(args, kwargs)
+            given, args, kwargs = ours.binding.take_input(args, kwargs, ("async iterator",))
             inputs = (theirs.decode_input(ours.encode_input(item)) async for item in given)
         items = through(args, kwargs, inputs)
         async with contextlib.aclosing(items):

@@ -56,12 +56,14 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
         try:
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
-            body = encode(args, kwargs)  # says what is wrong
+            encode(args, kwargs)  # says what is wrong, if that is it
+            raise
         reply = await caller.call(remote, body, route.wait_for_room)
         try:
             return decode_unchecked(reply)
         except Exception:
-            return decode(reply)
+            decode(reply)
+            raise
 
     async def oneway(*args: Any, **kwargs: Any) -> None:
         caller = route.caller
@@ -77,7 +79,7 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
             items = await route.elsewhere_stream(name, args, kwargs)
         else:
             if method.model is Model.CHANNEL:
-                inputs, args, kwargs = take_input(args, kwargs)
+                inputs, args, kwargs = take_input(args, kwargs, ("async iterator",))
             items = caller.stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
         try:
             async for item in items:
@@ -110,7 +112,8 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         try:
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
-            body = encode(args, kwargs)  # says what is wrong
+            encode(args, kwargs)  # says what is wrong, if that is it
+            raise
         try:
             reply = caller.call(remote, body, route.wait_for_room)
         except NotTaken:  # the route was led elsewhere between our look at it and the call
@@ -118,7 +121,8 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         try:
             return decode_unchecked(reply)
         except Exception:
-            return decode(reply)
+            decode(reply)
+            raise
 
     def oneway(*args: Any, **kwargs: Any) -> None:
         if route.caller is None:
@@ -133,7 +137,9 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         if route.caller is None:
             yield from route.elsewhere_blocking(name, args, kwargs)
             return
-        inputs, sent, named = take_input(args, kwargs) if method.model is Model.CHANNEL else (None, args, kwargs)
+        inputs, sent, named = None, args, kwargs
+        if method.model is Model.CHANNEL:
+            inputs, sent, named = take_input(args, kwargs, ("iterator",))
         try:
             yield from route.stream_to_thread(remote, encode(sent, named), inputs)
         except NotTaken:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import replace
 from typing import Any, Protocol
@@ -279,11 +280,17 @@ class Route:
     def stream_to_thread(self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None) -> Iterator[Any]:
         """A stream by a caller that is its own until it ends: one thread may begin it, another read it, and any at all
         let go of it, whatever calls they make meanwhile."""
+        with self.lent_caller() as caller:
+            yield from caller.stream(method, body, inputs, self.wait_for_room)
+
+    @contextmanager
+    def lent_caller(self) -> Iterator[BlockingCaller]:
+        """A caller that nobody else has meanwhile."""
         idle = self.thread.idle
         most = max(MOST_IDLE, len(idle))
         caller = self.idle_caller(idle)
         try:
-            yield from caller.stream(method, body, inputs, self.wait_for_room)
+            yield caller
         finally:
             if caller.reusable and len(idle) < most:
                 idle.append(caller)

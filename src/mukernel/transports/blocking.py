@@ -7,13 +7,14 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
 from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
 from ..contract.lending import received
 from ..kernel.ipc import ring
 from .back_pressure import A_MOMENT, attempt
-from .calling import RERUNS, STREAM_CREDIT, ending
+from .calling import NEVER_MADE, RERUNS, STREAM_CREDIT, ending
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
@@ -77,14 +78,16 @@ class BlockingCaller:
     """Makes calls over one wire: those of one thread, or one stream, which one thread after the other may read.
 
     `stalled`: asked now and then while the thread `asking` waits; raises where that can never end. `abandoned`: a
-    stream was not read to its end, so more of it may come.
+    stream was not read to its end, so more of it may come. `another`: lends a caller for a call within a call, such as
+    that of a signal handler, which would take what comes for the call that it interrupts.
     """
 
     def __init__(self, wire: BlockingWire, now_ns: Callable[[], int]) -> None:
         self.wire, self.now_ns = wire, now_ns
         self.numbers = itertools.count(1)
         self.streams: dict[int, OpenStream] = {}
-        self.busy = 0
+        self.calling = False  # a call is under way, and every message that comes may be its own
+        self.another: Callable[[], AbstractContextManager[BlockingCaller]] | None = None
         self.send, self.wait = wire.send, wire.wait
         self.receive: Callable[[], Received | None] = wire.receive
         self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
@@ -129,28 +132,44 @@ class BlockingCaller:
 
     def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call and block until its reply, which is returned encoded."""
-        number = next(self.numbers)
-        context = current.get()
-        if context is None and self.exchange is not None and type(body) is bytes:
-            try:
-                message = self.first_answer(number, body, method)
-            except BlockingIOError:  # it was sent, and `patience` has ended
-                self.ask()
-                return self.rest_of_call(number, method, body, None)
-            if message is not None:
-                if message.call == number:
-                    if message.kind == 8:
-                        reply: bytes | None = message.body
-                        return reply if reply is not None else self.taken(message, method)
-                    if message.kind == Kind.LENT:
-                        return self.taken(message, method)
-                    number = self.ended(message.kind, self.taken(message, method), method, body, NO_CONTEXT)
-                    return self.rest_of_call(number, method, body, None, reruns=1)
-                self.keep(message)
-                return self.rest_of_call(number, method, body, None)
-        if context is not None or type(body) is not bytes or not self.send(0, number, body, method.index):
-            self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
-        return self.rest_of_call(number, method, body, context)
+        if self.calling:
+            with self.lent(method) as caller:
+                return caller.call(method, body, wait_for_room)
+        self.calling = True
+        try:
+            number = next(self.numbers)
+            context = current.get()
+            if context is None and self.exchange is not None and type(body) is bytes:
+                try:
+                    message = self.first_answer(number, body, method)
+                except BlockingIOError:  # it was sent, and `patience` has ended
+                    self.ask()
+                    return self.rest_of_call(number, method, body, None)
+                if message is not None:
+                    if message.call == number:
+                        if message.kind == 8:
+                            reply: bytes | None = message.body
+                            return reply if reply is not None else self.taken(message, method)
+                        if message.kind == Kind.LENT:
+                            return self.taken(message, method)
+                        number = self.ended(message.kind, self.taken(message, method), method, body, NO_CONTEXT)
+                        return self.rest_of_call(number, method, body, None, reruns=1)
+                    self.keep(message)
+                    return self.rest_of_call(number, method, body, None)
+            if context is not None or type(body) is not bytes or not self.send(0, number, body, method.index):
+                self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
+            return self.rest_of_call(number, method, body, context)
+        finally:
+            self.calling = False
+
+    def lent(self, method: RemoteMethod) -> AbstractContextManager[BlockingCaller]:
+        """A caller for a call within a call. Raises Unavailable where there can be none."""
+        if self.another is None:
+            raise Unavailable(
+                f"{method.name}: called within another call by the same connection, as by a signal handler; connect "
+                "another for that"
+            )
+        return self.another()
 
     def first_answer(self, number: int, body: bytes, method: RemoteMethod) -> Any:
         """The short way, for a ring: send, and wait for whatever comes first; None where there was no room."""
@@ -187,7 +206,6 @@ class BlockingCaller:
         self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None, reruns: int = 0
     ) -> bytes:
         """Wait for the reply to a call that was sent."""
-        self.busy += 1
         try:
             while True:
                 if (message := self.receive()) is None:
@@ -213,8 +231,6 @@ class BlockingCaller:
         except KeyboardInterrupt:
             self.wire.send(Kind.CANCEL, number, b"")
             raise
-        finally:
-            self.busy -= 1
 
     def taken(self, message: Received, method: RemoteMethod) -> bytes:
         """The body of what a call ended with. Raises Overloaded where this process has no memory for it."""
@@ -257,6 +273,8 @@ class BlockingCaller:
             too_much = stream.received(message, body)
             if too_much is not None:
                 self.broken(too_much)
+        elif not 0 < message.call < next(self.numbers):
+            self.broken(NEVER_MADE)
 
     def send_when_room(
         self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
@@ -302,7 +320,15 @@ class BlockingCaller:
 
     def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply."""
-        self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, current.get() or NO_CONTEXT, wait)
+        if self.calling:
+            with self.lent(method) as caller:
+                caller.oneway(method, body, wait)
+            return
+        self.calling = True
+        try:
+            self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, current.get() or NO_CONTEXT, wait)
+        finally:
+            self.calling = False
 
     def stream(
         self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None = None, wait: bool = False

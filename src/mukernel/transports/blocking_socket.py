@@ -10,7 +10,7 @@ from typing import Any
 
 from ..kernel.clock import Clock
 from .contract import WHOLE_WIRE
-from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, checked_size, pack
+from .frame import GREETING, HELLO, TAKEN, FrameReader, Garbage, checked_size, hello, pack
 from .kind import Kind
 from .lane import Lane
 from .message import Message
@@ -37,7 +37,7 @@ class BlockingSocketWire:
         self.accepted, self.greeted, self.peer_greeting = 0, False, b""
         self.poll = select.poll()
         self.poll.register(connection, select.POLLIN)
-        self.write(pack(HELLO, len(greeting), GREETING, credit=bound, deadline=largest), greeting)
+        self.write(hello(greeting, bound, largest), greeting)
 
     def await_greeting(self, timeout: float) -> None:
         """Wait for the other side's greeting. Raises TimeoutError, ConnectionError."""

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from threading import get_ident
 from typing import Any, NamedTuple
 
 from ..contract import (
@@ -25,9 +26,11 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
 from .lane import let_go_of_lost, loaded, loan
 from .remote import RemoteMethod
+from .turn import Turn
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
 RERUNS = 8  # crashes an idempotent call survives before it is given up
+NEVER_MADE = "an answer came to a call that was never made"
 LONGEST_ENDING = 500  # characters of how a process ended, in the message of a call
 
 
@@ -41,22 +44,6 @@ class Pending(NamedTuple):
     reruns: int
 
 
-class Turn:
-    """One who waits for room on a wire: called when it is its turn, or ended when there is nothing to wait for."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[None] = loop.create_future()
-
-    def __call__(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def end(self, _: object) -> None:
-        self()
-
-
 class Caller:
     """Makes calls over one wire. Owned by one event loop.
 
@@ -65,7 +52,7 @@ class Caller:
     """
 
     def __init__(self, wire: Wire, loop: asyncio.AbstractEventLoop, now_ns: Callable[[], int]) -> None:
-        self.wire, self.loop, self.now_ns = wire, loop, now_ns
+        self.wire, self.loop, self.now_ns, self.thread = wire, loop, now_ns, get_ident()
         self.pending: dict[int, Pending] = {}
         self.streams: dict[int, IncomingStream] = {}
         self.numbers = itertools.count(1)
@@ -83,6 +70,8 @@ class Caller:
 
     async def call(self, method: RemoteMethod, body: bytes, wait_for_room: bool = False) -> bytes:
         """Send a call; return the encoded reply. Raises what the call raised, or a MukernelError."""
+        if get_ident() != self.thread:  # costs less than to ask for the loop
+            self.check_own_loop(method)
         context = current.get()
         if context is not None or type(body) is not bytes:
             return await self.call_within(context or CallContext(), method, body, wait_for_room)
@@ -119,7 +108,6 @@ class Caller:
 
     async def call_within(self, context: CallContext, method: RemoteMethod, body: bytes, wait: bool) -> bytes:
         """As `call`, at a priority, with a deadline or a trace, or where the mailbox is full."""
-        self.check_own_loop(method)
         timer = None
         number = next(self.numbers)
         future = self.new_future()
@@ -187,6 +175,7 @@ class Caller:
 
     async def oneway(self, method: RemoteMethod, body: bytes, wait: bool = False) -> None:
         """Send a call that has no reply. It is accepted, or Overloaded is raised."""
+        self.check_own_loop(method)
         context = current.get() or CallContext()
         await self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, context, wait)
 
@@ -232,14 +221,17 @@ class Caller:
                 continue
             if kind == 8:
                 call = pending.pop(message.call, None)
-                if call is not None and not call.future.done():
+                if call is None:
+                    self.check_made(message.call)
+                elif not call.future.done():
                     call.future.set_result(body)
             elif kind == Kind.ITEM or kind == Kind.END or kind == Kind.CREDIT:
                 stream = self.streams.get(message.call)
                 if stream is not None:
                     stream.received(kind, received(body), message.credit)
-                elif body:
+                else:
                     received(body)  # and let go of it
+                    self.check_made(message.call)
             else:
                 self.ended(message, body)
             count += 1
@@ -283,6 +275,7 @@ class Caller:
         if kind == Kind.LENT:
             body = received(body)
         if call is None or call.future.done():
+            self.check_made(number)
             return
         if kind == Kind.LENT:
             call.future.set_result(body)
@@ -294,10 +287,9 @@ class Caller:
             context = call.context or CallContext()
             number = next(self.numbers)  # another one: of the one before, a second successor may tell again
             self.pending[number] = call._replace(reruns=call.reruns + 1)
-            again_body = loan(self.wire.lane, call.body)
             self.wire.post(
-                Kind.CALL, number, again_body, call.method.index, 0, context.priority, context.deadline, 0, 0,
-                context.trace,
+                Kind.CALL, number, loan(self.wire.lane, call.body), call.method.index, 0, context.priority,
+                context.deadline, 0, 0, context.trace,
             )  # fmt: skip
             return
         if kind != Kind.ERROR:
@@ -322,26 +314,30 @@ class Caller:
             return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
         return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
 
+    def check_made(self, number: int) -> None:
+        """Nobody waits for what came. Was there ever such a call? Else its number was overwritten in the channel, and
+        the call that it stands for would never end: the wire breaks."""
+        if not 0 < number < next(self.numbers):
+            self.wire.fail(NEVER_MADE)
+
     def mailbox_closed(self, why: str) -> None:
         """Nobody will take what was not taken: it was sent too late, or again after an interruption."""
-        for call in list(self.pending.values()):
-            if not call.future.done():
-                self.refused += 1
-                call.future.set_exception(Unavailable(f"{call.method.name}: {why}"))
-        self.pending.clear()
-        for stream in list(self.streams.values()):
-            stream.failed(Unavailable(f"{stream.method.name}: {why}"))
+        self.end_all(Unavailable, why)
         self.wire.close(why)
 
-    def closed(self, wire: Wire, why: str) -> None:
-        """The wire broke: no reply can come."""
+    def end_all(self, error: type[MukernelError], why: str) -> None:
+        """No reply can come any more."""
         for call in list(self.pending.values()):
             if not call.future.done():
                 self.refused += 1
-                call.future.set_exception(PluginCrashed(f"{call.method.name}: the connection broke: {why}"))
+                call.future.set_exception(error(f"{call.method.name}: {why}"))
         self.pending.clear()
         for stream in list(self.streams.values()):
-            stream.failed(PluginCrashed(f"{stream.method.name}: the connection broke: {why}"))
+            stream.failed(error(f"{stream.method.name}: {why}"))
+
+    def closed(self, wire: Wire, why: str) -> None:
+        """The wire broke."""
+        self.end_all(PluginCrashed, f"the connection broke: {why}")
         for wake in list(wire.when_room):
             wake()
         self.check_idle()

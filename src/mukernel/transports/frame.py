@@ -23,6 +23,7 @@ TAKEN = 255
 GREETING = 0x31304B4E4C554B4D  # "MKULNK01"
 KINDS = frozenset({*map(int, Kind), HELLO, STARVING, TAKEN})
 BUFFER = 1 << 17  # bytes read at once
+LARGEST_GREETING = BUFFER - SIZE  # bytes: for a peer that has not greeted yet no memory is reserved
 
 
 class Garbage(ConnectionError):
@@ -51,6 +52,11 @@ def pack(
     )
 
 
+def hello(greeting: bytes, bound: int, largest: int) -> bytes:
+    """The header of the first frame. Raises ValueError for a greeting that no peer would take."""
+    return pack(HELLO, checked_size(greeting, LARGEST_GREETING), GREETING, credit=bound, deadline=largest)
+
+
 def unpack(header: bytes | bytearray | memoryview, largest: int) -> tuple[Message, int, int]:
     """A header as (message without its body, size of the body, calls taken). Raises Garbage."""
     (
@@ -67,11 +73,12 @@ def unpack(header: bytes | bytearray | memoryview, largest: int) -> tuple[Messag
 class FrameReader:
     """Cuts a stream into messages. Receive into `target()`, then say to `advance` how many bytes came.
 
-    `taken`: how many of our calls the other side had begun when it sent the latest frame. `largest`: bytes of body.
+    `taken`: how many of our calls the other side had begun when it sent the latest frame. `largest`: bytes of body; of
+    the first, LARGEST_GREETING.
     """
 
     def __init__(self, largest: int) -> None:
-        self.largest, self.taken = largest, 0
+        self.largest, self.taken, self.greeted = largest, 0, False
         self.buffer, self.filled = bytearray(BUFFER), 0
         self.message: Message | None = None  # whose body is being received into `body`
         self.body, self.got = bytearray(), 0
@@ -98,7 +105,8 @@ class FrameReader:
         found: list[Message] = []
         at, view = 0, memoryview(self.buffer)
         while self.filled - at >= SIZE:
-            message, size, self.taken = unpack(view[at : at + SIZE], self.largest)
+            largest = self.largest if self.greeted else min(self.largest, LARGEST_GREETING)
+            message, size, self.taken = unpack(view[at : at + SIZE], largest)
             end = at + SIZE + size
             if end > self.filled:
                 if SIZE + size <= BUFFER:
@@ -110,7 +118,7 @@ class FrameReader:
                 break
             message.content = bytes(view[at + SIZE : end])
             found.append(message)
-            at = end
+            at, self.greeted = end, True
         if at:
             rest = self.filled - at
             self.buffer[:rest] = self.buffer[at : self.filled]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..contract import DeadlineExceeded, Unavailable, as_told
 from .context import current
@@ -69,6 +71,7 @@ except ImportError:  # not compiled here: the same, slower
 
 
 ENDED = "the event loop of the kernel's process has ended"
+_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # those that run a loop
 LOOK = 0.5  # seconds between two looks of a waiting thread at whether the loop is still there
 
 
@@ -165,7 +168,7 @@ def on_loop(
             return await result if inspect.isawaitable(result) else result
 
     def method(*args: Any, **kwargs: Any) -> Any:
-        return wait_on_loop(loop, run(args, kwargs), now_ns)
+        return result_of(loop, run(args, kwargs), now_ns)
 
     return method
 
@@ -189,25 +192,23 @@ def own_ending_told() -> Iterator[None]:
         raise as_told(ending) from None
 
 
-def wait_on_loop(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
-) -> Any:
-    """As `result_of`. Raises RuntimeError on the loop's own thread."""
-    try:
-        refuse_own_loop(loop)
-    except RuntimeError:
-        work.close()
-        raise
-    return result_of(loop, work, now_ns)
-
-
 def refuse_own_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Raises RuntimeError on the loop's own thread."""
+    """Raises RuntimeError where only this thread, which is about to wait, could let the loop go on."""
     if is_here(loop):
         raise RuntimeError(
             "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
             "await it, or call from another thread"
         )
+    if not loop.is_running() and _threads.get(loop) == threading.get_ident() and not loop.is_closed():
+        raise RuntimeError(
+            "the kernel's event loop does not run, and this is the thread that runs it: a blocking call would wait for "
+            "ever; await it on the loop, or call from another thread while the loop runs"
+        )
+
+
+def owned_here(loop: asyncio.AbstractEventLoop) -> None:
+    """Remember that the present thread is the one that runs a loop."""
+    _threads[loop] = threading.get_ident()
 
 
 def is_here(loop: asyncio.AbstractEventLoop) -> bool:
@@ -222,7 +223,13 @@ def result_of(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
 ) -> Any:
     """What `work` returns or raises, run by `loop`, for any other thread, which blocks. With the clock `now_ns` it is
-    not waited for beyond the caller's deadline. Raises Unavailable where the loop ends first, and DeadlineExceeded."""
+    not waited for beyond the caller's deadline. Raises Unavailable where the loop ends first, DeadlineExceeded, and
+    RuntimeError on the loop's own thread."""
+    try:
+        refuse_own_loop(loop)
+    except RuntimeError:
+        work.close()
+        raise
     ends = ends_of_caller(now_ns)
     future = on_loop_soon(loop, work, in_time(work, ends, now_ns) if ends and now_ns is not None else work)
     try:
@@ -308,5 +315,4 @@ __all__ = [
     "leave",
     "on_loop",
     "result_of",
-    "wait_on_loop",
 ]

@@ -24,7 +24,7 @@ from .inline import (
     leave,
     own_ending_told,
     refuse_own_loop,
-    wait_on_loop,
+    result_of,
 )
 
 ITEM, INPUT, ENDING, ERROR, MOVED = range(5)  # what the loop tells the thread that reads a stream
@@ -221,7 +221,7 @@ def step_on_loop(
 
         try:
             while True:
-                item = step() if is_here(loop) else context.run(wait_on_loop, loop, step_in_task(), now_ns)
+                item = step() if is_here(loop) else context.run(result_of, loop, step_in_task(), now_ns)
                 if item is NO_MORE or (items is None and item is MOVED):
                     return item is NO_MORE
                 yield item

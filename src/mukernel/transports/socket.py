@@ -15,7 +15,7 @@ from typing import Any
 from ..kernel.clock import Clock
 from .context import watch
 from .contract import WHOLE_WIRE, Received, Wire
-from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, checked_size, pack
+from .frame import GREETING, HELLO, STARVING, TAKEN, FrameReader, Garbage, checked_size, hello, pack
 from .kind import Kind
 from .message import Mailbox, Message
 
@@ -66,7 +66,7 @@ class SocketWire(Wire):
         self.listening = self.writing = False
         self.peer_greeting = b""
         self.greeted: asyncio.Future[bytes] = loop.create_future()
-        self.write(pack(HELLO, len(greeting), GREETING, credit=bound, deadline=largest), greeting)
+        self.write(hello(greeting, bound, largest), greeting)
         watch(loop, connection, self.readable)
 
     # -- sending ----------------------------------------------------------------------------------------------
