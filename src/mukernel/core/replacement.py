@@ -33,7 +33,8 @@ class SwapReport:
     """What a swap, a move or a scale did. Times in seconds. `ledger` was taken while nothing ran.
 
     `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
-    nothing new was started. `carried_over`: calls that waited in the mailboxes and were served by the new instances.
+    nothing new was started. `carried_over`: calls that waited, in the mailboxes or in the caller's process, and were
+    served by the new instances. Of calls that came by no channel, `ledger` has those two kinds.
     `rolled_back`: nothing has changed, and `reason` says why.
     """
 
@@ -106,7 +107,7 @@ class Replacement:
             entry.history.append((entry.source, entry.options.config))
         entry.source, entry.options = source, self.options
         for each in self.successions:
-            self.cancelled = await to_its_end(self.instances.retire(each.old)) or self.cancelled
+            self.cancelled = await to_its_end(self.instances.replaced(each.old)) or self.cancelled
         self.report.total = clock.now() - began
         self.journal.record(
             self.report.what, entry.name, f"{self.report.before} → {self.report.after}", self.report.pause
@@ -149,7 +150,7 @@ class Replacement:
                 self.report.reason = f"{self.report.reason}; replica {replica.number} serves on as the new version, "
                 self.report.reason += f"since it could not be taken back: {told(error)}"
                 replica.successor = None
-                await self.instances.retire(each.old)
+                await self.instances.replaced(each.old)
             else:
                 replica.successor = None
                 await self.instances.discard(each.new)
@@ -175,13 +176,13 @@ class Replacement:
         """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the
         pause. `rejected`: the version of `old` is not wanted after all."""
         report = self.report
-        places = self.direct_callers(old, new)
         if not old.life.may(Event.QUIESCE):
             raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
         old.life.on(Event.QUIESCE)
         try:
-            for place in places:
-                await place.gate(self.entry.name)
+            for place in self.direct_callers(old, new):
+                if place is not old.place:  # there it is gated as it begins to start no call
+                    await place.gate(self.entry.name)
             quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact
@@ -195,29 +196,37 @@ class Replacement:
             finally:
                 if old.life.may(Event.RESUME):
                     old.life.on(Event.RESUME)
-                await self.lead(places, old)
+                await self.lead(old, self.direct_callers(old, new))
             raise
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
         self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
-        await self.lead(places, new)
+        held = await self.lead(new, self.direct_callers(old, new))
         report.drained += quiesced.drained
-        report.carried_over += account.waiting
-        report.ledger = report.ledger.with_(account)
+        report.carried_over += account.waiting + held
+        # Of what came by no channel these alone are known; they are accounted for as what did.
+        beside = Ledger(accepted=quiesced.inline + held, replied=quiesced.inline, waiting=held)
+        report.ledger = report.ledger.with_(account).with_(beside)
         await tell([old.place], lambda place: place.release(old.blueprint.key, rejected))
 
-    async def lead(self, places: Sequence[Place], instance: Instance) -> None:
-        """Open the gates: routes lead to `instance` now. Where that is in the same process this waits for what was sent
-        before: another replacement must not begin with a gate that is still to be opened."""
+    async def lead(self, instance: Instance, places: Sequence[Place]) -> int:
+        """Open the gates: routes lead to `instance` now; returns how many calls had waited there. Where that is in the
+        same process this waits for what was sent before: another replacement must not begin with a gate that is still
+        to be opened."""
+        held = 0
 
         async def reroute(place: Place) -> None:
-            await place.reroute(self.entry.name, instance.blueprint.key if place is instance.place else None)
+            nonlocal held
+            held += await place.reroute(
+                self.entry.name, instance.blueprint.key if place is instance.place else None
+            )  # fmt: skip
 
         if instance.place in places:
             await tell_one(instance.place, reroute)
         await tell([place for place in places if place is not instance.place], reroute)
+        return held
 
     async def activate(self, new: Instance, quiesced: Quiesced) -> int:
         try:
@@ -228,7 +237,8 @@ class Replacement:
             raise SwapFailed(f"the new version could not take over the state: {told(error)}") from error
 
     def direct_callers(self, old: Instance, new: Instance) -> list[Place]:
-        """The processes in which the plug-in is called without a channel, before or after: their routes are changed."""
+        """The processes in which the plug-in is called without a channel, before or after: their routes are changed.
+        Somebody may connect there at any moment."""
         places: list[Place] = []
         for place in (old.place, new.place):
             calls = self.entry.name in self.instances.switchboard.space_plugins.get(place.space, ())
@@ -239,7 +249,8 @@ class Replacement:
 
 def told(error: Exception) -> str:
     """What went wrong, in a line or more; a plug-in's own exception with its type."""
-    return str(error) if isinstance(error, MukernelError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    return text if text and isinstance(error, MukernelError) else ": ".join(filter(None, (type(error).__name__, text)))
 
 
 def not_begun(report: SwapReport) -> SwapFailed:
