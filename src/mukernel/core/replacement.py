@@ -219,9 +219,9 @@ class Replacement:
 
         async def reroute(place: Place) -> None:
             nonlocal held
-            held += await place.reroute(
-                self.entry.name, instance.blueprint.key if place is instance.place else None
-            )  # fmt: skip
+            key = instance.blueprint.key if place is instance.place else None
+            waited = await place.reroute(self.entry.name, key)
+            held += waited
 
         if instance.place in places:
             await tell_one(instance.place, reroute)

@@ -161,6 +161,7 @@ class Routes:
         if grant.connected.local is not None:
             instance = self.instances[grant.connected.local]
             if instance.server.paused:  # it is being replaced; whoever does that says where this leads then
+                route.reason = None
                 route.close_gate()
             else:
                 route.use_local(instance)
