@@ -93,7 +93,8 @@ async def test_a_neighbour_that_connects_while_the_state_is_saved_calls_the_new_
     await kernel.load(Reads, name="reads", placement="process:g")
     reads = kernel.get(Reading)
     stream, call = asyncio.create_task(reads.all()), asyncio.create_task(reads.add(5))
-    while (await kernel.ledger("reads")).running < 2:  # noqa: ASYNC110 - nothing tells when the count changes
+    while (await kernel.ledger("reads")).running < 2:
+        assert not (call.done() or stream.done()), "nobody runs it before the state is handed over"
         await asyncio.sleep(0)
     (tmp_path / "go").touch()
     assert not (await change).rolled_back
