@@ -181,8 +181,7 @@ class Replacement:
         old.life.on(Event.QUIESCE)
         try:
             for place in self.direct_callers(old, new):
-                if place is not old.place:  # there it is gated as it begins to start no call
-                    await place.gate(self.entry.name)
+                await place.gate(self.entry.name)
             quiesced = await old.place.quiesce(old.blueprint.key, self.options.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
             account = account_of(replica)  # nothing runs and nobody takes: the one moment at which it is exact

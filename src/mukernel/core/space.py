@@ -178,8 +178,8 @@ class Space(Routes):
             self.on_emptied(channel)
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
-        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails. Calls
-        from here wait until they are led somewhere."""
+        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails.
+        Routes from here are gated, those that were made or led here since the others were, too."""
         instance = self.instances[key]
         self.gate(instance.blueprint.name)
         inline, since = instance.in_flight.running, self.now_ns()
