@@ -160,7 +160,7 @@ def longest(command: messages.Message) -> float:
 
 
 AT_ONCE = longest(messages.Resume(""))
-STOP, SHORT_DRAIN = longest(messages.Stop("", 30.0)), longest(messages.Stop("", 0.0))
+STOP, SHORT_DRAIN = longest(messages.Stop("", 30.0, "")), longest(messages.Stop("", 0.0, ""))
 UNANSWERED: list[tuple[str, Callable[[TestKernel], Awaitable[None]], float, bool]] = [
     ("Stop", unload, STOP, False),
     ("Stop", close, STOP, False),

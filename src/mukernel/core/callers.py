@@ -18,7 +18,7 @@ from .place import Place
 
 log = logging.getLogger("mukernel")
 PATIENCE = 1.0  # seconds that whoever is silent is waited for
-Telling = Callable[[Place], Coroutine[Any, Any, None]]
+Telling = Callable[[Place], Coroutine[Any, Any, object]]
 Silent = set[asyncio.Task[None]]
 
 

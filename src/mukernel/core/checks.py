@@ -61,7 +61,7 @@ def checked_reason(reason: object, plugin: str) -> str:
     """What the callers of a plug-in that is unloaded are told."""
     if not isinstance(reason, str | None):
         raise wrong("reason", reason, "a str, or None")
-    return sendable(reason) if reason else f"plug-in {plugin!r} was unloaded"
+    return sendable(reason) if reason and reason.strip() else f"plug-in {plugin!r} was unloaded"
 
 
 def checked_count(what: str, value: object, least: int, most: int | None = None) -> int:

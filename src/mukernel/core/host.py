@@ -139,7 +139,7 @@ class Host:
             case messages.TakeInventory():
                 return inventory(), ()
             case messages.Rerouted():
-                await self.rerouted(message)
+                return messages.Done(await self.rerouted(message)), ()
             case messages.Ping():
                 pass
         return Done(), ()
@@ -160,16 +160,15 @@ class Host:
             if not self.finished.done():
                 self.finished.set_exception(error)
 
-    async def rerouted(self, message: messages.Rerouted) -> None:
+    async def rerouted(self, message: messages.Rerouted) -> int:
+        """Returns how many calls had waited for that."""
         if message.closed is not None:
             self.space.close_routes(message.plugin, message.closed)
         elif message.gate:
             self.space.gate(message.plugin)
-        elif message.local is not None:
-            await self.space.settle(message.plugin, message.local)
-            self.space.reroute_local(message.plugin, message.local)
         else:
-            await self.space.reroute(message.plugin)
+            return await self.space.lead_all(message.plugin, message.local)
+        return 0
 
 
 def given(bell: int) -> list[int]:

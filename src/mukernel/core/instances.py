@@ -162,16 +162,21 @@ class Instances:
         """A new instance is not wanted after all."""
         if instance.life.may(Event.BROKEN):
             instance.life.on(Event.BROKEN)
-        await self.end(instance)
+        await self.end(instance, 0.0, cut_off("the instance is not wanted after all"))
 
-    async def retire(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
-        """An old instance has been replaced, or is not wanted any more."""
+    async def replaced(self, instance: Instance) -> None:
+        """Another instance has taken over from an old one."""
+        await self.retire(instance, 0.0, cut_off(f"plug-in {instance.blueprint.name!r} was replaced"))
+
+    async def retire(self, instance: Instance, drain: float, reason: str) -> None:
+        """An old instance is not wanted any more."""
         if instance.life.may(Event.STOP):
             instance.life.on(Event.STOP)
         await self.end(instance, drain, reason)
 
-    async def end(self, instance: Instance, drain: float = 0.0, reason: str = "") -> None:
-        """Stop an instance, and end its process if it was the last there. `drain`: seconds for what still runs."""
+    async def end(self, instance: Instance, drain: float, reason: str) -> None:
+        """Stop an instance, and end its process if it was the last there. `drain`: seconds for what still runs;
+        `reason`: what the callers of that are told which is cut off then."""
         try:
             await instance.place.stop(instance.blueprint.key, drain, reason)
         except Exception as error:
@@ -182,10 +187,10 @@ class Instances:
         await self.processes.leave(instance.place)
 
     async def remove_replica(
-        self, entry: Entry, replica: Replica, reason: str = "", drain: float | None = None
+        self, entry: Entry, replica: Replica, reason: str | None = None, drain: float | None = None
     ) -> None:  # fmt: skip
         """End an instance and its port. What still runs after `drain` seconds (None: as its options say) is cut off,
-        and whatever waits in the mailbox is refused."""
+        and whatever waits in the mailbox is refused. `reason`: why, where it is not scaled."""
         instance = replica.instance
         entry.replicas.remove(replica)
         reason = reason or f"plug-in {entry.name!r} has fewer replicas now"
@@ -193,7 +198,7 @@ class Instances:
         if instance is not None and not (
             isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
         ):  # fmt: skip
-            cut = f"it was stopped while it ran this call: {reason}"
+            cut = cut_off(reason)
             await self.retire(instance, entry.options.drain if drain is None else drain, cut)
         self.answer_rest(replica, reason, cut)
         entry.settled = entry.settled.with_(replica.settled)
@@ -380,6 +385,11 @@ def refuse_waiting(wire: Wire, kind: int, body: bytes) -> None:
             if message.kind != Kind.ONEWAY:
                 wire.post(kind, message.call, body)
             message.finished(True)
+
+
+def cut_off(reason: str) -> str:
+    """What the callers of an instance are told that is ended while it runs their calls."""
+    return f"it was stopped while it ran this call: {reason}"
 
 
 def interfaces_for(entry: Entry, placement: str) -> list[str] | None:

@@ -366,10 +366,8 @@ class Kernel:
         checked_placement(placement)
         self.brokering.check_changeable(name, "moved")
         async with self.registry.changing(name) as entry:
-            if placement == "inline" and len(entry.replicas) > 1:
-                raise ContractError(
-                    f"{name!r} has {len(entry.replicas)} replicas; scale it to 1 before it moves inline"
-                )
+            if placement == "inline" and len(entry.staying) > 1:
+                raise ContractError(f"{name!r} has {len(entry.staying)} replicas; scale it to 1 before it moves inline")
             checked_apart(entry.source, placement)
             options = replace(entry.options, placement=placement)
             return await Replacement(self.instances, self.journal, entry, "move", entry.source, options).run()

@@ -117,12 +117,14 @@ class Quiesce(msgspec.Struct, tag=True):
 
 
 class Quiesced(msgspec.Struct, tag=True):
-    """`drained`: calls that were finished meanwhile. `since`: when it began to start none, in ns of the clock."""
+    """`drained`: calls that were finished meanwhile, `inline` of them by no channel. `since`: when it began to start
+    none, in ns of the clock."""
 
     state: bytes | None
     state_version: int
     drained: int
     since: int
+    inline: int = 0
 
 
 class Activate(msgspec.Struct, tag=True):
@@ -157,8 +159,8 @@ class Stop(msgspec.Struct, tag=True):
     """End an instance. What still runs after `drain` seconds is cut off; `reason` is for its callers."""
 
     key: str
-    drain: float = 0.0
-    reason: str = ""
+    drain: float
+    reason: str
 
 
 class Ping(msgspec.Struct, tag=True):
@@ -278,7 +280,9 @@ class Checkpoint(msgspec.Struct, tag=True):
 
 
 class Done(msgspec.Struct, tag=True):
-    pass
+    """`held`: calls that had waited at the gates which this opened."""
+
+    held: int = 0
 
 
 class Failed(msgspec.Struct, tag=True):

@@ -29,6 +29,7 @@ from .stack import Stack, StackPipe, own_stack
 GRACE = 2.0  # seconds that a process has to end by itself
 BESIDE_STATE = 1024  # bytes of a message with a state that are not the state
 LONGEST_SILENCE = 30.0  # seconds without a sign of life after which one that is to stop is ended, whatever its policy
+NOT_BUILT = "it was not built to its end"
 Answer = TypeVar("Answer")
 
 
@@ -62,7 +63,7 @@ class Place(ABC):
     @abstractmethod
     async def release(self, key: str, rejected: bool) -> None: ...
     @abstractmethod
-    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+    async def stop(self, key: str, drain: float, reason: str) -> None:
         """End an instance; what still runs after `drain` seconds is cut off, and `reason` is for its callers."""
 
     @abstractmethod
@@ -72,7 +73,10 @@ class Place(ABC):
     @abstractmethod
     async def gate(self, plugin: str) -> None: ...
     @abstractmethod
-    async def reroute(self, plugin: str, local: str | None) -> None: ...
+    async def reroute(self, plugin: str, local: str | None) -> int:
+        """Lead its routes to where a plug-in is now: the instance `local` there, or what the kernel says when asked.
+        Returns how many calls had waited for that."""
+
     @abstractmethod
     async def close_routes(self, plugin: str, reason: str) -> None: ...
     @abstractmethod
@@ -128,7 +132,7 @@ class LocalPlace(Place):
     async def release(self, key: str, rejected: bool) -> None:
         self.here.release(key, rejected)
 
-    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+    async def stop(self, key: str, drain: float, reason: str) -> None:
         self.keys.discard(key)
         await self.here.stop(key, drain, reason)
 
@@ -141,12 +145,8 @@ class LocalPlace(Place):
     async def gate(self, plugin: str) -> None:
         self.here.gate(plugin)
 
-    async def reroute(self, plugin: str, local: str | None) -> None:
-        if local is not None:
-            await self.here.settle(plugin, local)
-            self.here.reroute_local(plugin, local)
-        else:
-            await self.here.reroute(plugin)
+    async def reroute(self, plugin: str, local: str | None) -> int:
+        return await self.here.lead_all(plugin, local)
 
     async def close_routes(self, plugin: str, reason: str) -> None:
         self.here.close_routes(plugin, reason)
@@ -242,7 +242,7 @@ class RemotePlace(Place):
             self.keys.discard(blueprint.key)
             self.early.pop(blueprint.key, None)
             with contextlib.suppress(Unavailable):  # it may be half built, in a process that lives on for others
-                self.conversation.tell(messages.Stop(blueprint.key))
+                self.conversation.tell(messages.Stop(blueprint.key, 0.0, NOT_BUILT))
             raise
         finally:
             self.doing.pop(blueprint.key, None)
@@ -274,7 +274,7 @@ class RemotePlace(Place):
     async def release(self, key: str, rejected: bool) -> None:
         await self.answer(messages.Release(key, rejected))
 
-    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+    async def stop(self, key: str, drain: float, reason: str) -> None:
         self.patience[key] = self.patience.get(key) or LONGEST_SILENCE  # else it might be waited for for ever
         try:
             await self.ask(key, messages.Stop(key, drain, reason), "being stopped")
@@ -293,8 +293,9 @@ class RemotePlace(Place):
     async def gate(self, plugin: str) -> None:
         await self.answer(messages.Rerouted(plugin, gate=True))
 
-    async def reroute(self, plugin: str, local: str | None) -> None:
-        await self.conversation.ask(messages.Rerouted(plugin, local=local))
+    async def reroute(self, plugin: str, local: str | None) -> int:
+        answer, _ = await self.conversation.ask(messages.Rerouted(plugin, local=local))
+        return self.expected(answer, messages.Done).held
 
     async def close_routes(self, plugin: str, reason: str) -> None:
         await self.conversation.ask(messages.Rerouted(plugin, closed=reason))

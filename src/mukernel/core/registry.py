@@ -85,7 +85,7 @@ class Replica:
 
     `callers`: for each channel number of the port, the contract that its caller calls. `granted`: what its caller may
     do there, for those that don't give everything. `abandoned`: those that hold one-way calls of a caller who
-    is gone.
+    is gone. `coming`: it may yet come to nothing; `leaving`: it serves what it was sent. Nobody is led to either.
     """
 
     number: int
@@ -98,6 +98,7 @@ class Replica:
     restarts: list[float] = field(default_factory=list)
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
+    coming: bool = False
     leaving: bool = False
     failure: str | None = None  # why it is given up
     ended: str = ""  # how its last instance's process did that nobody asked to, as in "it ..."
@@ -133,8 +134,8 @@ class Entry:
 
     @property
     def staying(self) -> list[Replica]:
-        """The replicas but for those that only serve what they were sent, and leave."""
-        return [replica for replica in self.replicas if not replica.leaving]
+        """The replicas that callers are led to."""
+        return [replica for replica in self.replicas if not (replica.coming or replica.leaving)]
 
     @property
     def failure(self) -> str | None:

@@ -33,7 +33,8 @@ class SwapReport:
     """What a swap, a move or a scale did. Times in seconds. `ledger` was taken while nothing ran.
 
     `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
-    nothing new was started. `carried_over`: calls that waited in the mailboxes and were served by the new instances.
+    nothing new was started. `carried_over`: calls that waited, in the mailboxes or in the caller's process, and were
+    served by the new instances. Of calls that came by no channel, `ledger` has those two kinds.
     `rolled_back`: nothing has changed, and `reason` says why. `given_up`: it was, so that nobody handed anything over.
     """
 
@@ -133,7 +134,7 @@ class Replacement:
             await self.instances.reroute_callers(self.entry)
             return
         for each in self.successions:
-            await self.instances.retire(each.old)
+            await self.instances.replaced(each.old)
 
     def check_serving(self) -> None:
         """Raises SwapFailed where there is nothing that could hand over, but for what is given up: nobody has to."""
@@ -172,7 +173,7 @@ class Replacement:
                 self.report.reason = f"{self.report.reason}; replica {replica.number} serves on as the new version, "
                 self.report.reason += f"since it could not be taken back: {told(error)}"
                 replica.successor = None
-                await self.instances.retire(each.old)
+                await self.instances.replaced(each.old)
             else:
                 replica.successor = None
                 await self.instances.discard(each.new)
@@ -182,7 +183,7 @@ class Replacement:
         each.replica.instance, each.replica.failure = each.old, why
         reason = f"{self.entry.name} is given up: {why}"
         cut = f"it was stopped while it ran this call: {reason}"
-        await self.instances.retire(each.new, reason=cut)
+        await self.instances.retire(each.new, 0.0, cut)
         self.instances.answer_rest(each.replica, reason, cut)
 
     def check_callers(self, replica: Replica, built: Built) -> None:
@@ -211,12 +212,11 @@ class Replacement:
             replica.restarts.clear()
             await self.instances.begun(self.entry, replica, new, recover=True)
             return
-        places = self.direct_callers(old, new)
         if not old.life.may(Event.QUIESCE):
             raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
         old.life.on(Event.QUIESCE)
         try:
-            for place in places:
+            for place in self.direct_callers(old, new):
                 await place.gate(self.entry.name)
             quiesced = await old.place.quiesce(old.blueprint.key, self.drain, old.built.stateful)
             old.life.on(Event.DRAINED)
@@ -231,7 +231,7 @@ class Replacement:
             finally:
                 if old.life.may(Event.RESUME):
                     old.life.on(Event.RESUME)
-                await self.lead(places, old)
+                await self.lead(old, self.direct_callers(old, new))
             report.pause = max(report.pause, self.instances.clock.now() - began)
             raise
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
@@ -239,22 +239,30 @@ class Replacement:
         replica.instance, replica.successor = new, None
         self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
-        await self.lead(places, new)
+        held = await self.lead(new, self.direct_callers(old, new))
         report.drained += quiesced.drained
-        report.carried_over += account.waiting
-        report.ledger = report.ledger.with_(account)
+        report.carried_over += account.waiting + held
+        # Of what came by no channel these alone are known; they are accounted for as what did.
+        beside = Ledger(accepted=quiesced.inline + held, replied=quiesced.inline, waiting=held)
+        report.ledger = report.ledger.with_(account).with_(beside)
         await tell([old.place], lambda place: place.release(old.blueprint.key, rejected))
 
-    async def lead(self, places: Sequence[Place], instance: Instance) -> None:
-        """Open the gates: routes lead to `instance` now. Where that is in the same process this waits for what was sent
-        before: another replacement must not begin with a gate that is still to be opened."""
+    async def lead(self, instance: Instance, places: Sequence[Place]) -> int:
+        """Open the gates: routes lead to `instance` now; returns how many calls had waited there. Where that is in the
+        same process this waits for what was sent before: another replacement must not begin with a gate that is still
+        to be opened."""
+        held = 0
 
         async def reroute(place: Place) -> None:
-            await place.reroute(self.entry.name, instance.blueprint.key if place is instance.place else None)
+            nonlocal held
+            key = instance.blueprint.key if place is instance.place else None
+            waited = await place.reroute(self.entry.name, key)
+            held += waited
 
         if instance.place in places:
             await tell_one(instance.place, reroute)
         await tell([place for place in places if place is not instance.place], reroute)
+        return held
 
     async def activate(self, new: Instance, quiesced: Quiesced) -> int:
         try:
@@ -265,7 +273,8 @@ class Replacement:
             raise SwapFailed(f"the new version could not take over the state: {told(error)}") from error
 
     def direct_callers(self, old: Instance, new: Instance) -> list[Place]:
-        """The processes in which the plug-in is called without a channel, before or after: their routes are changed."""
+        """The processes in which the plug-in is called without a channel, before or after: their routes are changed.
+        Somebody may connect there at any moment."""
         places: list[Place] = []
         for place in (old.place, new.place):
             calls = self.entry.name in self.instances.switchboard.space_plugins.get(place.space, ())
@@ -276,7 +285,8 @@ class Replacement:
 
 def told(error: Exception) -> str:
     """What went wrong, in a line or more; a plug-in's own exception with its type."""
-    return str(error) if isinstance(error, MukernelError) else f"{type(error).__name__}: {error}"
+    text = str(error)
+    return text if text and isinstance(error, MukernelError) else ": ".join(filter(None, (type(error).__name__, text)))
 
 
 def not_begun(report: SwapReport) -> SwapFailed:

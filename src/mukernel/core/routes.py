@@ -160,7 +160,12 @@ class Routes:
         route.asked, route.plugin = grant.connected.plugin, grant.connected.broker or grant.connected.plugin
         route.acknowledge(bool(grant.connected.broker))
         if grant.connected.local is not None:
-            route.use_local(self.instances[grant.connected.local])
+            instance = self.instances[grant.connected.local]
+            if instance.server.paused:  # it is being replaced; whoever does that says where this leads then
+                route.reason = None
+                route.close_gate()
+            else:
+                route.use_local(instance)
         else:
             old = route.callers
             callers = [Caller(wire, self.loop, self.now_ns) for wire in self.wires(grant)]
@@ -234,6 +239,16 @@ class Routes:
     def question(self, route: Route) -> tuple[Description, str, int, str, int, str]:
         """What the directory is asked for a route: channels to every replica."""
         return route.contract.describe(), route.asked, self.bell, self.name, -1, route.token
+
+    async def lead_all(self, plugin: str, local: str | None) -> int:
+        """Lead the routes of a plug-in to where it is now: the instance `local` here, or what the directory says.
+        Returns how many calls had waited for that."""
+        if local is not None:
+            await self.settle(plugin, local)
+            self.reroute_local(plugin, local)
+        else:
+            await self.reroute(plugin)
+        return sum(route.held for route in self.routes_to(plugin))
 
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""

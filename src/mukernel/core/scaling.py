@@ -47,11 +47,13 @@ def check_placement(entry: Entry, count: int) -> None:
 
 
 async def grow(instances: Instances, entry: Entry, count: int, report: SwapReport) -> None:
-    """Start what is missing; all of it, or nothing."""
+    """Start what is missing; all of it, or nothing. Nobody is led to one of them before all can serve: what goes again
+    was sent nothing."""
     added: list[Replica] = []
     try:
         for _ in range(count - len(entry.staying)):
             replica = instances.new_replica(entry)
+            replica.coming = True
             added.append(replica)
             await instances.start_replica(entry, replica, entry.source, entry.options)
     except BaseException as error:
@@ -60,6 +62,8 @@ async def grow(instances: Instances, entry: Entry, count: int, report: SwapRepor
             raise
         report.rolled_back, report.reason = True, told(error)
         raise failed(report, error) from error
+    for replica in added:
+        replica.coming = False
 
 
 async def let_all_go(instances: Instances, entry: Entry, replicas: list[Replica]) -> None:

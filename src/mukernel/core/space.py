@@ -129,7 +129,7 @@ class Space(Routes):
                 await instance.hook("health", "being checked")
         except BaseException:
             try:
-                await self.stop(blueprint.key)
+                await self.stop(blueprint.key, 0.0, "it could not be started")
             except Exception as error:  # what went wrong first is what is told
                 log.warning("%s did not stop cleanly after that: %s", blueprint.key, error)
             raise
@@ -183,9 +183,12 @@ class Space(Routes):
             self.on_emptied(channel)
 
     async def quiesce(self, key: str, drain: float, save: bool) -> Quiesced:
-        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails."""
+        """Start nothing more; wait until nothing runs; save. Raises SwapFailed, and serves on, when that fails.
+        Routes from here are gated, those that were made or led here since the others were, too."""
         instance = self.instances[key]
-        running, since = len(instance.server.running) + instance.in_flight.running, self.now_ns()
+        self.gate(instance.blueprint.name)
+        inline, since = instance.in_flight.running, self.now_ns()
+        running = len(instance.server.running) + inline
         try:
             routes = self.routes_to(instance.blueprint.name)
             await instance.drained(drain, lambda: sum(len(route.waiting) for route in routes))
@@ -200,7 +203,7 @@ class Space(Routes):
         for wire in instance.wires.values():
             wire.stop_listening()
         self.carriers.ignore(instance.bell)
-        return Quiesced(state, instance.handover.version, running, since)
+        return Quiesced(state, instance.handover.version, running, since, inline)
 
     def resume(self, key: str) -> None:
         """Go on after `quiesce`; what a successor had begun before it failed is answered."""
@@ -260,7 +263,7 @@ class Space(Routes):
             serving, taken, answered, refused, account.held, account.segments, account.in_flight(),
         )  # fmt: skip
 
-    async def stop(self, key: str, drain: float = 0.0, reason: str = "") -> None:
+    async def stop(self, key: str, drain: float, reason: str) -> None:
         """Stop an instance for good. What still runs after `drain` seconds is ended; `reason` is for its callers."""
         building, instance = self.building.get(key), self.instances.get(key)
         if building is not None and building is not asyncio.current_task():  # it is not waited for any more

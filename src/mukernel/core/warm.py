@@ -51,7 +51,7 @@ async def command(kernel: Conversation, blueprint: Blueprint, space: Space) -> N
     await kernel.ask(Build(blueprint))
     await kernel.ask(Activate(KEY))
     await call(kernel, space)
-    for message in (Ping(), Quiesce(KEY, 1.0, True), Stop(KEY)):
+    for message in (Ping(), Quiesce(KEY, 1.0, True), Stop(KEY, 0.0, "it has rehearsed")):
         await kernel.ask(message)
     kernel.close()
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from ..contract import Interface, Method, Model
+from ..contract import Interface, Method, Model, MukernelError
 from ..transports.blocking import NotTaken
+from ..transports.one_turn import one_turn
 from ..transports.remote import RemoteMethod
 from .way import Way
 
@@ -42,7 +43,10 @@ def _represent(proxy: Any) -> str:
 
 
 def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[..., Any]:
-    """A method that sends a message. It finds the route's present caller at each call, so it may be kept."""
+    """A method that sends a message. It finds the route's present caller at each call, so it may be kept.
+
+    A call that is refused may have been so at once: the loop has a turn before its caller can try again.
+    """
     encode, decode = remote.codec.encode_arguments, remote.codec.decode_result
     encode_unchecked, decode_unchecked = remote.codec.encode_positional, remote.codec.decode_value
     least, most = remote.codec.binding.positional_least, remote.codec.binding.positional_most
@@ -54,11 +58,15 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
         if caller is None:
             return await route.elsewhere(name, args, kwargs)
         try:
-            body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
-        except Exception:
-            encode(args, kwargs)  # says what is wrong, if that is it
+            try:
+                body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
+            except Exception:
+                encode(args, kwargs)  # says what is wrong, if that is it
+                raise
+            reply = await caller.call(remote, body, route.wait_for_room)
+        except MukernelError:
+            await one_turn()
             raise
-        reply = await caller.call(remote, body, route.wait_for_room)
         try:
             return decode_unchecked(reply)
         except Exception:
@@ -69,21 +77,28 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
         caller = route.caller
         if caller is None:
             await route.elsewhere(name, args, kwargs)
-        else:
+            return
+        try:
             await caller.oneway(remote, encode(args, kwargs), route.wait_for_room)
+        except MukernelError:
+            await one_turn()
+            raise
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-        inputs = None
+        inputs = items = None
         caller = route.caller
-        if caller is None:
-            items = await route.elsewhere_stream(name, args, kwargs)
-        else:
-            if method.model is Model.CHANNEL:
-                inputs, args, kwargs = take_input(args, kwargs, ("async iterator",))
-            items = caller.stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
         try:
+            if caller is None:
+                items = await route.elsewhere_stream(name, args, kwargs)
+            else:
+                if method.model is Model.CHANNEL:
+                    inputs, args, kwargs = take_input(args, kwargs, ("async iterator",))
+                items = caller.stream(remote, encode(args, kwargs), inputs, route.wait_for_room)
             async for item in items:
                 yield item
+        except MukernelError:
+            await one_turn()
+            raise
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:

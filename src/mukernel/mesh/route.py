@@ -17,6 +17,7 @@ from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.eager import start_task
 from ..transports.inline import result_of
+from ..transports.one_turn import one_turn
 from ..transports.remote import RemoteMethod
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
@@ -70,6 +71,7 @@ class Route:
         self.target: LocalTarget | None = None
         self.last_plugin: Any = None  # the instance that was here before
         self.gate: asyncio.Future[None] | None = None
+        self.held = 0  # calls that had waited at the last gate when it was opened
         self.waiting: list[tuple[asyncio.Future[asyncio.Task[Any]], Context, Call]] = []  # at the gate, in turn
         self.reason: str | None = None
         self.dormant = False  # closed since nobody seems to use it: who kept a method of it finds it connected again
@@ -157,7 +159,7 @@ class Route:
         ended by the time that anybody else may act.
         """
         if self.gate is None:
-            self.gate = self.loop.create_future()
+            self.gate, self.held = self.loop.create_future(), 0
         if self.target is not None:
             at_once = [method.name for method in self.contract.methods.values() if ends_at_once(method)]
             ajar = {name: self.bound.pop(name) for name in at_once}
@@ -181,6 +183,7 @@ class Route:
             waiting, self.waiting = self.waiting, []
             for turn, context, call in waiting:
                 if not turn.done():  # else its caller was cancelled
+                    self.held += 1
                     turn.set_result(context.run(start_task, self.loop, self.elsewhere(*call)))
 
     def close(self, reason: str, denied: bool = False) -> None:
@@ -211,13 +214,22 @@ class Route:
 
     async def ready(self) -> dict[str, Callable[..., Any]]:
         """The methods, once the plug-in is where it will be. Raises Unavailable when it is gone."""
-        while self.gate is not None:
-            await asyncio.shield(self.gate)
-        if self.dormant:
-            await self.surroundings.revive(self)
-        self.check_open()
-        if self.caller is None and self.target is None:
-            raise NotFound(f"{self.contract.name}: no plug-in serves it")
+        while (gate := self.gate) is not None:
+            self.held += 1
+            try:
+                await asyncio.shield(gate)
+            finally:
+                if self.gate is gate:  # it was cancelled
+                    self.held -= 1
+        try:
+            if self.dormant:
+                await self.surroundings.revive(self)
+            self.check_open()
+            if self.caller is None and self.target is None:
+                raise NotFound(f"{self.contract.name}: no plug-in serves it")
+        except MukernelError:
+            await one_turn()
+            raise
         return self.bound
 
     async def elsewhere(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
