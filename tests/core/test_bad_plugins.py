@@ -270,7 +270,9 @@ async def test_a_stream_never_runs_ahead_of_its_reader(kernel: Kernel) -> None:
     assert await counter.add(1) == 1
 
 
-async def test_a_flood_of_replies_that_nobody_asked_for_breaks_that_channel_only(kernel: Kernel, neighbour: Plain) -> None:
+async def test_a_flood_of_replies_that_nobody_asked_for_breaks_that_channel_only(
+    kernel: Kernel, neighbour: Plain
+) -> None:
     await kernel.load(faulty.Vandal, name="counter", placement="process")
     counter = kernel.get(Counter)
     with pytest.raises(PluginCrashed, match="an answer came to a call that was never made"):
