@@ -130,7 +130,11 @@ class MethodCodec:
         except MukernelError:
             raise
         except Exception as error:
-            raise ContractError(self._explain(error, "an item") + _WRONG_RESULT) from None
+            try:
+                self._decode_item(data)
+            except Exception:
+                raise ContractError(self._explain(error, "an item") + _WRONG_RESULT) from None
+            raise  # it was somebody else's, such as a signal handler's
 
     def encode_input(self, value: Any) -> bytes:
         """One item of a CHANNEL's input. Raises ContractError."""
