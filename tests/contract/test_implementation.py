@@ -192,7 +192,7 @@ ASYNC = "wanted an async generator, or a def that returns an AsyncIterator"
         ),
         ("echo", no_input, ["parameter 'words' is wanted at position 2, nothing stands there"]),
         ("echo", wrong_input, ["each item of parameter 'words' was str, is int"]),
-        ("echo", list_input, ["parameter 'words' was a stream, is list[str]"]),
+        ("echo", list_input, ["parameter 'words' was an AsyncIterator, is list[str]"]),
         ("note", answering_note, ["the result was None, is int"]),
     ],
 )

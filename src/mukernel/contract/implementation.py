@@ -183,12 +183,12 @@ class _Implementation:
         name = self._method.input_name
         if name is None or name not in hints or self._described.input is None:
             return
-        is_stream, item = stream_item(hints[name], (*ASYNC_STREAMS, *BLOCKING_STREAMS))
+        is_stream, item = stream_item(hints[name], ASYNC_STREAMS)
         if is_stream:
             here = f"each item of parameter {name!r}"
             yield from comparison.requested(here, self._described.input, self._describe(item, here))
         else:
-            yield f"parameter {name!r} was a stream, is {hints[name]}"
+            yield f"parameter {name!r} was an AsyncIterator, is {hints[name]}"
 
     def _describe(self, annotation: Any, place: str) -> TypeDescription:
         return self._table.describe(annotation, f"{self._where}: {place}")

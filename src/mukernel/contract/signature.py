@@ -23,7 +23,7 @@ from .method import Method, Model, Parameter
 
 ASYNC_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 BLOCKING_STREAMS = (Iterator, Generator)
-_INPUT_STREAMS = (AsyncIterator, AsyncIterable, Iterator)
+_INPUT_STREAMS = (AsyncIterator, AsyncIterable)
 
 
 def read_method(
@@ -132,6 +132,11 @@ def _read_parameters(
             )
         if each.name not in hints:
             raise ContractError(f"{here} has no annotation: wanted its type")
+        if stream_item(hints[each.name], BLOCKING_STREAMS)[0]:
+            raise ContractError(
+                f"{here}: got {hints[each.name]}, which would block its reader; wanted AsyncIterator[...]: a blocking "
+                "proxy gives it an iterator all the same"
+            )
         is_input, item = stream_item(hints[each.name], _INPUT_STREAMS)
         if is_input:
             if not each.positional or not each.required:
