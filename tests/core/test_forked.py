@@ -118,9 +118,10 @@ async def test_a_kernel_and_its_proxies_in_the_child_of_a_loops_own_thread(place
         assert await counter.add(1) == 1
 
         def finished(work: Any) -> Any:
-            """As far as it goes without a loop: nothing of this may wait for one."""
+            """As far as it goes without a loop: nothing of this may wait for one, but for a turn of it."""
             try:
-                work.send(None)
+                while work.send(None) is None:
+                    pass
             except StopIteration as returned:
                 return returned.value
             return "it waits"

@@ -191,7 +191,7 @@ class Routes:
         """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
         if caller in route.callers and route.reason is None and not self.loop.is_closed():
             self.directory.disconnect(caller.wire.number)
-            task = self.loop.create_task(self.reroute(route.plugin))
+            task = self.loop.create_task(self.connect_anew(route))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
 
@@ -253,12 +253,17 @@ class Routes:
     async def reroute(self, plugin: str) -> None:
         """A plug-in is somewhere else now: ask where, and lead its routes there."""
         for route in self.routes_to(plugin):
-            try:
-                grant = await self.directory.connect(*self.question(route))
-                count = self.callers_for(route) if grant.connected.local is None else 0
-                self.lead(route, grant, await self.connect_ahead(route, count))
-            except MukernelError as error:  # of this one alone: another may know another version of the interface
-                self.close_route(route, str(error), isinstance(error, PermissionDenied))
+            await self.connect_anew(route)
+
+    async def connect_anew(self, route: Route) -> None:
+        """Ask where its plug-in is, and lead the route there. Where that fails it is closed, and no other: others may
+        know another version of the interface, or have channels that serve."""
+        try:
+            grant = await self.directory.connect(*self.question(route))
+            count = self.callers_for(route) if grant.connected.local is None else 0
+            self.lead(route, grant, await self.connect_ahead(route, count))
+        except MukernelError as error:
+            self.close_route(route, str(error), isinstance(error, PermissionDenied))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
