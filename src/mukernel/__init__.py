@@ -82,11 +82,13 @@ _WHEN_ASKED_FOR = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _WHEN_ASKED_FOR:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f".core.{_WHEN_ASKED_FOR[name]}", __name__), name)
-    return found
+if not TYPE_CHECKING:  # a checker is to know these names and no others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _WHEN_ASKED_FOR:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(f".core.{_WHEN_ASKED_FOR[name]}", __name__), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -122,6 +122,27 @@ async def test_what_only_gives_constants_is_imported_anew_too(
 
 
 @pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_what_only_a_function_imports_is_imported_anew_too(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    module = f"late_{placement}"
+    late = THING.replace("return {name!r}", f"from {module}_words import GREETING; return GREETING")
+    write(tmp_path, f"{module}.py", late)
+    for greeting in ("one", "two", "three"):
+        write(tmp_path, f"{module}_words.py", f"GREETING = {greeting!r}")
+        if greeting == "one":
+            await kernel.load(f"{module}:Thing", name="thing", placement=placement, folder=str(tmp_path))
+        else:
+            await kernel.swap("thing", f"{module}:Thing", folder=str(tmp_path))
+        assert await kernel.get(Named).name() == greeting
+    write(tmp_path, f"{module}_words.py", "GREETING = unknown")
+    if placement == "inline":
+        with pytest.raises(SwapFailed, match="unknown"):
+            await kernel.swap("thing", f"{module}:Thing", folder=str(tmp_path))
+        assert await kernel.get(Named).name() == "three"
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
 async def test_a_class_that_its_package_only_passes_on_is_of_a_new_module(
     kernel: Kernel, tmp_path: Path, placement: str
 ) -> None:

@@ -25,6 +25,29 @@ class Interrupting(Interface):
     async def note_year(self, when: datetime) -> None: ...
 
 
+class Waiting(Interface):
+    async def wait(self, pid: int) -> None: ...
+    async def ended(self) -> str: ...
+
+
+class Waiter(Plugin, Waiting):
+    """The call `wait` interrupts who made it, and then waits until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+
+    async def wait(self, pid: int) -> None:
+        os.kill(pid, signal.SIGUSR1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.told.set()
+
+    async def ended(self) -> str:
+        await self.told.wait()
+        return "cancelled"
+
+
 class Interrupter(Plugin, Interrupting):
     """The call `outer` interrupts who made it, and is answered before the call `inner` that is made then."""
 
@@ -116,3 +139,50 @@ def test_what_a_signal_handler_raises_while_arguments_are_encoded_arrives_as_it_
     assert interrupter.notes() == []
     with pytest.raises(ContractError, match=r"Interrupting\.year: parameter 'when'"):
         interrupter.year(1j)
+
+
+@pytest.mark.parametrize("raised", [TimeIsOver, TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize("way", ["ring", "socket", "inline"])
+def test_what_a_signal_handler_raises_ends_the_call_that_waits(
+    way: str, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "ring" and ipc.ring is None:
+        pytest.skip("the ring is not compiled here")
+    if way != "inline":
+        monkeypatch.setenv(SETTING, way)
+
+    def handler(*_: object) -> None:
+        raise raised
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with KernelThread() as kernel:
+            kernel.load(Waiter, placement="inline" if way == "inline" else "process")
+            waiting: Any = kernel.get(Waiting)
+            with pytest.raises(raised):
+                waiting.wait(os.getpid())
+            assert waiting.ended() == "cancelled"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_signal_handler_calls_inline_whenever_it_comes() -> None:
+    """It interrupts its thread anywhere, also where that is just being told of a reply."""
+    handled = 0
+    with KernelThread() as kernel:
+        kernel.load(Interrupter, placement="inline")
+        quick: Any = kernel.get(Interrupting)
+
+        def handler(*_: object) -> None:
+            nonlocal handled
+            handled += 1
+            quick.notes()
+
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        try:
+            while handled < 200:
+                assert quick.notes() == []
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)

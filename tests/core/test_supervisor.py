@@ -41,6 +41,16 @@ async def test_a_killed_process_is_restarted_and_what_waited_is_served(kernel: K
     assert events(kernel, "counter") == ["load", "crash", "restart"]
 
 
+async def test_the_back_off_of_what_has_crashed_thousands_of_times_is_the_longest(kernel: Kernel) -> None:
+    always = RestartPolicy(intensity=1_000_000, period=86_400.0, backoff=0.1, longest_backoff=0.01)
+    await kernel.load(Tally, name="counter", placement="process", restart=always)
+    kernel.registry.entry("counter").replicas[0].restarts = [kernel.clock.now()] * 5_000  # too many for a float of 2**n
+    counter = kernel.get(Counter)
+    os.kill(await counter.where(), signal.SIGKILL)
+    await until_event(kernel, "counter", "restart")
+    assert await counter.add(1) == 1
+
+
 @pytest.mark.parametrize("raised", [ValueError("a listener's own mistake"), asyncio.CancelledError("of its future")])
 async def test_a_listener_that_raises_is_logged_and_supervision_goes_on(
     kernel: Kernel, caplog: pytest.LogCaptureFixture, raised: BaseException

@@ -101,6 +101,8 @@ def converted(text: str, described: TypeDescription) -> Any:
             return text
     if kind == "bool" and text.lower() in ("true", "false", "yes", "no"):
         return text.lower() in ("true", "yes")
+    if kind == "float" and text.lower().lstrip("+-") in ("inf", "infinity", "nan"):  # JSON has no word for these
+        return float(text)
     value = msgspec.json.decode(text)
     if kind in NUMBERS:
         return msgspec.convert(value, NUMBERS[kind])

@@ -119,6 +119,11 @@ def remember(modules: Near) -> None:
             written[module], came[module] = source_times(file_of(module)), turn
 
 
+def unremembered(modules: Near) -> set[str]:
+    """Those that came since."""
+    return {name for name, module in modules.items() if module not in written}
+
+
 def source_times(file: str) -> Times:
     """When a source was last written and changed; zeros where there is none."""
     try:
@@ -234,11 +239,14 @@ def import_anew(
             if hasattr(members[each], "__path__"):
                 run(importlib.util.find_spec(each), file_of(members[each]), members)
         import_it()
+        for each in sorted(stale - sys.modules.keys()):  # imported only where it is used, such as in a function
+            if os.path.exists(file_of(members[each])):
+                importlib.import_module(each)
     except BaseException:
         Version(object, replaced(name, file, members)).withdraw()
         raise
     finally:
-        for each in sorted(stale - sys.modules.keys()):  # nobody has imported it: it is as it was for whoever does
+        for each in sorted(stale - sys.modules.keys()):  # it is gone: it is as it was for whoever has it
             put(each, members[each])
     new = replaced(name, file, members)
     renewed.update({module: turn for before, module in new.values() if before is not None})

@@ -178,7 +178,7 @@ async def _heard(
     assert process.stdin is not None and process.stdout is not None
     seen: dict[str, Inspected] = {}
     try:
-        process.stdin.write(msgspec.json.encode(subjects))
+        process.stdin.write(msgspec.msgpack.encode(subjects))
         process.stdin.write_eof()
         for subject in subjects:
             async with asyncio.timeout(limits[subject.name]):
@@ -225,7 +225,7 @@ def main() -> None:
 
 def look_at_all(results: int) -> NoReturn:
     """Read subjects from standard input, write one line of JSON for each."""
-    subjects = msgspec.json.decode(sys.stdin.buffer.read(), type=list[Subject])
+    subjects = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Subject])
     if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
         see_packages(subjects[0].source.environment)
     with open(results, "wb") as output:

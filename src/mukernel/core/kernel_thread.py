@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..contract import Unavailable
-from ..transports.inline import result_of
+from ..transports.waiting_thread import result_of
 from .kernel import Kernel
 
 T = TypeVar("T")

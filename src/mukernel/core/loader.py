@@ -16,7 +16,19 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from ..contract import ContractError, NotFound
-from .imported import MAIN, SCRIPTS, Version, file_of, import_anew, is_own, near, remember, run, stale_modules
+from .imported import (
+    MAIN,
+    SCRIPTS,
+    Version,
+    file_of,
+    import_anew,
+    is_own,
+    near,
+    remember,
+    run,
+    stale_modules,
+    unremembered,
+)
 from .messages import Source
 from .plain import class_of_function
 
@@ -212,12 +224,13 @@ def as_on_disk(source: Source, file: str, version: Version, import_it: Callable[
     if here is not None and source.file and file_of(here) != source.file:  # another of that name
         here = None
     members = near(source.module, file)
+    later = unremembered(members)  # of what source they are nobody knows: a function has imported them
     remember(members)  # with the turn in which they were there, at the latest
     if here is not None and not source.fresh and not stale_modules(source.module, file, members):
         return here
     if not members:
         return import_it()
-    anew = {home_of(here, source.name)} if here is not None and source.fresh else set[str]()
+    anew = later | {home_of(here, source.name)} if here is not None and source.fresh else set[str]()
     version.replaced = import_anew(source.module, file, members, anew, import_it)
     return sys.modules[source.module]
 

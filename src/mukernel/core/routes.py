@@ -19,7 +19,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.descriptors import enough_for
-from ..transports.inline import owned_here, result_of
+from ..transports.waiting_thread import owned_here, result_of
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork

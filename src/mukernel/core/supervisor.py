@@ -15,6 +15,7 @@ from .lifecycle import Event, State
 from .place import RemotePlace
 from .registry import Entry, Replica
 
+MOST_DOUBLINGS = 60  # of the back-off: that is longer than any, and still a float
 log = logging.getLogger("mukernel")
 T = TypeVar("T")
 
@@ -129,8 +130,8 @@ class Supervisor:
                 await self.give_up(entry, replica, often + problem)
                 continue  # it may have been revived meanwhile, and have crashed again
             if replica.restarts:
-                wait = policy.backoff * 2 ** (len(replica.restarts) - 1)
-                await clock.sleep(min(wait, policy.longest_backoff))
+                doublings = min(len(replica.restarts) - 1, MOST_DOUBLINGS)
+                await clock.sleep(min(policy.backoff * 2**doublings, policy.longest_backoff))
             replica.restarts.append(clock.now())
             async with entry.lock:
                 if replica not in entry.replicas or not died(replica):

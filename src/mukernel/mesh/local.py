@@ -17,7 +17,6 @@ from ..transports.inline import (
     arguments_of,
     awaitable,
     counted_stream,
-    is_here,
     leave,
     on_loop,
 )
@@ -25,6 +24,7 @@ from ..transports.inline_streams import SplitInput, counted_blocking_stream, ite
 from ..transports.method_pool import MethodPool
 from ..transports.replaceable import lead_elsewhere, replaceable
 from ..transports.served import by_name
+from ..transports.waiting_thread import is_here
 from .way import Way
 
 log = logging.getLogger("mukernel")

@@ -16,9 +16,9 @@ from ..contract import Interface, Method, MethodCodec, Model, MukernelError, Not
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.eager import start_task
-from ..transports.inline import result_of
 from ..transports.one_turn import one_turn
 from ..transports.remote import RemoteMethod
+from ..transports.waiting_thread import result_of
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
 

@@ -142,7 +142,7 @@ class BlockingCaller:
             if context is None and self.exchange is not None and type(body) is bytes:
                 try:
                     message = self.first_answer(number, body, method)
-                except BlockingIOError:  # it was sent, and `patience` has ended
+                except BlockingIOError:
                     self.ask()
                     return self.rest_of_call(number, method, body, None)
                 if message is not None:
@@ -180,7 +180,9 @@ class BlockingCaller:
             raise Overloaded(f"{method.name}: {error}") from None
         except BROKEN as error:
             self.broken(str(error))
-        except KeyboardInterrupt:
+        except BlockingIOError:  # it was sent, and `patience` has ended
+            raise
+        except BaseException:  # a signal handler's, such as KeyboardInterrupt: nobody waits for it any more
             self.send(Kind.CANCEL, number, b"")
             raise
 
@@ -206,6 +208,7 @@ class BlockingCaller:
         self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None, reruns: int = 0
     ) -> bytes:
         """Wait for the reply to a call that was sent."""
+        waits = True
         try:
             while True:
                 if (message := self.receive()) is None:
@@ -213,7 +216,6 @@ class BlockingCaller:
                     if context is not None and context.deadline:
                         limit = max(0, context.deadline - self.now_ns())
                     if not self.message_within(limit):
-                        self.wire.send(Kind.CANCEL, number, b"")
                         raise DeadlineExceeded(f"{method.name}: no reply before the deadline")
                     if self.wire.closed is not None:
                         self.broken(self.wire.closed)
@@ -221,15 +223,17 @@ class BlockingCaller:
                 if message.call != number:
                     self.keep(message)
                     continue
+                waits = False
                 content = self.taken(message, method)
                 if message.kind == 8 or message.kind == Kind.LENT:
                     return content
                 number = self.ended(message.kind, content, method, body, context or NO_CONTEXT, reruns)
-                reruns += 1
+                reruns, waits = reruns + 1, True
         except BROKEN as error:
             self.broken(str(error))
-        except KeyboardInterrupt:
-            self.wire.send(Kind.CANCEL, number, b"")
+        except BaseException:  # its deadline, or a signal handler's, such as KeyboardInterrupt: nobody waits any more
+            if waits and self.wire.closed is None:
+                self.wire.send(Kind.CANCEL, number, b"")
             raise
 
     def taken(self, message: Received, method: RemoteMethod) -> bytes:

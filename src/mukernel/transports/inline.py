@@ -10,15 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from ..contract import DeadlineExceeded, Unavailable, as_told
-from .context import current
+from ..contract import Unavailable, as_told
 from .waiting_calls import WaitingCalls
+from .waiting_thread import result_of
 
 try:
     from .tracked import InFlight, InlineMethod
@@ -68,11 +66,6 @@ except ImportError:  # not compiled here: the same, slower
                 return result
             finally:
                 in_flight.leave()
-
-
-ENDED = "the event loop of the kernel's process has ended"
-_threads: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # those that run a loop
-LOOK = 0.5  # seconds between two looks of a waiting thread at whether the loop is still there
 
 
 def arguments_of(coroutine: Any, plugin: object) -> tuple[list[Any], dict[str, Any]]:
@@ -192,127 +185,12 @@ def own_ending_told() -> Iterator[None]:
         raise as_told(ending) from None
 
 
-def refuse_own_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Raises RuntimeError where only this thread, which is about to wait, could let the loop go on."""
-    if is_here(loop):
-        raise RuntimeError(
-            "a blocking call on the event loop's own thread can't wait for an async method in the same process: "
-            "await it, or call from another thread"
-        )
-    if not loop.is_running() and _threads.get(loop) == threading.get_ident() and not loop.is_closed():
-        raise RuntimeError(
-            "the kernel's event loop does not run, and this is the thread that runs it: a blocking call would wait for "
-            "ever; await it on the loop, or call from another thread while the loop runs"
-        )
-
-
-def owned_here(loop: asyncio.AbstractEventLoop) -> None:
-    """Remember that the present thread is the one that runs a loop."""
-    _threads[loop] = threading.get_ident()
-
-
-def is_here(loop: asyncio.AbstractEventLoop) -> bool:
-    """Does `loop` run in this thread?"""
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
-
-
-def result_of(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], now_ns: Callable[[], int] | None = None
-) -> Any:
-    """What `work` returns or raises, run by `loop`, for any other thread, which blocks. With the clock `now_ns` it is
-    not waited for beyond the caller's deadline. Raises Unavailable where the loop ends first, DeadlineExceeded, and
-    RuntimeError on the loop's own thread."""
-    try:
-        refuse_own_loop(loop)
-    except RuntimeError:
-        work.close()
-        raise
-    ends = ends_of_caller(now_ns)
-    future = on_loop_soon(loop, work, in_time(work, ends, now_ns) if ends and now_ns is not None else work)
-    try:
-        return outcome(loop, future, ends, now_ns)
-    except KeyboardInterrupt:
-        future.cancel()
-        raise
-    except DeadlineExceeded:
-        if not future.cancel():  # it has ended, so or otherwise
-            return future.result()
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(close_unbegun, work)
-        raise
-
-
-def ends_of_caller(now_ns: Callable[[], int] | None) -> int:
-    """The deadline of the calls that this thread makes, in ns of the clock `now_ns`; 0: none."""
-    context = current.get()
-    return context.deadline if context is not None and now_ns is not None else 0
-
-
-def on_loop_soon(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], guarded: Coroutine[Any, Any, Any] | None = None
-) -> Future[Any]:
-    """The future of `work`, which `loop` runs, inside `guarded` if given. Raises Unavailable where that has ended."""
-    try:
-        return asyncio.run_coroutine_threadsafe(guarded or work, loop)
-    except RuntimeError:
-        for each in (guarded, work):
-            if each is not None:
-                each.close()
-        if loop.is_closed():
-            raise Unavailable(ENDED) from None
-        raise
-
-
-def close_unbegun(work: Coroutine[Any, Any, Any]) -> None:
-    """It was cancelled before its first step, and will not be run."""
-    if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
-        work.close()
-
-
-def outcome(loop: asyncio.AbstractEventLoop, future: Future[Any], ends: int, now_ns: Callable[[], int] | None) -> Any:
-    """Block until `loop` has run what the future is of. Raises what that raises, Unavailable where the loop ends first,
-    and DeadlineExceeded at `ends` (0: never).
-
-    A loop tells nobody that it was closed, and what it was given last it may never run: so this looks.
-    """
-    try:
-        while True:
-            left = (ends - now_ns()) / 1e9 if ends and now_ns is not None else LOOK
-            try:
-                return future.result(max(0.0, min(left, LOOK)))
-            except TimeoutError:
-                if future.done():
-                    return future.result()
-                if left <= 0:
-                    raise DeadlineExceeded("no reply before the deadline") from None
-                if loop.is_closed():
-                    raise Unavailable(ENDED) from None
-    except CancelledError:
-        raise Unavailable(ENDED) from None
-
-
-async def in_time(work: Coroutine[Any, Any, Any], ends: int, now_ns: Callable[[], int]) -> Any:
-    """What comes of `work`, unless the loop comes to it after `ends` (ns): then nobody waits for it, and it is not
-    begun. Raises DeadlineExceeded."""
-    try:
-        if now_ns() >= ends:
-            raise DeadlineExceeded("the deadline had passed before the call was begun")
-        return await work
-    finally:
-        work.close()
-
-
 __all__ = [
     "InFlight",
     "InlineMethod",
     "arguments_of",
     "awaitable",
     "counted_stream",
-    "is_here",
     "leave",
     "on_loop",
-    "result_of",
 ]

@@ -15,17 +15,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from ..contract import DeadlineExceeded, Unavailable
-from .inline import (
-    ENDED,
-    LOOK,
-    InFlight,
-    ends_of_caller,
-    is_here,
-    leave,
-    own_ending_told,
-    refuse_own_loop,
-    result_of,
-)
+from .inline import InFlight, leave, own_ending_told
+from .waiting_thread import ENDED, LOOK, ends_of_caller, is_here, refuse_own_loop, result_of
 
 ITEM, INPUT, ENDING, ERROR, MOVED = range(5)  # what the loop tells the thread that reads a stream
 NO_MORE = object()
