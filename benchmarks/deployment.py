@@ -46,16 +46,16 @@ def installed_versions(folder: str) -> Installer:
 
 
 def run(settings: Settings) -> Part:
-    """100 swaps (20 with --quick) under 16 callers, from one environment to the other and back; as many beside them.
+    """400 swaps (20 with --quick) under 16 callers, from one environment to the other and back; as many beside them.
 
     The kernel keeps the fork server of the environment that it came from, so these start none, but for the first two.
     The first swap of each of 10 more kernels shows what it costs the callers that one is started meanwhile.
     """
-    swaps = 20 if settings.quick else 100
+    swaps = 20 if settings.quick else 400
     with tempfile.TemporaryDirectory() as folder:
         installer = installed_versions(folder)
         outcome = asyncio.run(swap_under_load(swaps, versions=USES, installer=installer))
-        firsts = [asyncio.run(swap_under_load(1, versions=USES, installer=installer)) for _ in range(swaps // 10)]
+        firsts = [asyncio.run(swap_under_load(1, versions=USES, installer=installer)) for _ in range(10)]
         beside = asyncio.run(swap_under_load(swaps))
     rows = [
         (name, *(1000 * value for value in (nearest_rank(times, 0.5), nearest_rank(times, 0.99), max(times))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -64,8 +65,9 @@ def bars_table(bars: Sequence[Bar]) -> Table:
 
 
 def nearest_rank(values: Sequence[float], share: float) -> float:
-    """The `share` (0 to 1) percentile of `values`: a measured one. Raises ValueError if there are none."""
+    """The `share` (0 to 1) percentile of `values`: the least that so large a share of them does not exceed. Raises
+    ValueError if there are none."""
     if not values:
         raise ValueError("values: got none, wanted at least one")
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
