@@ -191,6 +191,8 @@ class Routes:
         """A wire closed that nobody here wanted to: its other side wrote what no sender writes. Connect anew."""
         if caller in route.callers and route.reason is None and not self.loop.is_closed():
             self.directory.disconnect(caller.wire.number)
+            if route not in self.routes_to(route.plugin):  # a visitor's, who goes
+                return
             task = self.loop.create_task(self.connect_anew(route))
             self.background.add(task)
             task.add_done_callback(self.background.discard)
