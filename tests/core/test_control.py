@@ -246,7 +246,7 @@ async def test_calls_leave_no_channel_behind(kernel: Kernel, control: Control) -
                 await control.ps()
     except TimeoutError:  # seen twice: who is it that stays?
         stacks = [str(task.get_stack()) for task in asyncio.all_tasks()]
-        pytest.fail(f"{await control.ps()} {[vars(each) for each in channels.values()]} {stacks}")
+        pytest.fail(f"{await control.ps()} {channels} {stacks}")
     assert all(not space.startswith("visitor") for space in kernel.switchboard.space_plugins)
     assert (await kernel.ledger("greeter")).lost == 0
 
