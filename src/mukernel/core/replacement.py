@@ -15,7 +15,7 @@ import msgspec
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .callers import tell, tell_one
 from .ending import to_its_end
-from .instances import Instances, check_callers_grants
+from .instances import Instances, check_callers_grants, cut_off
 from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -182,7 +182,7 @@ class Replacement:
         """There is no old instance that could serve on."""
         each.replica.instance, each.replica.failure = each.old, why
         reason = f"{self.entry.name} is given up: {why}"
-        cut = f"it was stopped while it ran this call: {reason}"
+        cut = cut_off(reason)
         await self.instances.retire(each.new, 0.0, cut)
         self.instances.answer_rest(each.replica, reason, cut)
 

@@ -7,12 +7,12 @@ and for nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from ..contract import Interface, Method, Model, MukernelError
 from ..transports.blocking import NotTaken
-from ..transports.one_turn import one_turn
 from ..transports.remote import RemoteMethod
 from .way import Way
 
@@ -65,7 +65,7 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
                 raise
             reply = await caller.call(remote, body, route.wait_for_room)
         except MukernelError:
-            await one_turn()
+            await asyncio.sleep(0)
             raise
         try:
             return decode_unchecked(reply)
@@ -81,7 +81,7 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
         try:
             await caller.oneway(remote, encode(args, kwargs), route.wait_for_room)
         except MukernelError:
-            await one_turn()
+            await asyncio.sleep(0)
             raise
 
     async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
@@ -97,7 +97,7 @@ def remote_method(route: Way, method: Method, remote: RemoteMethod) -> Callable[
             async for item in items:
                 yield item
         except MukernelError:
-            await one_turn()
+            await asyncio.sleep(0)
             raise
         finally:
             close = getattr(items, "aclose", None)

@@ -16,7 +16,6 @@ from ..contract import Interface, Method, MethodCodec, Model, MukernelError, Not
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.eager import start_task
-from ..transports.one_turn import one_turn
 from ..transports.remote import RemoteMethod
 from ..transports.waiting_thread import result_of
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
@@ -228,7 +227,7 @@ class Route:
             if self.caller is None and self.target is None:
                 raise NotFound(f"{self.contract.name}: no plug-in serves it")
         except MukernelError:
-            await one_turn()
+            await asyncio.sleep(0)
             raise
         return self.bound
 
