@@ -239,14 +239,8 @@ async def test_calls_leave_no_channel_behind(kernel: Kernel, control: Control) -
     assert await anext(items) == 0
     await items.aclose()  # type: ignore[attr-defined]
     assert await control.call("Greeter", "plain", {"number": 1}) == 2
-    channels = kernel.registry.entry("greeter").replicas[0].port.channels
-    try:
-        async with asyncio.timeout(60):
-            while channels:  # the stream's end is on its way
-                await control.ps()
-    except TimeoutError:  # seen twice: who is it that stays?
-        stacks = [str(task.get_stack()) for task in asyncio.all_tasks()]
-        pytest.fail(f"{await control.ps()} {channels} {stacks}")
+    while kernel.registry.entry("greeter").replicas[0].port.channels:  # the stream's end is on its way
+        await control.ps()
     assert all(not space.startswith("visitor") for space in kernel.switchboard.space_plugins)
     assert (await kernel.ledger("greeter")).lost == 0
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -211,8 +212,9 @@ class ControlServer(Control):
         if Model(described.model) is not Model.STREAM:
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
         async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
-            async for item in methods[method](**arguments):
-                yield item
+            async with aclosing(methods[method](**arguments)) as items:
+                async for item in items:
+                    yield item
 
     async def channel(
         self,
@@ -228,8 +230,9 @@ class ControlServer(Control):
                 f"{interface}.{method} is a {described.model} method, wanted one that streams both ways"
             )
         async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
-            async for item in methods[method](**arguments, **{described.input_name: items}):
-                yield item
+            async with aclosing(methods[method](**arguments, **{described.input_name: items})) as given:
+                async for item in given:
+                    yield item
 
     async def bench(
         self,
