@@ -1,5 +1,6 @@
 """Django: a view calls a plug-in, behind the WSGI server of the standard library with a thread for each request."""
 
+# mypy: disable-error-code="empty-body"
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

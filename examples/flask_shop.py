@@ -1,5 +1,6 @@
 """Flask: views call plug-ins as they would any object, in whatever thread they run, while one is swapped."""
 
+# mypy: disable-error-code="empty-body"
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,5 +1,6 @@
 """Threads: code without an event loop. The kernel has a thread of its own, requests have theirs."""
 
+# mypy: disable-error-code="empty-body"
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection

@@ -28,6 +28,12 @@ MISTAKES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy has found of our own sources, which the first run reads for all."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def mistaken(tmp_path: Path) -> Path:
     file = tmp_path / "mistaken_example.py"
@@ -63,23 +69,23 @@ def pyright(file: Path, configuration: Path) -> tuple[int, set[int], str]:
     return done.returncode, {each["range"]["start"]["line"] + 1 for each in errors}, done.stdout
 
 
-def test_mypy_accepts_the_example(tmp_path: Path) -> None:
-    status, _, said = mypy(EXAMPLE, tmp_path)
+def test_mypy_accepts_the_example(cache: Path) -> None:
+    status, _, said = mypy(EXAMPLE, cache)
     assert status == 0, said
 
 
-def test_mypy_accepts_callers_of_a_plain_class_and_finds_their_mistakes(tmp_path: Path) -> None:
-    status, _, said = mypy(PLAIN_EXAMPLE, tmp_path)
+def test_mypy_accepts_callers_of_a_plain_class_and_finds_their_mistakes(tmp_path: Path, cache: Path) -> None:
+    status, _, said = mypy(PLAIN_EXAMPLE, cache)
     assert status == 0, said
     mistakes = ["formatter.render(3)", "formatter.rendered('a')", "wrong: int = formatter.render('a')"]
     file = tmp_path / "mistaken_plain_example.py"
     file.write_text(PLAIN_EXAMPLE.read_text() + "".join(f"        {mistake}\n" for mistake in mistakes))
     last = len(file.read_text().splitlines())
-    assert mypy(file, tmp_path)[1] == {last - 2, last - 1, last}
+    assert mypy(file, cache)[1] == {last - 2, last - 1, last}
 
 
-def test_mypy_finds_every_mistake(mistaken: Path, tmp_path: Path) -> None:
-    _, lines, said = mypy(mistaken, tmp_path)
+def test_mypy_finds_every_mistake(mistaken: Path, cache: Path) -> None:
+    _, lines, said = mypy(mistaken, cache)
     assert lines == mistaken_lines(mistaken), said
 
 

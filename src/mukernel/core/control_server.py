@@ -211,10 +211,12 @@ class ControlServer(Control):
         entry, description, described = self.target(interface, method, arguments, plugin)
         if Model(described.model) is not Model.STREAM:
             raise ContractError(f"{interface}.{method} is a {described.model} method, wanted one that streams")
-        async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
-            async with aclosing(methods[method](**arguments)) as items:
-                async for item in items:
-                    yield item
+        async with (
+            visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods,
+            aclosing(methods[method](**arguments)) as items,
+        ):
+            async for item in items:
+                yield item
 
     async def channel(
         self,
@@ -229,10 +231,12 @@ class ControlServer(Control):
             raise ContractError(
                 f"{interface}.{method} is a {described.model} method, wanted one that streams both ways"
             )
-        async with visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods:
-            async with aclosing(methods[method](**arguments, **{described.input_name: items})) as given:
-                async for item in given:
-                    yield item
+        async with (
+            visiting(self.kernel, entry, without_gaps(description, described, arguments)) as methods,
+            aclosing(methods[method](**arguments, **{described.input_name: items})) as given,
+        ):
+            async for item in given:
+                yield item
 
     async def bench(
         self,
