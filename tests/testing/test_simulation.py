@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from testing_samples import Arithmetic, Counter, Doubling, Nested, Nesting, Tally
+from testing_samples import Arithmetic, Counter, Doubling, Nested, Nesting, Standing, Tally, Twofold
 
 import mukernel
 from mukernel import ContractError, DeadlineExceeded, PluginCrashed
@@ -68,6 +68,13 @@ async def test_a_process_that_is_killed_is_started_again(kernel: TestKernel) -> 
     with pytest.raises(ValueError, match="inline"):
         await kernel.move("counter", "inline")
         await kernel.kill("counter")
+
+
+async def test_nobody_is_answered_by_what_was_killed(kernel: TestKernel) -> None:
+    await kernel.load(Twofold, placement="process")
+    assert await kernel.get(Counter).add(1) == 1
+    await kernel.kill("twofold")
+    assert await kernel.get(Standing).total() == 0  # by a route of its own, to its successor
 
 
 async def test_what_crashes_too_often_is_given_up_after_its_back_off(kernel: TestKernel) -> None:

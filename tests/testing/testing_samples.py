@@ -52,6 +52,15 @@ class Tally(Plugin, Counter):
         self.sum = total
 
 
+class Standing(Interface):
+    async def total(self) -> int: ...
+
+
+class Twofold(Tally, Standing):
+    async def total(self) -> int:
+        return self.sum
+
+
 class Doubling(Plugin, Arithmetic):
     def double(self, number: int) -> int:
         return 2 * number
