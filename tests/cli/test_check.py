@@ -161,7 +161,7 @@ def test_new_refuses_names_that_can_not_be_imported(home: Path, tmp_path: Path, 
     for name, problem in {
         "Web": "wanted a name such as",
         "1st": "wanted a name such as",
-        "class": "wanted a name such as",
+        "class": "a word of Python",
         "json": "'json' would hide a module of that name",
         "mukernel": "would hide",
         "msgspec": "'msgspec' would hide",

@@ -73,8 +73,10 @@ def package_of(name: str) -> str:
     """The name of the package. Raises UsageError for a name that can't be imported, or that hides another
     module."""
     package = name.replace("-", "_")
-    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name) or keyword.iskeyword(package):
+    if not re.fullmatch(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*", name):
         raise UsageError(f"NAME: got {name!r}, wanted {WANTED}")
+    if keyword.iskeyword(package):
+        raise UsageError(f"NAME: {name!r} is a word of Python's own, which no module can be named; choose another")
     if len(name) > LONGEST_NAME:
         raise UsageError(f"NAME: got {len(name)} characters, {name[:20]!r}..., wanted at most {LONGEST_NAME}")
     if package in IMPORTED:
