@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -110,6 +111,48 @@ async def test_nobody_there(tmp_path: Path) -> None:
             await connect(address)
         with pytest.raises(Unavailable, match="nobody listens"):
             connect_blocking(address)
+
+
+async def test_who_knocks_while_there_is_no_descriptor_left_is_let_in_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted: asyncio.Future[SocketWire] = asyncio.get_running_loop().create_future()
+
+    def accept(wire: SocketWire) -> None:
+        wire.listen()
+        accepted.set_result(wire)
+
+    listener = await listen(str(tmp_path / "socket"), accept)
+    tries: list[bool] = []
+    knocked = listener.knocked
+
+    def counted() -> None:
+        tries.append(accepted.done())
+        knocked()
+
+    monkeypatch.setattr(listener, "knocked", counted)
+    listener.loop.remove_reader(listener.socket)
+    listener.await_peers()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    lowest = os.dup(connection.fileno())
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, str(tmp_path / "socket"))
+        while not tries:
+            await asyncio.sleep(0)
+        for _ in range(1000):  # turns in which it does not try again
+            await asyncio.sleep(0)
+        assert len(tries) < 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    wire = SocketWire(connection, listener.loop)
+    wire.listen()
+    await accepted
+    wire.close()
+    listener.close()
 
 
 async def test_a_peer_that_speaks_something_else(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from .socket import SocketWire
 
 GREETING_TIME = 10.0  # seconds that a peer has for its greeting
 MOST_CONNECTIONS = 1000
+BETWEEN_TRIES = 0.1  # seconds, where this process or the system had no room for another peer
+NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,19 @@ class Listener:
         self.wires: set[SocketWire] = set()
         self.greetings: set[asyncio.Task[None]] = set()
         self.file = os.stat(address.path).st_ino if address.path else 0
-        loop.add_reader(connection, self.knocked)
+        self.await_peers()
+
+    def await_peers(self) -> None:
+        if self.socket.fileno() >= 0:
+            self.loop.add_reader(self.socket, self.knocked)
 
     def knocked(self) -> None:
         try:
             connection, _ = self.socket.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_ROOM:  # whoever knocked goes on knocking, and the loop would do nothing else
+                self.loop.remove_reader(self.socket)
+                self.loop.call_later(BETWEEN_TRIES, self.await_peers)
             return
         self.wires = {wire for wire in self.wires if wire.closed is None}
         if len(self.wires) >= MOST_CONNECTIONS:
