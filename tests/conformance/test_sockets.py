@@ -123,11 +123,13 @@ async def test_who_knocks_while_there_is_no_descriptor_left_is_let_in_later(
         accepted.set_result(wire)
 
     listener = await listen(str(tmp_path / "socket"), accept)
-    tries: list[bool] = []
+    tries, tried = 0, asyncio.Event()
     knocked = listener.knocked
 
     def counted() -> None:
-        tries.append(accepted.done())
+        nonlocal tries
+        tries += 1
+        tried.set()
         knocked()
 
     monkeypatch.setattr(listener, "knocked", counted)
@@ -141,11 +143,10 @@ async def test_who_knocks_while_there_is_no_descriptor_left_is_let_in_later(
     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
     try:
         await asyncio.get_running_loop().sock_connect(connection, str(tmp_path / "socket"))
-        while not tries:
-            await asyncio.sleep(0)
+        await tried.wait()
         for _ in range(1000):  # turns in which it does not try again
             await asyncio.sleep(0)
-        assert len(tries) < 100
+        assert tries < 100
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     wire = SocketWire(connection, listener.loop)

@@ -81,6 +81,13 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     assert [(each["plugin"], each["version"]) for each in installed] == [("catalog", "1.0"), ("second", "2.0")]
     assert (shop / "app.lock").exists()
     assert "Catalog" in mukernel("check")
+    (shop / "app.toml").write_text(APPLICATION.replace('"process"', '"process:one"'))
+    (problem,) = as_json("check", status=1)["problems"]
+    assert problem.endswith(
+        "plugins.second.use: got 'shop-catalog==2.0', which has another environment than 'catalog', which shares the "
+        "process 'one'; wanted the same environment for all of that name, or another name in `placement`"
+    )
+    (shop / "app.toml").write_text(APPLICATION)
     app = start()
     assert not [line for line in app.lines if "resolving" in line or "installing" in line]
     call = ("call", "Catalog.versions", "--plugin", "catalog")

@@ -23,7 +23,7 @@ from .application_file import ApplicationFile, PluginTable, read_application_fil
 from .application_grants import grant_problems
 from .application_reach import reach_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
-from .application_sharing import sharing_problems
+from .application_sharing import sharing_problems, unlike_environments
 from .capabilities import is_sandbox
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins, short_of_memory
@@ -115,6 +115,7 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
             sources, missing = present(file, installer)
         else:
             sources, missing = await installed(file, installer, say)
+    problems += unlike_environments(file, sources)
     boxed = {name for name, table in file.plugins.items() if is_sandbox(table.placement)}
     unseen = {*missing, *(boxed if reaching else ())}  # no sandbox is set up where one of them might be led astray
     tables = {name: table for name, table in file.plugins.items() if name not in unseen}
