@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,11 @@ class Lines(Interface):
 
 
 class Logger(Plugin, Lines):
-    def __init__(self, *, files: Any) -> None: ...
+    def __init__(self, *, files: Any, since: date | None = None) -> None:
+        self.files, self.since = files, since
+
     async def last(self) -> str:
-        return ""
+        return f"{self.files!r} {self.since!r}"
 
 
 async def test_a_configuration_that_can_not_travel_is_refused_where_it_has_to(kernel: Kernel) -> None:
@@ -105,6 +108,13 @@ async def test_a_configuration_that_can_not_travel_is_refused_where_it_has_to(ke
         await kernel.move("logger", "process")
     with pytest.raises(ContractError, match=r"config\.files is <object .*, of type object, .* wanted text, numbers"):
         await kernel.load(Logger, name="other", placement="process", config={"files": object()})
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_configuration_is_the_same_wherever_a_plugin_runs(kernel: Kernel, placement: str) -> None:
+    day = date(2026, 11, 26)
+    await kernel.load(Logger, placement=placement, config={"files": (1, {"on": day}), "since": day})
+    assert await kernel.get(Lines).last() == f"[1, {{'on': '2026-11-26'}}] {day!r}"
 
 
 async def test_a_configuration_that_is_too_deep_is_refused(kernel: Kernel) -> None:

@@ -14,7 +14,7 @@ from ..contract import Capability, ContractError, read_capability
 from ..contract.error_texts import sendable
 from ..kernel.process import Limits
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
-from .configuration import all_within
+from .configuration import all_within, as_sent
 from .registry import Options, RestartPolicy
 
 # Names become those of log files, processes and spaces.
@@ -161,7 +161,7 @@ def checked_config(config: object) -> dict[str, Any]:
     if not is_dict_of_names(config):
         raise wrong("config", config, "a dict whose keys are strings")
     checked_whole("config", config)
-    return dict(config)
+    return as_sent(config)
 
 
 def checked_grant_list(grants: object) -> tuple[Capability, ...] | None:

@@ -28,6 +28,16 @@ def checked_sendable(plugin: str, config: Mapping[str, Any]) -> None:
     raise ContractError(f"plug-in {plugin!r}: config can't be sent to a process: {unsendable(config)}")
 
 
+def as_sent(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a process is given of a configuration, wherever the plug-in runs: a move is to change nothing. What can't
+    travel is as it came, for a plug-in that runs inline."""
+    try:
+        sent: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(config))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return dict(config)
+    return sent
+
+
 def unsendable(value: object) -> str | None:
     """Why a value can't travel to a process; None for one that can."""
     try:
