@@ -30,9 +30,11 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e ".[dev]"
 	@touch $@
 
-# The installation compiled them too; this is for sources that changed since, and it says what is missing.
+# The installation compiled them too; this is for sources that changed since, and it says what is missing. The bytecode is
+# for whoever has Python write none: without it each of the many processes of the tests would compile all that it imports.
 $(COMPILED): $(INSTALLED) $(NATIVE)
 	$(BIN)/python setup.py --quiet build_ext --inplace
+	$(BIN)/python -m compileall -q src
 	@touch $@
 
 $(BENCHMARK): $(COMPILED)
