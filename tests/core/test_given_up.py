@@ -132,3 +132,34 @@ async def test_what_could_not_be_swapped_is_given_up_as_before(
     await kernel.restart("counter")
     assert {await counter.version() for _ in range(4)} == {"one"}
     assert (await kernel.ledger("counter")).lost == 0
+
+
+async def test_what_does_not_serve_leaves_first(kernel: Kernel) -> None:
+    await kernel.load(Tally, name="counter", placement="process", replicas=3, restart=AT_ONCE)
+    first, second, third = kernel.registry.entry("counter").replicas
+    os.kill(pid_of(kernel, "counter"), signal.SIGKILL)  # the first
+    await until(lambda: first.failure is not None)
+    await kernel.scale("counter", 2)
+    assert kernel.registry.entry("counter").replicas == [second, third]
+    await kernel.scale("counter", 1)
+    assert kernel.registry.entry("counter").replicas == [second]
+    assert await kernel.get(Counter).add(1) == 1
+
+
+async def test_a_replica_that_was_revived_is_led_to_though_another_could_not_be(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = await given_up(kernel, replicas=2)
+    with pytest.raises(Unavailable, match=r"^Counter: counter is given up: crashed more than 0 times"):
+        await counter.add(1)
+    start = Instances.start_replica
+
+    async def fails(instances: Instances, entry: Any, replica: Replica, *more: Any, **named: Any) -> None:
+        if replica.number == 1:
+            raise Unavailable("no licence for a second one")
+        await start(instances, entry, replica, *more, **named)
+
+    monkeypatch.setattr(Instances, "start_replica", fails)
+    with pytest.raises(Unavailable, match="no licence"):
+        await kernel.restart("counter")
+    assert [await counter.add(1), await counter.add(1)] == [4, 5]

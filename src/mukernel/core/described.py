@@ -138,7 +138,7 @@ async def visiting(
 
     Raises Unavailable where nothing will answer.
     """
-    if entry.state in (State.FAILED, State.STOPPED):
+    if entry.failure is not None or entry.state is State.STOPPED:
         raise Unavailable(
             f"plug-in {entry.name!r} is {entry.state.value}" + (f": {entry.failure}" if entry.failure else "")
         )

@@ -141,11 +141,13 @@ class Instances:
         """Build instances for replicas that crashed, or were given up. Callers connect anew where some were given up;
         else they have their channels still, and by new ones would overtake what they have sent."""
         given_up = any(replica.failure is not None for replica in replicas)
-        for replica in replicas:
-            replica.restarts.clear()
-            await self.start_replica(entry, replica, entry.source, entry.options, recover=True)
-        if given_up:
-            await self.reroute_callers(entry)
+        try:
+            for replica in replicas:
+                replica.restarts.clear()
+                await self.start_replica(entry, replica, entry.source, entry.options, recover=True)
+        finally:  # to those that serve now, though another could not be started
+            if given_up and entry.failure is None:
+                await self.reroute_callers(entry)
 
     def attach_all(self, replica: Replica, instance: Instance) -> None:
         """Give an instance the receiving end of every channel of its port."""

@@ -265,7 +265,8 @@ class Routes:
             count = self.callers_for(route) if grant.connected.local is None else 0
             self.lead(route, grant, await self.connect_ahead(route, count))
         except MukernelError as error:
-            self.close_route(route, str(error), isinstance(error, PermissionDenied))
+            reason = str(error).removeprefix(f"{route.interface.__contract__.name}: ")  # which a call says itself
+            self.close_route(route, reason, isinstance(error, PermissionDenied))
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""

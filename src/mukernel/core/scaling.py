@@ -9,6 +9,7 @@ from ..contract import ContractError
 from .ending import to_its_end
 from .instances import Instances
 from .journal import Journal
+from .lifecycle import State
 from .registry import Entry, Replica
 from .replacement import SwapReport, failed, told
 
@@ -25,7 +26,7 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
         check_placement(entry, count)
         report = SwapReport(name, "scale", f"{len(entry.staying)} replicas", f"{count} replicas")
         await grow(instances, entry, count, report)
-        leaving = entry.staying[count:]
+        leaving = sorted(entry.staying, key=lack)[count:]
         for replica in leaving:
             replica.leaving = True
         entry.options = replace(entry.options, replicas=count)
@@ -36,6 +37,12 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
     if cancelled is not None:
         raise cancelled
     return report
+
+
+def lack(replica: Replica) -> int:
+    """How far a replica is from serving: what does not serve goes first, and of equals who came last."""
+    serves = replica.instance is not None and replica.instance.life.state is State.SERVING
+    return 2 if replica.failure is not None else 0 if serves else 1
 
 
 def check_placement(entry: Entry, count: int) -> None:
