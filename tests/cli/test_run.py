@@ -64,6 +64,24 @@ def test_ctrl_c_ends_it_with_0(folder: Path, start: Any) -> None:
     assert app.end(signal.SIGINT) == 0
 
 
+@pytest.mark.parametrize(("plugin", "status"), [("shop:English", 0), ("shop:Broken", 1)])
+def test_it_is_started_though_nobody_reads_what_it_says(
+    home: Path, tmp_path: Path, mukernel: Any, plugin: str, status: int
+) -> None:
+    folder = write_shop(tmp_path / "shop", APPLICATION.replace("shop:English", plugin))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "mukernel.cli", "run", str(folder / "app.toml")]
+    with subprocess.Popen(command, stdout=writer, stderr=writer) as running:
+        os.close(writer)
+        while running.poll() is None:
+            shown = mukernel("ps", "--json")
+            if shown.status == 0 and [each["state"] for each in json.loads(shown.out)] == ["serving"] * 2:
+                running.terminate()
+                break
+    assert running.returncode == status
+
+
 @pytest.mark.parametrize(
     "encoding", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}]
 )

@@ -137,11 +137,12 @@ def perform(given: Sequence[str]) -> int:
     try:
         return int(arguments.run(arguments))
     except UsageError as error:
-        terminal.complain(str(error))
-        return 2
+        problem, status = str(error), 2
     except MukernelError as error:
-        terminal.complain(explained(error, verbose))
-        return 1
+        problem, status = explained(error, verbose), 1
+    with contextlib.suppress(BrokenPipeError):  # it failed, whether anybody reads that or not
+        terminal.complain(problem)
+    return status
 
 
 def heed_ctrl_c() -> None:

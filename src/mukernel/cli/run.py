@@ -66,7 +66,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     end_on_signals(ending, terminal)
 
     def say(name: str, text: str) -> None:
-        terminal.say(f"  {terminal.paint(name, 'bold')}   {text}")
+        terminal.say_if_heard(f"  {terminal.paint(name, 'bold')}   {text}")
 
     application = await unless(ending, read_application(arguments.file, arguments.state, say))
     if application is None:
@@ -84,14 +84,8 @@ async def serve(arguments: argparse.Namespace) -> int:
             await run_in(kernel, application, state, ending, terminal, arguments.watch)
     finally:
         state.release()
-    say_if_heard(terminal, f"{name} has ended")
+    terminal.say_if_heard(f"{name} has ended")
     return 0
-
-
-def say_if_heard(terminal: Terminal, text: str) -> None:
-    """Whoever read our output may be gone; the application is not."""
-    with contextlib.suppress(OSError):
-        terminal.say(text)
 
 
 async def run_in(
@@ -122,19 +116,19 @@ async def run_in(
                 f"{table.placement} ({', '.join(map(str, sorted(pids)))})" if table.placement != "inline" else "inline"
             )
             serves = ", ".join(f"{each.name} {each.version}" for each in entry.interfaces)
-            terminal.say(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
+            terminal.say_if_heard(f"  {terminal.paint(table.name, 'bold')}   {where}   {serves}")
 
-        terminal.say(f"{terminal.paint(file.name, 'bold')}   kernel {os.getpid()}   state in {state.path}")
+        terminal.say_if_heard(f"{terminal.paint(file.name, 'bold')}   kernel {os.getpid()}   state in {state.path}")
         waiting = asyncio.create_task(tell_who_is_awaited(kernel, application, terminal))
         try:
             if await unless(ending, finished(application.start(kernel, loaded))) is None:
                 return
         finally:
             waiting.cancel()
-        terminal.say(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
+        terminal.say_if_heard(f"{file.name} runs; Ctrl-C ends it; `mukernel ps --app {file.name}` shows it")
         kernel.listeners.append(lambda happening: tell(happening, kernel, terminal))
         await (ending.wait() if watched is None else unless(ending, watched.run()))
-        say_if_heard(terminal, f"{file.name} is ending")
+        terminal.say_if_heard(f"{file.name} is ending")
     finally:
         socket.close()
 
@@ -147,7 +141,7 @@ async def tell_who_is_awaited(kernel: Kernel, application: Application, terminal
         name = next(reversed(kernel.registry.entries), "")  # they are loaded one after the other
         if name not in told and kernel.registry.entries[name].lock.locked():
             told.add(name)
-            terminal.say(f"  {terminal.paint(name, 'bold')}   is still starting; Ctrl-C ends the wait")
+            terminal.say_if_heard(f"  {terminal.paint(name, 'bold')}   is still starting; Ctrl-C ends the wait")
 
 
 async def finished(work: Awaitable[None]) -> bool:
@@ -228,7 +222,7 @@ def log_to(path: str) -> None:
 
 def tell(happening: Happening, kernel: Kernel, terminal: Terminal) -> None:
     """Say an event on the terminal, and keep it in the kernel's log."""
-    say_if_heard(terminal, happening_text(happening, kernel, terminal))
+    terminal.say_if_heard(happening_text(happening, kernel, terminal))
     logging.getLogger("mukernel").info("%s %s %s", happening.plugin, happening.what, happening.detail)
 
 

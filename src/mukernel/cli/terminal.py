@@ -49,6 +49,11 @@ class Terminal:
             error.filename = self.stream.name  # the system does not say what it refused
             raise
 
+    def say_if_heard(self, text: str) -> None:
+        """For what goes on though whoever read our output is gone, or has a full disk."""
+        with contextlib.suppress(OSError):
+            self.say(text)
+
     def say_from_signal(self, text: str) -> None:
         """One line from a signal's handler: past the stream's buffer, which the handler may have interrupted, and not
         at all where that would have to wait for a reader."""
