@@ -266,10 +266,12 @@ class PollingSelector:
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         poller, waiter = self.poller, self.poller.waiter
         loop_has_work = poller.loop._ready  # type: ignore[attr-defined]
+        timers = poller.loop._scheduled  # type: ignore[attr-defined]  # a heap
+        first = timers[0] if timers else None  # which `timeout` is of: calls that begin here may set an earlier one
         limit = -1 if timeout is None else int(timeout * 1e9)
         while True:
             while poller.work():
-                if loop_has_work or ring.now_ns() >= self.system_due:
+                if loop_has_work or ring.now_ns() >= self.system_due or (timers and timers[0] is not first):
                     return self.system_events()
             if limit == 0:
                 return self.inner.select(0)
