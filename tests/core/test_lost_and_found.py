@@ -11,7 +11,7 @@ import pytest
 from core_samples import Counter, Tally
 from waiting import until, until_waiting
 
-from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, SwapFailed, deadline
+from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, PluginCrashed, SwapFailed, deadline
 from mukernel.testing import TestKernel
 
 
@@ -185,5 +185,51 @@ async def test_calls_that_are_cut_off_while_they_wait_for_room_leave_no_error_th
 
     await asyncio.gather(*(late() for _ in range(3000)))
     holds.cancel()
+    gc.collect()
+    assert not warned
+
+
+async def test_a_wire_that_breaks_while_it_is_being_left_leaves_no_channel(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Tally, name="counter", placement="process")
+    counter = kernel.get(Counter)
+    (replica,) = kernel.registry.entry("counter").replicas
+    held = asyncio.ensure_future(counter.hold(whistle.path))
+    await whistle.heard()
+    (route,) = kernel.space.routes_to("counter")
+    (left,) = route.callers
+    await kernel.scale("counter", 2)
+    assert left not in route.callers and len(replica.port.channels) == 2
+    left.wire.fail("it wrote what no sender writes")
+    with pytest.raises(PluginCrashed):
+        await held
+    assert len(replica.port.channels) == 1
+
+
+class Untidy(Plugin, Front):
+    async def pid(self) -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("cleaning up failed")
+
+    async def add(self, number: int) -> int:
+        return number
+
+    async def opened(self) -> int:
+        return 0
+
+
+async def test_what_a_call_raises_that_a_thread_has_given_up_is_no_error_that_nobody_reads(kernel: Kernel) -> None:
+    await kernel.load(Untidy, name="untidy")
+    front = kernel.get(Front, blocking=True)
+    warned: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: warned.append(context))
+
+    def late() -> None:
+        with pytest.raises(DeadlineExceeded), deadline(0.05):
+            front.pid()
+
+    await asyncio.to_thread(late)
+    assert await asyncio.to_thread(front.add, 1) == 1  # after what was cancelled has ended
     gc.collect()
     assert not warned

@@ -198,10 +198,10 @@ class Routes:
             task.add_done_callback(self.background.discard)
 
     def retire(self, caller: Caller) -> None:
-        """Close a caller's wire once nothing is under way on it."""
+        """Close a caller's wire once nothing is under way on it. It may have broken: its channel is let go of, too."""
         if caller.busy:
             caller.when_idle.append(lambda: self.retire(caller))
-        elif caller.wire.closed is None:
+        else:
             caller.wire.close()
             self.directory.disconnect(caller.wire.number)
 

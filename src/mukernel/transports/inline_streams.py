@@ -162,9 +162,9 @@ def iterate_on_loop(
         stream, feed = StreamOnLoop(loop, now_ns), None
         if split is not None:
             feed, args, kwargs = split(args, kwargs, stream.input)
-        stream.soon(stream.begin, function, args, kwargs)
         ended = False
         try:
+            stream.soon(stream.begin, function, args, kwargs)
             while True:
                 what, told = stream.next_told()
                 if what == ITEM:

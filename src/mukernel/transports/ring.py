@@ -19,8 +19,8 @@ from .lane import Lane
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
 
 
-def nothing() -> None:
-    """What is received by a wire that is closed."""
+def nothing(*wire: Wire) -> None:
+    """What is received by a wire that is closed, which may be the next of those that something came by."""
 
 
 class RingWire(Wire):
@@ -89,7 +89,7 @@ class RingWire(Wire):
             self.poller.loop.call_soon(self.poller.flush)
 
     def release(self) -> None:
-        self.send, self.next_message = refused, nothing  # type: ignore[method-assign]
+        self.send, self.next_message, self.receiver = refused, nothing, nothing  # type: ignore[method-assign]
         self.stop_listening()
         self.poller.starving.discard(self)
         os.close(self.peer_bell)

@@ -131,8 +131,15 @@ class GivenToLoop:
     def cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()
+            self.task.add_done_callback(unheeded)
         else:  # it was never given, or not begun since it was too late
             self.work.close()
+
+
+def unheeded(task: asyncio.Task[Any]) -> None:
+    """Nobody waits for what it raises."""
+    if not task.cancelled():
+        task.exception()
 
 
 __all__ = ["ENDED", "LOOK", "ends_of_caller", "is_here", "owned_here", "refuse_own_loop", "result_of"]
