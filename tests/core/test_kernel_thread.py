@@ -203,8 +203,10 @@ def program() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         process.communicate()
 
 
-def test_a_program_that_does_not_close_it_ends_all_the_same(program: Any) -> None:
-    process = program("counter.add(1)")
+@pytest.mark.parametrize("rest", ["counter.add(1)", "items = counter.numbers(1_000_000); next(items)"])
+def test_a_program_that_does_not_close_it_ends_all_the_same(program: Any, rest: str) -> None:
+    """Nor waits for a stream that it leaves half-read, whose plug-in would go on with it."""
+    process = program(rest)
     out, err = process.communicate(timeout=FOREVER)
     assert (process.returncode, err) == (0, "")
     assert not is_running(int(out))

@@ -64,19 +64,26 @@ class KernelThread:
         if self.problem is not None:
             self.thread.join()
             raise self.problem
-        atexit.register(self.close)
+        atexit.register(self.end_of_program)
         return self
 
     def close(self) -> None:
         """Stop every plug-in and end the thread; a second time, nothing. Raises RuntimeError on that very thread."""
         if threading.current_thread() is self.thread:
             raise RuntimeError("a KernelThread can't wait for its own end: call close() from another thread")
-        atexit.unregister(self.close)
+        atexit.unregister(self.end_of_program)
         loop = self.loop
         if loop is None or self.process != os.getpid():
             return
         loop.call_soon_threadsafe(self.closing.set)
         self.thread.join()
+
+    def end_of_program(self) -> None:
+        """Nobody reads what was left half-read any more: no plug-in is to go on with that until its `drain` is over."""
+        if self.process == os.getpid():
+            for caller in list(self.kernel.space.thread_callers):
+                caller.leave_streams()
+        self.close()
 
     def __enter__(self) -> KernelThread:
         return self.start()

@@ -408,6 +408,11 @@ class BlockingCaller:
             del self.streams[number]
             waiting.clear()  # nobody reads them: what they lend is let go of
 
+    def leave_streams(self) -> None:
+        """Nobody reads those that are under way any more."""
+        for number, stream in list(self.streams.items()):
+            self.abandon(number, stream)
+
     def abandon(self, number: int, stream: OpenStream) -> None:
         """Cancel a stream that nobody reads any more, perhaps in a finalizer, in any thread: this can't wait for long.
         Most servers answer at once, and then this is as good as new."""
