@@ -27,7 +27,7 @@ def sources_of(source: Source, home: ModuleType | None, folder: str) -> list[str
     directly or not; and the packages that they are in. `home` None: it could not be imported; they are all whose code
     may run when that is tried, also those that only a package on the way uses.
     """
-    roots = roots_in([*source.path, *sys.path], folder)
+    roots = () if source.environment else roots_in([*source.path, *sys.path], folder)  # of what is installed: none
     named = {source.file} if source.file else modules_on(roots, source.module)
     with warnings.catch_warnings():  # of what is in the sources: importing them tells it, too
         warnings.simplefilter("ignore")
