@@ -218,6 +218,21 @@ def test_watch_tries_again_when_what_a_failed_version_imported_is_mended(
     app.until("greeter   swap")
 
 
+def test_watch_follows_a_rollback(hello: Path, start: Any, mukernel: Any) -> None:
+    for name in ("apart", "twin"):
+        shutil.copytree(hello / "hello", hello / name)
+    rewrite(hello / "app.toml", lambda text: text + '[plugins.twin]\nuse = "twin.plugin:English"\n')
+    app = start(hello, "--watch")
+    mukernel("swap", "greeter", "apart.plugin:English").good()
+    rewrite(hello / "twin" / "words.py", lambda text: text + "\n")
+    app.until("twin   swap")  # so it has looked, at what the greeter is now, too
+    mukernel("rollback", "greeter").good()
+    app.until("greeter   rollback")
+    rewrite(hello / "hello" / "words.py", lambda text: text.replace("Hello", "Salut"))
+    app.until("greeter   swap")
+    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Salut, Ada!"
+
+
 def test_watch_swaps_no_other_plugin_of_the_same_package(hello: Path, start: Any, mukernel: Any) -> None:
     (hello / "hello" / "other.py").write_text("from .plugin import English\n\n\nclass Other(English):\n    pass\n")
     (hello / "hello" / "__init__.py").write_text("from .other import Other\nfrom .plugin import English\n")
