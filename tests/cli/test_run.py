@@ -1,4 +1,4 @@
-"""`mukernel run`: its beginning, its ends, what it leaves behind; `--watch`."""
+"""`mukernel run`: its beginning, its ends, what it leaves behind."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import os
 import pty
 import re
 import select
-import shutil
 import signal
 import stat
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -310,51 +308,6 @@ def test_a_process_that_does_not_answer_keeps_nobody_waiting(folder: Path, start
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello Ada!"
 
 
-def rewrite(file: Path, change: Callable[[str], str]) -> None:
-    """As an editor does: a new file in the place of the old."""
-    new = file.with_suffix(".new")
-    new.write_text(change(file.read_text()))
-    os.replace(new, file)
-
-
-@pytest.mark.parametrize("placement", ["process", "inline"])
-def test_watch_swaps_what_changes_and_keeps_the_old_version_when_that_fails(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any, placement: str
-) -> None:
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    mukernel("new", str(tmp_path / "hello")).good()
-    shutil.copytree(tmp_path / "hello", folder, dirs_exist_ok=True)
-    rewrite(folder / "app.toml", lambda text: text.replace('placement = "inline"', f'placement = "{placement}"'))
-    app = start(folder, "--watch")
-    plugin = folder / "hello" / "plugin.py"
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
-    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"'))
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
-    rewrite(plugin, lambda text: text.replace("class English", "clas English"))
-    said = app.until("greeter: not swapped, the old version serves on:")
-    assert said.endswith(f'serves on: File "{plugin}", line 10')
-    told = [app.until("clas English"), app.until("SyntaxError")]
-    assert told[0].strip() == "clas English(Plugin, Greeter):"
-    assert told[1] == "SyntaxError: invalid syntax"
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Howdy, Ada!"
-    rewrite(plugin, lambda text: text.replace("clas English", "class English").replace('"Howdy"', '"Salut"'))
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Salut, Ada!"
-    assert mukernel("call", "Greeter.greeted").good() == "4"  # its state went along
-    rewrite(plugin, lambda text: text + "\n\ndef count(to):\n    return to / 0\n\n\ncount(1)\n")
-    app.until("greeter: not swapped, the old version serves on: ZeroDivisionError: division by zero")
-    assert app.until("hello/plugin.py:").strip().endswith(": count(1)")
-    assert app.until("hello/plugin.py:").strip().endswith(": return to / 0")
-    rewrite(plugin, lambda text: text.partition("\n\ndef count")[0] + "\n")
-    app.until("greeter   swap")
-    # What only the interface's module says is the plug-in's, too.
-    rewrite(folder / "hello" / "interface.py", lambda text: text.replace("Greets people.", "Greets everybody."))
-    app.until("greeter   swap")
-    assert "Greets everybody." in mukernel("describe", "greeter").good()
-
-
 @pytest.mark.parametrize("words", ["top --every 50ms", "bench Greeter.greet name=Ada --seconds 60", "logs --follow"])
 def test_a_command_that_goes_on_says_that_the_application_has_gone(
     home: Path, tmp_path: Path, start: Any, mukernel: Any, words: str
@@ -377,85 +330,3 @@ def test_a_command_that_goes_on_says_that_the_application_has_gone(
         command.kill()
     assert err == "mukernel: the application shop has gone: its kernel has ended, or was killed\n"
     assert command.returncode == 1
-
-
-def answer_of(word: str) -> str:
-    """The source of a plug-in that greets with `word`."""
-    return (
-        "from hello.plugin import English\n\n\nclass Other(English):\n"
-        f"    async def greet(self, name: str) -> str:\n        return f'{word} {{name}}'\n"
-    )
-
-
-def test_watch_follows_a_swap_by_the_command_line_to_another_file(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any
-) -> None:
-    folder = tmp_path / "shop"
-    mukernel("new", str(folder)).good()
-    shutil.move(folder / "shop", folder / "hello")
-    rewrite(folder / "app.toml", lambda text: text.replace("shop.plugin", "hello.plugin"))
-    other = folder / "hello" / "other.py"
-    other.write_text(answer_of("Ciao"))
-    app = start(folder, "--watch")
-    mukernel("swap", "greeter", "hello.other:Other").good()
-    app.until("greeter   swap")
-    rewrite(other, lambda text: text.replace("Ciao", "Salve"))  # at once: not even its name was looked at yet
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Salve Ada"
-    rewrite(other, lambda text: text.replace("Salve", "Ave"))
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Ave Ada"
-
-
-def test_watch_swaps_what_changed_while_the_application_started(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any
-) -> None:
-    folder = tmp_path / "shop"
-    mukernel("new", str(folder)).good()
-    (folder / "late.py").write_text(
-        "from pathlib import Path\n\nfrom shop.plugin import English\n\n\nclass Late(English):\n"
-        "    async def start(self):\n        file = Path(__file__).parent / 'shop' / 'plugin.py'\n"
-        "        file.write_text(file.read_text().replace('Hello', 'Howdy'))\n"
-    )
-    rewrite(folder / "app.toml", lambda text: text + '[plugins.late]\nuse = "late:Late"\n')
-    app = start(folder, "--watch")
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"
-
-
-def test_watch_loads_what_changed_while_the_plugin_was_stopped(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any
-) -> None:
-    folder = tmp_path / "shop"
-    mukernel("new", str(folder)).good()
-    rewrite(folder / "app.toml", lambda text: text + '[plugins.twin]\nuse = "shop.plugin:English"\n')
-    app = start(folder, "--watch")
-    mukernel("stop", "greeter").good()
-    plugin = folder / "shop" / "plugin.py"
-    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"'))
-    app.until("twin   swap")  # so it has looked
-    mukernel("start", "greeter").good()
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada", "--plugin", "greeter").good() == "Howdy, Ada!"
-
-
-def test_watch_starts_what_was_given_up_again_when_it_is_mended(
-    home: Path, tmp_path: Path, start: Any, mukernel: Any
-) -> None:
-    mukernel("new", str(tmp_path / "hello")).good()
-    folder = tmp_path / "hello"
-    plugin = folder / "hello" / "plugin.py"
-    rewrite(folder / "app.toml", lambda text: text.replace('placement = "inline"', 'placement = "process"'))
-    rewrite(folder / "app.toml", lambda text: text + "\n[plugins.greeter.restart]\nintensity = 0\n")
-    app = start(folder, "--watch")
-    sound = plugin.read_text()
-    method = re.search(r"\n( +)async def greet\(.*?\n", sound)
-    assert method is not None
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
-    rewrite(plugin, lambda text: text.replace(method[0], f"{method[0]}{method[1] * 2}import os; os._exit(3)\n"))
-    app.until("greeter   swap")
-    assert mukernel("call", "Greeter.greet", "Ada").status == 1
-    app.until("greeter   given up")
-    rewrite(plugin, lambda text: sound)
-    app.until("greeter   restart")
-    assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"

@@ -318,7 +318,8 @@ async def test_classes_are_inspected_without_being_imported_here(application: An
     found = await read_application(path)
     assert found.order == ["files", "index", "search"]
     assert found.inspected["files"].settings == ["path: str = 'here'", "depth: int = 3"]
-    assert [os.path.basename(file) for file in found.inspected["index"].files] == ["parts.py"]
+    there = filter(os.path.exists, found.inspected["index"].files)
+    assert [os.path.basename(file) for file in there] == ["parts.py"]
     assert "parts" not in sys.modules
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..contract import MukernelError, RemoteError, SwapFailed
 from ..core.application import Application
-from ..core.inspection import explained, inspect_plugins
+from ..core.inspection import Inspected, explained, inspect_plugins
 from ..core.reach import sandbox_of
 from ..kernel.clock import Clock
 from .terminal import Terminal
@@ -22,8 +23,8 @@ Mark = tuple[int, int, int]  # what differs when a file was written: time, size,
 
 class Watch:
     """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried; `loaded`: when
-    (ns since 1970) each plug-in was loaded whose files are not known yet; `passed_over`: those that were stopped when
-    their files changed.
+    (ns since 1970) each plug-in was loaded whose files are not known yet; `failed`: when each was to be loaded that
+    could not be; `passed_over`: those that were stopped when their files changed.
 
     Made before anything is loaded: a file that is written while the application starts has changed, too."""
 
@@ -32,13 +33,17 @@ class Watch:
         self.files = {name: set(seen.files) for name, seen in application.inspected.items()}
         self.marks: dict[str, Mark | None] = {}
         self.loaded: dict[str, int] = {}
+        self.failed: dict[str, int] = {}
         self.passed_over: set[str] = set()
         self.changed_files()
 
     def heard(self, happening: Happening) -> None:
         """Whoever loaded or swapped a plug-in: it may be of other files now."""
-        if happening.what in ("load", "swap"):
-            self.loaded[happening.plugin] = int(self.clock.wall().timestamp() * 1e9)
+        if happening.what in ("load", "swap", "rollback"):
+            self.loaded[happening.plugin] = self.now()
+
+    def now(self) -> int:
+        return int(self.clock.wall().timestamp() * 1e9)
 
     async def run(self) -> None:
         """Until cancelled. A swap that fails is reported, and the old version stays."""
@@ -47,13 +52,13 @@ class Watch:
             await self.clock.sleep(LOOK)
             started_again = self.passed_over & self.loaded.keys()
             self.passed_over -= started_again
-            if self.loaded:
+            if self.loaded or self.failed:
                 await self.look_at_classes()
             changed = self.changed_files()
             await self.swap_all({name for name, files in self.files.items() if files & changed} | started_again)
 
     def changed_files(self) -> set[str]:
-        """The files that were written since the last look. One that is gone for a moment, as editors do, is
+        """The files that were written, or came, since the last look. One that is gone for a moment, as editors do, is
         not one."""
         changed = set()
         for path in set().union(*self.files.values()):
@@ -66,40 +71,60 @@ class Watch:
     async def swap_all(self, affected: set[str]) -> None:
         """Load each of these plug-ins anew, the first loaded first."""
         running = self.control.kernel.registry.entries
-        self.passed_over |= affected - running.keys()  # one that is inline would be started from what was imported
-        for name in sorted(affected & running.keys(), key=lambda name: running[name].order):
-            given_up = running[name].failure is not None
+        order = {name: running[name].order for name in affected & running.keys()}
+        self.passed_over |= affected - order.keys()  # one that is inline would be started from what was imported
+        for name in sorted(order, key=lambda name: order[name]):
+            if (entry := running.get(name)) is None:  # stopped while another was swapped
+                self.passed_over.add(name)
+                continue
+            given_up = entry.failure is not None
+            began = self.now()  # what is written from now on may come too late for it
             try:
                 if given_up:
                     await self.control.kernel.restart(name)
                 else:
                     await self.control.swapped(name)
+                self.loaded[name] = began
             except MukernelError as error:
+                self.failed[name] = began
                 reason = explained_problem(error, self.application.file.folder)
                 what = "not started again" if given_up else "not swapped, the old version serves on"
-                self.terminal.say(f"{name}: {what}: {reason}")
+                self.terminal.say_if_heard(f"{name}: {what}: {reason}")
 
     async def look_at_classes(self) -> None:
-        """Find out the files of what was loaded: another class may be of others, and a new version import more."""
+        """Find out the files of what was loaded: another class may be of others, and a new version import more. So may
+        one that failed, by those; it is not imported for that, as it may never return."""
         loaded, self.loaded = self.loaded, {}
-        running = self.control.kernel.registry.entries
-        uses = {name: (running[name].source, running[name].options.config) for name in loaded if name in running}
-        hangs = {name: running[name].options.restart.hang for name in uses}
-        boxes = {
-            name: (box, running[name].options.limits) for name in uses if (box := sandbox_of(running[name].options))
-        }
-        file = self.application.file
-        seen = await inspect_plugins(uses, file.folder, file.label, hangs, boxes)
-        for name, each in seen.items():
+        failed, self.failed = self.failed, {}
+        for name, each in (await self.inspected(loaded)).items():
             if each.files:
-                self.files[name] = set(each.files)
+                self.watch(name, set(each.files), loaded[name])
                 self.control.settings[name] = each.settings
-                for path in each.files:
-                    mark = mark_of(path)
-                    if mark is not None and mark[0] <= loaded[name]:  # one written since then has changed
-                        self.marks.setdefault(path, mark)
+        for name, each in (await self.inspected(failed, importing=False)).items():
+            self.watch(name, self.files.get(name, set()).union(each.files), failed[name])
         watched = set().union(*self.files.values())
         self.marks = {path: mark for path, mark in self.marks.items() if path in watched}
+
+    async def inspected(self, names: Collection[str], importing: bool = True) -> dict[str, Inspected]:
+        """What those that run say of their classes; not `importing`: only of their files."""
+        running = self.control.kernel.registry.entries
+        entries = {name: running[name] for name in names if name in running}
+        uses = {name: (entry.source, entry.options.config) for name, entry in entries.items()}
+        hangs = {name: entry.options.restart.hang for name, entry in entries.items()}
+        boxes = {
+            name: (box, entry.options.limits)
+            for name, entry in entries.items() if (box := sandbox_of(entry.options))
+        }  # fmt: skip
+        file = self.application.file
+        return await inspect_plugins(uses, file.folder, file.label, hangs, boxes, importing)
+
+    def watch(self, name: str, files: set[str], since: int) -> None:
+        """These are a plug-in's files from now on. One that was written after `since` (ns since 1970) has changed."""
+        self.files[name] = files
+        for path in files:
+            mark = mark_of(path)
+            if mark is not None and mark[0] <= since:
+                self.marks.setdefault(path, mark)
 
 
 def explained_problem(error: MukernelError, folder: str) -> str:

@@ -194,7 +194,7 @@ def used_by(name: str, file: str, members: Near) -> set[str]:
     return (found & members.keys()) - {name}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def imports_in(file: str, times: Times) -> tuple[tuple[int, str, tuple[str, ...]], ...]:
     """What a source file imports, wherever it says so: (leading dots, module, the names from it). `times`: of the file,
     for the cache."""
@@ -203,7 +203,7 @@ def imports_in(file: str, times: Times) -> tuple[tuple[int, str, tuple[str, ...]
     try:
         with open(file, "rb") as source:
             tree = ast.parse(source.read())
-    except (OSError, ValueError, SyntaxError):  # importing it will say so
+    except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):  # importing it will say so
         return ()
     found: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):

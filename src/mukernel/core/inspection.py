@@ -16,7 +16,6 @@ import signal
 import sys
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 from typing import Any, BinaryIO, NoReturn
 
 import msgspec
@@ -29,7 +28,6 @@ from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
 from ..sandbox.policy import Policy, Sandbox
 from ..transports.descriptors import close_all
 from .fork_servers import imported_from
-from .imported import file_of, is_own, made_of
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_grant_rights, checked_interfaces
 from .loader import load_class, source_of
@@ -37,6 +35,7 @@ from .messages import Source
 from .plain import plugin_class
 from .quantity import duration_text, size_text
 from .sandboxed import LONGEST_POLICY, LONGEST_REPORT, policy_for, written
+from .sources import sources_of
 
 LIMIT = 30.0  # seconds that one class has for being imported and read; its `hang`, where that is more
 LONGEST_LINE = 1 << 26  # bytes of what one class says of itself
@@ -54,7 +53,7 @@ class Needed(msgspec.Struct, frozen=True):
 
 class Inspected(msgspec.Struct):
     """What one class says of itself. `rights`: those in grants that it tells apart. `files`: the sources under the
-    application's folder that it is made of."""
+    application's folder that it is made of, and those that it would be if they were there."""
 
     name: str
     interfaces: list[Description] = []
@@ -71,12 +70,14 @@ class Inspected(msgspec.Struct):
 
 
 class Subject(msgspec.Struct):
-    """One class to look at, with the configuration that it is to get."""
+    """One class to look at, with the configuration that it is to get. `importing`: False where only its files are
+    asked for."""
 
     name: str
     source: Source
     config: dict[str, Any]
     folder: str
+    importing: bool = True
 
 
 async def inspect_plugins(
@@ -85,15 +86,17 @@ async def inspect_plugins(
     label: str = "app.toml",
     hangs: Mapping[str, float] | None = None,
     boxes: Mapping[str, tuple[Sandbox, Limits]] | None = None,
+    importing: bool = True,
 ) -> dict[str, Inspected]:
     """For each name, what its (use, configuration) is. Never raises for a plug-in: `problems` says what is
     wrong with it. `hangs`: the seconds after which each counts as hanging; LIMIT where that is less. `boxes`: the
-    sandboxes of those that are to have one."""
+    sandboxes of those that are to have one. `importing`: False where it can't be imported: then only `files` is found
+    out, as all that may be why."""
     found: dict[str, Inspected] = {}
     subjects = []
     for name, (use, config) in uses.items():
         try:
-            subjects.append(Subject(name, source_of(use, folder), config, folder))
+            subjects.append(Subject(name, source_of(use, folder), config, folder, importing))
         except MukernelError as error:
             found[name] = Inspected(name, problems=[str(error)])
     limits = {name: max(LIMIT, (hangs or {}).get(name, 0.0)) for name in uses}
@@ -241,8 +244,11 @@ def _write(output: BinaryIO, inspected: Inspected) -> None:
 
 
 def look_at(subject: Subject) -> Inspected:
-    """Import one class and read it."""
+    """Import one class and read it; or only find its files."""
     seen = Inspected(subject.name)
+    if not subject.importing:
+        seen.files = sources_of(subject.source, None, subject.folder)
+        return seen
     try:
         kind = plugin_class(load_class(subject.source), subject.source.only)
     except MukernelError as error:
@@ -251,7 +257,8 @@ def look_at(subject: Subject) -> Inspected:
     except BaseException as error:  # a module may even exit
         seen.problems.append(f"use: importing {subject.source.module} raised {explained(error, subject.folder)}")
         return seen
-    seen.files = sources_of(sys.modules.get(kind.__module__), subject.folder)
+    if home := sys.modules.get(kind.__module__):
+        seen.files = sources_of(subject.source, home, subject.folder)
     try:
         seen.interfaces = [each.__contract__.describe() for each in checked_interfaces(kind)]
         seen.rights = checked_grant_rights(kind)
@@ -331,18 +338,6 @@ def shown_frames(frames: Sequence[tuple[str, int | None, str | None]], folder: s
             shown = os.path.relpath(file, folder) if file.startswith(folder + os.sep) else file
             lines.append(f"  {shown}:{line}: {source}")
     return lines[-SHOWN_FRAMES:]
-
-
-def sources_of(module: ModuleType | None, folder: str) -> list[str]:
-    """The files under `folder` of a module and of all that it uses, directly or not."""
-    if module is None:
-        return []
-    members = {
-        name: each for name, each in list(sys.modules.items())
-        if isinstance(each, ModuleType) and (file := file_of(each)).startswith(folder + os.sep) and is_own(file)
-    }  # fmt: skip
-    found = made_of(module.__name__, file_of(module), members)
-    return sorted({file_of(members.get(name, module)) for name in found} - {""})
 
 
 if __name__ == "__main__":
