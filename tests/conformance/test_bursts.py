@@ -4,14 +4,21 @@ urgent. Whatever travels with their calls, and though their methods never wait f
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import pytest
 from conformance_worlds import WORLDS, World, between_processes, over
 
 from mukernel import Interface, Kernel, Plugin, deadline, priority
+from mukernel.core.switchboard import account_of
+from mukernel.kernel import ipc
 from mukernel.kernel.clock import Clock
+from mukernel.transports.burst import BURST_NS
 
 CIRCUMSTANCES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "plain": nullcontext,
@@ -105,3 +112,63 @@ async def test_the_urgent_overtakes_what_its_own_caller_sent_before(world: World
     *computed, served = await asyncio.gather(*(compute() for _ in range(40)), urgent())
     assert sorted(computed) == list(range(40))
     assert served < 20
+
+
+class Desk(Interface):
+    def held(self, pipe: str) -> None: ...
+    def serve(self, number: int) -> int: ...
+
+
+class OneDesk(Plugin, Desk):
+    """Each call keeps it for longer than a burst; it returns how many were served before."""
+
+    def __init__(self) -> None:
+        self.clock, self.served = Clock(), 0
+
+    def held(self, pipe: str) -> None:
+        with open(pipe, "rb") as opened:
+            opened.read()
+
+    def serve(self, number: int) -> int:
+        end = self.clock.now_ns() + 2 * BURST_NS
+        while number >= 0 and self.clock.now_ns() < end:
+            pass
+        self.served += number >= 0
+        return self.served
+
+
+@pytest.mark.skipif(ipc.ring is None, reason="the ring is not compiled here")
+async def test_the_urgent_is_next_though_each_caller_has_a_channel_of_its_own(tmp_path: Path) -> None:
+    """One call of each is short. They take turns all the same, and who is served is chosen among all."""
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    async with Kernel() as kernel:
+        await kernel.load(OneDesk, name="desk", placement="process")
+        desk = kernel.get(Desk, blocking=True)
+        (replica,) = kernel.registry.entry("desk").replicas
+        go, connected = threading.Event(), threading.Barrier(21)
+        served: list[int] = []
+
+        def call(number: int) -> int:
+            desk.serve(-1)  # which connects this thread
+            connected.wait()
+            go.wait()
+            with priority(9) if number == 20 else nullcontext():
+                place = desk.serve(number)
+                served.append(number)
+                return place
+
+        with ThreadPoolExecutor(22) as threads:
+            loop = asyncio.get_running_loop()
+            calls = [loop.run_in_executor(threads, call, number) for number in range(21)]
+            while account_of(replica).accepted < 21:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            held = loop.run_in_executor(threads, desk.held, pipe)
+            with open(await asyncio.to_thread(os.open, pipe, os.O_WRONLY), "wb"):
+                go.set()
+                while account_of(replica).accepted < 21 + 1 + 21:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            await held
+            places = await asyncio.gather(*calls)
+        assert sorted(places) == list(range(1, 22))
+        assert places[20] <= 3

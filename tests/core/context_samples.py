@@ -62,7 +62,10 @@ class Heir(Plugin, Inheritance):
         return inherited()
 
     def blocking(self) -> str:
-        return inherited()
+        """It leaves a context variable of its own behind, too."""
+        found = inherited()
+        left_behind.set("left behind")
+        return found
 
 
 class Asking(Interface):
@@ -76,3 +79,35 @@ class Asker(Plugin, Asking):
 
     async def ask(self) -> list[str]:
         return [inherited(), await self.heir.quick()]
+
+
+class Batching(Interface):
+    async def write(self, line: str) -> None: ...
+    async def written(self) -> list[str]: ...
+
+
+class Batcher(Plugin, Batching):
+    """What is written is asked about by a worker, which whoever writes first happens to start."""
+
+    def __init__(self, heir: Inheritance) -> None:
+        self.heir, self.worker = heir, None
+        self.lines: asyncio.Queue[str] = asyncio.Queue()
+        self.done: list[str] = []
+        self.asked = asyncio.Event()
+
+    async def write(self, line: str) -> None:
+        if self.worker is None:
+            self.worker = asyncio.create_task(self.work())
+        self.lines.put_nowait(line)
+
+    async def work(self) -> None:
+        while True:
+            line = await self.lines.get()
+            if line == "before":
+                continue
+            self.done.append(line + inherited() + await self.heir.quick())
+            self.asked.set()
+
+    async def written(self) -> list[str]:
+        await self.asked.wait()
+        return self.done

@@ -6,7 +6,7 @@ import asyncio
 from contextvars import Context
 
 import pytest
-from context_samples import Asker, Asking, Heir, Inheritance
+from context_samples import Asker, Asking, Batcher, Batching, Heir, Inheritance
 from waiting import until_waiting
 
 from mukernel import Kernel, deadline, priority
@@ -73,3 +73,33 @@ async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(
             assert await asker.ask() == ["", ""]
             await kernel.clock.sleep(0.1)  # so that a bell has to be rung
             assert await asker.ask() == ["", ""]
+
+
+@pytest.mark.parametrize("transport", ["", "socket"])
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_what_a_def_method_leaves_in_a_variable_is_for_nobody_else(
+    placement: str, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport:
+        monkeypatch.setenv(SETTING, transport)
+    async with Kernel() as kernel:
+        await kernel.load(Heir, name="heir", placement=placement)
+        heir, blocking = kernel.get(Inheritance), kernel.get(Inheritance, blocking=True)
+        for _ in range(3):
+            assert await asyncio.to_thread(blocking.blocking) == ""
+            assert await heir.quick() == ""
+
+
+@pytest.mark.parametrize("heir", ["inline", "process"])
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_what_lives_on_is_bound_by_no_call_that_has_ended(placement: str, heir: str) -> None:
+    """Nobody who writes a plug-in knows which deadline its first caller had."""
+    async with Kernel() as kernel:
+        await kernel.load(Heir, name="heir", placement=heir)
+        await kernel.load(Batcher, name="batcher", placement=placement)
+        batcher = kernel.get(Batching)
+        with deadline(3600), priority(7):
+            await batcher.write("before")
+        await batcher.write("after")
+        (line,) = await batcher.written()
+        assert line.replace("False 0", "") == "after"  # a context may be there, and says nothing

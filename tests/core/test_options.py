@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,23 @@ async def test_a_configuration_is_the_same_wherever_a_plugin_runs(kernel: Kernel
     day = date(2026, 11, 26)
     await kernel.load(Logger, placement=placement, config={"files": (1, {"on": day}), "since": day})
     assert await kernel.get(Lines).last() == f"[1, {{'on': '2026-11-26'}}] {day!r}"
+
+
+class Level(IntEnum):
+    HIGH = 2
+
+
+class Levelled(Logger):
+    def __init__(self, *, files: Level) -> None:
+        self.files, self.since = files, None
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_a_configuration_may_have_an_int_enum(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Levelled, placement=placement, config={"files": Level.HIGH})
+    assert await kernel.get(Lines).last() == "<Level.HIGH: 2> None"
+    with pytest.raises(SwapFailed, match="Invalid enum value 3"):
+        await kernel.swap("levelled", Levelled, config={"files": IntEnum("Other", {"MORE": 3}).MORE})
 
 
 async def test_a_configuration_that_is_too_deep_is_refused(kernel: Kernel) -> None:

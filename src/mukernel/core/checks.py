@@ -196,7 +196,7 @@ def checked_whole(what: str, value: object) -> None:
     """Raises ContractError for a whole number, however deep in mappings and sequences, that no message can carry, and
     for what lies too deep in them."""
     for where, each in all_within(what, value):
-        if isinstance(each, int) and each not in WHOLE:
+        if isinstance(each, int) and int(each) not in WHOLE:  # for an IntEnum `in` would walk the whole range
             raise wrong(where, each, "a whole number of at most 64 bits; give a larger one as text")
 
 

@@ -37,10 +37,11 @@ class SenderBeside:
 
 
 class ReceiverBeside:
-    """The server's end of the second ring of `wire`. The poller calls `receiver`, as it does that of a wire."""
+    """The server's end of the second ring of `wire`. The poller calls what it calls of a wire."""
 
     def __init__(self, wire: Any, memory: int, bell: int) -> None:
         self.wire = wire
+        self.kept_loop = lambda ns, wires: wire.kept_loop(ns, wires)
         self.right_to_receive = ring.Receiver(ring.Mapping(memory), 0, bell, owner=self)
 
     def receiver(self, _: object) -> None:

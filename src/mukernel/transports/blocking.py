@@ -342,7 +342,7 @@ class BlockingCaller:
         Raises NotTaken where nothing has come of it, nor ever will, but not of what was called for later. To let go of
         it sends a cancellation, and waits for nothing that the thread which does so may have to do itself.
         """
-        context = current.get() or NO_CONTEXT
+        context = (current.get() or NO_CONTEXT).copy()
         number = next(self.numbers)
         feed = iter(inputs) if inputs is not None else None
         stream = self.streams[number] = OpenStream(method)

@@ -352,7 +352,7 @@ class IncomingStream(AsyncIterator[Any]):
         self, caller: Caller, method: RemoteMethod, body: bytes, inputs: AsyncIterator[Any] | None, wait: bool
     ) -> None:
         self.caller, self.method, self.body, self.inputs, self.wait = caller, method, body, inputs, wait
-        self.context = current.get() or CallContext()
+        self.context = (current.get() or CallContext()).copy()
         self.number = 0
         self.items: deque[bytes] = deque()
         self.waiter: asyncio.Future[None] | None = None

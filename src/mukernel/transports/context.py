@@ -25,7 +25,8 @@ class CallContext:
     """The circumstances of the call that is being served, or that a caller has set for the calls it makes.
 
     `priority` is raised in place when a more urgent caller waits for this call (priority inheritance); calls that it
-    makes from then on travel at the raised priority.
+    makes from then on travel at the raised priority. A task or a timer that was started meanwhile may live on when the
+    call has ended, as a worker of its plug-in does: then it is `over` for that, too.
     """
 
     __slots__ = ("deadline", "priority", "trace")
@@ -35,8 +36,24 @@ class CallContext:
         self.priority = priority  # -128 to 127, higher is more urgent
         self.trace = trace  # (trace id high, trace id low, span id), 64 bits each
 
+    def over(self) -> None:
+        """What is called from now on has no deadline and the usual priority."""
+        self.deadline = self.priority = 0
+
+    def copy(self) -> CallContext:
+        """As it is now: for a stream, which may be read when it is over."""
+        return CallContext(self.deadline, self.priority, self.trace)
+
 
 current: ContextVar[CallContext | None] = ContextVar("mukernel_call", default=None)
+
+
+def own_of(base: Context, call: CallContext | None) -> Context:
+    """A context for one call alone: what is left in a variable there is for nobody else."""
+    own = base.copy()
+    if call is not None:
+        own.run(current.set, call)
+    return own
 
 
 class deadline:
@@ -48,7 +65,7 @@ class deadline:
     ValueError for what is no number from 0 to 1e9, nor infinite.
     """
 
-    __slots__ = ("cancellations", "passed", "seconds", "task", "timer", "token")
+    __slots__ = ("cancellations", "context", "passed", "seconds", "task", "timer", "token")
 
     def __init__(self, seconds: float) -> None:
         number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
@@ -68,9 +85,10 @@ class deadline:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self.token = current.set(self.within(Clock().now()))
+            self.context = self.within(Clock().now())
+            self.token = current.set(self.context)
             return
-        context = self.within(loop.time())
+        self.context = context = self.within(loop.time())
         self.token = current.set(context)
         self.task, self.passed = asyncio.current_task(), False
         if context.deadline and self.task is not None:
@@ -102,6 +120,7 @@ class deadline:
         if self.token is not None:
             current.reset(self.token)
             self.token = None
+            self.context.over()
         task, self.task = self.task, None
         if task is None or not self.passed:
             return
@@ -134,7 +153,7 @@ class priority:
     For `with` and `async with`. Raises ValueError for a number out of range.
     """
 
-    __slots__ = ("level", "token")
+    __slots__ = ("context", "level", "token")
 
     def __init__(self, level: int) -> None:
         if not isinstance(level, int) or isinstance(level, bool) or not -128 <= level <= 127:
@@ -146,7 +165,8 @@ class priority:
         if self.token is not None:
             raise RuntimeError("this priority is in use already; make one for each `with`")
         outer = current.get() or CallContext()
-        self.token = current.set(CallContext(outer.deadline, self.level, outer.trace))
+        self.context = CallContext(outer.deadline, self.level, outer.trace)
+        self.token = current.set(self.context)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -154,6 +174,7 @@ class priority:
         if self.token is not None:
             current.reset(self.token)
             self.token = None
+            self.context.over()
 
     async def __aenter__(self) -> None:
         self.__enter__()

@@ -81,6 +81,8 @@ class Wire(ABC):
         self.receiver: Callable[[Wire], None] = lambda wire: None
         self.controller: Callable[[Wire, Received], None] = lambda wire, message: None  # of what comes beside the calls
         self.flushed: Callable[[], object] = lambda: None  # nothing waits to be sent any more
+        # Of a server's: so many wires were received from in so many ns, without a turn of the loop.
+        self.kept_loop: Callable[[int, int], object] = lambda ns, wires: None
         self.on_closed: Callable[[Wire, str], None] = lambda wire, why: None
         self.closed: str | None = None
         self.abandoned = False  # the caller is gone

@@ -232,12 +232,16 @@ class Poller:
         ready = self.waiter.ready()
         if ready is None:
             return False
-        for receiver in ready:
+        several = len(ready) > 1
+        began = ring.now_ns() if several else 0
+        for count, receiver in enumerate(ready, 1):
             wire = receiver.owner
             try:
                 wire.receiver(wire)
             except Exception as error:  # what one side sends must not take the loop of the other with it
                 self.broke(wire, error)
+            if several:  # each may be short, and all of them together long
+                wire.kept_loop(ring.now_ns() - began, count)
         if self.starving:
             self.flush()
         return True

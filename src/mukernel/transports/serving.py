@@ -18,7 +18,7 @@ from .back_pressure import attempt, encoded
 from .backlog import Backlog
 from .burst import Burst
 from .calling import STREAM_CREDIT
-from .context import CallContext, current
+from .context import CallContext, current, own_of
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream, one_by_one
@@ -67,6 +67,7 @@ class Server:
         """Serve the calls that come by `wire`, too; `methods` by the numbers that its caller knows."""
         self.tables[wire] = methods
         wire.receiver, wire.controller, wire.flushed = self.pump, self.control, self.check_drained
+        wire.kept_loop = self.burst.lasts
         wire.on_closed = self.detached
 
     def detached(self, wire: Wire, why: str) -> None:
@@ -365,10 +366,9 @@ class Server:
         except Exception as error:
             kind, reply = 9, refusal.unreadable(method, error, body)
         else:
-            token = current.set(context) if context is not None else None
             self.in_method = True
             try:
-                result = method.function(*arguments)
+                result = own_of(self.context, context).run(method.function, *arguments)
                 try:
                     reply = method.encode_unchecked(result)
                 except Exception as error:
@@ -379,8 +379,8 @@ class Server:
                     raise
             finally:
                 self.in_method = False
-                if token is not None:
-                    current.reset(token)
+                if context is not None:
+                    context.over()
         self.reply(wire, message, kind, reply)
         if self.when_drained:
             self.check_drained()
@@ -430,6 +430,8 @@ class Server:
     def done(self, call: Running, kind: int, reply: bytes) -> None:
         if call.timer is not None:
             call.timer.cancel()
+        if call.context is not None:
+            call.context.over()
         self.running.pop((call.wire, call.message.call), None)
         if self.limited:
             self.slots.leave(call)
