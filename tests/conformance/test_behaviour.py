@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,27 @@ async def test_channels(world: World, kernel: Kernel) -> None:
     assert await collect(actor.upper(words(*("abc" * 300)))) == [*("ABC" * 300)]
     assert await collect(actor.upper(words())) == []
     assert await collect(actor.sum_first(10, numbers(10**9))) == [45]
+
+
+@everywhere
+async def test_an_input_that_is_not_read_to_its_end_is_closed(world: World, kernel: Kernel) -> None:
+    await kernel.load(Actor, placement=world.placement)
+    actor = kernel.get(Behaviour)
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            for number in range(10**9):
+                yield number
+        finally:
+            closed.set()
+
+    gc.disable()  # what only the collector finds would be closed late
+    try:
+        assert await collect(actor.sum_first(3, endless())) == [3]
+        await closed.wait()
+    finally:
+        gc.enable()
 
 
 @everywhere

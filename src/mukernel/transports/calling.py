@@ -482,6 +482,10 @@ class IncomingStream(AsyncIterator[Any]):
         except BaseException as error:
             self.caller.wire.post(Kind.CANCEL, self.number, b"")
             self.failed(error)
+        finally:  # the method may have ended before its input
+            close = getattr(inputs, "aclose", None)
+            if close is not None:
+                await close()
 
 
 def unheeded(future: asyncio.Future[Any]) -> None:
