@@ -20,7 +20,7 @@ import pytest
 import uvloop
 
 from mukernel.kernel import process as process_module
-from mukernel.kernel.process import ExitStatus, ForkServer, Limits, ProcessError
+from mukernel.kernel.process import ExitStatus, ForkServer, Limits, Process, ProcessError
 
 ENTRIES = '''
 import ctypes, json, os, random, resource, signal, subprocess, sys
@@ -40,6 +40,14 @@ def family(fds):
     child = subprocess.Popen(["sleep", "infinity"])
     escaped = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
     os.write(fds[0], json.dumps([os.getpid(), child.pid, escaped.pid]).encode())
+    signal.pause()
+
+def stuck_tracker(fds):
+    """Tells the pid of a resource tracker, which holds both sides of its pipe and never ends by itself, and pauses."""
+    reads, writes = os.pipe()
+    command = f"from multiprocessing.resource_tracker import main;main({reads})"
+    tracker = subprocess.Popen([sys.executable, "-c", command], pass_fds=[reads, writes], stderr=subprocess.DEVNULL)
+    os.write(fds[0], str(tracker.pid).encode())
     signal.pause()
 
 def daemon(fds):
@@ -274,6 +282,35 @@ def test_a_daemon_dies_with_the_process_that_started_it_and_with_no_other(run: R
             wait_until_dead([daemon])
 
     run(main())
+
+
+def test_a_resource_tracker_that_does_not_end_by_itself_is_killed(path: list[str]) -> None:
+    async def stuck(server: ForkServer) -> tuple[Process, int]:
+        read, write = os.pipe()
+        process = await server.spawn("entries:stuck_tracker", name="stuck", fds=[write])
+        tracker = os.pidfd_open(int(await asyncio.to_thread(os.read, read, 100)))
+        os.close(read)
+        os.close(write)
+        return process, tracker
+
+    async def with_its_process() -> None:
+        async with started(path) as server:
+            process, tracker = await stuck(server)
+            process.kill()
+            await process.wait()
+            assert await (await server.spawn("entries:seven", name="another")).wait() == ExitStatus(code=7)
+            await asyncio.to_thread(wait_until_dead, [tracker])
+
+    async def with_the_server() -> None:
+        async with started(path) as server:
+            _, tracker = await stuck(server)
+        assert select.select([tracker], [], [], 0)[0], "it has outlived its server"
+        os.close(tracker)
+
+    async def main() -> None:  # both at a time, since it is given some seconds
+        await asyncio.gather(with_its_process(), with_the_server())
+
+    asyncio.run(main())
 
 
 def test_killed_server_is_noticed_takes_its_processes_along_and_is_started_again(run: Run, path: list[str]) -> None:

@@ -80,7 +80,6 @@ class Ticker:
 
 class VirtualClock(Clock):
     """Time that stands still while anything can run, and jumps to the next timer when nothing can.
-
     A program that awaits only timers and its own tasks runs the same way each time; one with file descriptors or
     threads (`asyncio.to_thread`) does not: time stands still while such a thread works, and until the descriptors have
     been silent for `patience` real seconds.

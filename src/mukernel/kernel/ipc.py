@@ -23,10 +23,8 @@ with contextlib.suppress(ImportError):
 
 @dataclass(slots=True)
 class Channel:
-    """The kernel's record of one channel: its rights, and whose they are.
-
-    `owned`: the descriptors that belong to the channel alone; `keeps`: what must live as long as it does.
-    """
+    """The kernel's record of one channel: its rights, and whose they are. `owned`: the descriptors that belong to the
+    channel alone; `keeps`: what must live as long as it does."""
 
     number: int
     transport: str
@@ -52,10 +50,8 @@ def ring_channel(caller_ringer: int, port_bell: Bell) -> Made:
 
 
 class Port:
-    """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it.
-
-    `make(caller_ringer, port_bell)` makes what a channel of `transport` consists of.
-    """
+    """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it. What one of `transport`
+    consists of is made by `make(caller_ringer, port_bell)`."""
 
     numbers = itertools.count(1)
 

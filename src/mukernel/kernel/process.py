@@ -26,11 +26,11 @@ import resource
 import select
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from signal import SIGKILL, pidfd_send_signal
+from subprocess import DEVNULL, Popen
 from typing import Any, NoReturn
 
 LARGEST_PACKET = 128 * 1024  # bytes; a socket's buffer holds more by default
@@ -102,11 +102,9 @@ class Process:
 
 
 class ForkServer:
-    """Starts processes, by forking one whose imports are warm. For use on one event loop.
-
+    """Starts processes, by forking one whose imports are warm. For use on one event loop. One that died starts again.
     `warm`: modules to import once, before a fork; one that fails is reported on stderr. `python`: an interpreter, which
-    may be another environment's. `path`, `env`: its sys.path and environment, if not ours. One that died starts again.
-    """
+    may be another environment's. `path`, `env`: its sys.path and environment, if not ours."""
 
     def __init__(self, warm: Sequence[str] = (), python: str = sys.executable, path: Any = None, env: Any = None):
         self._python, self._stopped, self._env = python, False, env
@@ -141,10 +139,9 @@ class ForkServer:
         passed = [*fds] if stdout is None else [stdout, *fds]
         request = {"name": name, "entry": entry, "limits": astuple(limits), "output": stdout is not None}
         async with self._turn:
-            try:
+            with contextlib.suppress(_ServerDied):  # and with it what it may have forked for us: once more
                 return await self._spawn(request, passed)
-            except _ServerDied:  # and with it what it may have forked for us
-                return await self._spawn(request, passed)
+            return await self._spawn(request, passed)
 
     async def stop(self) -> None:
         """End the server for good, and every process it started by SIGKILL; return when all are gone."""
@@ -162,8 +159,7 @@ class ForkServer:
         passed = theirs.fileno(), os.pidfd_open(os.getpid())
         command = [self._python, "-P", os.path.abspath(__file__), *map(json.dumps, (*passed, self._warm, self._path))]
         try:
-            more: dict[str, Any] = {"pass_fds": passed, "stdin": subprocess.DEVNULL, "start_new_session": True}
-            self._popen = subprocess.Popen(command, env=self._env, **more)
+            self._popen = Popen(command, env=self._env, pass_fds=passed, stdin=DEVNULL, start_new_session=True)
         except OSError as error:
             ours.close()
             raise ProcessError(f"python: got {self._python!r}, wanted an interpreter that runs: {error}") from error
@@ -242,9 +238,10 @@ def _receive(connection: socket.socket, most: int) -> tuple[dict[str, Any], list
     return json.loads(data), fds
 
 
-def _kill(how: Callable[[int, int], None], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not ours
-        how(number, SIGKILL)
+def _kill(how: Callable[[int, int], None], *numbers: int, by: int = SIGKILL) -> None:
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not ours
+            how(number, by)
 
 
 class _Server:
@@ -255,6 +252,8 @@ class _Server:
         self._woken, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)  # written to at each SIGCHLD
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._trackers = set[int]()  # not reaped; they are to end by themselves before the next SIGALRM
+        signal.signal(signal.SIGALRM, lambda *_: _kill(os.kill, *self._trackers))
         # Both are meant for the kernel, which ends us in order. SIGTERM is blocked, not ignored: one sent to a child
         # that was just forked waits until the child unblocks it, and is not lost.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -301,8 +300,7 @@ class _Server:
 
     def _serve(self, request: dict[str, Any], fds: list[int]) -> None:
         if "kill" in request:
-            with contextlib.suppress(ChildProcessError):  # raised if it is reaped, and the number no longer its own
-                os.waitid(os.P_PID, request["kill"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if request["kill"] in self._forked:  # not reaped, so the number is still its own
                 os.kill(request["kill"], SIGKILL)
             return
         server, pid = os.getpid(), 0
@@ -327,17 +325,26 @@ class _Server:
     def _reap(self, waiting: int = os.WNOHANG) -> None:
         with contextlib.suppress(ChildProcessError):  # there is none
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | waiting):
-                _kill(os.killpg, found.si_pid)  # not reaped yet, so the number is still its own
-                self._forked.discard(found.si_pid)
+                _kill(os.killpg, found.si_pid, by=signal.SIGSTOP)  # not reaped yet, so the number is still its own
                 self._end_strays()  # its children are ours by now
+                self._forked.discard(found.si_pid)
+                self._trackers.discard(found.si_pid)
                 pid, status = os.waitpid(found.si_pid, 0)
                 self._send({"ended": pid, "code": os.waitstatus_to_exitcode(status)})
 
     def _end_strays(self) -> None:
-        """End the children that we did not fork: they were of one that has ended."""
+        """End the children that we did not fork: they were of one that has ended, and whose group is stopped, so that
+        nothing in it forks on. A resource tracker, as that of `multiprocessing`, is let go on: it unlinks what the
+        others left, and ends, when all of them are gone. It is killed if it does not."""
         with contextlib.suppress(OSError), open("/proc/thread-self/children") as children:
             for pid in {*map(int, children.read().split())} - self._forked:
-                _kill(os.kill, pid)
+                tracker = False
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as command:
+                    tracker = b"resource_tracker import main" in command.read()
+                if tracker and pid not in self._trackers:
+                    self._trackers.add(pid)
+                    signal.alarm(3)  # seconds from the last that was found; it takes some milliseconds
+                _kill(os.kill, pid, by=signal.SIGCONT if tracker else SIGKILL)
 
     def _become(self, request: dict[str, Any], fds: list[int], server: int) -> NoReturn:
         """In the child: turn this copy of the server into what was asked for. Never returns."""
@@ -349,6 +356,7 @@ class _Server:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
             _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
             os.setsid()
             for descriptor in (self._kernel.detach(), self._kernel_pidfd, self._woken, self._waker):

@@ -135,10 +135,8 @@ class RunQueue(Generic[T]):
 
 class Slots:
     """At most `limit` calls run at once (None: any number; ValueError below 1), at priorities that others may lend.
-
     A running call's effective priority is the higher of its own and, while all slots are taken, that of the most urgent
-    call that waits for one. What a waiter lends ends when a slot is given back; it is stated anew, never added up.
-    """
+    call that waits for one. What a waiter lends ends when a slot is given back; it is stated anew, never added up."""
 
     def __init__(self, limit: int | None) -> None:
         if limit is not None and limit < 1:
@@ -174,5 +172,4 @@ class Slots:
 
     def effective(self, token: Hashable) -> int:
         """The priority at which a running call works now. Raises KeyError for a token that is not running."""
-        own = self._running[token]
-        return own if self._lent <= own else int(self._lent)
+        return int(max(self._running[token], self._lent))
