@@ -28,7 +28,8 @@ again. Or it is installed first, beside the version that runs, into an environme
 ROLLBACK = """\
 Replace a plug-in by the version before the last swap, with its configuration, as a swap does: nothing is lost. A second
 rollback goes back to the one before that, and so on: the last ten are known, as long as the application runs. A swap
-goes forward again. An environment that was removed since is made again, from what is locked."""
+goes forward again. There is no way back to what files held before the last swap loaded them again. An environment that
+was removed since is made again, from what is locked."""
 MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 

@@ -328,14 +328,9 @@ class Kernel:
     async def rollback(self, name: str) -> SwapReport:
         """Replace a plug-in by the version before the last swap, with the configuration of that; a second rollback
         by the one before that, and so on: the last ten are known. Raises SwapFailed, as `swap` does, ContractError
-        where no version was before, and Unavailable where another replacement came first."""
-        history = self.registry.entry(name).history
-        if not history:
-            raise ContractError(
-                f"plug-in {name!r} was not swapped since it was loaded, or all swaps were taken back: there is no "
-                "version to go back to"
-            )
-        source, config = history[-1]
+        where no version was before, or only what its files held before they were loaded again, and Unavailable where
+        another replacement came first."""
+        source, config = self.registry.entry(name).before()
         return await self.replace(name, "rollback", source, config)
 
     async def replace(

@@ -111,7 +111,7 @@ class Entry:
 
     `grants`: what it may call at present; None: nothing was said. Apart from `options`, which a replacement that is
     under way puts back: what was revoked stays so. `history`: the versions before, each with its configuration, the
-    last one last.
+    last one last; where that is the present one, the last swap loaded its files again.
     """
 
     name: str
@@ -142,6 +142,26 @@ class Entry:
         """Why it is given up; None as long as some replica is not."""
         reasons = [replica.failure for replica in self.staying]
         return None if None in reasons or not reasons else reasons[0]
+
+    @property
+    def reloaded(self) -> bool:
+        """Did the last swap load the same files again, with the same configuration? What they held before is gone."""
+        return bool(self.history) and self.history[-1] == (self.source, self.options.config)
+
+    def before(self) -> tuple[Source, dict[str, Any]]:
+        """The version before the last swap, and its configuration. Raises ContractError where it can't be had."""
+        if not self.history:
+            raise ContractError(
+                f"plug-in {self.name!r} was not swapped since it was loaded, or all swaps were taken back: there is no "
+                "version to go back to"
+            )
+        if self.reloaded:
+            raise ContractError(
+                f"the last swap of plug-in {self.name!r} loaded {self.source.title} again, and what its files held "
+                f"before is gone: put that back and load it again (`mukernel swap {self.name}`), or swap to another "
+                "version"
+            )
+        return self.history[-1]
 
     def served_by(self, instance: Instance) -> None:
         """An instance has begun to serve: what it serves, and whom it calls, is so for the plug-in from now on."""
