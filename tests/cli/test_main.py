@@ -13,6 +13,8 @@ import pytest
 
 from mukernel.cli.main import COMMANDS
 
+from .conftest import piped_to_nobody
+
 
 def test_help_teaches_with_examples(mukernel: Any) -> None:
     text = mukernel("--help").good()
@@ -179,3 +181,16 @@ def test_a_table_is_straight_in_spite_of_colours(monkeypatch: pytest.MonkeyPatch
     terminal.colour = True
     lines = terminal.table(("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)).splitlines()
     assert [visible(line) for line in lines] == [14, 14, 14]
+
+
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_a_command_that_failed_says_so_by_its_status_though_its_reader_is_gone(
+    home: Path, tmp_path: Path, mukernel: Any, errors_too: bool
+) -> None:
+    def status(*words: str) -> int:
+        return piped_to_nobody(*words, folder=tmp_path / "hello", errors_too=errors_too)
+
+    mukernel("new", str(tmp_path / "hello")).good()
+    (tmp_path / "hello" / "bad.toml").write_text("[plugins.a]\nuse = 'nowhere:At'\n")
+    assert [status("check", "bad.toml", "--json"), status("check", "bad.toml")] == [1, 1]
+    assert [status("check", "--json"), status("check"), status("--version")] == [0, 0, 0]
