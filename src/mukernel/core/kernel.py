@@ -17,6 +17,7 @@ from ..contract import (
     ContractError,
     Description,
     MukernelError,
+    NotFound,
     Unavailable,
     interface_of,
     read_capability,
@@ -245,8 +246,10 @@ class Kernel:
                     checked_bindings(options.bind, needs, entry.name)
                     checked_grants(self.registry, entry.name, options.grants or (), needs)
                 await self.instances.reroute_callers(entry)
-            except BaseException:
+            except BaseException as error:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
+                if entry.asks and isinstance(error, ContractError | NotFound):  # a slip in `bind` shows so
+                    checked_bindings(options.bind, entry.asks, name)
                 raise
         self.record("load", entry.name, options.placement)
 

@@ -231,22 +231,24 @@ class Registry:
     def serving(self, interface: str, plugin: str | None = None) -> Entry:
         """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was
         named."""
-        if plugin is not None:
-            entry = self.entry(plugin)
-            if not any(each.name == interface for each in entry.interfaces):
-                served = ", ".join(each.name for each in entry.interfaces)
-                raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
-            return entry
         found = [
             e for e in self.entries.values()
             if any(each.name == interface for each in e.interfaces) and not self.kept_for(e.name)
         ]  # fmt: skip
+        names = ", ".join(repr(e.name) for e in found)
+        if plugin is not None:
+            entry = self.entries.get(plugin)
+            if entry is None:
+                raise NotFound(f"no plug-in is named {plugin!r}; {interface} is served by: {names or 'none'}")
+            if not any(each.name == interface for each in entry.interfaces):
+                served = ", ".join(each.name for each in entry.interfaces)
+                raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
+            return entry
         if not found:
             known = sorted({each.name for e in self.entries.values() for each in e.interfaces})
             raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")
         if len(found) > 1:
-            names = ", ".join(repr(e.name) for e in found)
-            hint = "say which one is meant (plugin=...; in a command --plugin)"
+            hint = f"say which one is meant (plugin=...; in a command --plugin; in load bind={{{interface!r}: ...}})"
             raise ContractError(f"several plug-ins serve {interface}: {names}; {hint}")
         return found[0]
 
