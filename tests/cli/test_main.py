@@ -63,6 +63,14 @@ def test_new_says_which_names_it_takes(mukernel: Any, home: Path, tmp_path: Path
         assert f"imports a module '{name}' by itself; choose another" in refused.err
 
 
+def test_the_readme_of_what_new_makes_says_where_its_last_step_comes_from(
+    mukernel: Any, home: Path, tmp_path: Path
+) -> None:
+    mukernel("new", str(tmp_path / "hello")).good()
+    steps = [line.strip() for line in (tmp_path / "hello" / "README.md").read_text().splitlines()]
+    assert steps[steps.index("pytest") - 1].startswith("pip install pytest ")
+
+
 def test_new_takes_no_name_that_app_toml_could_not_have(mukernel: Any, home: Path, tmp_path: Path) -> None:
     refused = mukernel("new", str(tmp_path / ("a" * 64)))
     assert (refused.status, [*tmp_path.iterdir()]) == (2, [])
