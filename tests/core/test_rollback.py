@@ -112,6 +112,9 @@ async def test_a_swap_that_is_cancelled_is_rolled_back(kernel: Kernel, whistle: 
     swap.cancel()
     with pytest.raises(asyncio.CancelledError):
         await swap
+    event = kernel.events[-1]
+    assert (event.what, event.plugin) == ("rolled back", "counter")
+    assert event.detail.startswith("the swap was cancelled: who asked for it has gone")
     assert await counter.add(1) == 1
     assert len(kernel.places) == places
     await kernel.swap("counter", Tally2)

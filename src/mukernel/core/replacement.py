@@ -105,6 +105,8 @@ class Replacement:
                     raise self.cancelled
         except asyncio.CancelledError:
             await to_its_end(self.take_back())
+            why = f"the {self.report.what} was cancelled: who asked for it has gone, or the kernel is ending"
+            self.journal.record("rolled back", entry.name, why)
             raise
         except Exception as error:
             self.report.rolled_back, self.report.reason = True, told(error)
