@@ -80,6 +80,8 @@ def test_an_application_of_the_same_name_that_was_started_from_another_file_is_n
     start(folder)
     twin = write_shop(tmp_path / "twin")
     (tmp_path / "link").symlink_to(folder)
+    (twin / "app.toml").unlink()
+    (twin / "app.toml").symlink_to(folder / "app.toml")
     with monkeypatch.context() as patch:
         patch.chdir(twin)
         for words in ("ps", "call Greeter.where", "swap greeter", "logs", "stop --all"):

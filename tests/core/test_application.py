@@ -346,6 +346,18 @@ async def test_classes_are_inspected_without_being_imported_here(application: An
     assert "parts" not in sys.modules
 
 
+async def test_what_is_bound_for_a_plugin_that_is_not_installed_is_not_judged(
+    application: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = application(
+        plugin("index", "shop-words==1.0", "placement = 'process'", "bind = { Files = 'files' }"),
+        plugin("files", "parts:Disk"),
+    )
+    (problem,) = await problems_of(path)
+    assert problem.startswith("app.toml: plugins.index.use = 'shop-words==1.0' is not installed; ")
+
+
 async def test_configuration_that_does_not_fit_the_constructor(application: Any) -> None:
     path = application(plugin("files", "parts:Disk", "config = { path = 3, dept = 4 }"))
     assert await problems_of(path) == [

@@ -15,7 +15,7 @@ import msgspec
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
 from ..core.control import Control
 from ..core.quantity import duration
-from ..core.state_folder import StateFolder, find_running, running_applications
+from ..core.state_folder import StateFolder, find_running, placed, running_applications
 from ..core.toml_file import application_name, default_name, read_toml
 from ..kernel.clock import Clock
 from ..mesh.route import Route
@@ -96,7 +96,7 @@ def meant(arguments: argparse.Namespace) -> StateFolder:
 
 def check_started_here(folder: StateFolder, name: str) -> None:
     """Raises NotFound where the application that runs under a name is not that of the app.toml here."""
-    owner, file = folder.owner(), os.path.realpath("app.toml")
+    owner, file = folder.owner(), placed("app.toml")
     if owner is not None and owner[1] != file:
         raise NotFound(
             f"the {name} of {file} is not running: the one that runs was started from {owner[1] or 'no app.toml'}; "

@@ -56,7 +56,7 @@ class StateFolder:
             raise Unavailable(f"it is running already, as process {pid}{of} with its state in {self.path}")
         try:
             os.ftruncate(lock, 0)
-            os.write(lock, b"%d\n%s" % (os.getpid(), os.fsencode(os.path.realpath(file)) if file else b""))
+            os.write(lock, b"%d\n%s" % (os.getpid(), os.fsencode(placed(file)) if file else b""))
         except OSError as error:
             os.close(lock)
             raise Unavailable(self.unwritten(error)) from None
@@ -78,8 +78,8 @@ class StateFolder:
         return owner[0] if owner is not None else None
 
     def owner(self) -> tuple[int, str] | None:
-        """The kernel that runs here: its pid, and its application file, with no symbolic link in its path ("": it was
-        started without one). None where none runs."""
+        """The kernel that runs here: its pid, and its application file, as `placed` has it ("": it was started
+        without one). None where none runs."""
         try:
             lock = os.open(self.path / "pid", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -92,6 +92,13 @@ class StateFolder:
         finally:
             os.close(lock)
         return None
+
+
+def placed(file: str) -> str:
+    """The path of an application file, with no symbolic link in that of its folder. A file that is one is another than
+    that which it leads to: the sources beside it are others, too."""
+    folder, name = os.path.split(os.path.abspath(file))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def locked(file: int) -> bool:
