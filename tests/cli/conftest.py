@@ -192,6 +192,18 @@ def write_shop(folder: Path, application: str = APPLICATION) -> Path:
     return folder
 
 
+def piped_to_nobody(*words: str, folder: Path | None = None, errors_too: bool = False) -> int:
+    """The exit status of a command that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "mukernel.cli", *words]
+        errors = writing if errors_too else subprocess.DEVNULL
+        return subprocess.run(command, stdout=writing, stderr=errors, cwd=folder, check=False).returncode
+    finally:
+        os.close(writing)
+
+
 class Ended:
     """What a command did."""
 

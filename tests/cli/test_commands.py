@@ -24,6 +24,8 @@ from mukernel.core.control import About, PluginStatus, TreePlugin, TreeProcess
 from mukernel.core.replacement import ONLY_WHAT_SERVES, SwapReport
 from mukernel.core.status import cpu_of
 
+from .conftest import piped_to_nobody
+
 
 class Size(enum.Enum):
     SMALL, LARGE = "small", "large"
@@ -389,6 +391,9 @@ def test_swap_and_roll_back(shop: Any, mukernel: Any) -> None:
     assert "the swap was rolled back, the old version serves on: RuntimeError: it does not start" in broken.err
     rolled_back = mukernel("swap", "greeter", "shop:Broken", "--json")
     assert (rolled_back.status, json.loads(rolled_back.out)["rolled_back"]) == (1, True)
+    for words in ("swap greeter shop:Broken --json", "swap greeter shop:Broken", "bench Greeter.fail --seconds 50ms"):
+        assert [piped_to_nobody(*words.split(), errors_too=both) for both in (False, True)] == [1, 1]
+    assert piped_to_nobody("call", "Greeter.greet", "Ada") == 0
     assert mukernel("call", "Greeter.greet", "Ada").good() == "HELLO Ada!"
     text = mukernel("swap", "greeter", "shop:English", "--config", "polite=true").good()
     assert text.startswith("greeter swapped: Loud process:talk → English process:talk (pause ")

@@ -13,6 +13,8 @@ import pytest
 
 from mukernel.cli.main import COMMANDS
 
+from .conftest import piped_to_nobody
+
 
 def test_help_teaches_with_examples(mukernel: Any) -> None:
     text = mukernel("--help").good()
@@ -59,6 +61,14 @@ def test_new_says_which_names_it_takes(mukernel: Any, home: Path, tmp_path: Path
         refused = mukernel("new", str(tmp_path / name))
         assert (refused.status, (tmp_path / name).exists()) == (2, False)
         assert f"imports a module '{name}' by itself; choose another" in refused.err
+
+
+def test_the_readme_of_what_new_makes_says_where_its_last_step_comes_from(
+    mukernel: Any, home: Path, tmp_path: Path
+) -> None:
+    mukernel("new", str(tmp_path / "hello")).good()
+    steps = [line.strip() for line in (tmp_path / "hello" / "README.md").read_text().splitlines()]
+    assert steps[steps.index("pytest") - 1].startswith("pip install pytest ")
 
 
 def test_new_takes_no_name_that_app_toml_could_not_have(mukernel: Any, home: Path, tmp_path: Path) -> None:
@@ -179,3 +189,16 @@ def test_a_table_is_straight_in_spite_of_colours(monkeypatch: pytest.MonkeyPatch
     terminal.colour = True
     lines = terminal.table(("A", "N"), [[terminal.paint("red", "red"), "1"], ["long name", "100"]], ("N",)).splitlines()
     assert [visible(line) for line in lines] == [14, 14, 14]
+
+
+@pytest.mark.parametrize("errors_too", [False, True])
+def test_a_command_that_failed_says_so_by_its_status_though_its_reader_is_gone(
+    home: Path, tmp_path: Path, mukernel: Any, errors_too: bool
+) -> None:
+    def status(*words: str) -> int:
+        return piped_to_nobody(*words, folder=tmp_path / "hello", errors_too=errors_too)
+
+    mukernel("new", str(tmp_path / "hello")).good()
+    (tmp_path / "hello" / "bad.toml").write_text("[plugins.a]\nuse = 'nowhere:At'\n")
+    assert [status("check", "bad.toml", "--json"), status("check", "bad.toml")] == [1, 1]
+    assert [status("check", "--json"), status("check"), status("--version")] == [0, 0, 0]

@@ -72,3 +72,26 @@ def test_commands_never_reach_another_application_than_that_of_the_folder(
     assert [mukernel(*words.split()).err for words in ("restart greeter", "restart greeter --app shop", "ps")] == [
         note, "", "",
     ]  # fmt: skip
+
+
+def test_an_application_of_the_same_name_that_was_started_from_another_file_is_not_the_one_that_is_meant(
+    folder: Path, tmp_path: Path, start: Any, mukernel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(folder)
+    twin = write_shop(tmp_path / "twin")
+    (tmp_path / "link").symlink_to(folder)
+    (twin / "app.toml").unlink()
+    (twin / "app.toml").symlink_to(folder / "app.toml")
+    with monkeypatch.context() as patch:
+        patch.chdir(twin)
+        for words in ("ps", "call Greeter.where", "swap greeter", "logs", "stop --all"):
+            refused = mukernel(*words.split())
+            assert (refused.status, refused.out) == (1, "")
+            assert (
+                f"the shop of {twin}/app.toml is not running: the one that runs was started from {folder}/app.toml"
+                in (refused.err)
+            )
+            assert "--app shop reaches that; give one of them another name" in refused.err
+        assert f" of {folder}/app.toml with its state in " in mukernel("run").err
+        patch.chdir(tmp_path / "link")
+        mukernel("stop", "--all").good()

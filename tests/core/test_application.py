@@ -105,6 +105,14 @@ def table(**keys: Any) -> dict[str, Any]:
             f"config.sizes.1.most: got {2**64}, wanted a whole number of at most 64 bits; give a larger one as text",
         ),
         ({"config": 3}, "config: got 3, wanted a table"),
+        (
+            {"bind": ["a"]},
+            "bind: got ['a'], wanted a table of names of plug-ins by interface, such as { Store = 'books' }",
+        ),
+        (
+            {"bind": {"Files": 3}},
+            "bind: got {'Files': 3}, wanted a table of names of plug-ins by interface, such as { Store = 'books' }",
+        ),
         ({"restart": 3}, "restart: got 3, wanted a table"),
         (
             {"restart": {"strategy": "all"}},
@@ -249,7 +257,22 @@ def test_a_need_that_nobody_serves() -> None:
 def test_two_plugins_that_serve_what_a_third_needs() -> None:
     plugins = {"a": seen("a", One), "c": seen("c", One), "b": seen("b", Two, (One, True))}
     assert compose(plugins).problems == [
-        "app.toml: b needs One (parameter 'one'), and several plug-ins serve it: a, c; wanted one"
+        "app.toml: b needs One (parameter 'one'), and several plug-ins serve it: a, c; wanted one, or "
+        "plugins.b.bind.One to say which"
+    ]
+    composition = compose(plugins, bind={"b": {"One": "c"}})
+    assert (composition.servers["b"], composition.problems) == ({"One": "c"}, [])
+    assert composition.order.index("c") < composition.order.index("b")
+    assert compose(plugins, bind={"b": {"One": "zz"}}).problems == [
+        "app.toml: plugins.b.bind.One: got 'zz', wanted a plug-in that serves One: a, c"
+    ]
+    assert compose(plugins, bind={"b": {"One": "b"}}).problems == [
+        "app.toml: plugins.b.bind.One: got 'b', wanted a plug-in that serves One: a, c"
+    ]
+    assert compose(plugins, bind={"b": {"One": "zz"}}, complete=False).problems == []  # it may be one of the others
+    assert compose(plugins, bind={"b": {"One": "a", "Onne": "a"}, "a": {"One": "c"}}).problems == [
+        "app.toml: plugins.a.bind.One: it does not ask for that; it asks for: no interface",
+        "app.toml: plugins.b.bind.Onne: it does not ask for that; it asks for: One",
     ]
     del plugins["b"]
     assert compose(plugins).problems == []
@@ -321,6 +344,18 @@ async def test_classes_are_inspected_without_being_imported_here(application: An
     there = filter(os.path.exists, found.inspected["index"].files)
     assert [os.path.basename(file) for file in there] == ["parts.py"]
     assert "parts" not in sys.modules
+
+
+async def test_what_is_bound_for_a_plugin_that_is_not_installed_is_not_judged(
+    application: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = application(
+        plugin("index", "shop-words==1.0", "placement = 'process'", "bind = { Files = 'files' }"),
+        plugin("files", "parts:Disk"),
+    )
+    (problem,) = await problems_of(path)
+    assert problem.startswith("app.toml: plugins.index.use = 'shop-words==1.0' is not installed; ")
 
 
 async def test_configuration_that_does_not_fit_the_constructor(application: Any) -> None:
@@ -481,6 +516,22 @@ async def test_a_sound_application_runs(application: Any, kernel: Kernel) -> Non
 
     assert await kernel.get(Search).find("x") == "x among 3"
     assert len(kernel.registry.entry("files").replicas) == 2
+
+
+async def test_of_two_that_serve_an_interface_each_is_given_the_one_that_is_bound(
+    application: Any, kernel: Kernel
+) -> None:
+    path = application(
+        plugin("index", "parts:Words", "bind = { Files = 'long' }"),
+        plugin("short", "parts:Disk", "config.path = 'x'"),
+        plugin("long", "parts:OtherDisk", "config.path = 'xyz'"),
+    )
+    await (await read_application(path)).start(kernel)
+
+    class Index(Interface):
+        async def size(self) -> int: ...  # type: ignore[empty-body]
+
+    assert await kernel.get(Index).size() == 3
 
 
 @pytest.mark.parametrize("placement", ["inline", "process"])

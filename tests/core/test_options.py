@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from core_samples import Counter, Sum, Tally
 
-from mukernel import ContractError, Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable
+from mukernel import ContractError, Interface, Kernel, NotFound, Plugin, RestartPolicy, SwapFailed, Unavailable
 from mukernel.kernel.process import Limits
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -70,6 +70,22 @@ async def test_a_binding_that_nobody_asks_for_is_refused(kernel: Kernel, placeme
     await kernel.load(Tally, name="two")
     with pytest.raises(ContractError, match=r"^plug-in 'sum': bind\.Count: .*it asks for: Counter$"):
         await kernel.load(Sum, placement=placement, bind={"Counter": "two", "Count": "two"})
+    with pytest.raises(ContractError, match=r"^plug-in 'sum': bind\.Count: .*it asks for: Counter$"):
+        await kernel.load(Sum, placement=placement, bind={"Count": "two"})
+    assert list(kernel.registry.entries) == ["one", "two"]
+
+
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_what_several_serve_is_asked_for_with_the_parameter_and_the_remedy(
+    kernel: Kernel, placement: str
+) -> None:
+    await kernel.load(Tally, name="one")
+    await kernel.load(Tally, name="two")
+    where = r"^plug-in 'sum': Sum\.__init__ asks for Counter \(parameter 'counter'\): "
+    with pytest.raises(ContractError, match=where + r"several .*: 'one', 'two'; .* bind=\{'Counter': \.\.\.\}\)$"):
+        await kernel.load(Sum, placement=placement)
+    with pytest.raises(NotFound, match=where + "no plug-in is named 'zz'; Counter is served by: 'one', 'two'$"):
+        await kernel.load(Sum, placement=placement, bind={"Counter": "zz"})
     assert list(kernel.registry.entries) == ["one", "two"]
 
 

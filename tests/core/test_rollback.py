@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import core_faulty as faulty
@@ -111,6 +112,9 @@ async def test_a_swap_that_is_cancelled_is_rolled_back(kernel: Kernel, whistle: 
     swap.cancel()
     with pytest.raises(asyncio.CancelledError):
         await swap
+    event = kernel.events[-1]
+    assert (event.what, event.plugin) == ("rolled back", "counter")
+    assert event.detail.startswith("the swap was cancelled: who asked for it has gone")
     assert await counter.add(1) == 1
     assert len(kernel.places) == places
     await kernel.swap("counter", Tally2)
@@ -202,6 +206,41 @@ async def test_two_who_take_back_at_once_take_back_one_swap(kernel: Kernel) -> N
     with pytest.raises(ContractError, match="there is no version to go back to"):
         await kernel.rollback("counter")
     assert kernel.registry.entry("counter").options.config == {"start_at": 1}
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+async def test_a_rollback_does_not_jump_over_a_version_that_was_loaded_again(
+    kernel: Kernel, tmp_path: Path, placement: str
+) -> None:
+    def write(name: str, version: str) -> None:
+        text = "from core_samples import Tally\nclass Mine(Tally):\n    async def version(self) -> str: return "
+        (tmp_path / f"{name}.py").write_text(f"{text}{version!r}\n")
+
+    async def swap(use: str) -> str:
+        await kernel.swap("counter", use, folder=str(tmp_path))
+        return await kernel.get(Counter).version()
+
+    gone = "the last swap of plug-in 'counter' loaded Mine again, .* is gone: put that back and load it again"
+    write("first", "one")
+    write("second", "two")
+    await kernel.load("first.py:Mine", name="counter", placement=placement, folder=str(tmp_path))
+    write("first", "one, edited")
+    assert await swap("first.py:Mine") == "one, edited"
+    with pytest.raises(ContractError, match=gone):
+        await kernel.rollback("counter")
+    assert await swap("second.py:Mine") == "two"
+    for number in range(12):  # more than there are places for
+        write("second", f"two, edited {number} times")
+        await swap("second.py:Mine")
+    with pytest.raises(ContractError, match=gone):
+        await kernel.rollback("counter")
+    assert await swap("first.py:Mine") == "one, edited"
+    await kernel.rollback("counter")
+    assert await kernel.get(Counter).version() == "two, edited 11 times"
+    with pytest.raises(ContractError, match=gone):
+        await kernel.rollback("counter")
+    write("second", "two")
+    assert await swap("second.py:Mine") == "two"  # as it says
 
 
 async def test_an_unknown_plugin_and_a_malformed_use(kernel: Kernel) -> None:

@@ -50,16 +50,16 @@ def run(arguments: argparse.Namespace) -> int:
         values = read_arguments(arguments.arguments, served.interface, served_method(served.interface, name))
         report = await control.bench(served.interface.name, name, values, served.plugin, arguments.callers, seconds)
         if arguments.json:
-            Terminal().say(as_json({**msgspec.structs.asdict(report), "rate": report.rate}))
+            text = as_json({**msgspec.structs.asdict(report), "rate": report.rate})
         else:
-            Terminal().say(
+            text = (
                 f"{report.method} of {report.plugin} ({report.placement}), {report.callers} callers, "
                 f"{report.seconds:.1f} s:\n"
                 f"{report.rate:,.0f} calls/s   p50 {duration_text(report.p50)}   "
                 f"p99 {duration_text(report.p99)}"
             )
             if report.errors:
-                Terminal().say(f"{report.errors:,} calls failed, the first with: {report.error}")
-        return 1 if report.errors else 0
+                text += f"\n{report.errors:,} calls failed, the first with: {report.error}"
+        return Terminal().say_at_the_end(text, 1 if report.errors else 0)
 
     return with_control(measure, arguments)

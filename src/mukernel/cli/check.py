@@ -41,8 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.json:
             raise
         problems = list(getattr(error, "differences", ())) or [str(error)]
-        Terminal().say(as_json({"ok": False, "problems": problems, "plugins": []}))
-        return 1
+        return Terminal().say_at_the_end(as_json({"ok": False, "problems": problems, "plugins": []}), 1)
     sandbox = enforced()
     boxed = [name for name, table in application.file.plugins.items() if is_sandbox(table.placement)]
     problems = [
@@ -53,15 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     brokered = [interface for interface, route in application.file.routes.items() if route.brokered]
     if arguments.json:
         plugins = [facts(application, n) for n in application.order]
-        Terminal().say(
-            as_json(
-                {
-                    "ok": not problems, "problems": problems, "plugins": plugins, "brokered": brokered,
-                    "sandbox": sandbox_facts(sandbox),
-                }
-            )
-        )  # fmt: skip
-        return int(bool(problems))
+        told = {
+            "ok": not problems, "problems": problems, "plugins": plugins, "brokered": brokered,
+            "sandbox": sandbox_facts(sandbox),
+        }  # fmt: skip
+        return Terminal().say_at_the_end(as_json(told), int(bool(problems)))
     terminal = Terminal(sys.stdout)
     rows = [row(application, name, terminal) for name in application.order]
     terminal.say(terminal.table(("NAME", "PLACEMENT", "SERVES", "CALLS"), rows))

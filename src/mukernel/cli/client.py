@@ -15,7 +15,7 @@ import msgspec
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
 from ..core.control import Control
 from ..core.quantity import duration
-from ..core.state_folder import StateFolder, find_running, running_applications
+from ..core.state_folder import StateFolder, find_running, placed, running_applications
 from ..core.toml_file import application_name, default_name, read_toml
 from ..kernel.clock import Clock
 from ..mesh.route import Route
@@ -79,16 +79,29 @@ async def connected(arguments: argparse.Namespace) -> AsyncIterator[Control]:
 def meant(arguments: argparse.Namespace) -> StateFolder:
     """The application that the options name, else the one whose app.toml lies here, else the only one that runs.
 
-    Never another in place of the one here: raises NotFound where that does not run, and ContractError where its file
-    can't be read. A command that changes something says to people which it took by itself; `stop --all` takes none so.
+    Never another in place of the one here: raises NotFound where that does not run, or one of its name that was started
+    from another file, and ContractError where its file can't be read. A command that changes something says to people
+    which it took by itself; `stop --all` takes none so.
     """
     named = arguments.app is not None or arguments.state is not None
     here = None if named else name_here()
     folder = find_running(arguments.app, arguments.state, here, alone=not getattr(arguments, "all", False))
+    if here is not None:
+        check_started_here(folder, here)
     terminal = Terminal(sys.stderr)
     if terminal.is_terminal and getattr(arguments, "changes", False) and not named and here is None:
         terminal.say(f"note: in {folder.path.name}, the only application that is running")
     return folder
+
+
+def check_started_here(folder: StateFolder, name: str) -> None:
+    """Raises NotFound where the application that runs under a name is not that of the app.toml here."""
+    owner, file = folder.owner(), placed("app.toml")
+    if owner is not None and owner[1] != file:
+        raise NotFound(
+            f"the {name} of {file} is not running: the one that runs was started from {owner[1] or 'no app.toml'}; "
+            f"--app {name} reaches that; give one of them another name (`name` in [app]) to run both"
+        )
 
 
 def gone(folder: StateFolder) -> str:

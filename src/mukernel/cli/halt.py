@@ -12,7 +12,7 @@ from .terminal import Terminal
 STOP = """\
 Stop a plug-in: what runs is finished, what waits is refused, calls fail with Unavailable until it is started
 again. With no NAME and --all, end the whole application, in order."""
-START = "Start a stopped plug-in again, as it was; whoever called it before calls it again."
+START = "Start a stopped plug-in again, with its options and no state; whoever called it before calls it again."
 
 
 def configure(parser: argparse.ArgumentParser, command: str) -> None:

@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.plugin and not problems:
         installer.keep_locked(requests.values(), Work(told.say))
     if arguments.json:
-        terminal.say(as_json({"ok": not problems, "installed": done, "problems": problems}))
-        return int(bool(problems))
+        text = as_json({"ok": not problems, "installed": done, "problems": problems})
+        return terminal.say_at_the_end(text, int(bool(problems)))
     for each in done:
         terminal.say(f"{terminal.paint(str(each['plugin']), 'bold')}   {each['use']}   {each['environment']}")
     if problems:

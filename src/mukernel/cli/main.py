@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         Terminal(sys.stderr).complain("standard output is closed; give it a file, or /dev/null")
         return 1
+    status = 0
     try:
         status = perform(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()  # here, where it may fail, and not when Python ends
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         forget_output()
-        return 0
+        return status  # that of a command which had come to its end
     except OSError as error:  # such as a standard output on a full disk
         of_output = is_of_output(error)
         problem = f"standard output can't be written: {error.strerror}" if of_output else f"the system refused: {error}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,8 @@ again. Or it is installed first, beside the version that runs, into an environme
 ROLLBACK = """\
 Replace a plug-in by the version before the last swap, with its configuration, as a swap does: nothing is lost. A second
 rollback goes back to the one before that, and so on: the last ten are known, as long as the application runs. A swap
-goes forward again. An environment that was removed since is made again, from what is locked."""
+goes forward again. There is no way back to what files held before the last swap loaded them again. An environment that
+was removed since is made again, from what is locked."""
 MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 
@@ -124,13 +126,16 @@ def restart(arguments: argparse.Namespace) -> int:
 def replaced(arguments: argparse.Namespace, ask: Callable[[Control], Awaitable[SwapReport]]) -> int:
     async def work(control: Control) -> int:
         report = await ask(control)
+        status = 1 if report.rolled_back else 0
         if arguments.json:
-            Terminal().say(as_json({**msgspec.to_builtins(report), "lost": report.ledger.lost}))
-        elif report.rolled_back:
-            Terminal(sys.stderr).complain(report_text(report, arguments.verbose))
+            text = as_json({**msgspec.to_builtins(report), "lost": report.ledger.lost})
+            return Terminal().say_at_the_end(text, status)
+        if report.rolled_back:
+            with contextlib.suppress(BrokenPipeError):
+                Terminal(sys.stderr).complain(report_text(report, arguments.verbose))
         else:
             Terminal().say(report_text(report))
-        return 1 if report.rolled_back else 0
+        return status
 
     return with_control(work, arguments)
 

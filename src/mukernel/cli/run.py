@@ -74,7 +74,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     name = application.file.name
     state = StateFolder(arguments.state) if arguments.state else state_folder(name)
     try:
-        state.claim()
+        state.claim(arguments.file)
     except Unavailable as error:
         raise Unavailable(f"{name} can't be run: {error}") from None
     try:

@@ -143,6 +143,7 @@ An application of one plug-in, for mukernel.
     mukernel call Greeter.greet name=Ada     # in another terminal
     mukernel move greeter process            # its own process from now on; callers do not notice
     mukernel swap greeter --config polite=true
+    pip install pytest                       # once, where mukernel is; it does not bring it
     pytest
 
 - `@PACKAGE@/interface.py`: the interface, all that callers know.

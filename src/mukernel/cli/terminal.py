@@ -49,6 +49,12 @@ class Terminal:
             error.filename = self.stream.name  # the system does not say what it refused
             raise
 
+    def say_at_the_end(self, text: str, status: int) -> int:
+        """The result of a command that has done its work; returns its exit `status`, be there a reader or not."""
+        with contextlib.suppress(BrokenPipeError):
+            self.say(text)
+        return status
+
     def say_if_heard(self, text: str) -> None:
         """For what goes on though whoever read our output is gone, or has a full disk."""
         with contextlib.suppress(OSError):

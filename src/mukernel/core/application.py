@@ -67,6 +67,7 @@ class Application:
                     log_size=table.log_size,
                     checkpoint=table.checkpoint,
                     drain=table.drain,
+                    bind=table.bind,
                     grants=table.grants,
                     restart=table.restart,
                     folder=self.file.folder,
@@ -131,7 +132,7 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
         inspected[name] = Inspected(name)
     # Where a table, an environment or a class could not be read, somebody may serve what nobody seems to.
     complete = not (file.unread or unseen or any(each.unreadable for each in inspected.values()))
-    composition = compose(inspected, file.label, complete)
+    composition = compose(inspected, file.label, complete, {name: table.bind for name, table in tables.items()})
     problems += as_problems(file, missing)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
     problems += grant_problems(file, inspected, complete) + route_problems(file, inspected, complete)

@@ -44,7 +44,8 @@ MOST_CPU = 10**9  # seconds
 
 
 class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A table `[plugins.NAME]`. `memory`, `shared_memory`, `log_size`: bytes; `checkpoint`, `drain`, `cpu`: seconds."""
+    """A table `[plugins.NAME]`. `memory`, `shared_memory`, `log_size`: bytes; `checkpoint`, `drain`, `cpu`: seconds.
+    `bind`: which plug-in is meant, by interface, where several serve it."""
 
     name: str
     use: str
@@ -60,6 +61,7 @@ class PluginTable(msgspec.Struct, frozen=True, kw_only=True):
     log_size: int = DEFAULT_LOG
     checkpoint: float | None = None
     drain: float = 30.0
+    bind: dict[str, str] = {}
     grants: tuple[Capability, ...] | None = None
     restart: RestartPolicy = RestartPolicy()
     config: dict[str, Any] = {}
@@ -355,6 +357,12 @@ def one_of(*known: str) -> Reader:
     return read
 
 
+def bind(given: Any) -> dict[str, str]:
+    if isinstance(given, dict) and all(isinstance(each, str) for each in given.values()):
+        return given
+    raise ValueError("a table of names of plug-ins by interface, such as { Store = 'books' }")
+
+
 def grants(given: Any) -> tuple[Capability, ...] | None:
     if not isinstance(given, list):
         raise ValueError("a list, such as ['Catalog', 'Files:read:/data']")
@@ -400,6 +408,7 @@ PLUGIN_KEYS: dict[str, Reader] = {
     "log_size": temporary,
     "checkpoint": duration_of(SHORTEST_CHECKPOINT),
     "drain": duration,
+    "bind": bind,
     "grants": grants,
     "restart": lambda given: RestartPolicy(),
     "config": table,

@@ -22,12 +22,19 @@ class Composition(msgspec.Struct):
     problems: list[str]
 
 
-def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete: bool = True) -> Composition:
+def compose(
+    plugins: Mapping[str, Inspected], label: str = "app.toml", complete: bool = True,
+    bind: Mapping[str, Mapping[str, str]] = {},
+) -> Composition:  # fmt: skip
     """Join what is needed to what serves it. Each thing that does not fit is a line of `problems`. `complete`: whether
-    these are all plug-ins, so that what none of them serves is not served at all."""
+    these are all plug-ins, so that what none of them serves is not served at all. `bind`: of each plug-in, which one is
+    meant for an interface."""
     found = Composition([], {name: {} for name in plugins}, [])
     optional: dict[str, set[str]] = {name: set() for name in plugins}
     for name, plugin in plugins.items():
+        bound = bind.get(name, {})
+        if not plugin.unreadable:
+            found.problems += unasked(f"{label}: plugins.{name}.bind", bound, plugin)
         for need in plugin.needs:
             wanted = need.interface.name
             if wanted in BUILTIN:
@@ -35,6 +42,13 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete:
             serving = {
                 other: each for other, seen in plugins.items() for each in seen.interfaces if each.name == wanted
             }
+            if wanted in bound:
+                if complete and bound[wanted] not in serving:
+                    found.problems.append(
+                        f"{label}: plugins.{name}.bind.{wanted}: got {bound[wanted]!r}, wanted a plug-in that serves "
+                        f"{wanted}: {', '.join(serving) or 'none does'}"
+                    )
+                serving = {other: each for other, each in serving.items() if other == bound[wanted]}
             if len(serving) == 1:
                 ((other, served),) = serving.items()
                 found.servers[name][wanted] = other
@@ -48,9 +62,9 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete:
             elif serving:
                 found.problems.append(
                     f"{label}: {name} needs {wanted} (parameter {need.parameter!r}), and several plug-ins "
-                    f"serve it: {', '.join(serving)}; wanted one"
+                    f"serve it: {', '.join(serving)}; wanted one, or plugins.{name}.bind.{wanted} to say which"
                 )
-            elif need.required and complete:
+            elif need.required and complete and wanted not in bound:
                 found.problems.append(
                     f"{label}: {name} needs {wanted} (parameter {need.parameter!r}); no plug-in of {label} serves it"
                 )
@@ -62,6 +76,16 @@ def compose(plugins: Mapping[str, Inspected], label: str = "app.toml", complete:
         for cycle in cycles
     ]
     return found
+
+
+def unasked(where: str, bound: Mapping[str, str], plugin: Inspected) -> list[str]:
+    """What is bound for interfaces that a plug-in does not ask for."""
+    asked = [need.interface.name for need in plugin.needs if need.interface.name not in BUILTIN]
+    return [
+        f"{where}.{interface}: it does not ask for that; it asks for: {', '.join(asked) or 'no interface'}"
+        for interface in bound
+        if interface not in asked
+    ]
 
 
 def ordered(graph: Mapping[str, list[str]], optional: Mapping[str, set[str]]) -> tuple[list[str], list[list[str]]]:

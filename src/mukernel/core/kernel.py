@@ -17,6 +17,7 @@ from ..contract import (
     ContractError,
     Description,
     MukernelError,
+    NotFound,
     Unavailable,
     interface_of,
     read_capability,
@@ -245,8 +246,10 @@ class Kernel:
                     checked_bindings(options.bind, needs, entry.name)
                     checked_grants(self.registry, entry.name, options.grants or (), needs)
                 await self.instances.reroute_callers(entry)
-            except BaseException:
+            except BaseException as error:
                 await to_its_end(self.instances.remove(entry, "it could not be loaded"))
+                if entry.asks and isinstance(error, ContractError | NotFound):  # a slip in `bind` shows so
+                    checked_bindings(options.bind, entry.asks, name)
                 raise
         self.record("load", entry.name, options.placement)
 
@@ -328,14 +331,9 @@ class Kernel:
     async def rollback(self, name: str) -> SwapReport:
         """Replace a plug-in by the version before the last swap, with the configuration of that; a second rollback
         by the one before that, and so on: the last ten are known. Raises SwapFailed, as `swap` does, ContractError
-        where no version was before, and Unavailable where another replacement came first."""
-        history = self.registry.entry(name).history
-        if not history:
-            raise ContractError(
-                f"plug-in {name!r} was not swapped since it was loaded, or all swaps were taken back: there is no "
-                "version to go back to"
-            )
-        source, config = history[-1]
+        where no version was before, or only what its files held before they were loaded again, and Unavailable where
+        another replacement came first."""
+        source, config = self.registry.entry(name).before()
         return await self.replace(name, "rollback", source, config)
 
     async def replace(

@@ -55,7 +55,7 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
         return source_of_class(use)
     if not isinstance(use, str):
         raise ContractError(f"use: got {use!r}, wanted a class, 'module:Class', 'file.py:Class' or an entry point")
-    path = tuple([folder, *sys.path] if folder else sys.path)
+    path = tuple(dict.fromkeys([folder, *sys.path] if folder else sys.path))  # the same when `folder` is among them
     use, only = without_methods(use)
     if use.startswith(ENTRY_POINT):
         return source_of_entry_point(use, path, fresh, only)

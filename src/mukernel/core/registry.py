@@ -111,7 +111,7 @@ class Entry:
 
     `grants`: what it may call at present; None: nothing was said. Apart from `options`, which a replacement that is
     under way puts back: what was revoked stays so. `history`: the versions before, each with its configuration, the
-    last one last.
+    last one last; where that is the present one, the last swap loaded its files again.
     """
 
     name: str
@@ -142,6 +142,26 @@ class Entry:
         """Why it is given up; None as long as some replica is not."""
         reasons = [replica.failure for replica in self.staying]
         return None if None in reasons or not reasons else reasons[0]
+
+    @property
+    def reloaded(self) -> bool:
+        """Did the last swap load the same files again, with the same configuration? What they held before is gone."""
+        return bool(self.history) and self.history[-1] == (self.source, self.options.config)
+
+    def before(self) -> tuple[Source, dict[str, Any]]:
+        """The version before the last swap, and its configuration. Raises ContractError where it can't be had."""
+        if not self.history:
+            raise ContractError(
+                f"plug-in {self.name!r} was not swapped since it was loaded, or all swaps were taken back: there is no "
+                "version to go back to"
+            )
+        if self.reloaded:
+            raise ContractError(
+                f"the last swap of plug-in {self.name!r} loaded {self.source.title} again, and what its files held "
+                f"before is gone: put that back and load it again (`mukernel swap {self.name}`), or swap to another "
+                "version"
+            )
+        return self.history[-1]
 
     def served_by(self, instance: Instance) -> None:
         """An instance has begun to serve: what it serves, and whom it calls, is so for the plug-in from now on."""
@@ -211,22 +231,24 @@ class Registry:
     def serving(self, interface: str, plugin: str | None = None) -> Entry:
         """The plug-in that serves an interface. Raises NotFound, or ContractError where several do and none was
         named."""
-        if plugin is not None:
-            entry = self.entry(plugin)
-            if not any(each.name == interface for each in entry.interfaces):
-                served = ", ".join(each.name for each in entry.interfaces)
-                raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
-            return entry
         found = [
             e for e in self.entries.values()
             if any(each.name == interface for each in e.interfaces) and not self.kept_for(e.name)
         ]  # fmt: skip
+        names = ", ".join(repr(e.name) for e in found)
+        if plugin is not None:
+            entry = self.entries.get(plugin)
+            if entry is None:
+                raise NotFound(f"no plug-in is named {plugin!r}; {interface} is served by: {names or 'none'}")
+            if not any(each.name == interface for each in entry.interfaces):
+                served = ", ".join(each.name for each in entry.interfaces)
+                raise NotFound(f"plug-in {plugin!r} does not serve {interface}; it serves: {served or 'nothing yet'}")
+            return entry
         if not found:
             known = sorted({each.name for e in self.entries.values() for each in e.interfaces})
             raise NotFound(f"no plug-in serves {interface}; interfaces that are served: {', '.join(known) or 'none'}")
         if len(found) > 1:
-            names = ", ".join(repr(e.name) for e in found)
-            hint = "say which one is meant (plugin=...; in a command --plugin)"
+            hint = f"say which one is meant (plugin=...; in a command --plugin; in load bind={{{interface!r}: ...}})"
             raise ContractError(f"several plug-ins serve {interface}: {names}; {hint}")
         return found[0]
 

@@ -105,6 +105,8 @@ class Replacement:
                     raise self.cancelled
         except asyncio.CancelledError:
             await to_its_end(self.take_back())
+            why = f"the {self.report.what} was cancelled: who asked for it has gone, or the kernel is ending"
+            self.journal.record("rolled back", entry.name, why)
             raise
         except Exception as error:
             self.report.rolled_back, self.report.reason = True, told(error)
@@ -112,12 +114,7 @@ class Replacement:
             self.report.total = clock.now() - began
             self.journal.record("rolled back", entry.name, self.report.reason)
             raise failed(self.report, error) from error
-        source = msgspec.structs.replace(self.source, fresh=False)
-        if self.report.what == "rollback":
-            entry.history.pop()
-        elif (source, self.options.config) != (entry.source, entry.options.config):
-            entry.history.append((entry.source, entry.options.config))
-        entry.source, entry.options = source, self.options
+        self.remember()
         self.cancelled = await to_its_end(self.finish()) or self.cancelled
         self.report.total = clock.now() - began
         self.journal.record(
@@ -126,6 +123,18 @@ class Replacement:
         if self.cancelled is not None:
             raise self.cancelled
         return self.report
+
+    def remember(self) -> None:
+        """The plug-in is of the new version from now on; the one before is noted, for rollbacks. That the same files
+        were loaded again is noted once, however often that was, so that it pushes nothing out."""
+        entry, what = self.entry, self.report.what
+        source = msgspec.structs.replace(self.source, fresh=False)
+        again = (source, self.options.config) == (entry.source, entry.options.config)
+        if what == "rollback":
+            entry.history.pop()
+        elif not again or (what == "swap" and not source.environment and not entry.reloaded):
+            entry.history.append((entry.source, entry.options.config))
+        entry.source, entry.options = source, self.options
 
     async def finish(self) -> None:
         """Every mailbox has its new instance: the old ones go. Of what was given up they are gone, and its callers, who

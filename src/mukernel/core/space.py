@@ -97,9 +97,11 @@ class Space(Routes):
                 proxy = await self.get(
                     need.interface, blueprint.bindings.get(name), need.blocking, threads=blueprint.threads > 0
                 )
+            except ContractError as error:
+                raise ContractError(f"{asking(blueprint, kind, need)}: {error.args[0]}", error.differences) from None
             except NotFound as error:
                 if need.required:
-                    raise missing(blueprint, kind, need, error) from None
+                    raise NotFound(f"{asking(blueprint, kind, need)}: {error}") from None
                 continue
             except PermissionDenied:  # revoked since it was begun
                 if need.required:
@@ -302,8 +304,9 @@ def withheld(blueprint: Blueprint, kind: type, need: Need) -> PermissionDenied:
     )
 
 
-def missing(blueprint: Blueprint, kind: type, need: Need, error: NotFound) -> NotFound:
-    return NotFound(
+def asking(blueprint: Blueprint, kind: type, need: Need) -> str:
+    """Who asks for what, and where, for the errors of that."""
+    return (
         f"plug-in {blueprint.name!r}: {kind.__qualname__}.__init__ asks for {need.interface.__contract__.name} "
-        f"(parameter {need.parameter!r}): {error}"
+        f"(parameter {need.parameter!r})"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..contract import NotFound, Unavailable
 
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (sun_path)
+LONGEST_OWNER = 8192  # bytes: a pid and a path
 FILES = frozenset(  # all that is kept in the state folder of an application
     {"control", "logs", "pid", "environments", "wheels", "tools", "lock", "notes.json", "app.lock"}
 )
@@ -17,7 +18,7 @@ FILES = frozenset(  # all that is kept in the state folder of an application
 
 class StateFolder:
     """The folder of one application, of mode 0700. Whoever holds the lock on its file `pid` is the running
-    kernel.
+    kernel; it says there which process it is, and from which application file, if from one.
 
     The lock goes with its process however that ends, so a file that a dead kernel left behind means nothing.
     """
@@ -34,9 +35,9 @@ class StateFolder:
     def logs(self) -> str:
         return str(self.path / "logs")
 
-    def claim(self) -> None:
-        """Become the one that runs here. Raises Unavailable with the pid of who does already, or what is
-        wrong here."""
+    def claim(self, file: str = "") -> None:
+        """Become the one that runs here; `file`: from which application file. Raises Unavailable with who does already,
+        or what is wrong here."""
         if len(self.socket.encode()) > LONGEST_SOCKET:
             raise Unavailable(f"{self.socket} is too long for a Unix socket; choose a shorter folder with --state")
         make_private(self.path)
@@ -46,14 +47,16 @@ class StateFolder:
         except OSError as error:
             raise Unavailable(self.unwritten(error)) from None
         while not locked(lock):
-            owner = self.pid()
-            if owner is None:  # somebody only looked, as `pid` does, and has let go by now
+            owner = self.owner()
+            if owner is None:  # somebody only looked, as `owner` does, and has let go by now
                 continue
             os.close(lock)
-            raise Unavailable(f"it is running already, as process {owner} with its state in {self.path}")
+            pid, other = owner
+            of = f" of {other}" if other else ""
+            raise Unavailable(f"it is running already, as process {pid}{of} with its state in {self.path}")
         try:
             os.ftruncate(lock, 0)
-            os.write(lock, str(os.getpid()).encode())
+            os.write(lock, b"%d\n%s" % (os.getpid(), os.fsencode(placed(file)) if file else b""))
         except OSError as error:
             os.close(lock)
             raise Unavailable(self.unwritten(error)) from None
@@ -71,6 +74,12 @@ class StateFolder:
 
     def pid(self) -> int | None:
         """Of the kernel that runs here; None where none does."""
+        owner = self.owner()
+        return owner[0] if owner is not None else None
+
+    def owner(self) -> tuple[int, str] | None:
+        """The kernel that runs here: its pid, and its application file, as `placed` has it ("": it was started
+        without one). None where none runs."""
         try:
             lock = os.open(self.path / "pid", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -78,10 +87,18 @@ class StateFolder:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return int(os.read(lock, 20) or b"0") or None
+            pid, _, file = os.read(lock, LONGEST_OWNER).partition(b"\n")
+            return (int(pid), os.fsdecode(file)) if pid else None  # else it is just coming or going
         finally:
             os.close(lock)
         return None
+
+
+def placed(file: str) -> str:
+    """The path of an application file, with no symbolic link in that of its folder. A file that is one is another than
+    that which it leads to: the sources beside it are others, too."""
+    folder, name = os.path.split(os.path.abspath(file))
+    return os.path.join(os.path.realpath(folder), name)
 
 
 def locked(file: int) -> bool:

@@ -65,11 +65,9 @@ def run(setting: Setting, json: bool = False, keep: bool = False) -> int:
 
     def show(summary: Summary) -> None:
         screen.close()
-        if json:
-            text = msgspec.json.format(msgspec.json.encode(summary)).decode()
-            print(shown_text(text) if sys.stdout.isatty() else text, flush=True)
-        else:
-            print(shown_text("\n".join(["", *table(summary)])), flush=True)
+        text = msgspec.json.format(msgspec.json.encode(summary)).decode() if json else "\n".join(["", *table(summary)])
+        with contextlib.suppress(BrokenPipeError):  # the status says how it went, whether anybody reads this or not
+            print(shown_text(text) if not json or sys.stdout.isatty() else text, flush=True)
 
     try:
         return asyncio.run(stopped_by_signals(setting, screen, show, keep))
