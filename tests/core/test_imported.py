@@ -9,7 +9,8 @@ from test_loader import Named, write
 
 from mukernel import Kernel, SwapFailed
 from mukernel.core.imported import imports_in, made_of, near
-from mukernel.core.inspection import sources_of
+from mukernel.core.messages import Source
+from mukernel.core.sources import sources_of
 
 HEAD = """
     from mukernel import Interface, Plugin
@@ -211,7 +212,10 @@ def test_neither_the_library_nor_what_is_installed_nor_the_framework_is_near() -
     assert not {name for name in members if name.partition(".")[0] in ("mukernel", "pytest", "json", "__main__")}
     assert near("json", sys.modules["json"].__file__ or "").keys() <= {n for n in sys.modules if n.startswith("json")}
     assert made_of("test_imported", file, members) >= {"test_imported", "test_loader", "core_samples"}
-    assert str(Path(file).with_name("test_loader.py")) in sources_of(sys.modules["test_loader"], str(Path(file).parent))
+    loader = Source("test_loader", "Thing")
+    assert str(Path(file).with_name("test_loader.py")) in sources_of(
+        loader, sys.modules["test_loader"], str(Path(file).parent)
+    )
 
 
 @pytest.mark.parametrize("root", ["", "from .words import GREETING"])

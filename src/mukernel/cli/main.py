@@ -59,6 +59,13 @@ exit status: 0 done, 1 it failed, 2 the command was not understood"""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Raises SystemExit for --help and for what argparse can't
     read."""
+    try:
+        return answered(argv)
+    finally:
+        forget_unread()
+
+
+def answered(argv: Sequence[str] | None) -> int:
     keep_standard_streams()
     accept_any_text()
     if sys.stdout is None:
@@ -103,6 +110,17 @@ def is_of_output(error: OSError) -> bool:
         except OSError as again:
             return again.errno == error.errno
     return bool(error.filename == sys.stdout.name)
+
+
+def forget_unread() -> None:
+    """Python, as it ends, would try again to write what nobody reads, and have a status of its own for that."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):  # no file
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def forget_output() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+from contextvars import Context
 from typing import Any
 
 from ..transports.eager import start_task
@@ -21,8 +22,10 @@ class TookTooLong(Exception):
     """A hook did not return in its time. It has been cancelled, or closed."""
 
 
-async def outcome(result: Any, plugin: str, doing: str, seconds: float | None = None) -> Any:
-    """What a hook returned, or what came of awaiting that; `seconds`: its time, None: any.
+async def outcome(
+    result: Any, plugin: str, doing: str, seconds: float | None = None, context: Context | None = None
+) -> Any:
+    """What a hook returned, or what came of awaiting that, in `context`; `seconds`: its time, None: any.
 
     Raises what the hook does, ContractError where that is no Exception, and TookTooLong. It runs in a task of its own,
     since nobody may be kept by one that takes no cancellation (a bare `except:` around an `await` in a loop does):
@@ -36,7 +39,7 @@ async def outcome(result: Any, plugin: str, doing: str, seconds: float | None = 
             return await result
 
     work = awaited()
-    task: asyncio.Task[Any] = start_task(asyncio.get_running_loop(), work)
+    task: asyncio.Task[Any] = start_task(asyncio.get_running_loop(), work, context)
     try:
         if not task.done():
             await asyncio.wait((task,), timeout=seconds)

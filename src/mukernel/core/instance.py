@@ -119,7 +119,8 @@ class Instance:
         """Run an optional hook, `def` or `async def`. Raises TookTooLong after `seconds`, and what `outcome` does."""
         function = getattr(self.plugin, name, None)
         if function is not None:
-            await outcome(function(), self.blueprint.name, doing, seconds)
+            context = self.server.context  # what it sets there its methods have, as what its constructor has set
+            await outcome(context.run(function), self.blueprint.name, doing, seconds, context)
 
     def plugin_is_draining(self) -> None:
         """Ask a plug-in that streams without end to end its streams: they are waited for."""

@@ -20,6 +20,7 @@ from .imported import (
     MAIN,
     SCRIPTS,
     Version,
+    drop_stale_bytecode,
     file_of,
     import_anew,
     is_own,
@@ -228,6 +229,8 @@ def as_on_disk(source: Source, file: str, version: Version, import_it: Callable[
     remember(members)  # with the turn in which they were there, at the latest
     if here is not None and not source.fresh and not stale_modules(source.module, file, members):
         return here
+    if source.fresh and is_own(file):  # it may have been written twice in one second
+        drop_stale_bytecode(os.path.dirname(file))
     if not members:
         return import_it()
     anew = later | {home_of(here, source.name)} if here is not None and source.fresh else set[str]()

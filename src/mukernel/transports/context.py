@@ -18,6 +18,7 @@ from typing import Any
 from ..contract import DeadlineExceeded
 from ..kernel.clock import Clock
 
+A_TICK = 0.001  # seconds that a loop may call a timer early
 LONGEST = 1_000_000_000  # seconds; some thirty years, and a deadline has 64 bits of nanoseconds
 
 
@@ -29,16 +30,36 @@ class CallContext:
     call has ended, as a worker of its plug-in does: then it is `over` for that, too.
     """
 
-    __slots__ = ("deadline", "priority", "trace")
+    __slots__ = ("_deadline", "_priority", "outer", "trace")
 
-    def __init__(self, deadline: int = 0, priority: int = 0, trace: tuple[int, int, int] | None = None) -> None:
-        self.deadline = deadline  # ns of the clock that times the calls; 0: none
-        self.priority = priority  # -128 to 127, higher is more urgent
-        self.trace = trace  # (trace id high, trace id low, span id), 64 bits each
+    def __init__(
+        self, deadline: int = 0, priority: int | None = 0, trace: tuple[int, int, int] | None = None,
+        outer: CallContext | None = None,
+    ) -> None:  # fmt: skip
+        """`deadline`: in ns of the clock that times the calls; 0: none. `priority`: -128 to 127, higher is more urgent;
+        None: that of `outer`. `trace`: (trace id high, trace id low, span id), 64 bits each. `outer`: what else binds
+        the same calls, as long as it is not over."""
+        self._deadline, self._priority, self.trace, self.outer = deadline, priority, trace, outer
+
+    @property
+    def deadline(self) -> int:
+        """The earlier of its own and the outer one; 0: none."""
+        own, outer = self._deadline, self.outer.deadline if self.outer is not None else 0
+        return min(own, outer) if own and outer else own or outer
+
+    @property
+    def priority(self) -> int:
+        if self._priority is not None:
+            return self._priority
+        return self.outer.priority if self.outer is not None else 0
+
+    @priority.setter
+    def priority(self, level: int) -> None:
+        self._priority = level
 
     def over(self) -> None:
         """What is called from now on has no deadline and the usual priority."""
-        self.deadline = self.priority = 0
+        self._deadline, self._priority, self.outer = 0, 0, None
 
     def copy(self) -> CallContext:
         """As it is now: for a stream, which may be read when it is over."""
@@ -97,17 +118,18 @@ class deadline:
 
     def within(self, now: float) -> CallContext:
         """The circumstances of the calls that are made within, from `now` on (seconds)."""
-        outer = current.get() or CallContext()
-        ends = outer.deadline
-        if self.seconds != math.inf:
-            mine = max(1, int((now + self.seconds) * 1e9))
-            ends = min(mine, ends or mine)
-        return CallContext(ends, outer.priority, outer.trace)
+        outer = current.get()
+        mine = max(1, int((now + self.seconds) * 1e9)) if self.seconds != math.inf else 0
+        return CallContext(mine, None, outer.trace if outer is not None else None, outer)
 
     def cut_off(self) -> None:
         """The deadline has passed: cancel what the task waits for. Calls of every kind end so, and cost nothing more
         where there is no deadline."""
         assert self.task is not None
+        ends, loop = self.context.deadline / 1e9, asyncio.get_running_loop()
+        if not ends or ends > loop.time() + A_TICK:  # it was that of an outer one, which is over
+            self.timer = cut_off_at(loop, ends, self.cut_off) if ends else None
+            return
         self.timer, self.passed = None, True
         self.task.cancel()
 
@@ -164,8 +186,8 @@ class priority:
     def __enter__(self) -> None:
         if self.token is not None:
             raise RuntimeError("this priority is in use already; make one for each `with`")
-        outer = current.get() or CallContext()
-        self.context = CallContext(outer.deadline, self.level, outer.trace)
+        outer = current.get()
+        self.context = CallContext(0, self.level, outer.trace if outer is not None else None, outer)
         self.token = current.set(self.context)
 
     def __exit__(

@@ -12,14 +12,18 @@ T = TypeVar("T")
 
 if sys.version_info >= (3, 12):
 
-    def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task whose first step has been run."""
-        return asyncio.Task(work, loop=loop, eager_start=True)
+    def start_task(
+        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """A task whose first step has been run; in `context`, or a copy of the present one."""
+        return asyncio.Task(work, loop=loop, context=context, eager_start=True)
 
 else:
 
-    def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task whose first step has been run.
+    def start_task(
+        loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
+        """A task whose first step has been run; in `context`, or a copy of the present one.
 
         A new task asks its loop to call its first step soon; for that moment the loop's `call_soon` is ours, and the
         step is run now. Where a task is running it is set aside meanwhile, or calls started from it would be
@@ -39,20 +43,20 @@ else:
         try:
             loop.call_soon = now  # type: ignore[method-assign,assignment]
         except AttributeError:
-            return asyncio.Task(work, loop=loop)
+            return asyncio.Task(work, loop=loop, context=context)
         try:
-            task = asyncio.Task(work, loop=loop)
+            task = asyncio.Task(work, loop=loop, context=context)
         finally:
             vars(loop).pop("call_soon", None)  # not there any more where one of those others came here, too
         running = asyncio.current_task(loop)
         if running is not None:
             asyncio.tasks._leave_task(loop, running)
         try:
-            for callback, context in steps:
-                if callback.__self__ is not task or context is None:
-                    call_soon(callback, context=context)
+            for callback, own in steps:
+                if callback.__self__ is not task or own is None:
+                    call_soon(callback, context=own)
                 else:
-                    context.run(callback)
+                    own.run(callback)
         finally:
             if running is not None:
                 asyncio.tasks._enter_task(loop, running)

@@ -14,17 +14,16 @@ from typing import Any, cast
 from ..contract import encode_fault
 from ..kernel.scheduler import Slots
 from . import refusal
-from .back_pressure import attempt, encoded
 from .backlog import Backlog
 from .burst import Burst
 from .calling import STREAM_CREDIT
 from .context import CallContext, current, own_of
 from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
-from .inputs import InputStream, one_by_one
+from .inputs import InputStream
 from .kind import Kind
-from .lane import loaded
 from .method_pool import MethodPool
+from .outgoing import send_items
 from .replies import Replies
 from .running import Running
 from .served import ServedMethod
@@ -42,7 +41,7 @@ class Server:
         concurrency: int | None = None, threads: int = 0, bound: int = 100_000,
     ) -> None:  # fmt: skip
         self.loop, self.now_ns = loop, now_ns
-        self.context = copy_context()  # what its calls begin with, beside what travels with each
+        self.context = copy_context()  # what its calls begin with a copy of, beside what travels with each
         self.context.run(current.set, None)
         self.bound = bound
         self.backlog = Backlog(bound)
@@ -166,7 +165,7 @@ class Server:
                     break
                 self.run_here(wire, message, method, None)
             elif method.simple:
-                task = start_task(self.loop, self.run_simple(wire, message, method))
+                task = start_task(self.loop, self.run_simple(wire, message, method), self.context.copy())
                 if not task.done():
                     call = self.running[wire, message.call] = Running(wire, message, method)
                     call.task = task
@@ -348,7 +347,7 @@ class Server:
             call.inputs = InputStream(call.give_credit, self.loop, method.decode_input)
             call.give_credit(STREAM_CREDIT)  # its caller waits for this
         work = self.run_stream(call, arguments) if method.streams else self.run(call, arguments)
-        call.task = start_task(self.loop, work)
+        call.task = start_task(self.loop, work, self.context.copy())
         if call.cancelled:
             call.task.cancel()
 
@@ -404,24 +403,12 @@ class Server:
         self.check_drained()
 
     async def run_stream(self, call: Running, arguments: Sequence[Any]) -> None:
-        method, wire, number = call.method, call.wire, call.message.call
+        method = call.method
         try:
             if call.context is not None:
                 current.set(call.context)
             items = method.codec.binding.call(method.function, arguments, call.inputs)
-            try:
-                async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
-                    while call.credit <= 0:  # before it is encoded: what waits here does not count against the quota
-                        call.more_credit = self.loop.create_future()
-                        await call.more_credit
-                    body = attempt(method.encode_item, item) or await encoded(self.loop, method.encode_item, item)
-                    call.credit -= 1
-                    wire.post(4, number, loaded(wire.lane, body))
-                    del body
-            finally:
-                close = getattr(items, "aclose", None)
-                if close is not None:
-                    await close()
+            await send_items(call, items, self.loop, self.now_ns)
             reply, kind = b"", int(Kind.END)
         except BaseException as error:
             reply, kind = call.fault(error), 9
