@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -172,3 +172,50 @@ async def test_the_urgent_is_next_though_each_caller_has_a_channel_of_its_own(tm
             places = await asyncio.gather(*calls)
         assert sorted(places) == list(range(1, 22))
         assert places[20] <= 3
+
+
+class Hits(Interface):
+    def hits(self) -> AsyncIterator[int]: ...
+    async def other(self) -> None: ...
+
+
+class Searching(Plugin, Hits):
+    """Its items take the processor, and it waits for nothing."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+
+    async def hits(self) -> AsyncIterator[int]:
+        for number in range(10**9):
+            end = self.clock.now_ns() + 200_000
+            while self.clock.now_ns() < end:
+                pass
+            yield number
+
+    async def other(self) -> None:
+        pass
+
+
+@between_processes
+async def test_streams_take_turns_with_each_other_and_with_calls(world: World, kernel: Kernel) -> None:
+    """Between two replies no stream sends all that there is credit for."""
+    await kernel.load(Searching, name="search", placement=world.placement)
+    search = kernel.get(Hits)
+    read = [0] * 16
+
+    async def reader(number: int) -> None:
+        async for _ in search.hits():
+            read[number] += 1
+
+    readers = [asyncio.ensure_future(reader(number)) for number in range(16)]
+    most = 0
+    while min(read) < 100:
+        before = list(read)
+        await search.other()
+        most = max(most, *(now - then for now, then in zip(read, before, strict=True)))
+        await asyncio.sleep(0)
+    for each in readers:
+        each.cancel()
+    await asyncio.gather(*readers, return_exceptions=True)
+    assert most < 64
+    assert max(read) < 300

@@ -2,9 +2,11 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from decimal import Decimal, getcontext
 
-from mukernel import Interface, Plugin
+from mukernel import Interface, Plugin, deadline, priority
 from mukernel.transports.calling import BURST_NS
 from mukernel.transports.context import current
 
@@ -111,3 +113,64 @@ class Batcher(Plugin, Batching):
     async def written(self) -> list[str]:
         await self.asked.wait()
         return self.done
+
+
+class Pricing(Interface):
+    async def price(self) -> str:
+        raise NotImplementedError
+
+    def now(self) -> str:
+        raise NotImplementedError
+
+    def prices(self) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+
+class Prices(Plugin, Pricing):
+    """Their precision is set where the library says that it is to be: once, at the start."""
+
+    def __init__(self) -> None:
+        getcontext().prec = 7
+
+    async def start(self) -> None:
+        left_behind.set("started")
+
+    def now(self) -> str:
+        return f"{Decimal(1) / 3} {left_behind.get()}"
+
+    async def price(self) -> str:
+        return self.now()
+
+    async def prices(self) -> AsyncIterator[str]:
+        yield self.now()
+
+
+class Workers(Interface):
+    async def begin(self) -> None:
+        raise NotImplementedError
+
+    async def results(self) -> list[str]:
+        raise NotImplementedError
+
+
+class Worker(Plugin, Workers):
+    """Its worker, which the first caller happens to start, sets a priority and a deadline of its own, once for all."""
+
+    def __init__(self, heir: Inheritance) -> None:
+        self.heir, self.task, self.go, self.found = heir, None, asyncio.Event(), asyncio.Queue()
+
+    async def begin(self) -> None:
+        if self.task is None:
+            self.task = asyncio.create_task(self.work())
+            await asyncio.sleep(0)  # so that it begins within this call
+
+    async def work(self) -> None:
+        with priority(-10), deadline(3600):
+            while True:
+                await self.go.wait()
+                self.found.put_nowait(await self.heir.quick())
+                self.go.clear()
+
+    async def results(self) -> list[str]:
+        self.go.set()
+        return [await self.found.get()]

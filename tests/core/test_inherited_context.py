@@ -6,7 +6,18 @@ import asyncio
 from contextvars import Context
 
 import pytest
-from context_samples import Asker, Asking, Batcher, Batching, Heir, Inheritance
+from context_samples import (
+    Asker,
+    Asking,
+    Batcher,
+    Batching,
+    Heir,
+    Inheritance,
+    Prices,
+    Pricing,
+    Worker,
+    Workers,
+)
 from waiting import until_waiting
 
 from mukernel import Kernel, deadline, priority
@@ -103,3 +114,33 @@ async def test_what_lives_on_is_bound_by_no_call_that_has_ended(placement: str, 
         await batcher.write("after")
         (line,) = await batcher.written()
         assert line.replace("False 0", "") == "after"  # a context may be there, and says nothing
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize("transport", ["", "socket"])
+async def test_every_kind_of_method_begins_with_what_its_instance_has_set(
+    threads: int, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport:
+        monkeypatch.setenv(SETTING, transport)
+    async with Kernel() as kernel:
+        await kernel.load(Prices, name="prices", placement="process", threads=threads)
+        pricing, blocking = kernel.get(Pricing), kernel.get(Pricing, blocking=True)
+        for _ in range(2):
+            assert await pricing.price() == "0.3333333 started"
+            assert await asyncio.to_thread(blocking.now) == "0.3333333 started"
+            assert [each async for each in pricing.prices()] == ["0.3333333 started"]
+
+
+@pytest.mark.parametrize("heir", ["inline", "process"])
+@pytest.mark.parametrize("placement", ["inline", "process"])
+async def test_nor_is_what_it_has_set_for_itself_meanwhile(placement: str, heir: str) -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Heir, name="heir", placement=heir)
+        await kernel.load(Worker, name="worker", placement=placement)
+        worker = kernel.get(Workers)
+        async with deadline(0.3):
+            await worker.begin()
+        await kernel.clock.sleep(0.4)
+        for _ in range(2):
+            assert await worker.results() == ["True -10"]
