@@ -91,6 +91,12 @@ async def test_an_input_that_is_not_read_to_its_end_is_closed(world: World, kern
         await closed.wait()
     finally:
         gc.enable()
+    closed.clear()
+    kept = endless()  # which somebody holds, is theirs
+    assert await collect(actor.sum_first(3, kept)) == [3]
+    await anext(kept)
+    assert not closed.is_set()
+    await kept.aclose()
 
 
 @everywhere

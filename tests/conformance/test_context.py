@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
 
 import mukernel
-from mukernel import DeadlineExceeded
+from mukernel import DeadlineExceeded, deadline, priority
 from mukernel.kernel.clock import VirtualClock
 from mukernel.transports.context import current
 
@@ -163,3 +164,32 @@ def test_one_deadline_is_for_one_block() -> None:
     limit = mukernel.deadline(60)
     with limit, pytest.raises(RuntimeError, match="in use"), limit:
         pass
+
+
+def test_what_outlives_an_inner_block_is_bound_by_the_outer_one() -> None:
+    with deadline(3600), priority(7):
+        outer = current.get()
+        assert outer is not None
+        with deadline(1), priority(9):
+            inner = current.get()
+            assert inner is not None and inner.priority == 9 and inner.deadline < outer.deadline
+        assert (inner.priority, inner.deadline) == (7, outer.deadline)
+    assert (inner.priority, inner.deadline, outer.deadline) == (0, 0, 0)
+
+
+def test_blocks_within_what_is_over_hold_on_to_nothing() -> None:
+    """As those of a task that begins the next one of its kind, for ever."""
+    present = copy_context()
+
+    def begin_next() -> Context:
+        with deadline(3600), priority(1):
+            return copy_context()
+
+    for _ in range(3000):
+        present = present.run(begin_next)
+    last = present[current]
+    assert last is not None and last.deadline == 0
+    depth = 0
+    while last is not None:
+        last, depth = last.outer, depth + 1
+    assert depth < 5

@@ -457,6 +457,7 @@ class IncomingStream(AsyncIterator[Any]):
             self.timer.cancel()
         if self.feeder is not None and self.feeder is not asyncio.current_task(self.caller.loop):
             self.feeder.cancel()
+        self.inputs = None
         self.caller.streams.pop(self.number, None)
         self.caller.check_idle()
 
@@ -482,10 +483,8 @@ class IncomingStream(AsyncIterator[Any]):
         except BaseException as error:
             self.caller.wire.post(Kind.CANCEL, self.number, b"")
             self.failed(error)
-        finally:  # the method may have ended before its input
-            close = getattr(inputs, "aclose", None)
-            if close is not None:
-                await close()
+        finally:
+            del inputs  # the error has this frame: what nobody else holds would be closed by the collector alone
 
 
 def unheeded(future: asyncio.Future[Any]) -> None:

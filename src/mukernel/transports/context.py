@@ -58,8 +58,15 @@ class CallContext:
         self._priority = level
 
     def over(self) -> None:
-        """What is called from now on has no deadline and the usual priority."""
-        self._deadline, self._priority, self.outer = 0, 0, None
+        """What is called from now on has the deadline and the priority of the outer one, if there is one."""
+        self._deadline, self._priority = 0, None
+
+    def binding(self) -> CallContext | None:
+        """This, or the first outer one that says anything: what is over is not held on to."""
+        found: CallContext | None = self
+        while found is not None and found._priority is None and not found._deadline:
+            found = found.outer
+        return found
 
     def copy(self) -> CallContext:
         """As it is now: for a stream, which may be read when it is over."""
@@ -75,6 +82,11 @@ def own_of(base: Context, call: CallContext | None) -> Context:
     if call is not None:
         own.run(current.set, call)
     return own
+
+
+def outside(outer: CallContext | None) -> tuple[tuple[int, int, int] | None, CallContext | None]:
+    """The trace, and what else binds, of calls within a new block."""
+    return (None, None) if outer is None else (outer.trace, outer.binding())
 
 
 class deadline:
@@ -120,7 +132,7 @@ class deadline:
         """The circumstances of the calls that are made within, from `now` on (seconds)."""
         outer = current.get()
         mine = max(1, int((now + self.seconds) * 1e9)) if self.seconds != math.inf else 0
-        return CallContext(mine, None, outer.trace if outer is not None else None, outer)
+        return CallContext(mine, None, *outside(outer))
 
     def cut_off(self) -> None:
         """The deadline has passed: cancel what the task waits for. Calls of every kind end so, and cost nothing more
@@ -187,7 +199,7 @@ class priority:
         if self.token is not None:
             raise RuntimeError("this priority is in use already; make one for each `with`")
         outer = current.get()
-        self.context = CallContext(0, self.level, outer.trace if outer is not None else None, outer)
+        self.context = CallContext(0, self.level, *outside(outer))
         self.token = current.set(self.context)
 
     def __exit__(
