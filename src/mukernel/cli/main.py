@@ -79,12 +79,10 @@ def answered(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough
-        forget_output()
         return status  # that of a command which had come to its end
     except OSError as error:  # such as a standard output on a full disk
         of_output = is_of_output(error)
         problem = f"standard output can't be written: {error.strerror}" if of_output else f"the system refused: {error}"
-        forget_output()
         with contextlib.suppress(OSError):  # whoever read our errors may be gone, too
             Terminal(sys.stderr).complain(problem)
         return 1
@@ -113,7 +111,7 @@ def is_of_output(error: OSError) -> bool:
 
 
 def forget_unread() -> None:
-    """Python, as it ends, would try again to write what nobody reads, and have a status of its own for that."""
+    """What can't be written goes nowhere: as it ends Python would try again, and have a status of its own for that."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -121,12 +119,6 @@ def forget_unread() -> None:
         except (OSError, ValueError):
             with contextlib.suppress(OSError, ValueError):  # no file
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def forget_output() -> None:
-    """What is still to be written, at the latest at the end, goes nowhere."""
-    with contextlib.suppress(OSError):  # no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def perform(given: Sequence[str]) -> int:

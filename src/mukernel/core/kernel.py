@@ -51,7 +51,6 @@ from .granting import Granting
 from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
-from .lifecycle import State
 from .loader import default_name
 from .messages import Source
 from .place import LocalPlace, RemotePlace
@@ -381,7 +380,7 @@ class Kernel:
     async def restart(self, name: str) -> SwapReport:
         """Replace each instance by a fresh one of the same version, with its state; revive what was given up."""
         async with self.registry.changing(name) as entry:
-            revived = [r for r in entry.replicas if r.instance is None or r.instance.life.state is not State.SERVING]
+            revived = [replica for replica in entry.replicas if not replica.serves]
             if not revived:
                 work = Replacement(self.instances, self.journal, entry, "restart", entry.source, entry.options)
                 return await work.run()

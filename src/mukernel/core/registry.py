@@ -104,6 +104,10 @@ class Replica:
     ended: str = ""  # how its last instance's process did that nobody asked to, as in "it ..."
     settled: Ledger = Ledger()  # the account of channels that are closed
 
+    @property
+    def serves(self) -> bool:
+        return self.instance is not None and self.instance.life.state is State.SERVING
+
 
 @dataclass(slots=True, eq=False)
 class Entry:

@@ -9,7 +9,6 @@ from ..contract import ContractError
 from .ending import to_its_end
 from .instances import Instances
 from .journal import Journal
-from .lifecycle import State
 from .registry import Entry, Replica
 from .replacement import SwapReport, failed, told
 
@@ -41,8 +40,7 @@ async def scale(instances: Instances, journal: Journal, name: str, count: int) -
 
 def lack(replica: Replica) -> int:
     """How far a replica is from serving: what does not serve goes first, and of equals who came last."""
-    serves = replica.instance is not None and replica.instance.life.state is State.SERVING
-    return 2 if replica.failure is not None else 0 if serves else 1
+    return 2 if replica.failure is not None else 0 if replica.serves else 1
 
 
 def check_placement(entry: Entry, count: int) -> None:

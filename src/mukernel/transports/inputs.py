@@ -14,12 +14,7 @@ async def one_by_one(items: Iterable[Any]) -> AsyncIterator[Any]:
     """The items of a generator that blocks, with a turn for the loop after each."""
     for item in items:
         yield item
-        await a_turn()
-
-
-async def a_turn() -> None:
-    """Let the loop do what else it has to."""
-    await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 class InputStream(AsyncIterator[Any]):

@@ -16,6 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..contract import DeadlineExceeded, Unavailable
+from .calling import unheeded
 from .context import current
 
 ENDED = "the event loop of the kernel's process has ended"
@@ -134,12 +135,6 @@ class GivenToLoop:
             self.task.add_done_callback(unheeded)
         else:  # it was never given, or not begun since it was too late
             self.work.close()
-
-
-def unheeded(task: asyncio.Task[Any]) -> None:
-    """Nobody waits for what it raises."""
-    if not task.cancelled():
-        task.exception()
 
 
 __all__ = ["ENDED", "LOOK", "ends_of_caller", "is_here", "owned_here", "refuse_own_loop", "result_of"]
