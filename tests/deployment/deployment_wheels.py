@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from mukernel.deployment import Installer, Request, read_request
 
 CATALOG = """
 import os, sys
@@ -175,3 +178,14 @@ def write_project(folder: Path, version: str) -> None:
     )
     (folder / "backend.py").write_text(BACKEND % {"version": version})
     (folder / "shop_module.py").write_text(CATALOG)
+
+
+def request(use: str, **more: str) -> Request:
+    found = read_request(use, **more)
+    assert found is not None
+    return found
+
+
+def names(installer: Installer) -> list[str]:
+    """Of the folders in the store; whatever is half made, too."""
+    return sorted(os.listdir(installer.store.environments))

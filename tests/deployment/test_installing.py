@@ -3,7 +3,6 @@
 import errno
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from deployment_wheels import write_catalog, write_project, write_source_distribution, write_wheel
+from deployment_wheels import names, request, write_catalog, write_project, write_source_distribution, write_wheel
 
 from mukernel import ContractError, NotFound, Unavailable
-from mukernel.deployment import Installer, Request, read_request
+from mukernel.deployment import Installer, read_request
 from mukernel.deployment.cleaning import collect_garbage, uninstall
 from mukernel.deployment.environment import interpreter
 from mukernel.deployment.pythons import find_python
@@ -46,17 +45,6 @@ version = "1"
 name = "b"
 version = "2"
 """
-
-
-def request(use: str, **more: str) -> Request:
-    found = read_request(use, **more)
-    assert found is not None
-    return found
-
-
-def names(installer: Installer) -> list[str]:
-    """Of the folders in the store; whatever is half made, too."""
-    return sorted(os.listdir(installer.store.environments))
 
 
 @pytest.fixture(params=["uv", "pip"])
@@ -411,79 +399,6 @@ def test_nothing_of_a_wheel_is_run_while_it_is_installed(tool: str, own_installe
     assert glob(f"{installed.folder}/lib/python*/site-packages/__pycache__/shop_module.*.pyc")
     subprocess.run([interpreter(installed.folder), "-c", ""], check=True)
     assert mark.exists()  # that is what would have run it
-
-
-@pytest.mark.parametrize("damage", ["torn", "another", "missing", "unreadable"])
-def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: str) -> None:
-    asked, store = request("shop-catalog==1.0"), own_installer.store
-    installed, hold = own_installer.install(asked)
-    record = Path(installed.folder, "environment.json")
-    if damage == "torn":
-        record.write_bytes(record.read_bytes()[:100])
-    elif damage == "another":
-        record.write_text("[]")
-    else:
-        record.unlink()
-        if damage == "unreadable":
-            record.mkdir()
-    assert not own_installer.is_present(asked)
-    with pytest.raises(NotFound, match="is not installed; `mukernel install` does it"):
-        own_installer.present(asked)
-    with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
-        own_installer.install(asked)
-    assert collect_garbage(store, {installed.environment.name}, Work()) == []
-    hold.close()
-    again, hold = own_installer.install(asked)
-    hold.close()
-    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
-    assert own_installer.present(request("shop-catalog==1.0")) == again
-    assert names(own_installer) == [installed.environment.name]
-
-
-@pytest.mark.parametrize("gone", ["shop_library.py", "shop_library-*.dist-info", "mukernel/kernel/clock.py"])
-def test_an_environment_that_lacks_files_is_damaged(own_installer: Installer, gone: str) -> None:
-    asked, store = request("shop-catalog==1.0"), own_installer.store
-    installed, hold = own_installer.install(asked)
-    name = installed.environment.name
-    assert store.damage(name) == "" and installed.environment.lacking == []
-    for each in glob(f"{installed.folder}/lib/python*/site-packages/**/__pycache__", recursive=True):
-        shutil.rmtree(each)  # Python makes that by itself
-    assert store.damage(name) == ""
-    (path,) = glob(f"{installed.folder}/lib/python*/site-packages/{gone}")
-    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-    assert re.search("shop-library is not in it|shop_library.py is missing|clock.py is missing", store.damage(name))
-    with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
-        own_installer.install(asked, verify=True)
-    assert collect_garbage(store, {name}, Work()) == []
-    hold.close()
-    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
-    own_installer.install(asked, verify=True)[1].close()
-    assert os.path.exists(path) and store.damage(name) == ""
-    assert collect_garbage(store, {name}, Work()) == []
-
-
-def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
-    kept, hold = own_installer.install(request("shop-catalog==1.0"))
-    hold.close()
-    name, store = kept.environment.name, own_installer.store
-    Path(kept.folder, "environment.json").write_text("{")
-    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
-    (removed,) = collect_garbage(store, {name}, Work())
-    assert removed.size >= kept.environment.size
-    assert names(own_installer) == []
-    with pytest.raises(NotFound):
-        own_installer.present(request("shop-catalog==1.0"))
-
-
-def test_an_environment_that_nobody_could_hold_is_made_anew(own_installer: Installer) -> None:
-    installed, hold = own_installer.install(request("shop-catalog==1.0"))
-    hold.close()
-    Path(installed.folder, "in-use").unlink()
-    assert not own_installer.is_present(request("shop-catalog==1.0"))
-    again, hold = own_installer.install(request("shop-catalog==1.0"))
-    hold.close()
-    assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
-    assert own_installer.present(request("shop-catalog==1.0")) == again
 
 
 def test_what_was_left_of_a_resolution_keeps_nobody_from_the_next(
