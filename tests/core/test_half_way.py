@@ -60,6 +60,12 @@ class SlowStart(Plugin, Other):
         return os.getpid()
 
 
+class NeverStarts(Waits):
+    async def start(self) -> None:
+        open_it(self.file + ".begun")
+        await asyncio.Event().wait()
+
+
 class FailsToStart(SlowStart):
     async def start(self) -> None:
         raise RuntimeError("not today")
@@ -260,6 +266,24 @@ async def test_a_swap_that_was_rolled_back_leaves_the_bindings_of_before(kernel:
     os.kill(await gate.pid(), signal.SIGKILL)
     await until_event(kernel, "chosen", "restart")
     assert await gate.opened() == served_by
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+async def test_a_crash_does_not_wait_for_a_version_that_is_being_started(
+    kernel: Kernel, tmp_path: Any, replicas: int
+) -> None:
+    file = str(tmp_path / "file")
+    await kernel.load(Waits, name="gate", placement="process", replicas=replicas, config={"file": file})
+    gate, old = kernel.get(Gate), {pid_of(each) for each in kernel.registry.entry("gate").replicas}
+    swap = asyncio.create_task(kernel.swap("gate", NeverStarts))
+    await until(lambda: os.path.exists(file + ".begun"))
+    for pid in old:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SwapFailed, match="that crashed while its successor was built, and is started again"):
+        await swap
+    assert await gate.pid() not in old
+    await until_event(kernel, "gate", "restart", times=replicas)
+    assert not (await kernel.swap("gate", Waits)).rolled_back
 
 
 async def test_what_is_not_serving_is_not_said_to_serve_on(kernel: Kernel) -> None:

@@ -131,6 +131,7 @@ class Entry:
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     history: History = field(default_factory=lambda: deque(maxlen=LONGEST_HISTORY))
     bindings: dict[str, str] = field(default_factory=dict)  # the plug-in that was injected for each interface
+    preparing: asyncio.Timeout | None = None  # a replacement, until it hands over: a crash ends that at once
     restarts: int = 0
     restarting_dependants: asyncio.Task[None] | None = None
     hang: str | None = None  # when it was found hanging the last time: where it stood

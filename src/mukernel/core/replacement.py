@@ -96,8 +96,7 @@ class Replacement:
         began = clock.now()
         self.check_serving()
         try:
-            for replica in entry.staying:
-                await self.prepare(replica)
+            await self.prepare_all()
             for each in self.successions:
                 self.cancelled = await to_its_end(self.hand_over(each.replica, each.old, each.new)) or self.cancelled
                 each.handed_over = True
@@ -153,11 +152,26 @@ class Replacement:
                 self.report.reason = f"{self.entry.name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
                 raise not_begun(self.report)
 
+    async def prepare_all(self) -> None:
+        """Build a successor of each instance. That ends as soon as one of these crashes, since nobody can hand over for
+        it: its supervisor starts it again, and waits for us."""
+        entry = self.entry
+        try:
+            async with asyncio.timeout(None) as entry.preparing:
+                for replica in entry.staying:
+                    await self.prepare(replica)
+        except TimeoutError:
+            if entry.preparing is None or not entry.preparing.expired():
+                raise  # a plug-in's own
+            raise SwapFailed("that crashed while its successor was built, and is started again") from None
+        finally:
+            entry.preparing = None
+
     async def prepare(self, replica: Replica) -> None:
         """Build the successor of one instance; it is warm, and receives nothing yet."""
         old = replica.instance
         if old is None or old.life.state is not self.from_state:
-            raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while a successor was built")
+            raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while its successor was built")
         new = await self.instances.build(self.entry, replica, self.source, self.options)
         self.successions.append(Succession(replica, old, new))
         self.check_callers(replica, new.built)

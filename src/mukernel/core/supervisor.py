@@ -54,6 +54,8 @@ class Supervisor:
             replica.instance.life.on(Event.CRASH)
             replica.ended = how
             self.journal.record("crash", entry.name, how)
+            if entry.preparing is not None and not entry.preparing.expired():
+                entry.preparing.reschedule(self.processes.loop.time())
             self.restart_soon(entry, replica)
 
     def begun(self, entry: Entry, replica: Replica) -> None:
