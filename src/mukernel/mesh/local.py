@@ -128,11 +128,15 @@ def stream_from_threads(
 def splitting(method: Method, route: Way) -> SplitInput:
     """For a channel whose input is an ordinary iterable: what takes it out of the arguments."""
     take_input, position = route.remotes[method.name].codec.binding.take_input, method.input_position
+    name = str(method.input_name)
 
     def split(args: tuple[Any, ...], kwargs: dict[str, Any], instead: AsyncIterator[Any]) -> Any:
         given, args, kwargs = take_input(args, kwargs)
         feed = None if hasattr(given, "__aiter__") else iter(given)
-        return feed, (*args[:position], given if feed is None else instead, *args[position:]), kwargs
+        stream = given if feed is None else instead
+        if len(args) < position:  # what comes before it was given by name, and so was it
+            return feed, args, {**kwargs, name: stream}
+        return feed, (*args[:position], stream, *args[position:]), kwargs
 
     return split
 

@@ -28,9 +28,9 @@ class ServedMethod:
         self.name, self.raises, self.codec = method.qualified, method.raises, codec
         self.function = function
         self.is_channel = method.model is Model.CHANNEL
-        if any(parameter.keyword_only for parameter in method.parameters):
-            self.function = lambda *arguments: codec.binding.call(function, arguments)
         self.streams = method.model in (Model.STREAM, Model.CHANNEL)
+        if not self.streams and any(parameter.keyword_only for parameter in method.parameters):
+            self.function = lambda *arguments: codec.binding.call(function, arguments)  # streams are called so anyway
         plain = not self.streams and not inspect.iscoroutinefunction(inspect.unwrap(function))
         self.asynchronous = not plain
         self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0
@@ -72,13 +72,14 @@ def translated(method: ServedMethod, names: list[str]) -> ServedMethod:
     return other
 
 
-def by_name(codec: MethodCodec, names: list[str]) -> Callable[[bytes], Sequence[Any]]:
-    """Reads arguments that lie in the order of a caller's own parameters, `names`."""
+def by_name(codec: MethodCodec, names: list[str]) -> Callable[[Any], Sequence[Any]]:
+    """Reads arguments that lie in the order of a caller's own parameters, `names`: of a message that has come, or that
+    was made here (an Outgoing, which is read whole)."""
 
-    def decode(body: bytes) -> Sequence[Any]:
+    def decode(body: Any) -> Sequence[Any]:
         came = claimed(body)
         lends = type(came) is Incoming
-        values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(came.payload if lends else body)
+        values = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode(came.payload if lends else bytes(came))
         named: Any = msgspec.msgpack.encode(dict(zip(names, values, strict=False)))
         return codec.decode_arguments(Incoming(named, came.segments) if lends else named, named=True)
 
