@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -280,3 +281,37 @@ async def test_a_kept_method_of_a_superseded_interface_goes_on(kernel: Kernel, t
     await kernel.unload("shop")
     gc.collect()
     assert at_once() == 1 and await kept() == "hello"
+
+
+OLD_OR_NEW = """
+    from mukernel import Interface, Plugin
+    class Age(Interface, name="Age_{module}"):
+        async def age(self) -> str: ...
+    class Server(Plugin, Age):
+        async def age(self) -> str:
+            return "{age}"
+"""
+
+
+@pytest.mark.parametrize("known", ["loaded", "called"])
+async def test_what_the_program_itself_has_imported_is_not_what_a_newer_version_moves_to(
+    kernel: Kernel, tmp_path: Path, known: str
+) -> None:
+    """The module was there when the plug-in was loaded, or came later, for a proxy of its interface."""
+    name = f"age_{known}"
+    write(tmp_path, f"{name}.py", OLD_OR_NEW.format(module=name, age="old"))
+    sys.path.insert(0, str(tmp_path))
+    try:
+        if known == "loaded":
+            importlib.import_module(name)
+        await kernel.load(f"{name}:Server", name="server", placement="process")
+        server = kernel.get(importlib.import_module(name).Age)
+        assert await server.age() == "old"
+        write(tmp_path, f"{name}.py", OLD_OR_NEW.format(module=name, age="newer"))
+        await kernel.swap("server", f"{name}:Server")
+        assert await server.age() == "newer"
+        for placement in ("inline", "process", "inline"):
+            await kernel.move("server", placement)
+            assert await server.age() == "newer"
+    finally:
+        sys.path.remove(str(tmp_path))

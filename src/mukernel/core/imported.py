@@ -119,6 +119,13 @@ def remember(modules: Near) -> None:
             written[module], came[module] = source_times(file_of(module)), turn
 
 
+def remember_here(name: str) -> None:
+    """As `remember`, of module `name` and what belongs to it, where the program has imported it by itself."""
+    module = sys.modules.get(name)
+    if isinstance(module, ModuleType) and module not in written:
+        remember(near(name, file_of(module)))
+
+
 def unremembered(modules: Near) -> set[str]:
     """Those that came since."""
     return {name for name, module in modules.items() if module not in written}

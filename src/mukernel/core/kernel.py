@@ -48,6 +48,7 @@ from .ending import to_its_end
 from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .granting import Granting
+from .imported import remember_here
 from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
@@ -234,6 +235,7 @@ class Kernel:
 
     async def start(self, name: str, source: Source, options: Options) -> None:
         """Let a new plug-in serve, also by proxies of one that had its name. Where that fails nothing is left."""
+        remember_here(source.module)  # it may be elsewhere, be written anew, and move here
         entry = self.registry.add(name, source, options)
         async with entry.lock:
             try:
@@ -274,6 +276,7 @@ class Kernel:
             raise ContractError(f"kernel.get: got {interface!r}, wanted an Interface class")
         if when_full not in ("refuse", "wait"):
             raise ContractError(f"kernel.get: when_full: got {when_full!r}, wanted 'refuse' or 'wait'")
+        remember_here(interface.__module__)
         wanted: Any = interface_of(interface)  # itself, unless it is a plain class or a Protocol
         proxy: T = self.space.get_now(wanted, plugin, blocking, when_full == "wait")
         return proxy
