@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
@@ -139,6 +141,15 @@ async def client(path: str, greeting: bytes | None = None) -> AsyncIterator[Cont
         wire.close()
 
 
+class Where(Interface):
+    async def pid(self) -> int: ...  # type: ignore[empty-body]
+
+
+class Here(Plugin, Where):
+    async def pid(self) -> int:
+        return os.getpid()
+
+
 @pytest.fixture(params=["inline", "process"])
 async def kernel(request: Any) -> AsyncIterator[Kernel]:
     async with Kernel("app") as made:
@@ -262,6 +273,27 @@ async def test_ps_tree_and_describe(kernel: Kernel, control: Control) -> None:
     assert (await control.serving("Greeter")).plugin == "greeter"
     with pytest.raises(NotFound, match="no plug-in is named 'other'; there are: greeter"):
         await control.describe("other")
+
+
+async def test_ps_while_a_plugin_is_scaled(kernel: Kernel, control: Control) -> None:
+    """One of its processes does not answer, so that there is time for that."""
+    await kernel.load(Here, name="other", placement="process", replicas=2)
+    instance = kernel.registry.entry("other").replicas[0].instance
+    assert instance is not None
+    os.kill(instance.place.pid, signal.SIGSTOP)
+    asked = asyncio.create_task(control.ps())
+    await control.about()  # which was asked after that, so that is under way
+    scale = asyncio.create_task(kernel.scale("other", 4))
+    (other,) = [each for each in await asked if each.name == "other"]
+    assert (other.state, other.replicas) == ("not answering", 2)
+    os.kill(instance.place.pid, signal.SIGCONT)
+    await scale
+
+
+async def test_each_call_begins_with_another_replica(kernel: Kernel, control: Control) -> None:
+    await kernel.load(Here, name="here", placement="process", replicas=3)
+    for _ in range(2):
+        assert len({await control.call("Where", "pid", {}) for _ in range(3)}) == 3
 
 
 async def test_a_failed_swap_is_a_report_and_the_old_version_serves(control: Control) -> None:

@@ -145,7 +145,8 @@ async def visiting(
     space = kernel.space
     route = Route(entry.name, cast(type[Interface], DescribedInterface(description)), space)
     # Under a name of its own: as the kernel's space it would be given an inline plug-in without a channel.
-    visitor = f"{KERNEL} visitor {next(_visits)}"
+    visit = next(_visits)
+    visitor, route.turns = f"{KERNEL} visitor {visit}", itertools.count(visit)  # each begins with another replica
     try:
         space.lead(route, kernel.connect_now(description, entry.name, space.bell, visitor, -1))
         yield route.sending

@@ -55,19 +55,19 @@ class Status:
         return await self.plugin(self.stopped.entry(name))
 
     async def plugin(self, entry: Entry) -> PluginStatus:
-        options = entry.options
-        counts = await asyncio.gather(*(self.counts(replica) for replica in entry.replicas))
+        options, replicas = entry.options, list(entry.replicas)  # a scale may change them meanwhile
+        counts = await asyncio.gather(*(self.counts(replica) for replica in replicas))
         answered = [each for each in counts if each is not None]
         state = entry.state.value if len(answered) == len(counts) else "not answering"
-        if entry.lock.locked() and entry.failure is None and all(r.instance is None for r in entry.replicas):
+        if entry.lock.locked() and entry.failure is None and all(r.instance is None for r in replicas):
             state = "starting"  # its first instance is not built yet
         calls: int | None = sum(each.calls for each in answered)
         if options.placement == "inline" and self.is_direct(entry):
             calls = None
-        places = {r.instance.place.pid: r.instance.place for r in entry.replicas if r.instance is not None and lives(r)}
+        places = {r.instance.place.pid: r.instance.place for r in replicas if r.instance is not None and lives(r)}
         by_process = {
             replica.instance.place.pid: each
-            for replica, each in zip(entry.replicas, counts, strict=True)
+            for replica, each in zip(replicas, counts, strict=True)
             if replica.instance is not None and each is not None
         }.values()  # of replicas that share a process, what that holds is counted once
         own = [pid for place in places.values() if place.pid != os.getpid() for pid in members_of(place)]
@@ -76,15 +76,15 @@ class Status:
             state,
             options.placement,
             sorted(places),
-            len(entry.replicas),
+            len(replicas),
             calls,
             sum(each.running for each in answered),
-            sum(account_of(replica).waiting for replica in entry.replicas),
+            sum(account_of(replica).waiting for replica in replicas),
             entry.restarts,
             sum(map(memory_of, own)) if own else None,
             self.since(entry.name),
             [f"{each.name} {each.version}" for each in entry.interfaces],
-            next((replica.failure for replica in entry.replicas if replica.failure), None),
+            next((replica.failure for replica in replicas if replica.failure), None),
             entry.hang,
             "" if options.placement == "inline" else held_by(places.values()),
             sum(each.shared_memory for each in by_process),

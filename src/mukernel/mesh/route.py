@@ -79,7 +79,7 @@ class Route:
         self.token = ""  # what was passed on to this process, and opens it
         self.blocks_here = False  # the loop's own thread makes blocking calls by it
         self.thread = ThreadCallers([])
-        self.turns = itertools.count()
+        self.turns = itertools.count()  # which replica is the next one's to begin with
         self.bound: dict[str, Callable[..., Any]] = {}
         self.ajar: dict[str, Callable[..., Any]] = {}  # methods of the last instance here that are still called
         self.bound_blocking: dict[str, Callable[..., Any]] = {}
@@ -145,7 +145,7 @@ class Route:
         """The plug-in is elsewhere now; one caller for each replica, and those for threads that are known to come."""
         self.retire_target()
         self.callers = list(callers)
-        self.caller = self.callers[0] if len(self.callers) == 1 else Balance(self.callers)
+        self.caller = self.callers[0] if len(self.callers) == 1 else Balance(self.callers, next(self.turns))
         self.reason = None
         self.thread = ThreadCallers(list(ahead))
         self.rebind(self.sending, self.sending_blocking)
@@ -319,11 +319,11 @@ def acknowledged_method(method: Method) -> Method:
 
 
 class Balance:
-    """Several replicas: each call goes to the one with the fewest under way."""
+    """Several replicas: each call goes to the one with the fewest under way, and of equals to the next one after
+    `turn`."""
 
-    def __init__(self, callers: Sequence[Caller]) -> None:
-        self.callers = list(callers)
-        self.turn = 0
+    def __init__(self, callers: Sequence[Caller], turn: int) -> None:
+        self.callers, self.turn = list(callers), turn
 
     def least_busy(self) -> Caller:
         if not self.callers:
