@@ -40,6 +40,20 @@ def test_an_optional_interface_is_a_need_that_may_be_missing() -> None:
     assert needs[2:] == [Need("spare", Summing, False, False)]
 
 
+def test_what_can_not_be_given_by_name_is_refused_where_it_is_required() -> None:
+    class Positional(Plugin):
+        def __init__(self, depth: int, /) -> None: ...
+
+    class Defaults(Plugin):
+        def __init__(self, depth: int = 3, /, *, named: int = 3) -> None: ...
+
+    with pytest.raises(
+        ContractError, match=r"Positional.__init__: parameter 'depth' can be given by position only, and"
+    ):
+        read_constructor(Positional)
+    assert [each.name for each in read_constructor(Defaults)[1]] == ["named"]
+
+
 def test_configuration_is_converted_and_checked() -> None:
     _, settings = read_constructor(Wide)
     made = checked_configuration(Wide, "wide", settings, {"limits": {"depth": 3}, "since": "2024-05-06"})

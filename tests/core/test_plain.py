@@ -93,6 +93,11 @@ def test_names_between_the_brackets_are_checked(only: str) -> None:
         source_of(f"plain_samples:Mixed[{only}]")
 
 
+async def test_methods_can_be_named_of_plain_classes_only(kernel: Kernel) -> None:
+    with pytest.raises(ContractError, match=r"\[total\]: \w+ is no plain class"):
+        await kernel.load("core_samples:Sum[total]", name="named")
+
+
 def test_check_reads_a_plain_class(tmp_path: Path) -> None:
     from mukernel.core.inspection import Subject
 

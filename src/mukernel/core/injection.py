@@ -42,7 +42,8 @@ class Setting:
 
 
 def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
-    """The parameters of the constructor. Raises ContractError for one that has neither a type nor a default."""
+    """The parameters of the constructor. Raises ContractError for an annotation that can't be resolved, and for a
+    required parameter that can't be given by name."""
     constructor: Any = vars(plugin).get("__init__") or getattr(plugin, "__init__")  # noqa: B009
     if constructor is object.__init__:
         return [], []
@@ -55,8 +56,13 @@ def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
         raise ContractError(f"{plugin.__qualname__}.__init__: an annotation can't be resolved: {error}") from None
     needs, settings = [], []
     for parameter in declared_parameters(function)[1:]:
-        if parameter.gathers:
+        if parameter.gathers or not (parameter.named or parameter.required):
             continue
+        if not parameter.named:
+            raise ContractError(
+                f"{plugin.__qualname__}.__init__: parameter {parameter.name!r} can be given by position only, and what "
+                "a constructor takes is given by name; take the '/' away"
+            )
         annotation, blocking = unwrap_blocking(without_none(hints.get(parameter.name, Any)))
         if isinstance(annotation, type) and issubclass(annotation, Interface):
             needs.append(Need(parameter.name, annotation, blocking, parameter.required))

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import FunctionType
 from typing import Any
 
-from ..contract import Interface, Plugin, interface_of, is_plugin
+from ..contract import ContractError, Interface, Plugin, interface_of, is_plugin
 
 _made: weakref.WeakKeyDictionary[Any, dict[tuple[str, ...], type]] = weakref.WeakKeyDictionary()
 
@@ -20,9 +20,14 @@ def plugin_class(kind: type, only: Sequence[str] = ()) -> type:
     """The plug-in class of a class: itself, or one that serves a plain class. `only`: these of its methods.
 
     The plain class is wrapped, not derived from: none of its methods is taken for a hook. Raises ContractError that
-    lists every method that can't be served as it is.
+    lists every method that can't be served as it is, and for `only` of what is no plain class.
     """
     if is_plugin(kind) or issubclass(kind, Interface):
+        if only:
+            raise ContractError(
+                f"[{', '.join(only)}]: {kind.__qualname__} is no plain class, of whose methods some could be chosen; "
+                "leave that out: what it serves, its interfaces say"
+            )
         return kind
     made = _made.setdefault(kind, {})
     key = tuple(only)
