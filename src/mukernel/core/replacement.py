@@ -64,6 +64,7 @@ class Succession:
     replica: Replica
     old: Instance
     new: Instance
+    checkpoint: tuple[bytes, int] | None  # the replica's, when that began
     handed_over: bool = False
 
 
@@ -173,7 +174,7 @@ class Replacement:
         if old is None or old.life.state is not self.from_state:
             raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while its successor was built")
         new = await self.instances.build(self.entry, replica, self.source, self.options)
-        self.successions.append(Succession(replica, old, new))
+        self.successions.append(Succession(replica, old, new, replica.checkpoint))
         self.check_callers(replica, new.built)
         check_callers_grants(replica, self.entry.name, new.built)
         replica.successor = new  # from now on every new channel is given to both
@@ -203,7 +204,7 @@ class Replacement:
 
     async def give_up_again(self, each: Succession, why: str) -> None:
         """There is no old instance that could serve on."""
-        each.replica.instance, each.replica.failure = each.old, why
+        each.replica.instance, each.replica.failure, each.replica.checkpoint = each.old, why, each.checkpoint
         reason = f"{self.entry.name} is given up: {why}"
         cut = cut_off(reason)
         await self.instances.retire(each.new, 0.0, cut)
@@ -260,6 +261,8 @@ class Replacement:
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
+        if replica.checkpoint is not None and quiesced.state is not None:  # older, and maybe of another version
+            replica.checkpoint = quiesced.state, quiesced.state_version
         self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
         held = await self.lead(new, self.direct_callers(old, new))
