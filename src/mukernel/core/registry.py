@@ -100,6 +100,7 @@ class Replica:
     restarts: list[float] = field(default_factory=list)
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
+    back_off: asyncio.Task[None] | None = None  # what that waits for, between two restarts
     coming: bool = False
     leaving: bool = False
     failure: str | None = None  # why it is given up
