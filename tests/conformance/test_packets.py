@@ -217,3 +217,12 @@ async def test_what_was_being_run_is_told_though_the_channel_is_at_its_end() -> 
     assert server.ledger() == (1, 1, 0, 1)
     server.close()
     assert server.interrupted() == []
+
+
+def test_counts_that_somebody_overwrote_go_round(table: CallTable) -> None:
+    for field in range(4):  # all four counts
+        table.fields[field] = (1 << 64) - 1
+    table.accept(1)
+    table.taken_out(table.begin(7, 2, 1, reply_wanted=False), reply_wanted=False)
+    table.end(table.begin(8, 2, 1, reply_wanted=True), refused=True)
+    assert table.counts() == (0, 0, 0, 0)
