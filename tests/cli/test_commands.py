@@ -15,13 +15,11 @@ import pytest
 
 from mukernel import Interface
 from mukernel.cli.arguments import read_arguments
-from mukernel.cli.replace import report_text
 from mukernel.cli.terminal import Terminal, UsageError
 from mukernel.cli.top import cpu_shares
 from mukernel.cli.top import picture as top_picture
 from mukernel.cli.tree import Tree, picture
 from mukernel.core.control import About, PluginStatus, TreePlugin, TreeProcess
-from mukernel.core.replacement import ONLY_WHAT_SERVES, SwapReport
 from mukernel.core.status import cpu_of
 
 from .conftest import piped_to_nobody
@@ -462,9 +460,3 @@ def test_a_stopped_plugin_can_be_started_after_it_was_inline(shop: Any, mukernel
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
     mukernel("move", "greeter", "process:talk").good()
     assert mukernel("call", "Catalog.welcome", "Ada").good() == "Hello Ada!"
-
-
-def test_what_was_not_begun_is_not_said_to_be_rolled_back() -> None:
-    reason = f"'g' is failed; {ONLY_WHAT_SERVES}"
-    text = report_text(SwapReport("g", "swap", "V1 process", "V2 process", rolled_back=True, reason=reason))
-    assert text == f"g: the swap was not begun: {reason}: `mukernel restart g`"

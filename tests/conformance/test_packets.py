@@ -203,3 +203,26 @@ async def test_a_wire_that_was_closed_still_tells_what_it_counted() -> None:
     finally:
         for fd in owned:
             os.close(fd)
+
+
+async def test_what_was_being_run_is_told_though_the_channel_is_at_its_end() -> None:
+    rights, _, owned, _ = make_channel(-1, -1)
+    server = PacketWire(asyncio.get_running_loop(), [os.dup(fd) for fd in rights], "server")
+    server.table.accept(1)
+    server.table.taken_out(server.table.begin(7, 2, 3, reply_wanted=True), reply_wanted=True)
+    for fd in owned:
+        os.close(fd)
+    assert server.interrupted() == [(7, 2, 3)]
+    server.end_interrupted(Kind.INTERRUPTED)
+    assert server.ledger() == (1, 1, 0, 1)
+    server.close()
+    assert server.interrupted() == []
+
+
+def test_counts_that_somebody_overwrote_go_round(table: CallTable) -> None:
+    for field in range(4):  # all four counts
+        table.fields[field] = (1 << 64) - 1
+    table.accept(1)
+    table.taken_out(table.begin(7, 2, 1, reply_wanted=False), reply_wanted=False)
+    table.end(table.begin(8, 2, 1, reply_wanted=True), refused=True)
+    assert table.counts() == (0, 0, 0, 0)

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 from core_samples import Counter, Sum, Tally, Tally2
-from killing import pid_of
+from killing import kill, pid_of
 from waiting import until, until_event, until_state
 
 from mukernel import Kernel, RestartPolicy, SwapFailed, Unavailable
 from mukernel.core.instances import Instances
 from mukernel.core.lifecycle import State
 from mukernel.core.registry import Replica
+from mukernel.testing import TestKernel
 
 AT_ONCE = RestartPolicy(intensity=0)
+IN_AN_HOUR = RestartPolicy(backoff=3600.0, longest_backoff=3600.0)  # but for the first restart, which is immediate
 
 
 @asynccontextmanager
@@ -132,6 +134,62 @@ async def test_what_could_not_be_swapped_is_given_up_as_before(
     await kernel.restart("counter")
     assert {await counter.version() for _ in range(4)} == {"one"}
     assert (await kernel.ledger("counter")).lost == 0
+
+
+@pytest.mark.parametrize("what", ["swap", "rollback", "move"])
+async def test_what_waits_to_be_started_again_is_replaced_at_once(kernel: Kernel, whistle: Any, what: str) -> None:
+    """A version that crashes in a loop is no reason to wait for the mended one."""
+    await kernel.load(Tally2, name="counter", placement="process", restart=IN_AN_HOUR)
+    await kernel.swap("counter", Tally)
+    counter, entry = kernel.get(Counter), kernel.registry.entry("counter")
+    await kill(kernel, "counter")
+    interrupted = asyncio.create_task(counter.hold_again(whistle.path))
+    os.kill((await whistle.heard())[0], signal.SIGKILL)
+    await until_state(kernel, "counter", State.CRASHED)
+    waits = asyncio.create_task(counter.add(1))
+    replaces = {"swap": ("counter", Tally2), "rollback": ("counter",), "move": ("counter", "inline")}
+    report = await getattr(kernel, what)(*replaces[what])
+    assert (report.crashed, report.given_up, report.rolled_back) == (True, False, False)
+    assert (await waits, await counter.version()) == (1, "one" if what == "move" else "two")
+    await whistle.heard()
+    await counter.release()
+    await interrupted
+    assert (entry.restarts, (await kernel.ledger("counter")).lost) == (1, 0)
+    if what != "move":
+        await kill(kernel, "counter")  # its supervisor has forgotten the crashes of the version before
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_could_not_be_swapped_while_it_was_crashed_is_started_again_as_before(
+    monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    activate, begun = Instances.activate, []
+
+    async def fails(instances: Instances, *given: Any, **named: Any) -> None:
+        begun.append(given)
+        if len(begun) == failing:
+            raise RuntimeError("the state is not what it was")
+        await activate(instances, *given, **named)
+
+    async def main(kernel: TestKernel) -> None:
+        await kernel.load(Tally, name="counter", placement="process", restart=IN_AN_HOUR, replicas=2)
+        counter, entry = kernel.get(Counter), kernel.registry.entry("counter")
+        await kernel.kill("counter")
+        await until(lambda: entry.restarts == 2)  # at once
+        await kernel.kill("counter")
+        await until(lambda: not any(replica.serves for replica in entry.replicas))
+        waits = asyncio.create_task(counter.add(1))
+        with monkeypatch.context() as patched:
+            patched.setattr(Instances, "activate", fails)
+            with pytest.raises(SwapFailed, match=r"what crashed is started again as before: .*not what it was"):
+                await kernel.swap("counter", Tally2)
+        assert (entry.state, entry.failure, kernel.places) == (State.CRASHED, None, {})
+        await kernel.clock.sleep(3601.0)
+        assert await waits == 1
+        assert {await counter.version() for _ in range(4)} == {"one"}
+        assert (entry.restarts, (await kernel.ledger("counter")).lost) == (4, 0)
+
+    TestKernel().run(main)
 
 
 async def test_what_does_not_serve_leaves_first(kernel: Kernel) -> None:

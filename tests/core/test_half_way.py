@@ -286,17 +286,15 @@ async def test_a_crash_does_not_wait_for_a_version_that_is_being_started(
     assert not (await kernel.swap("gate", Waits)).rolled_back
 
 
-async def test_what_is_not_serving_is_not_said_to_serve_on(kernel: Kernel) -> None:
-    """One of its replicas is given up."""
+async def test_what_is_given_up_with_one_of_its_replicas_is_swapped_with_all(kernel: Kernel) -> None:
     await kernel.load(Waits, name="gate", placement="process", replicas=2, restart=RestartPolicy(intensity=0))
     os.kill(pid_of(kernel.registry.entry("gate").replicas[0]), signal.SIGKILL)
     await until_state(kernel, "gate", State.FAILED)
-    with pytest.raises(SwapFailed, match="swap of 'gate' was not begun: 'gate' is failed") as raised:
-        await kernel.swap("gate", Waits)
-    assert "serves on" not in str(raised.value) and raised.value.report.rolled_back
-    assert str(raised.value).endswith("; restart it first")
-    await kernel.restart("gate")
-    assert not (await kernel.swap("gate", Waits)).given_up
+    gate = kernel.get(Gate)
+    assert len({await gate.pid() for _ in range(4)}) == 1
+    report = await kernel.swap("gate", Waits)
+    assert (report.given_up, report.crashed) == (False, False)
+    assert len({await gate.pid() for _ in range(4)}) == 2
 
 
 class Panic(BaseException):

@@ -8,10 +8,21 @@ import threading
 from typing import Any
 
 import pytest
-from core_samples import Counter, Tally
+from core_samples import Counter, Sum, Summing, Tally
+from killing import pid_of
 from waiting import until, until_waiting
 
-from mukernel import DeadlineExceeded, Interface, Kernel, Plugin, PluginCrashed, SwapFailed, deadline
+from mukernel import (
+    DeadlineExceeded,
+    Interface,
+    Kernel,
+    Plugin,
+    PluginCrashed,
+    RestartPolicy,
+    SwapFailed,
+    deadline,
+)
+from mukernel.core.place import RemotePlace
 from mukernel.testing import TestKernel
 
 
@@ -233,3 +244,35 @@ async def test_what_a_call_raises_that_a_thread_has_given_up_is_no_error_that_no
     assert await asyncio.to_thread(front.add, 1) == 1  # after what was cancelled has ended
     gc.collect()
     assert not warned
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+async def test_a_restart_goes_on_though_a_caller_dies_at_that_moment(
+    monkeypatch: pytest.MonkeyPatch, whistle: Any, transport: str
+) -> None:
+    """Its channel is at its end when the new instance looks there for what was being run. Others' calls are run
+    again."""
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    async with Kernel() as kernel:
+        await kernel.load(Tally, name="counter", placement="process")
+        await kernel.load(Sum, name="sum", placement="process", restart=RestartPolicy(intensity=0))
+        counter, activate = kernel.get(Counter), RemotePlace.activate
+        held = asyncio.create_task(counter.hold_again(whistle.path))
+        pid, _ = await whistle.heard()
+        await kernel.get(Summing).where()
+
+        async def as_a_caller_dies(place: RemotePlace, *given: Any) -> int:
+            channels = kernel.registry.entry("counter").replicas[0].port.channels
+            before = len(channels)
+            os.kill(pid_of(kernel, "sum"), signal.SIGKILL)
+            await until(lambda: len(channels) < before)
+            return await activate(place, *given)
+
+        monkeypatch.setattr(RemotePlace, "activate", as_a_caller_dies)
+        os.kill(pid, signal.SIGKILL)
+        heard = asyncio.create_task(whistle.heard())
+        await asyncio.wait({heard, held}, return_when=asyncio.FIRST_COMPLETED)
+        assert heard.done() and heard.result()[0] != pid
+        await counter.release()
+        assert await held == "one"
+        assert [each.what for each in kernel.events if each.plugin == "counter"] == ["load", "crash", "restart"]

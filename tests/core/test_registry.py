@@ -57,13 +57,17 @@ def test_interfaces_lead_to_the_plugin_that_serves_them() -> None:
         registry.serving("Counter", "counter")
 
 
-def test_an_instance_and_a_successor_are_found_by_their_keys() -> None:
+def test_a_checkpoint_of_a_successor_is_not_yet_its_replicas() -> None:
     registry = Registry()
     made = entry(registry, "one")
     replica = Replica(0, None, instance("one#0.1"), instance("one#0.2"))  # type: ignore[arg-type]
     made.replicas.append(replica)
-    assert registry.with_instance("one#0.1") == registry.with_instance("one#0.2") == (made, replica)
-    assert registry.with_instance("one#0.3") is None
+    registry.checkpointed("one#0.2", b"two", 2)
+    registry.checkpointed("one#0.3", b"three", 3)
+    assert replica.checkpoint is None
+    registry.checkpointed("one#0.1", b"one", 1)
+    assert replica.checkpoint == (b"one", 1)
+    assert replica.successor is not None and replica.successor.checkpoint == (b"two", 2)
 
 
 def test_the_state_of_a_plugin_is_that_of_its_worst_replica() -> None:

@@ -207,6 +207,16 @@ def test_a_fixture_that_can_not_wait_for_one_on_the_loop_is_told(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("asks", ["kernel, process_kernel", "process_kernel, prepared"])
+def test_two_kernels_for_one_test_are_refused(tmp_path: Path, asks: str) -> None:
+    suite = (
+        "import pytest\n@pytest.fixture\nasync def prepared(kernel):\n    return kernel\n"
+        f"async def test_both({asks}):\n    pass\n"
+    )
+    output = run(tmp_path, suite)
+    assert "'process_kernel': each runs on an event loop" in output and "1 failed" in output, output
+
+
 @pytest.mark.parametrize("mode", ["auto", "strict"])
 def test_async_fixtures_of_others_stay_theirs(tmp_path: Path, mode: str) -> None:
     output = run(tmp_path, ASYNCIO, "-o", f"asyncio_mode={mode}")

@@ -12,7 +12,7 @@ import msgspec
 
 from ..core.control import Control
 from ..core.quantity import duration, duration_text
-from ..core.replacement import ONLY_WHAT_SERVES, SwapReport
+from ..core.replacement import SwapReport
 from ..deployment.request import read_request
 from .client import with_control
 from .options import add_options
@@ -161,8 +161,6 @@ def report_text(report: SwapReport, verbose: bool = False) -> str:
         if not verbose:
             reason, traceback, _ = reason.partition("\n\nThe other side's traceback:")
             reason += " (--verbose shows the traceback)" if traceback else ""
-        if ONLY_WHAT_SERVES in reason:
-            return f"{report.plugin}: the {report.what} was not begun: {reason}: `mukernel restart {report.plugin}`"
         return f"{report.plugin}: the {report.what} was rolled back, {report.serves}: {reason}"
     done = DONE.get(report.what, report.what)
     pause = f"pause {duration_text(report.pause)}, " if report.pause else ""

@@ -43,6 +43,7 @@ class Instance:
     """A plug-in object with all that serves it. `plugin` is the object itself.
 
     `direct`: no state to hand over and nothing to stop, so inline calls need not be counted. `begun`: it has received.
+    `in_charge`: it has taken over, and not handed over since; `owes_checkpoint`: it was asked for one when it was not.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Instance:
     ) -> None:  # fmt: skip
         self.blueprint, self.version, self.plugin, self.loop = blueprint, version, plugin, loop
         self.kind = kind = version.kind
-        self.begun = False
+        self.begun = self.in_charge = self.owes_checkpoint = False
         self.strict = blueprint.strict
         self.interfaces: dict[str, type[Interface]] = {
             each.__contract__.name: each for each in checked_interfaces(kind)

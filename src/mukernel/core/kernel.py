@@ -124,7 +124,7 @@ class Kernel:
         self.brokering = Brokering(self.instances)
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
-        self.space.on_checkpoint = self.processes.checkpointed
+        self.space.on_checkpoint = self.registry.checkpointed
         self.processes.reach = lambda: Reach([self.log_folder] if self.log_folder else [], self.deployments.stores)
         self.processes.on_beat, self.processes.on_death = self.supervisor.beat, self.supervisor.process_died
         self.instances.on_begun = self.begun
@@ -430,12 +430,10 @@ class Kernel:
         return await self.instances.ledger(self.registry.entry(name))
 
     def begun(self, entry: Entry, replica: Replica) -> None:
-        """An instance serves from now on. A checkpoint that it took before counts where there is none: where there is
-        one, that is what it has restored since."""
-        assert replica.instance is not None
-        place = replica.instance.place
-        early = place.early.pop(replica.instance.blueprint.key, None) if isinstance(place, RemotePlace) else None
-        replica.checkpoint = replica.checkpoint or early
+        """An instance serves from now on: what it has saved since it took over is its replica's."""
+        instance = replica.instance
+        assert instance is not None
+        replica.checkpoint, instance.checkpoint = instance.checkpoint or replica.checkpoint, None
         self.supervisor.begun(entry, replica)
 
     def stood_still(self, stack: Stack) -> None:

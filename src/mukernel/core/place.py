@@ -164,7 +164,6 @@ class RemotePlace(Place):
         self.missed = 0  # heartbeats since the last that it answered
         self.patience: dict[str, float] = {}  # seconds, for each instance that is here or is being built
         self.doing: dict[str, str] = {}  # for each instance that is being built, how far that is
-        self.early: dict[str, tuple[bytes, int]] = {}  # checkpoints of instances that are being built
         self.pinging: asyncio.Task[None] | None = None
         self.ending = False
         self.stacks: StackPipe | None = None  # none where the process is simulated, in our own
@@ -240,7 +239,6 @@ class RemotePlace(Place):
             return self.expected(await self.ask(blueprint.key, messages.Build(blueprint), "being built"), Built)
         except BaseException:
             self.keys.discard(blueprint.key)
-            self.early.pop(blueprint.key, None)
             with contextlib.suppress(Unavailable):  # it may be half built, in a process that lives on for others
                 self.conversation.tell(messages.Stop(blueprint.key, 0.0, NOT_BUILT))
             raise
@@ -281,7 +279,6 @@ class RemotePlace(Place):
         finally:
             self.keys.discard(key)
             self.patience.pop(key, None)
-            self.early.pop(key, None)
             self.doing.pop(key, None)
 
     async def count(self, key: str) -> Counts:

@@ -303,20 +303,11 @@ class Processes:
             case messages.Asks():
                 self.switchboard.capabilities.asked(place.space, message.key, message.interfaces)
             case messages.Checkpoint() if message.key in place.keys:
-                if self.registry.with_instance(message.key) is None:  # it is being built, and may come to nothing
-                    place.early[message.key] = message.state, message.state_version
-                else:
-                    self.checkpointed(message.key, message.state, message.state_version)
+                self.registry.checkpointed(message.key, message.state, message.state_version)
             case _:
                 close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
         return Done(), ()
-
-    def checkpointed(self, key: str, state: bytes, version: int) -> None:
-        """Keep the state that an instance has saved, for a restart."""
-        found = self.registry.with_instance(key)
-        if found is not None:
-            found[1].checkpoint = state, version
 
     def calling_places(self, plugin: str) -> list[Place]:
         """The places from which a plug-in is called."""

@@ -71,12 +71,14 @@ class Options:
 
 @dataclass(slots=True, eq=False)
 class Instance:
-    """The kernel's record of one instance: what it was built from, where it is, and how far in its life."""
+    """The kernel's record of one instance: what it was built from, where it is, and how far in its life. `checkpoint`:
+    the last that it made before it was its replica's; where it never is, nobody's."""
 
     blueprint: Blueprint
     place: Place
     built: Built
     life: Lifecycle = field(default_factory=Lifecycle)
+    checkpoint: tuple[bytes, int] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -98,6 +100,7 @@ class Replica:
     restarts: list[float] = field(default_factory=list)
     checkpoint: tuple[bytes, int] | None = None
     restarting: asyncio.Task[None] | None = None
+    back_off: asyncio.Task[None] | None = None  # what that waits for, between two restarts
     coming: bool = False
     leaving: bool = False
     failure: str | None = None  # why it is given up
@@ -262,9 +265,10 @@ class Registry:
             for replica in entry.replicas:
                 yield entry, replica
 
-    def with_instance(self, key: str) -> tuple[Entry, Replica] | None:
-        for entry, replica in self.replicas():
+    def checkpointed(self, key: str, state: bytes, version: int) -> None:
+        """Keep the state that an instance has saved, for a restart; that of a successor once it serves."""
+        for _, replica in self.replicas():
             for instance in (replica.instance, replica.successor):
                 if instance is not None and instance.blueprint.key == key:
-                    return entry, replica
-        return None
+                    keeper = replica if instance is replica.instance else instance
+                    keeper.checkpoint = state, version

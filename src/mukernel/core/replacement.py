@@ -25,7 +25,6 @@ from .registry import Entry, Instance, Options, Replica
 from .switchboard import account_of
 
 log = logging.getLogger("mukernel")
-ONLY_WHAT_SERVES = "only what is serving, or was given up with all its replicas, can be replaced; restart it first"
 
 
 @dataclass(slots=True)
@@ -35,7 +34,8 @@ class SwapReport:
     `pause`: the longest time in which a replica started no call. `drained`: calls that the old instances finished while
     nothing new was started. `carried_over`: calls that waited, in the mailboxes or in the caller's process, and were
     served by the new instances. Of calls that came by no channel, `ledger` has those two kinds.
-    `rolled_back`: nothing has changed, and `reason` says why. `given_up`: it was, so that nobody handed anything over.
+    `rolled_back`: nothing has changed, and `reason` says why. `given_up`: it was, so that nobody handed anything over;
+    `crashed`: so it was with some replica, which waited to be started again.
     """
 
     plugin: str
@@ -50,20 +50,30 @@ class SwapReport:
     reason: str | None = None
     ledger: Ledger = field(default_factory=Ledger)
     given_up: bool = False
+    crashed: bool = False
 
     @property
     def serves(self) -> str:
         """After it was rolled back, for people."""
-        return "it is given up as before" if self.given_up else "the old version serves on"
+        if self.given_up:
+            return "it is given up as before"
+        return "what crashed is started again as before" if self.crashed else "the old version serves on"
 
 
 @dataclass(slots=True)
 class Succession:
-    """One replica of a plug-in that is being replaced: `old` is kept until every replica has been handed over."""
+    """One replica of a plug-in that is being replaced: `old` is kept until every replica has been handed over.
+
+    `down`: that had crashed, or was given up, so the new one begins as after a crash; `checkpoint`: the replica's then;
+    `failure`: why it was given up at that moment.
+    """
 
     replica: Replica
     old: Instance
     new: Instance
+    down: bool
+    checkpoint: tuple[bytes, int] | None
+    failure: str | None = None
     handed_over: bool = False
 
 
@@ -78,13 +88,12 @@ class Replacement:
         self.instances, self.journal = instances, journal
         self.entry, self.source, self.options = entry, source, options
         self.drain = options.drain if drain is None else drain
-        self.given_up = entry.failure  # why: then the new version begins as after a crash
-        self.from_state = State.SERVING if self.given_up is None else State.FAILED
         before = f"{entry.source.title} {entry.options.placement}"
         self.successions: list[Succession] = []
         self.cancelled: asyncio.CancelledError | None = None  # its caller was, while a hand-over ran
         self.report = SwapReport(entry.name, what, before, f"{source.title} {options.placement}")
-        self.report.given_up = self.given_up is not None
+        self.report.given_up = entry.failure is not None
+        self.report.crashed = not all(replica.serves or replica.failure is not None for replica in entry.staying)
 
     async def run(self) -> SwapReport:
         """Replace every replica. Raises SwapFailed, with `report`, when it was rolled back.
@@ -94,11 +103,11 @@ class Replacement:
         """
         clock, entry = self.instances.clock, self.entry
         began = clock.now()
-        self.check_serving()
         try:
             await self.prepare_all()
             for each in self.successions:
-                self.cancelled = await to_its_end(self.hand_over(each.replica, each.old, each.new)) or self.cancelled
+                work = self.begin(each) if each.down else self.hand_over(each.replica, each.old, each.new)
+                self.cancelled = await to_its_end(work) or self.cancelled
                 each.handed_over = True
                 if self.cancelled is not None and each is not self.successions[-1]:
                     raise self.cancelled
@@ -138,19 +147,11 @@ class Replacement:
     async def finish(self) -> None:
         """Every mailbox has its new instance: the old ones go. Of what was given up they are gone, and its callers, who
         had been told that nobody would come, ask again."""
-        if self.given_up is not None:
+        if any(each.failure is not None for each in self.successions):
             await self.instances.reroute_callers(self.entry)
-            return
         for each in self.successions:
-            await self.instances.replaced(each.old)
-
-    def check_serving(self) -> None:
-        """Raises SwapFailed where there is nothing that could hand over, but for what is given up: nobody has to."""
-        for replica in self.entry.staying:
-            if replica.instance is None or replica.instance.life.state is not self.from_state:
-                self.report.rolled_back = True
-                self.report.reason = f"{self.entry.name!r} is {self.entry.state.value}; {ONLY_WHAT_SERVES}"
-                raise not_begun(self.report)
+            if not each.down:
+                await self.instances.replaced(each.old)
 
     async def prepare_all(self) -> None:
         """Build a successor of each instance. That ends as soon as one of these crashes, since nobody can hand over for
@@ -169,11 +170,10 @@ class Replacement:
 
     async def prepare(self, replica: Replica) -> None:
         """Build the successor of one instance; it is warm, and receives nothing yet."""
-        old = replica.instance
-        if old is None or old.life.state is not self.from_state:
-            raise SwapFailed(f"{self.entry.name!r} {self.entry.state.value} while its successor was built")
+        old, down = replica.instance, not replica.serves
+        assert old is not None  # what is being loaded has its turn until it serves, or is gone
         new = await self.instances.build(self.entry, replica, self.source, self.options)
-        self.successions.append(Succession(replica, old, new))
+        self.successions.append(Succession(replica, old, new, down, replica.checkpoint))
         self.check_callers(replica, new.built)
         check_callers_grants(replica, self.entry.name, new.built)
         replica.successor = new  # from now on every new channel is given to both
@@ -184,8 +184,8 @@ class Replacement:
         for each in reversed(self.successions):
             replica = each.replica
             try:
-                if each.handed_over and self.given_up is not None:
-                    await self.give_up_again(each, self.given_up)
+                if each.handed_over and each.down:
+                    await self.leave_again(each)
                     continue
                 if each.handed_over:
                     replica.successor = each.old
@@ -201,13 +201,16 @@ class Replacement:
                 replica.successor = None
                 await self.instances.discard(each.new)
 
-    async def give_up_again(self, each: Succession, why: str) -> None:
-        """There is no old instance that could serve on."""
-        each.replica.instance, each.replica.failure = each.old, why
-        reason = f"{self.entry.name} is given up: {why}"
+    async def leave_again(self, each: Succession) -> None:
+        """There is no old instance that could serve on: it is given up as before, or its supervisor, who waits for us,
+        starts it again."""
+        replica, why = each.replica, each.failure
+        replica.instance, replica.failure, replica.checkpoint = each.old, why, each.checkpoint
+        reason = f"the {self.report.what} was rolled back" if why is None else f"{self.entry.name} is given up: {why}"
         cut = cut_off(reason)
         await self.instances.retire(each.new, 0.0, cut)
-        self.instances.answer_rest(each.replica, reason, cut)
+        if why is not None:
+            self.instances.answer_rest(replica, reason, cut)
 
     def check_callers(self, replica: Replica, built: Built) -> None:
         """Raises ContractError where some present caller could not call the new version."""
@@ -226,15 +229,18 @@ class Replacement:
             if lines:
                 raise ContractError(f"{now.name}: the new version's contract does not fit the present one", lines)
 
+    async def begin(self, each: Succession) -> None:
+        """Let a new instance receive to which nobody hands anything over. What crashed may have been given up
+        meanwhile."""
+        await self.instances.activate(each.replica, each.new, recover=True)
+        each.failure = each.replica.failure
+        each.replica.restarts.clear()
+        await self.instances.begun(self.entry, each.replica, each.new, recover=True)
+
     async def hand_over(self, replica: Replica, old: Instance, new: Instance, rejected: bool = False) -> None:
         """Move the receive right. From `quiesced.since` until the new instance is active no call is started: the
         pause. `rejected`: the version of `old` is not wanted after all."""
         report, began = self.report, self.instances.clock.now()
-        if self.given_up is not None:
-            await self.instances.activate(replica, new, recover=True)
-            replica.restarts.clear()
-            await self.instances.begun(self.entry, replica, new, recover=True)
-            return
         if not old.life.may(Event.QUIESCE):
             raise SwapFailed(f"{self.entry.name!r} {old.life.state.value} while its successor was built")
         old.life.on(Event.QUIESCE)
@@ -260,6 +266,8 @@ class Replacement:
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
+        if replica.checkpoint is not None and quiesced.state is not None:  # older, and maybe of another version
+            replica.checkpoint = quiesced.state, quiesced.state_version
         self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
         held = await self.lead(new, self.direct_callers(old, new))

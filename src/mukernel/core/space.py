@@ -205,11 +205,16 @@ class Space(Routes):
         for wire in instance.wires.values():
             wire.stop_listening()
         self.carriers.ignore(instance.bell)
+        instance.in_charge = False
         return Quiesced(state, instance.handover.version, running, since, inline)
 
     def resume(self, key: str) -> None:
         """Go on after `quiesce`; what a successor had begun before it failed is answered."""
-        self.receive(self.instances[key], True)
+        instance = self.instances[key]
+        instance.in_charge = True
+        self.receive(instance, True)
+        if instance.owes_checkpoint:
+            self.checkpoint_soon(instance)
 
     async def activate(
         self, key: str, state: bytes | None, state_version: int, recover: bool, ended: str = ""
@@ -219,6 +224,10 @@ class Space(Routes):
         if state is not None:
             with contained(instance.blueprint.name, "restoring its state"):
                 await instance.handover.restore(state, state_version)
+        instance.in_charge = True
+        if instance.owes_checkpoint:
+            with contained(instance.blueprint.name, "saving its state"):
+                await self.checkpoint(instance)
         self.receive(instance, recover, ended)
         instance.begun, since = True, self.now_ns()
         every = instance.blueprint.checkpoint
@@ -238,9 +247,11 @@ class Space(Routes):
         task.add_done_callback(instance.background.discard)
 
     async def checkpoint(self, instance: Instance) -> None:
-        """Hand the kernel a state to restart from."""
-        state = await instance.handover.save()
-        if state is not None:
+        """Hand the kernel a state to restart from. That of an instance which is not in charge is none, since it was not
+        restored yet, or is its successor's by now: it is made when it is in charge again."""
+        state = await instance.handover.save() if instance.in_charge else None
+        instance.owes_checkpoint = not instance.in_charge
+        if state is not None and instance.in_charge:
             self.on_checkpoint(instance.blueprint.key, state, instance.handover.version)
 
     def release(self, key: str, rejected: bool = False) -> None:

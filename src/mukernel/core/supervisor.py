@@ -59,7 +59,10 @@ class Supervisor:
             self.restart_soon(entry, replica)
 
     def begun(self, entry: Entry, replica: Replica) -> None:
-        """An instance serves from now on. Its process may have died before this was noted: nobody will say so again."""
+        """An instance serves from now on. Its process may have died before this was noted: nobody will say so again.
+        Of one that somebody has replaced meanwhile the crash is over, and the next has a back-off of its own."""
+        if replica.back_off is not None:
+            replica.back_off.cancel()
         place = replica.instance.place if replica.instance is not None else None
         if isinstance(place, RemotePlace) and not place.process.alive and not (place.ending or self.closing):
             self.crashed(entry, replica, "ended as soon as it had begun to serve")
@@ -133,12 +136,14 @@ class Supervisor:
                 continue  # it may have been revived meanwhile, and have crashed again
             if replica.restarts:
                 doublings = min(len(replica.restarts) - 1, MOST_DOUBLINGS)
-                await clock.sleep(min(policy.backoff * 2**doublings, policy.longest_backoff))
-            replica.restarts.append(clock.now())
+                seconds = min(policy.backoff * 2**doublings, policy.longest_backoff)
+                replica.back_off = self.keep(clock.sleep(seconds))
+                await asyncio.wait((replica.back_off,))
             async with entry.lock:
                 if replica not in entry.replicas or not died(replica):
                     return  # somebody replaced or removed it meanwhile
                 began = clock.now()
+                replica.restarts.append(began)
                 try:
                     await self.instances.start_replica(entry, replica, entry.source, entry.options, recover=True)
                 except Exception as error:

@@ -89,6 +89,12 @@ def is_kernel(name: str, definition: pytest.FixtureDef[Any]) -> bool:
 def synchronous(item: pytest.Function, test: Callable[..., Any], name: str) -> Callable[..., None]:
     @functools.wraps(test)
     def run(**arguments: Any) -> None:
+        if all(is_ours(item, each) for each in FIXTURES):
+            pytest.fail(
+                "an 'async def' test, or its fixtures, ask for 'kernel' and for 'process_kernel': each runs on an "
+                "event loop of its own, one in virtual time and one in real time; wanted one of the two",
+                pytrace=False,
+            )
         kernel = cast(Kernel, item.funcargs[name])
 
         async def whole(_: Kernel) -> None:

@@ -33,6 +33,7 @@ FIRST_CANCELLED = FIRST_SLOT + 2 * SLOTS
 REMEMBERED = 1024  # cancellations of calls that were not begun
 BYTES = 8 * (FIRST_CANCELLED + REMEMBERED)
 COUNTS = struct.Struct("=4Q")
+ROUND = (1 << 64) - 1  # a count that somebody overwrote goes round, as it does in a ring, and stops nobody
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -74,7 +75,7 @@ class CallTable:
 
     def accept(self, count: int) -> None:
         """`count` calls more (or less, where one could not be sent after all)."""
-        self.fields[ACCEPTED] += count
+        self.fields[ACCEPTED] = self.fields[ACCEPTED] + count & ROUND
 
     @property
     def waiting(self) -> int:
@@ -92,9 +93,9 @@ class CallTable:
         if not self.unused:
             raise RuntimeError("no free slot for a call in flight: look at `saturated` first")
         fields, slot = self.fields, self.unused.pop()
-        fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN] + 1
+        fields[STEP_SLOT], fields[STEP_TAKEN] = slot, fields[TAKEN] + 1 & ROUND
         # A call without a reply is accounted for as soon as it is out of the mailbox.
-        fields[STEP_ANSWERED] = fields[ANSWERED] + (not reply_wanted)
+        fields[STEP_ANSWERED] = fields[ANSWERED] + (not reply_wanted) & ROUND
         fields[STEP] = BEGINNING if reply_wanted else BEGINNING_ONEWAY
         fields[FIRST_SLOT + 2 * slot + 1] = interface << 16 | method
         fields[FIRST_SLOT + 2 * slot] = call
@@ -112,8 +113,8 @@ class CallTable:
         """The reply is out."""
         fields = self.fields
         fields[STEP_SLOT] = slot
-        fields[STEP_ANSWERED] = fields[ANSWERED] + (not refused)
-        fields[STEP_REFUSED] = fields[REFUSED] + refused
+        fields[STEP_ANSWERED] = fields[ANSWERED] + (not refused) & ROUND
+        fields[STEP_REFUSED] = fields[REFUSED] + refused & ROUND
         fields[STEP] = ENDING
         self.settle(slot)
 

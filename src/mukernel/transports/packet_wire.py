@@ -256,7 +256,11 @@ class PacketWire(Wire):
             self.table.end(slot, refused)
 
     def interrupted(self) -> list[tuple[int, int, int]]:
-        first = look(self.mailbox)
+        if self.closed is not None:
+            return []
+        first = None
+        with contextlib.suppress(ConnectionError):  # its caller is gone, or spoilt it: the others are still told
+            first = look(self.mailbox)
         return self.table.recover(None if first is None else first.call)
 
     def forget_interrupted(self, call: int) -> None:
