@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +143,33 @@ def test_watch_starts_what_was_given_up_again_when_it_is_mended(
     rewrite(plugin, lambda text: sound)
     app.until("greeter   restart")
     assert mukernel("call", "Greeter.greet", "Ada").good() == "Hello, Ada!"
+
+
+def test_watch_swaps_what_crashed_meanwhile_when_it_serves_again(
+    home: Path, tmp_path: Path, start: Any, mukernel: Any
+) -> None:
+    """One of two replicas: it is started again from what was saved, and the other is not left behind."""
+    folder, gate = tmp_path / "shop", tmp_path / "gate"
+    mukernel("new", str(folder)).good()
+    rewrite(
+        folder / "app.toml", lambda text: text.replace('placement = "inline"', 'placement = "process"\nreplicas = 2')
+    )
+    app = start(folder, "--watch")
+    (greeter,) = json.loads(mukernel("ps", "--json").good())
+    hook = (
+        "    async def start(self) -> None:\n        import asyncio, os\n        print('begun', flush=True)\n"
+        f"        while not os.path.exists({str(gate)!r}): await asyncio.sleep(0.01)\n\n"
+    )
+    method = "    async def greet(self, name: str) -> str:\n"
+    plugin = folder / "shop" / "plugin.py"
+    rewrite(plugin, lambda text: text.replace('"Hello"', '"Howdy"').replace(method, hook + method))
+    while "begun" not in mukernel("logs", "greeter").good():
+        pass
+    os.kill(greeter["pids"][0], signal.SIGKILL)
+    app.until("greeter: not swapped, what crashed is started again as before: it crashed")
+    gate.touch()
+    app.until("greeter   swap")
+    assert {mukernel("call", "Greeter.greet", "Ada").good() for _ in range(4)} == {"Howdy, Ada!"}
 
 
 @pytest.fixture

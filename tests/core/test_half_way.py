@@ -279,7 +279,7 @@ async def test_a_crash_does_not_wait_for_a_version_that_is_being_started(
     await until(lambda: os.path.exists(file + ".begun"))
     for pid in old:
         os.kill(pid, signal.SIGKILL)
-    with pytest.raises(SwapFailed, match="that crashed while its successor was built, and is started again"):
+    with pytest.raises(SwapFailed, match="is started again as before: it crashed while its successor was built"):
         await swap
     assert await gate.pid() not in old
     await until_event(kernel, "gate", "restart", times=replicas)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..contract import MukernelError, RemoteError, SwapFailed
 from ..core.application import Application
 from ..core.inspection import Inspected, explained, inspect_plugins
+from ..core.lifecycle import State
 from ..core.reach import sandbox_of
 from ..kernel.clock import Clock
 from .terminal import Terminal
@@ -24,7 +25,7 @@ Mark = tuple[int, int, int]  # what differs when a file was written: time, size,
 class Watch:
     """Looks at the files of every plug-in. `marks`: how each file was when it was last loaded, or tried; `loaded`: when
     (ns since 1970) each plug-in was loaded whose files are not known yet; `failed`: when each was to be loaded that
-    could not be; `passed_over`: those that were stopped when their files changed.
+    could not be; `passed_over`: those that were stopped, or crashed, when their files changed.
 
     Made before anything is loaded: a file that is written while the application starts has changed, too."""
 
@@ -39,7 +40,8 @@ class Watch:
 
     def heard(self, happening: Happening) -> None:
         """Whoever loaded or swapped a plug-in: it may be of other files now."""
-        if happening.what in ("load", "swap", "rollback"):
+        again = happening.what == "restart" and happening.plugin in self.passed_over
+        if again or happening.what in ("load", "swap", "rollback"):
             self.loaded[happening.plugin] = self.now()
 
     def now(self) -> int:
@@ -87,8 +89,12 @@ class Watch:
                 self.loaded[name] = began
             except MukernelError as error:
                 self.failed[name] = began
+                if entry.state is State.CRASHED:  # not for what it was swapped to: when it serves again
+                    self.passed_over.add(name)
                 reason = explained_problem(error, self.application.file.folder)
-                what = "not started again" if given_up else "not swapped, the old version serves on"
+                report = error.report if isinstance(error, SwapFailed) else None
+                serves = report.serves if report is not None else "the old version serves on"
+                what = "not started again" if given_up else f"not swapped, {serves}"
                 self.terminal.say_if_heard(f"{name}: {what}: {reason}")
 
     async def look_at_classes(self) -> None:

@@ -35,7 +35,7 @@ class SwapReport:
     nothing new was started. `carried_over`: calls that waited, in the mailboxes or in the caller's process, and were
     served by the new instances. Of calls that came by no channel, `ledger` has those two kinds.
     `rolled_back`: nothing has changed, and `reason` says why. `given_up`: it was, so that nobody handed anything over;
-    `crashed`: so it was with some replica, which waited to be started again.
+    `crashed`: so it was with some replica, which waited to be started again, or crashed while its successor was built.
     """
 
     plugin: str
@@ -164,7 +164,8 @@ class Replacement:
         except TimeoutError:
             if entry.preparing is None or not entry.preparing.expired():
                 raise  # a plug-in's own
-            raise SwapFailed("that crashed while its successor was built, and is started again") from None
+            self.report.crashed = True
+            raise SwapFailed("it crashed while its successor was built") from None
         finally:
             entry.preparing = None
 
