@@ -190,11 +190,12 @@ async def test_a_swap_waits_for_a_def_stream_that_is_read_on_the_loops_own_threa
 
 
 @inline
+@pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("kind", [Taker, Stateless])
 async def test_a_def_stream_runs_on_the_loop_whoever_reads_it(
-    world: World, kernel: Kernel, kind: type[Stateless]
+    world: World, kernel: Kernel, kind: type[Stateless], threads: int
 ) -> None:
-    await kernel.load(kind, name="taker")
+    await kernel.load(kind, name="taker", threads=threads)
     taker: Any = kernel.get(Taking, blocking=True)
     items = taker.take(4)
     for reads in (asyncio.to_thread(next, items), asyncio.sleep(0, None)):

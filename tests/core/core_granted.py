@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from core_samples import blow
@@ -18,6 +18,7 @@ class Shelf(Interface):
     async def write(self, path: str) -> str: ...
     def read_now(self, path: str) -> str: ...
     def walk(self, path: str) -> AsyncIterator[str]: ...
+    def walk_now(self, path: str) -> Iterator[str]: ...
     async def hold(self, whistle: str) -> str: ...
     async def interrupted(self) -> int: ...
     async def held(self) -> str: ...
@@ -48,6 +49,11 @@ class Keeper(Plugin, Shelf):
         return f"read {path}"
 
     async def walk(self, path: str) -> AsyncIterator[str]:
+        for name in ("a", "b"):
+            self.check("read", f"{path}/{name}")
+            yield name
+
+    def walk_now(self, path: str) -> Iterator[str]:
         for name in ("a", "b"):
             self.check("read", f"{path}/{name}")
             yield name
@@ -112,9 +118,10 @@ class Visitor(Plugin, Reader):
     async def call(self, method: str, path: str) -> Said:
         if method == "walk":
             return await said(all_of(self.shelf.walk(path)))
-        if method == "read_now":
+        if method in ("read_now", "walk_now"):
             try:
-                return Said(answer=self.shelf.read_now(path))
+                answer = getattr(self.shelf, method)(path)
+                return Said(answer=answer if method == "read_now" else str(list(answer)))
             except Exception as error:
                 return Said(error=f"{type(error).__name__}: {error}")
         if method == "held":

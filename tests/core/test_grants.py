@@ -82,7 +82,7 @@ async def test_what_code_of_a_plug_in_raises_is_told_with_where(kernel: Kernel) 
     assert "core_granted.py" in told(no.value).partition("The other side's traceback")[2]
 
 
-@pytest.mark.parametrize("method", ["read", "read_now", "walk"])
+@pytest.mark.parametrize("method", ["read", "read_now", "walk", "walk_now"])
 async def test_rights_and_scope_reach_the_server(kernel: Kernel, method: str) -> None:
     visitor = await loaded(kernel, ["Shelf:read:/data"])
     assert (await visitor.call(method, "/data/a")).answer
@@ -94,14 +94,15 @@ async def test_rights_and_scope_reach_the_server(kernel: Kernel, method: str) ->
     assert await kernel.get(Shelf).held() == "everything"
 
 
-async def test_rights_reach_methods_in_threads(kernel: Kernel) -> None:
+@pytest.mark.parametrize(("method", "answer"), [("read_now", "read {}"), ("walk_now", "['a', 'b']")])
+async def test_rights_reach_methods_in_threads(kernel: Kernel, method: str, answer: str) -> None:
     await kernel.load(Keeper, placement="process", threads=1)
     await kernel.load(Visitor, name="visitor", placement="process", grants=["Shelf:read:/data"])
     await kernel.load(Visitor, name="other", placement="process")
     restricted, other = kernel.get(Reader, plugin="visitor"), kernel.get(Reader, plugin="other")
-    assert (await restricted.call("read_now", "/data/a")).answer == "read /data/a"
-    assert (await restricted.call("read_now", "/etc")).error.startswith("PermissionDenied")
-    assert (await other.call("read_now", "/etc")).answer == "read /etc"
+    assert (await restricted.call(method, "/data/a")).answer == answer.format("/data/a")
+    assert (await restricted.call(method, "/etc")).error.startswith("PermissionDenied")
+    assert (await other.call(method, "/etc")).answer == answer.format("/etc")
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, None])

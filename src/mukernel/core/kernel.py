@@ -201,15 +201,15 @@ class Kernel:
         """Load a plug-in, and return when it serves.
 
         `use`: a class, "module:Class", "file.py:Class" or an entry point; a plain class is served by its typed public
-        methods, or by those in "module:Class[one, another]". Or what is to be installed into an environment of its
-        own: a requirement such as "shop-catalog==2.0", a wheel, a directory, "git+https://..."; `python`: with which
-        Python, such as "3.13"; `entry`: which plug-in of it, where it has several. `placement`: "inline", "process",
+        methods, or by those in "module:Class[one, another]". Or what is to be installed into an environment of its own:
+        a requirement such as "shop-catalog==2.0", a wheel, a directory, "git+https://..."; `python`: with which Python,
+        such as "3.13"; `entry`: which plug-in of it, where it has several. `placement`: "inline", "process",
         "process:NAME", "sandbox" or "sandbox:NAME". `sandbox`: what it may touch there. `concurrency`: calls of `async
-        def` methods that may run at once. `threads`: a pool for `def` methods. `memory`: bytes that its process may
-        use, `shared_memory`: bytes of that which it may hold, `log_size`: bytes that are kept of what it prints.
-        `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected for an
-        interface, by its name, where several serve it. `grants`: what it may call, each "Interface", "Interface:right"
-        or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
+        def` methods that may run at once. `threads`: a pool for `def` methods and streams. `memory`: bytes that its
+        process may use, `shared_memory`: bytes of that which it may hold, `log_size`: bytes that are kept of what it
+        prints. `checkpoint`: seconds between two saves of its state, for restarts. `bind`: which plug-in is injected
+        for an interface, by its name, where several serve it. `grants`: what it may call, each "Interface",
+        "Interface:right" or "Interface:right:scope"; default all that its constructor asks for, and nothing else.
 
         Raises NotFound, ContractError, PermissionDenied where the constructor asks for what was not granted, or
         RemoteError with what the plug-in itself raised; nothing is left behind then.

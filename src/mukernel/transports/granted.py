@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -48,10 +48,13 @@ def restricted(method: ServedMethod, plugin: object, granted: Granted) -> Served
         finally:
             current_grant.reset(token)
 
-    async def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+    def stream(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        return told(lambda: function(*args, **kwargs))
+
+    async def told(begin: Callable[[], Any]) -> AsyncIterator[Any]:
         token = current_grant.set(grant)
         try:
-            items = function(*args, **kwargs)
+            items = begin()
             try:
                 async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
                     yield item
@@ -61,4 +64,11 @@ def restricted(method: ServedMethod, plugin: object, granted: Granted) -> Served
         finally:
             current_grant.reset(token)
 
+    def in_steps(*args: Any, **kwargs: Any) -> Any:
+        current_grant.set(grant)  # the context is this stream's alone
+        items = function(*args, **kwargs)
+        return told(lambda: items) if hasattr(items, "__aiter__") else items
+
+    if method.in_steps:
+        return method.with_function(in_steps)
     return method.with_function(stream if method.streams else call if method.simple else call_plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
 
 class MethodPool:
-    """At most `threads` methods at once; with 0 there is no thread. Owned by one event loop.
+    """At most `threads` methods, or steps of streams, at once; with 0 there is no thread. Owned by one event loop.
 
-    `busy`: places that are taken, those of inline calls that wait for a thread among them; whoever starts a method adds
-    one, and `run` gives it back. `left`: called when a thread is free whose call has gone before it.
+    `busy`: places that are taken, those of inline calls that wait for a thread among them; whoever starts a method
+    takes one, and `run` gives it back. `left`: called when a thread is free of which no server was told otherwise.
+
+    Steps take turns with the calls that wait for a place: neither many streams nor many calls keep the others waiting.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threads: int, left: Callable[[], None]) -> None:
         self.loop, self.threads, self.left = loop, threads, left
         self.busy = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()  # steps, for a place
+        self.turn_of_steps = False  # the last place was a call's
         self.executor: ThreadPoolExecutor | None = None
         if threads:
             from concurrent.futures import ThreadPoolExecutor  # here: what it does at every fork costs a process memory
@@ -33,21 +38,47 @@ class MethodPool:
 
     @property
     def full(self) -> bool:
-        """Every thread has a method to run."""
+        """Every thread has something to run."""
         return self.busy >= self.threads
 
-    async def run(self, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-        """The result of a method, in a thread and in a copy of the present context. Raises what it raises, and for
-        StopIteration, which Python raises through no `await`, a RemoteError."""
-        work = InThread(copy_context(), function, arguments)
+    def take_place(self) -> None:
+        """For a call."""
+        self.busy += 1
+        self.turn_of_steps = True
+
+    def give_back_place(self) -> None:
+        self.busy -= 1
+        if self.waiting:
+            if self.turn_of_steps:
+                self.let_steps_go_on()
+            else:  # after the calls, whose turn it is, and who are begun when this one has ended
+                self.loop.call_soon(self.let_steps_go_on)
+
+    def let_steps_go_on(self) -> None:
+        while self.waiting and self.busy < self.threads:
+            turn = self.waiting.popleft()
+            if not turn.done():  # else it was cancelled just now
+                self.busy += 1
+                self.turn_of_steps = False
+                turn.set_result(None)
+
+    async def run(
+        self, function: Callable[..., Any], arguments: Sequence[Any], context: Context | None = None,
+        outlive: Callable[[asyncio.Future[Any]], object] = lambda future: None,
+    ) -> Any:  # fmt: skip
+        """The result of a method, in a thread and in `context`, or a copy of the present one. Raises what it raises,
+        and for StopIteration, which Python raises through no `await`, a RemoteError. `outlive`: called with what a
+        thread is still at when this is cancelled."""
+        work = InThread(context or copy_context(), function, arguments)
         future = self.loop.run_in_executor(self.executor, work)
         try:
             result, error = await asyncio.shield(future)
         finally:
             if future.done() or work.withdrawn():
                 future.cancel()
-                self.busy -= 1
+                self.give_back_place()
             else:  # a thread can't be cancelled: its place is free when it is done
+                outlive(future)
                 future.add_done_callback(self.outlived)
         if error is None:
             return result
@@ -58,14 +89,48 @@ class MethodPool:
 
     async def call(self, function: Callable[..., Any]) -> Any:
         """As `run`, for a call that no server counts: an inline one."""
-        self.busy += 1
+        self.take_place()
         try:
             return await self.run(function, ())
         finally:
             self.left()
 
-    def outlived(self, ended: asyncio.Future[Any]) -> None:
-        self.busy -= 1
+    async def step(
+        self, function: Callable[[], Any], context: Context, outlive: Callable[[asyncio.Future[Any]], object]
+    ) -> Any:
+        """As `run`, for a step of a stream, when it is its turn."""
+        if self.waiting or self.busy >= self.threads:
+            turn = self.loop.create_future()
+            self.waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it had its turn just now
+                    self.outlived()
+                elif turn in self.waiting:
+                    self.waiting.remove(turn)
+                raise
+        else:
+            self.busy += 1
+            self.turn_of_steps = False
+        try:
+            return await self.run(function, (), context, outlive)
+        finally:
+            self.left()
+
+    def begin(self, function: Callable[[], Any], context: Context) -> asyncio.Future[Any] | None:
+        """Let a thread clean up, whoever waits for that: it gives what `InThread` does. None: there are no threads any
+        more."""
+        try:
+            future = self.loop.run_in_executor(self.executor, InThread(context, function, ()))
+        except RuntimeError:
+            return None
+        self.busy += 1
+        future.add_done_callback(self.outlived)
+        return future
+
+    def outlived(self, ended: object = None) -> None:
+        self.give_back_place()
         self.left()
 
     def close(self) -> None:

@@ -16,12 +16,12 @@ class ServedMethod:
     """A method of an instance, ready to be run for a message.
 
     `asynchronous`: may interleave with others. `runs_here`: a `def` that runs on the loop's thread. `in_pool`: a `def`
-    that runs in a thread. `streams`: its items go back one by one.
+    that runs in a thread. `streams`: its items go back one by one. `in_steps`: a `def` stream, each step in a thread.
     """
 
     __slots__ = (
         "asynchronous", "codec", "decode_input", "decode_unchecked", "encode", "encode_item", "encode_unchecked",
-        "function", "in_pool", "is_channel", "name", "raises", "runs_here", "simple", "streams",
+        "function", "in_pool", "in_steps", "is_channel", "name", "raises", "runs_here", "simple", "streams",
     )  # fmt: skip
 
     def __init__(self, method: Method, codec: MethodCodec, function: Callable[..., Any], threads: int = 0) -> None:
@@ -31,6 +31,8 @@ class ServedMethod:
         self.streams = method.model in (Model.STREAM, Model.CHANNEL)
         if not self.streams and any(parameter.keyword_only for parameter in method.parameters):
             self.function = lambda *arguments: codec.binding.call(function, arguments)  # streams are called so anyway
+        blocks = self.streams and method.blocking and not inspect.isasyncgenfunction(inspect.unwrap(function))
+        self.in_steps = blocks and threads > 0
         plain = not self.streams and not inspect.iscoroutinefunction(inspect.unwrap(function))
         self.asynchronous = not plain
         self.in_pool, self.runs_here = plain and threads > 0, plain and threads == 0

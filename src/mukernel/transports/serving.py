@@ -1,7 +1,7 @@
 """The server's side of the protocol: takes calls from any number of wires and runs them, most urgent first.
 
 An `async def` method interleaves with others, up to `concurrency`; a `def` method runs by itself on the loop's
-thread, one call at a time, as in an actor; with `threads` it runs in a pool of that many.
+thread, one call at a time, as in an actor; with `threads` it runs in a pool of that many, a stream step by step.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, cast
 
 from ..contract import encode_fault
@@ -27,6 +28,7 @@ from .outgoing import send_items
 from .replies import Replies
 from .running import Running
 from .served import ServedMethod
+from .stepping import in_threads
 
 
 class Server:
@@ -339,7 +341,7 @@ class Server:
         call.context = context
         self.running[wire, message.call] = call
         if method.in_pool:
-            self.pool.busy += 1
+            self.pool.take_place()
         if context is not None and context.deadline:
             left = (context.deadline - self.now_ns()) / 1e9
             call.timer = self.loop.call_later(left, self.cancel, call)
@@ -407,7 +409,8 @@ class Server:
         try:
             if call.context is not None:
                 current.set(call.context)
-            items = method.codec.binding.call(method.function, arguments, call.inputs)
+            begin = partial(method.codec.binding.call, method.function, arguments, call.inputs)
+            items = in_threads(self.pool, begin) if method.in_steps else begin()
             await send_items(call, items, self.loop, self.now_ns)
             reply, kind = b"", int(Kind.END)
         except BaseException as error:
