@@ -17,7 +17,7 @@ import pytest
 from waiting import until
 
 from mukernel import Interface, Kernel, Plugin
-from mukernel.contract import ContractError, RemoteError, decode_fault
+from mukernel.contract import ContractError, RemoteError, Unavailable, decode_fault
 from mukernel.contract.description import Description
 from mukernel.core import messages
 from mukernel.core.conversation import LARGEST_FAULT, LARGEST_OF_PROCESS, MOST_COMPLAINTS, MOST_UNREAD, Conversation
@@ -343,3 +343,27 @@ async def test_a_program_that_a_plugin_starts_inherits_no_right(kernel: Kernel, 
     await kernel.load(Sh, placement=placement)
     await kernel.load(Sh, name="other", placement="process")
     assert await kernel.get(Shell, plugin="sh").inherited(f"{tmp_path}/report") == []
+
+
+@pytest.mark.parametrize("unread", [0, 3])
+@pytest.mark.parametrize("how", ["send", "close"])
+async def test_checkpoints_that_a_process_had_told_before_it_went_are_kept(unread: int, how: str) -> None:
+    """Also where it had not read all that it was sent."""
+    last = messages.Checkpoint("one#0.1", b"last", 1)
+    async with peer(of_process=True) as other:
+        for number in range(unread):
+            other.conversation.tell(messages.Detach(number))
+        answer = asyncio.create_task(other.conversation.ask(messages.Ping()))
+        await asyncio.sleep(0)
+        for content in (messages.Checkpoint("one#0.1", b"first", 1), messages.Emptied(1), last):
+            other.send(0, False, content)
+        other.send(1, True, messages.Done())
+        other.link.close()
+        if how == "send":
+            with pytest.raises(Unavailable):
+                other.conversation.tell(messages.Detach(9))
+        else:
+            other.conversation.close()
+        assert other.gone and other.heard[-1] == last and len(other.heard) == 2
+        with pytest.raises(Unavailable):
+            await answer

@@ -23,6 +23,7 @@ LARGEST_FAULT = 1 << 18  # bytes of an error, so that it fits into that
 SHOWN = 4000  # characters of each part of an error that is cut
 MOST_UNREAD = 64  # answers that a plug-in's process leaves unread before nothing more is taken from it
 MOST_IN_A_TURN = 64  # messages that are taken in one turn of the loop
+MOST_LAST = 1024  # messages of a process that has gone: more than a socket holds
 MOST_COMPLAINTS = 20  # about what the other end has told, and wants no answer to: a log is not to be filled with them
 
 
@@ -210,12 +211,35 @@ class Conversation:
         told = f"{type(content).__name__} of {str(getattr(content, 'key', ''))[:100]!r} failed{last}"
         self.loop.call_exception_handler({"message": told, "exception": error})
 
+    def hear_checkpoints(self) -> None:
+        """Those that the process of a plug-in had told before it went: its callers may know that it has. All else is of
+        no use any more."""
+        resets = 0
+        for _ in range(MOST_LAST if self.of_process else 0):
+            try:
+                found = self.link.receive()
+            except ConnectionError:  # told once before what lies there, where it had not read all that it was sent
+                resets += 1
+                if resets > 1:
+                    return
+                continue
+            if found is None:
+                return
+            try:
+                envelope, rights = self.understood(*found)
+            except Exception:  # as in `receive`
+                return
+            close_all(rights)
+            if isinstance(envelope.content, messages.Checkpoint):
+                self.handle(envelope, [])
+
     def close(self) -> None:
         """Close this end; told once to `on_closed`."""
         if self.closed:
             return
         self.closed = True
         self.link.unwatch(self.loop)
+        self.hear_checkpoints()
         self.link.close()
         for future in list(self.questions.values()):
             if not future.done():
