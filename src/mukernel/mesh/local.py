@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from typing import Any, Protocol
 
 from ..contract import Interface, Method, MethodCodec, Model, decode_fault, encode_fault
+from ..transports.eager import start_task
 from ..transports.inline import (
     InFlight,
     InlineMethod,
@@ -28,6 +29,7 @@ from ..transports.waiting_thread import is_here
 from .way import Way
 
 log = logging.getLogger("mukernel")
+MOST_NESTED = 10  # one-way calls of a method that are begun within each other: deeper, the stack would overflow
 MOVED = object()  # what a call finds that came to the loop after the plug-in had left
 
 
@@ -203,7 +205,9 @@ def pooled(function: Callable[..., Any], pool: MethodPool) -> Callable[..., Any]
 def forgotten(
     method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget
 ) -> Callable[..., Any]:
-    """A one-way method: started in order, waited for by nobody, its errors logged."""
+    """A one-way method: waited for by nobody, its errors logged. It is begun before the caller goes on, as what that
+    calls next is to find it begun; unless methods that call themselves so would never let it."""
+    nested = 0
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -215,11 +219,18 @@ def forgotten(
                 leave(target.in_flight)
 
     async def call(*args: Any, **kwargs: Any) -> None:
+        nonlocal nested
+        loop, work = asyncio.get_running_loop(), run(args, kwargs)
         if not target.direct:
             target.in_flight.running += 1
-        task = asyncio.get_running_loop().create_task(run(args, kwargs))
-        target.background.add(task)
-        task.add_done_callback(target.background.discard)
+        nested += 1
+        try:
+            task = start_task(loop, work) if nested <= MOST_NESTED else loop.create_task(work)
+        finally:
+            nested -= 1
+        if not task.done():
+            target.background.add(task)
+            task.add_done_callback(target.background.discard)
 
     return call
 
