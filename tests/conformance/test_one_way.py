@@ -30,7 +30,7 @@ class Basket(Interface):
 class Stateless(Plugin, Basket):
     """Inline it is called directly, and not counted."""
 
-    me: Basket  # a proxy of itself, where the test gives it one
+    others: list[Basket]  # proxies of it and others, where the test gives it some
 
     def __init__(self) -> None:
         self.articles: list[str] = []
@@ -51,7 +51,7 @@ class Stateless(Plugin, Basket):
     async def again(self, times: int) -> None:
         self.count += 1
         if times > 1:
-            await self.me.again(times - 1)
+            await self.others[times % len(self.others)].again(times - 1)
 
     async def counted(self) -> int:
         return self.count
@@ -120,20 +120,20 @@ async def test_so_does_that_of_another_plugin_in_its_process(world: World, kerne
 
 
 @pytest.mark.parametrize("strict", [False, True])
-async def test_one_that_calls_itself_so_overflows_no_stack(strict: bool) -> None:
+@pytest.mark.parametrize("plugins", [1, 30])
+async def test_ones_that_are_handed_on_and_on_overflow_no_stack(strict: bool, plugins: int) -> None:
     async with Kernel(strict=strict) as kernel:
-        await calling_itself(kernel)
-
-
-async def calling_itself(kernel: Kernel) -> None:
-    await kernel.load(Stateful, name="basket")
-    basket = Stateful.me = kernel.get(Basket)
-    try:
-        await basket.again(1000)
-        while await basket.counted() < 1000:  # noqa: ASYNC110
-            await asyncio.sleep(0)
-    finally:
-        del Stateful.me
+        for number in range(plugins):
+            await kernel.load(Stateful, name=f"basket{number}")
+        baskets = [kernel.get(Basket, plugin=f"basket{number}") for number in range(plugins)]
+        Stateful.others = baskets
+        try:
+            await baskets[0].again(1000)
+            while sum([await basket.counted() for basket in baskets]) < 1000:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        finally:
+            del Stateful.others
+        assert not (await kernel.swap("basket0", Stateful, drain=0)).rolled_back  # none counts as running still
 
 
 @everywhere

@@ -29,10 +29,8 @@ class Till(Interface):
         """Until there is a file `end`."""
 
 
-class First(Plugin, Till):
-    """Reads any version's state."""
-
-    state_version = 1
+class Stateless(Plugin, Till):
+    """Has nothing to hand over."""
 
     def __init__(self, *, folder: str = "") -> None:
         self.held, self.folder = 0, Path(folder)
@@ -55,6 +53,12 @@ class First(Plugin, Till):
     async def hold(self, whistle: str, end: str) -> None:
         blow(whistle, "holding")
         await there(Path(end))
+
+
+class First(Stateless):
+    """Reads any version's state."""
+
+    state_version = 1
 
     def save(self) -> int:
         return self.held
@@ -115,3 +119,13 @@ class Alone(Second):
     async def restore(self, state: int, version: int) -> None:
         await super().restore(state, version)
         (self.folder / "taken").touch(exist_ok=False)
+
+
+class Counted(First):
+    """How often its state was saved, of all in this process."""
+
+    saves = 0
+
+    def save(self) -> int:
+        Counted.saves += 1
+        return self.held

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from core_checkpoints import Alone, Eager, First, Rash, Second, Strict, Third, Till
+from core_checkpoints import Alone, Counted, Eager, First, Rash, Second, Stateless, Strict, Third, Till
 from killing import pid_of
 from waiting import until
 
 from mukernel import Kernel, RestartPolicy, SwapFailed
 from mukernel.core.registry import Replica
+from mukernel.testing import TestKernel
 
 PLACEMENTS = ("process", "process:shared")
 
@@ -141,3 +142,26 @@ async def test_what_is_given_up_again_is_revived_with_its_own_checkpoint(
     (tmp_path / "taken").unlink()
     await kernel.restart("till")
     assert [await till.total() for _ in range(2)] == [10, 10]
+
+
+async def test_a_version_without_a_state_leaves_no_older_one_behind(kernel: Kernel) -> None:
+    await kernel.load(First, name="till", placement="process")
+    till = kernel.get(Till)
+    assert await till.book(10) == 10
+    await kernel.swap("till", Stateless)
+    await kernel.swap("till", First)
+    assert await till.total() == 0
+    await crash(kernel)
+    assert await till.total() == 0
+
+
+def test_what_is_taken_back_takes_no_more_checkpoints_than_before(tmp_path: Path) -> None:
+    async def main(kernel: TestKernel) -> None:
+        await kernel.load(Counted, name="till", placement="process", replicas=2, checkpoint=1.0)
+        with pytest.raises(SwapFailed, match="FileExistsError"):
+            await kernel.swap("till", Alone, config={"folder": str(tmp_path)})
+        Counted.saves = 0
+        await kernel.clock.sleep(10.5)
+        assert Counted.saves == 2 * 10
+
+    TestKernel().run(main)

@@ -267,8 +267,8 @@ class Replacement:
         report.pause = max(report.pause, (since - quiesced.since) / 1e9)
         new.life.on(Event.ACTIVATE if new.life.may(Event.ACTIVATE) else Event.RESUME)
         replica.instance, replica.successor = new, None
-        if replica.checkpoint is not None and quiesced.state is not None:  # older, and maybe of another version
-            replica.checkpoint = quiesced.state, quiesced.state_version
+        if replica.checkpoint is not None:  # older, and maybe of another version
+            replica.checkpoint = None if quiesced.state is None else (quiesced.state, quiesced.state_version)
         self.entry.served_by(new)
         self.instances.on_begun(self.entry, replica)
         held = await self.lead(new, self.direct_callers(old, new))

@@ -231,7 +231,7 @@ class Space(Routes):
         self.receive(instance, recover, ended)
         instance.begun, since = True, self.now_ns()
         every = instance.blueprint.checkpoint
-        if every is not None and instance.handover.stateful:
+        if every is not None and instance.handover.stateful and key not in self.tickers:  # it may take over again
             self.tickers[key] = self.clock.every(every, lambda: self.checkpoint_soon(instance))
         return since
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ from ..transports.waiting_thread import is_here
 from .way import Way
 
 log = logging.getLogger("mukernel")
-MOST_NESTED = 10  # one-way calls of a method that are begun within each other: deeper, the stack would overflow
+MOST_NESTED = 10  # one-way calls that are begun within each other
 MOVED = object()  # what a call finds that came to the loop after the plug-in had left
 
 
@@ -202,12 +203,20 @@ def pooled(function: Callable[..., Any], pool: MethodPool) -> Callable[..., Any]
     return call
 
 
+class Nested(threading.local):
+    """How many one-way calls are being begun within each other, by the loop of this thread."""
+
+    depth = 0
+
+
+nested = Nested()
+
+
 def forgotten(
     method: Method, function: Callable[..., Coroutine[Any, Any, None]], target: LocalTarget
 ) -> Callable[..., Any]:
     """A one-way method: waited for by nobody, its errors logged. It is begun before the caller goes on, as what that
-    calls next is to find it begun; unless methods that call themselves so would never let it."""
-    nested = 0
+    calls next is to find it begun; but for those that methods hand on and on, which the stack has no room for."""
 
     async def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -219,15 +228,20 @@ def forgotten(
                 leave(target.in_flight)
 
     async def call(*args: Any, **kwargs: Any) -> None:
-        nonlocal nested
         loop, work = asyncio.get_running_loop(), run(args, kwargs)
         if not target.direct:
             target.in_flight.running += 1
-        nested += 1
+        nested.depth += 1
         try:
-            task = start_task(loop, work) if nested <= MOST_NESTED else loop.create_task(work)
+            task = start_task(loop, work) if nested.depth <= MOST_NESTED else loop.create_task(work)
+        except BaseException:  # such as a RecursionError
+            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()
+                if not target.direct:
+                    leave(target.in_flight)
+            raise
         finally:
-            nested -= 1
+            nested.depth -= 1
         if not task.done():
             target.background.add(task)
             task.add_done_callback(target.background.discard)

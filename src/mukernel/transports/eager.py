@@ -47,7 +47,10 @@ else:
         try:
             task = asyncio.Task(work, loop=loop, context=context)
         finally:
-            vars(loop).pop("call_soon", None)  # not there any more where one of those others came here, too
+            try:  # noqa: SIM105  # no call is made here: where the stack is full, none can be
+                del loop.call_soon
+            except AttributeError:  # not there any more where one of those others came here, too
+                pass
         running = asyncio.current_task(loop)
         if running is not None:
             asyncio.tasks._leave_task(loop, running)
