@@ -163,7 +163,7 @@ class BlockingRingWire:
         self.exchange = functools.partial(waiter.exchange, self.right_to_send, self.right_to_receive)
 
     def wait_for_room(self, limit: int) -> None:
-        if not self.beside.lacking.want_room():
+        if not self.beside.lacking.want_room() and self.waiter.arm():
             self.waiter.wait_for_bell(limit)
 
     def close(self, why: str = "closed") -> None:
