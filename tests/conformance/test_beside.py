@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,14 @@ from conformance_actor import Actor, Behaviour
 from conformance_wires import Peer, pair
 from conformance_worlds import World, between_processes, isolated
 
-from mukernel import Interface, Kernel, Plugin, PluginCrashed
+from mukernel import Interface, Kernel, Plugin, PluginCrashed, RestartPolicy
+from mukernel.kernel import ipc
+from mukernel.transports.calling import STREAM_CREDIT
 from mukernel.transports.carriers import ledger
 from mukernel.transports.kind import Kind
+
+if ipc.ring is not None:
+    from mukernel.transports.ring import BlockingRingWire
 
 ITEMS = 200
 LARGE = "x" * 16_000  # characters; many times as many together as a channel holds
@@ -143,3 +149,38 @@ async def test_a_cancellation_does_not_overtake_its_call(tmp_path: Path) -> None
         wires.caller.post(Kind.CANCEL, 77, b"")
         assert not wires.caller.outbox
         assert await peer.call("add", 1) == 3
+
+
+@between_processes
+async def test_a_thread_hears_that_a_process_died_for_good_which_had_no_room_for_its_input(
+    world: World, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kernel.load(Actor, name="actor", placement=world.placement, restart=RestartPolicy(intensity=0))
+    actor, ended = kernel.get(Behaviour, blocking=True), kernel.loop.create_future()
+    given = 0
+    no_room = threading.Event()
+    if ipc.ring is not None:  # else credit alone sets bounds to it
+        wait_for_room = BlockingRingWire.wait_for_room
+        monkeypatch.setattr(BlockingRingWire, "wait_for_room", lambda *a: (no_room.set(), wait_for_room(*a)))
+
+    def words() -> Iterator[str]:
+        nonlocal given
+        world.stop(kernel, "actor")  # it has given credit, and takes nothing
+        while True:
+            given += 1
+            yield LARGE
+
+    def send() -> None:
+        try:
+            outcome: object = list(actor.upper(words()))
+        except BaseException as error:
+            outcome = error
+        kernel.loop.call_soon_threadsafe(ended.set_result, outcome)
+
+    threading.Thread(target=send, daemon=True).start()
+    async with asyncio.timeout(60):
+        while not no_room.is_set() and given < STREAM_CREDIT:  # noqa: ASYNC110 - the thread tells nobody
+            await asyncio.sleep(0)
+        await world.kill(kernel, "actor")
+        outcome = await ended
+    assert isinstance(outcome, PluginCrashed) and "while it ran this call" in str(outcome)

@@ -14,8 +14,9 @@ from mukernel import Overloaded, PluginCrashed
 from mukernel.contract import MethodCodec
 from mukernel.kernel.clock import Clock
 from mukernel.transports import packets
-from mukernel.transports.blocking import BlockingCaller
+from mukernel.transports.blocking import BlockingCaller, NotTaken
 from mukernel.transports.calling import STREAM_CREDIT
+from mukernel.transports.contract import WHOLE_WIRE
 from mukernel.transports.kind import Kind
 from mukernel.transports.message import Message
 from mukernel.transports.packet_wire import BlockingPacketWire
@@ -171,3 +172,12 @@ def test_what_comes_while_a_packet_waits_to_be_sent_keeps_its_order() -> None:
         other.close()
         for fd in owned:
             os.close(fd)
+
+
+def test_a_one_way_call_goes_elsewhere_when_its_mailbox_is_gone() -> None:
+    """Nobody would say so afterwards: it would be accepted and lost."""
+    server = Server(lambda kind, call: iter(()))
+    server.coming.append(iter([Message(Kind.NOT_STARTED, WHOLE_WIRE, b"it has fewer replicas now")]))
+    with pytest.raises(NotTaken, match="it has fewer replicas now"):
+        BlockingCaller(server, Clock().now_ns).oneway(METHODS["note"], arguments("note", "x"))
+    assert server.sent == []

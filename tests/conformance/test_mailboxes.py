@@ -42,6 +42,21 @@ async def test_a_mailbox_outlives_its_reader(transport: str, tmp_path: Path) -> 
         successor.close()
 
 
+async def test_what_a_warm_successor_tells_comes_after_all_that_was_sent_since(transport: str, tmp_path: Path) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        successor = wires.successor()
+        assert await peer.call("add", 1) == 1
+        running = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        wires.server.close("died")
+        successor.end_interrupted(Kind.INTERRUPTED)
+        with pytest.raises(PluginCrashed, match="hold_call: its process died while it ran this call"):
+            async with asyncio.timeout(60):
+                await running
+        successor.close()
+
+
 async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_room(
     transport: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import select
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,27 @@ def test_what_was_not_taken_is_there_for_a_successor(ends: Ends) -> None:
     successor = ends.successor()
     assert [call for call, _, _ in successor.interrupted()] == [1]
     assert [successor.receive().call, successor.receive().call, successor.receive()] == [2, 3, None]
+
+
+@pytest.mark.parametrize("field", ["sleeping", "starving"])
+def test_who_takes_over_rings_for_one_that_died_before_it_did(ends: Ends, field: str) -> None:
+    replies = ring.Receiver(ring.Mapping(os.dup(ends.memory)), 1, ends.waiter.ringer)
+    ends.waiter.add(replies)
+    mapping, deaf = ring.Mapping(os.dup(ends.memory)), ring.Waiter()
+    if field == "sleeping":
+        assert ends.waiter.arm()
+        assert ring.Sender(mapping, 1, deaf.ringer).send(4, 1, b"reply")
+    else:
+        ends.sender.send(0, 1, b"")
+        assert not ends.sender.want_room()
+        ring.Receiver(mapping, 0, deaf.ringer, table=True).receive()
+    assert not heard(ends.waiter) and heard(deaf)
+    ends.successor().interrupted()
+    assert heard(ends.waiter)
+
+
+def heard(waiter: Any) -> bool:
+    return bool(select.select([waiter.bell], [], [], 0)[0])
 
 
 def test_a_large_body_lies_outside_until_it_is_taken_and_then_gives_its_memory_back(ends: Ends) -> None:

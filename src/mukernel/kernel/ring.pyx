@@ -10,7 +10,7 @@ structures below say who writes which field; in which order:
 - A slot of the in-flight table is filled before a call starts and emptied after its reply is published. What a successor
   finds there was being run.
 - `sleeping` is set by the consumer before it sleeps and taken back by whoever rings; set, fence, look again, sleep; publish,
-  fence, look at `sleeping`: one of the two always sees the other (Dekker).
+  fence, look at `sleeping`: one of the two always sees the other (Dekker). Who takes over from a dead one rings in its stead.
 - A body too large for the ring lies in the sparse part of the memfd; its record says where.
 """
 cimport cython
@@ -311,6 +311,7 @@ cdef class Receiver(Right):
         cdef mu_slot slot
         found = []
         self.adopt()
+        mu_ring(self.bell)                                 # it may have died before it rang, having taken `sleeping` back
         for i in range(self.slots):
             slot = self.memory.table[i]
             if slot.call:
@@ -411,8 +412,7 @@ cdef class Receiver(Right):
             if header.waiting == 1:
                 break
             self.head += padded(header.size)
-        if self.head > self.cursor:
-            self.head = self.cursor
+        self.head = min(self.head, self.cursor)
         mu_store(&self.shared.head, self.head)
         mu_fence()
         if mu_load32(&self.shared.starving) and mu_exchange(&self.shared.starving, 0):

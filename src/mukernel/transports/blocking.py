@@ -37,7 +37,7 @@ def nothing() -> None:
 
 class BlockingWire(Protocol):
     """A wire that one thread uses at a time. `wait` blocks for at most `limit` ns (negative: for ever); False: time is
-    over."""
+    over. `wait_for_room` ends with a message, too: perhaps there will never be room."""
 
     closed: str | None
     lane: Lane | None
@@ -280,15 +280,31 @@ class BlockingCaller:
         elif not 0 < message.call < next(self.numbers):
             self.broken(NEVER_MADE)
 
+    def heed(self) -> bool:
+        """Keep one message, if any has come."""
+        try:
+            message = self.receive()
+        except BROKEN as error:
+            self.broken(str(error))
+        if message is not None:
+            self.keep(message)
+        return message is not None
+
     def send_when_room(
-        self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool
-    ) -> None:
+        self, kind: int, number: int, body: bytes, method: RemoteMethod, context: CallContext, wait: bool,
+        stream: OpenStream | None = None,
+    ) -> None:  # fmt: skip
+        """`stream`: what it is for; nothing more is sent to one that has ended."""
         body = loan(self.wire.lane, body)
         while not self.attempt(
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):
             if self.wire.closed is not None:
                 self.not_taken()
+            if self.heed():
+                if stream is not None and stream.ended:
+                    return
+                continue
             if not wait:
                 raise Overloaded(f"{method.name}: the mailbox is full; try later, or choose to wait for room")
             left = context.deadline - self.now_ns() if context.deadline else -1
@@ -308,17 +324,17 @@ class BlockingCaller:
         except ValueError as error:
             raise Overloaded(str(error)) from None
 
-    def send_surely(self, *message: Any) -> None:
-        """Send what the other end has to hear: it takes such messages whatever else it does, so there will be room."""
-        while self.wire.closed is None and not self.send(*message):
-            self.wire.wait_for_room(PATIENCE)
+    def send_surely(self, stream: OpenStream, *message: Any) -> None:
+        """Send what the other end has to hear of a stream: it takes that whatever else it does, so there will be room,
+        or the stream ends."""
+        while self.wire.closed is None and not self.send(*message) and not stream.ended:
+            if not self.heed():
+                self.wire.wait_for_room(PATIENCE)
 
     def encoded(self, method: RemoteMethod, item: Any) -> Any:
         """The body of an item of a stream's input, as soon as there is room for what it lends."""
         while (body := attempt(method.encode_input, item)) is None:
-            if (early := self.receive()) is not None:
-                self.keep(early)
-            else:
+            if not self.heed():
                 self.message_within(int(A_MOMENT * 1e9))
         return body
 
@@ -330,6 +346,8 @@ class BlockingCaller:
             return
         self.calling = True
         try:
+            while self.heed():  # of one that nobody takes there is no word afterwards
+                pass
             self.send_when_room(Kind.ONEWAY, next(self.numbers), body, method, current.get() or NO_CONTEXT, wait)
         finally:
             self.calling = False
@@ -361,12 +379,12 @@ class BlockingCaller:
                         item = next(feed)
                     except StopIteration:
                         feed = None
-                        self.send_when_room(Kind.END, number, b"", method, context, True)
+                        self.send_when_room(Kind.END, number, b"", method, context, True, stream)
                         break
                     stream.credit -= 1
-                    self.send_when_room(Kind.ITEM, number, self.encoded(method, item), method, context, True)
-                    if (early := self.receive()) is not None:
-                        self.keep(early)
+                    self.send_when_room(Kind.ITEM, number, self.encoded(method, item), method, context, True, stream)
+                    if not waiting:  # else what has come may say how this ends, and what follows is of the wire
+                        self.heed()
                 while not waiting and (feed is None or stream.credit <= 0):
                     message = self.receive()
                     if message is not None:
@@ -385,7 +403,7 @@ class BlockingCaller:
                 if message.kind == Kind.ITEM:
                     stream.consumed += 1
                     if stream.consumed >= STREAM_CREDIT // 2:
-                        self.send_surely(Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
+                        self.send_surely(stream, Kind.CREDIT, number, b"", 0, 0, 0, 0, stream.consumed)
                         stream.consumed = 0
                     yield method.decode_item(content)
                 elif message.kind == Kind.END:

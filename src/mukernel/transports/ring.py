@@ -51,6 +51,7 @@ class RingWire(Wire):
 
     def interrupted(self) -> list[tuple[int, int, int]]:
         """Calls that a predecessor was running when it died: (call, interface, method)."""
+        self.right_to_send.adopt()  # it has sent, perhaps, since this end was made
         calls: list[tuple[int, int, int]] = self.right_to_receive.interrupted()
         return calls
 
@@ -163,7 +164,7 @@ class BlockingRingWire:
         self.exchange = functools.partial(waiter.exchange, self.right_to_send, self.right_to_receive)
 
     def wait_for_room(self, limit: int) -> None:
-        if not self.beside.lacking.want_room():
+        if not self.beside.lacking.want_room() and self.waiter.arm():
             self.waiter.wait_for_bell(limit)
 
     def close(self, why: str = "closed") -> None:
