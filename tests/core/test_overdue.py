@@ -88,7 +88,7 @@ def test_a_swap_whose_state_does_not_come_across_is_rolled_back(
 @pytest.mark.parametrize("hook", ["start", "health"])
 def test_a_load_whose_hook_takes_no_cancellation_ends(placement: str, hook: str) -> None:
     async def main(kernel: TestKernel) -> None:
-        with pytest.raises(Unavailable, match="'named' was not there after 30 s"):
+        with pytest.raises(Unavailable, match="'named' was not there after 35 s"):
             await kernel.load(Named, name="named", placement=placement, config={"waits": hook})
         assert not kernel.registry.entries and not kernel.here.keys
         await kernel.load(Named, name="named", placement=placement)

@@ -53,7 +53,7 @@ class Office(Plugin, Post):
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 async def test_a_start_that_never_returns(kernel: TestKernel, placement: str) -> None:
-    with pytest.raises(Unavailable, match=r"'office' was not there after 30 s.*its start"):
+    with pytest.raises(Unavailable, match=r"'office' was not there after 35 s.*its start"):
         await kernel.load(Office, placement=placement, config={"stuck": "start"})
     assert not kernel.registry.entries
     await kernel.load(Office, placement=placement)

@@ -424,6 +424,6 @@ async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Buil
         if not limit.expired():
             raise
         raise Unavailable(
-            f"plug-in {blueprint.name!r} was not there after {hang:g} s (`hang` of its restart policy): its start, or "
-            "its health check, does not return"
+            f"plug-in {blueprint.name!r} was not there after {hang + SLACK:g} s (`hang` of its restart policy, and "
+            f"{SLACK:g} s more): its start, or its health check, does not return"
         ) from None
