@@ -181,3 +181,22 @@ def test_a_one_way_call_goes_elsewhere_when_its_mailbox_is_gone() -> None:
     with pytest.raises(NotTaken, match="it has fewer replicas now"):
         BlockingCaller(server, Clock().now_ns).oneway(METHODS["note"], arguments("note", "x"))
     assert server.sent == []
+
+
+def test_a_call_that_was_sent_when_a_signal_handler_raised_is_cancelled() -> None:
+    """Between the moment in which it was sent, and that in which its thread begins to wait."""
+    server = Server(lambda kind, call: iter(()))
+    sent = server.send
+
+    def interrupted(kind: int, call: int, *rest: Any) -> bool:
+        sent(kind, call, *rest)
+        if kind == Kind.CALL:
+            raise KeyboardInterrupt
+        return True
+
+    server.send = interrupted  # type: ignore[method-assign]
+    caller = BlockingCaller(server, Clock().now_ns)
+    with pytest.raises(KeyboardInterrupt):
+        caller.call(METHODS["add"], arguments("add", 1))
+    assert server.sent == [Kind.CALL, Kind.CANCEL]
+    assert caller.reusable

@@ -92,6 +92,7 @@ class BlockingCaller:
         self.receive: Callable[[], Received | None] = wire.receive
         self.exchange: Callable[[int, bytes, int], Any] | None = getattr(wire, "exchange", None)
         self.when_broken: Callable[[], None] = lambda: None  # the wire can't be used any more
+        self.waited_for: int | None = None  # a call that may have been sent, and has no outcome yet
         self.stalled: Callable[[], None] | None = None
         self.asking = 0
         self.abandoned = False
@@ -156,9 +157,19 @@ class BlockingCaller:
                         return self.rest_of_call(number, method, body, None, reruns=1)
                     self.keep(message)
                     return self.rest_of_call(number, method, body, None)
-            if context is not None or type(body) is not bytes or not self.send(0, number, body, method.index):
-                self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
+            self.waited_for = number
+            try:
+                if context is not None or type(body) is not bytes or not self.send(0, number, body, method.index):
+                    self.send_when_room(0, number, body, method, context or NO_CONTEXT, wait_for_room)
+            except MukernelError:
+                self.waited_for = None  # it was not sent
+                raise
             return self.rest_of_call(number, method, body, context)
+        except BaseException:  # its deadline, or a signal handler's, such as KeyboardInterrupt: nobody waits any more
+            unwanted, self.waited_for = self.waited_for, None
+            if unwanted is not None and self.wire.closed is None:
+                self.wire.send(Kind.CANCEL, unwanted, b"")
+            raise
         finally:
             self.calling = False
 
@@ -208,7 +219,7 @@ class BlockingCaller:
         self, number: int, method: RemoteMethod, body: bytes, context: CallContext | None, reruns: int = 0
     ) -> bytes:
         """Wait for the reply to a call that was sent."""
-        waits = True
+        self.waited_for = number
         try:
             while True:
                 if (message := self.receive()) is None:
@@ -223,18 +234,14 @@ class BlockingCaller:
                 if message.call != number:
                     self.keep(message)
                     continue
-                waits = False
+                self.waited_for = None
                 content = self.taken(message, method)
                 if message.kind == 8 or message.kind == Kind.LENT:
                     return content
                 number = self.ended(message.kind, content, method, body, context or NO_CONTEXT, reruns)
-                reruns, waits = reruns + 1, True
+                reruns, self.waited_for = reruns + 1, number
         except BROKEN as error:
             self.broken(str(error))
-        except BaseException:  # its deadline, or a signal handler's, such as KeyboardInterrupt: nobody waits any more
-            if waits and self.wire.closed is None:
-                self.wire.send(Kind.CANCEL, number, b"")
-            raise
 
     def taken(self, message: Received, method: RemoteMethod) -> bytes:
         """The body of what a call ended with. Raises Overloaded where this process has no memory for it."""
