@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ async def test_what_a_warm_successor_tells_comes_after_all_that_was_sent_since(t
             async with asyncio.timeout(60):
                 await running
         successor.close()
+
+
+async def test_a_closed_end_tells_nobody_of_what_was_interrupted(transport: str, tmp_path: Path) -> None:
+    """The number of the bell that it rang may be another's by now."""
+    async with pair(transport, tmp_path) as wires:
+        bell = getattr(wires.server, "peer_bell", -1)
+        wires.server.close("its caller wrote garbage")
+        reads, writes = os.pipe2(os.O_NONBLOCK)
+        if bell not in (-1, reads, writes):
+            os.dup2(writes, bell)
+        wires.server.end_interrupted(Kind.INTERRUPTED)
+        with pytest.raises(BlockingIOError):
+            os.read(reads, 10)
+        for descriptor in {reads, writes, *((bell,) if bell != -1 else ())}:
+            os.close(descriptor)
 
 
 async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_room(

@@ -11,6 +11,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conformance_actor import Actor, Behaviour, Refused
@@ -18,7 +19,9 @@ from conformance_wires import NOW
 
 from mukernel import ContractError, DeadlineExceeded, PluginCrashed, Unavailable, deadline
 from mukernel.contract import MethodCodec, RemoteError
+from mukernel.kernel.clock import Clock
 from mukernel.transports.blocking import BlockingCaller
+from mukernel.transports.blocking_socket import BlockingSocketWire
 from mukernel.transports.calling import Caller
 from mukernel.transports.frame import GREETING, HELLO, LARGEST_GREETING, pack
 from mukernel.transports.listening import Address, Listener, connect, connect_blocking, listen
@@ -294,3 +297,27 @@ def test_this_suite_leaves_no_descriptor_behind(tmp_path: Path) -> None:
     for _ in range(5):
         asyncio.run(once())
     assert len(os.listdir("/proc/self/fd")) <= before  # fewer: what earlier tests left may have ended meanwhile
+
+
+class InterruptedSocket(socket.socket):
+    """A signal handler raises when a part of a message was sent."""
+
+    def sendmsg(self, buffers: Any, *rest: Any) -> int:
+        parts = [bytes(each) for each in buffers]
+        if sum(map(len, parts)) < 1000:
+            return super().sendmsg(parts, *rest)
+        self.send(parts[0][:10])
+        raise KeyboardInterrupt
+
+
+def test_a_connection_in_which_half_a_message_lies_is_not_used_again() -> None:
+    ours, theirs = socket.socketpair()
+    caller = BlockingCaller(BlockingSocketWire(InterruptedSocket(fileno=ours.detach())), Clock().now_ns)
+    theirs.recv(1000)  # its greeting
+    method = Behaviour.__contract__.methods["add"]
+    remote = RemoteMethod(method, MethodCodec(method))
+    with pytest.raises(KeyboardInterrupt):
+        caller.call(remote, b"x" * 5000)
+    assert not caller.reusable
+    assert len(theirs.recv(1000)) == 10 and theirs.recv(1000) == b""
+    theirs.close()

@@ -74,20 +74,25 @@ class BlockingSocketWire:
         return True
 
     def write(self, header: bytes, body: bytes) -> None:
+        """Raises what a signal handler does; the wire is closed then, as half a message may be in it."""
         parts = [memoryview(header), memoryview(body)]
-        while parts and self.broken is None:
-            try:
-                sent = self.socket.sendmsg(parts)
-            except (BlockingIOError, InterruptedError):
-                self.wait_until_writable()
-                continue
-            except OSError as error:
-                self.broken = f"the peer is gone ({error.strerror or error})"
-                return
-            while parts and sent >= len(parts[0]):
-                sent -= len(parts.pop(0))
-            if parts:
-                parts[0] = parts[0][sent:]
+        try:
+            while parts and self.broken is None:
+                try:
+                    sent = self.socket.sendmsg(parts)
+                except (BlockingIOError, InterruptedError):
+                    self.wait_until_writable()
+                    continue
+                except OSError as error:
+                    self.broken = f"the peer is gone ({error.strerror or error})"
+                    return
+                while parts and sent >= len(parts[0]):
+                    sent -= len(parts.pop(0))
+                if parts:
+                    parts[0] = parts[0][sent:]
+        except BaseException:
+            self.close("a signal handler raised while a message was sent")
+            raise
 
     def wait_until_writable(self) -> None:
         """Read meanwhile: the other side may be waiting for us to."""

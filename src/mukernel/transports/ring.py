@@ -51,6 +51,8 @@ class RingWire(Wire):
 
     def interrupted(self) -> list[tuple[int, int, int]]:
         """Calls that a predecessor was running when it died: (call, interface, method)."""
+        if self.closed is not None:  # the number of its bell may be another's by now
+            return []
         self.right_to_send.adopt()  # it has sent, perhaps, since this end was made
         calls: list[tuple[int, int, int]] = self.right_to_receive.interrupted()
         return calls
