@@ -321,3 +321,13 @@ def test_a_connection_in_which_half_a_message_lies_is_not_used_again() -> None:
     assert not caller.reusable
     assert len(theirs.recv(1000)) == 10 and theirs.recv(1000) == b""
     theirs.close()
+
+
+def test_who_waits_for_room_that_was_told_of_meanwhile_goes_on() -> None:
+    ours, theirs = socket.socketpair()
+    wire = BlockingSocketWire(ours)
+    wire.accepted = wire.bound
+    wire.reader.taken = 1  # as has just been read
+    wire.wait_for_room(-1)  # nobody will say so again
+    wire.close()
+    theirs.close()

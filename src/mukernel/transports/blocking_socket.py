@@ -153,9 +153,9 @@ class BlockingSocketWire:
         return True
 
     def wait_for_room(self, limit: int) -> None:
-        """Block until the other side has begun a call more, or for `limit` ns."""
-        taken, end = self.reader.taken, CLOCK.now_ns() + limit
-        while self.reader.taken == taken and self.broken is None:
+        """Block until there is room, or a message came, or for `limit` ns."""
+        end = CLOCK.now_ns() + limit
+        while self.accepted - self.reader.taken >= self.bound and not self.arrived and self.broken is None:
             left = (end - CLOCK.now_ns()) / 1e6
             if limit >= 0 and left <= 0:
                 return
