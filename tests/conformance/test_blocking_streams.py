@@ -167,6 +167,9 @@ def test_what_comes_while_a_packet_waits_to_be_sent_keeps_its_order() -> None:
         wire.kept = [wire.receive(), wire.receive()]  # type: ignore[list-item]  # while it waited for room
         assert wire.read(-1)
         assert [wire.receive().call for _ in range(3)] == [1, 2, 3]  # type: ignore[union-attr]
+        packets.send_packet(other.side, Kind.GONE, 4, b"given up")
+        wire.wait_for_room(-1)  # which ends with a message: there may never be room
+        assert wire.receive().call == 4  # type: ignore[union-attr]
     finally:
         wire.close()
         other.close()

@@ -24,12 +24,15 @@ from mukernel import Kernel, deadline, priority
 from mukernel.transports.carriers import SETTING
 
 
-@pytest.mark.parametrize("transport", ["", "socket"])
-async def test_a_call_that_waited_inherits_nothing_of_the_one_it_waited_for(
-    transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if transport:
-        monkeypatch.setenv(SETTING, transport)
+@pytest.fixture(params=["", "socket"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the processes; "": as this machine prefers."""
+    if request.param:
+        monkeypatch.setenv(SETTING, request.param)
+
+
+@pytest.mark.usefixtures("transport")
+async def test_a_call_that_waited_inherits_nothing_of_the_one_it_waited_for() -> None:
     async with Kernel() as kernel:
         await kernel.load(Heir, name="heir", placement="process", concurrency=1)
         heir = kernel.get(Inheritance)
@@ -63,13 +66,9 @@ async def test_nor_its_deadline_where_calls_wait_for_their_turn() -> None:
         assert await running == "True 7"
 
 
-@pytest.mark.parametrize("transport", ["", "socket"])
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("placement", ["inline", "process"])
-async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(
-    placement: str, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if transport:
-        monkeypatch.setenv(SETTING, transport)
+async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(placement: str) -> None:
     async with Kernel() as kernel:
         with deadline(3600), priority(7):
             await kernel.load(Heir, name="heir", placement=placement)
@@ -86,13 +85,9 @@ async def test_calls_inherit_nothing_of_the_time_when_their_plugin_was_loaded(
             assert await asker.ask() == ["", ""]
 
 
-@pytest.mark.parametrize("transport", ["", "socket"])
+@pytest.mark.usefixtures("transport")
 @pytest.mark.parametrize("placement", ["inline", "process"])
-async def test_what_a_def_method_leaves_in_a_variable_is_for_nobody_else(
-    placement: str, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if transport:
-        monkeypatch.setenv(SETTING, transport)
+async def test_what_a_def_method_leaves_in_a_variable_is_for_nobody_else(placement: str) -> None:
     async with Kernel() as kernel:
         await kernel.load(Heir, name="heir", placement=placement)
         heir, blocking = kernel.get(Inheritance), kernel.get(Inheritance, blocking=True)
@@ -117,12 +112,8 @@ async def test_what_lives_on_is_bound_by_no_call_that_has_ended(placement: str, 
 
 
 @pytest.mark.parametrize("threads", [0, 2])
-@pytest.mark.parametrize("transport", ["", "socket"])
-async def test_every_kind_of_method_begins_with_what_its_instance_has_set(
-    threads: int, transport: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if transport:
-        monkeypatch.setenv(SETTING, transport)
+@pytest.mark.usefixtures("transport")
+async def test_every_kind_of_method_begins_with_what_its_instance_has_set(threads: int) -> None:
     async with Kernel() as kernel:
         await kernel.load(Prices, name="prices", placement="process", threads=threads)
         pricing, blocking = kernel.get(Pricing), kernel.get(Pricing, blocking=True)

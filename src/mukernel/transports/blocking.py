@@ -193,8 +193,8 @@ class BlockingCaller:
             self.broken(str(error))
         except BlockingIOError:  # it was sent, and `patience` has ended
             raise
-        except BaseException:  # a signal handler's, such as KeyboardInterrupt: nobody waits for it any more
-            self.send(Kind.CANCEL, number, b"")
+        except BaseException:  # a signal handler's, such as KeyboardInterrupt
+            self.waited_for = number
             raise
 
     def leave(self, why: str) -> None:

@@ -351,25 +351,22 @@ class BlockingPacketWire:
         return True
 
     def wait_for_room(self, limit: int) -> None:
-        """Block until the server has begun a call more, or for `limit` ns."""
+        """Block until the server has begun a call more, or a message came, or for `limit` ns."""
         if self.full:  # the socket's own buffer, which says itself when it is not
             self.full = False
             full = select.poll()
             full.register(self.channel.mailbox, select.POLLOUT)
             full.poll(None if limit < 0 else limit / 1e6)
             return
+        self.room = False
         if not self.asked:
             self.asked = self.send(STARVING, WHOLE_WIRE, b"")
         end = CLOCK.now_ns() + limit
-        self.room = False
-        kept, self.kept = self.kept, []
-        while not self.room and self.closed is None:
+        while not self.room and not self.kept and self.closed is None:
             left = end - CLOCK.now_ns()
             if limit >= 0 and left <= 0:
                 break
             self.read(left if limit >= 0 else -1)
-        self.kept[:0] = kept
-        self.room = False
 
     def close(self, why: str = "closed") -> None:
         if self.closed is None:
