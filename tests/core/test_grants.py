@@ -304,7 +304,8 @@ async def test_a_channel_that_is_revoked_leaves_nothing_behind(kernel: Kernel) -
         gc.collect()  # a wire and its ring hold each other
         return len(os.listdir("/proc/self/fd"))
 
-    assert await rounds(20) == await rounds(2)
+    few = await rounds(2)
+    assert await rounds(20) <= few  # fewer: what tests before this one left may be gone by now
 
 
 async def test_a_server_that_dies_comes_back_and_still_asks(kernel: Kernel) -> None:
