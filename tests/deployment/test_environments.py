@@ -9,10 +9,10 @@ from signal import SIGKILL
 from typing import Any
 
 import pytest
-from deployment_wheels import write_project
+from deployment_wheels import write_project, write_wheel
 from waiting import until
 
-from mukernel import ContractError, Kernel, NotFound, RestartPolicy, SwapFailed, Unavailable
+from mukernel import ContractError, Interface, Kernel, NotFound, RestartPolicy, SwapFailed, Unavailable
 from mukernel.core.control_server import ControlServer
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
@@ -61,6 +61,34 @@ async def test_one_runs_on_another_python(kernel: Kernel, catalog: Any, monkeypa
     assert await other.add(2) == 2
     os.kill(await other.process(), SIGKILL)
     assert (await other.versions())[2] == wanted  # it is started again, with the Python that it had
+
+
+IMPORTED = """
+import sys
+from mukernel import Interface, Plugin
+
+class Imported(Interface):
+    async def here(self) -> list[str]: ...
+
+class Bare(Plugin, Imported):
+    async def here(self) -> list[str]:
+        modules = list(sys.modules)
+        return modules[modules.index("mukernel.core.warm") + 1:]
+"""
+
+
+class Imported(Interface):
+    async def here(self) -> list[str]: ...
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_a_process_imports_its_plugin_alone(kernel: Kernel, tmp_path: Path, placement: str) -> None:
+    """All else is in its fork server: callers wait for the processor that a new version needs."""
+    points = {"bare": "shop_bare:Bare"}
+    wheel = write_wheel(tmp_path, "shop-bare", "1.0", files={"shop_bare.py": IMPORTED}, plugins=points)
+    await kernel.load(str(wheel), name="bare", placement=placement)
+    imported = await kernel.get(Imported).here()
+    assert [each for each in imported if not each.startswith("encodings.")] == ["shop_bare"]
 
 
 async def test_a_swap_to_other_dependencies_loses_nothing(kernel: Kernel, catalog: Any) -> None:

@@ -7,15 +7,16 @@ import sys
 
 from ..deployment.environment import RUNTIME, see_packages
 from . import host, sandboxed
-from .handshake import introduce
+from .handshake import introduce, introduction
 
 ENTRY = "mukernel.core.environment_host:main"
 SANDBOX_ENTRY = "mukernel.core.environment_host:main_in_sandbox"
+INTRODUCTION = introduction()
 
 
 def main(rights: list[int]) -> None:
     """Entry point of a process; `rights` as those of `host.main`."""
-    if not introduce(rights[0]):
+    if not introduce(rights[0], INTRODUCTION):
         os._exit(1)
     host.main(rights)
 

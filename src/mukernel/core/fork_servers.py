@@ -24,6 +24,7 @@ Key = tuple[str, bool]  # an environment, and whether it is for its sandboxes
 LONGEST_SILENCE = 30.0  # seconds that a fork server may owe an answer: it may have much to import before its first
 WARM = ("mukernel.core.warm",)
 WARM_SANDBOX = (*WARM, "mukernel.core.sandboxed")
+WARM_ENVIRONMENT = ("mukernel.core.environment_host", *WARM)  # before what is packed
 
 
 class ForkServers:
@@ -169,10 +170,10 @@ def new_server(environment: str, sandboxed: bool) -> ForkServer:
     python = read_environment(environment).python  # raises NotFound where it is gone
     if sandboxed:
         apart = imported_apart(environment, python)
-        return ForkServer(WARM_SANDBOX, python.executable, path=apart, env=scrubbed_environment())
+        return ForkServer(WARM_ENVIRONMENT, python.executable, path=apart, env=scrubbed_environment())
     path = os.path.join(environment, "bin") + os.pathsep + os.environ.get("PATH", os.defpath)
     variables = environment_variables({"VIRTUAL_ENV": environment, "PATH": path})
-    return ForkServer(WARM, interpreter(environment), env=variables)
+    return ForkServer(WARM_ENVIRONMENT, interpreter(environment), env=variables)
 
 
 def imported_from(environment: str) -> list[str]:

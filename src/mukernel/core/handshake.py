@@ -32,8 +32,8 @@ class Agreement:
 # -- in the process ------------------------------------------------------------------------------------------------
 
 
-def introduce(link: int) -> bool:
-    """Say what this process speaks, and hear what is spoken. False: the kernel does not want it, and has said why."""
+def introduction() -> bytes:
+    """What this process speaks. Its fork server finds out, for all that it forks: that imports much."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -46,10 +46,15 @@ def introduce(link: int) -> bool:
         "protocols": PROTOCOLS,
         "transports": available(),
     }
+    return json.dumps(hello).encode()
+
+
+def introduce(link: int, said: bytes) -> bool:
+    """Say what this process speaks, and hear what is spoken. False: the kernel does not want it, and has said why."""
     connection = socket.socket(fileno=os.dup(link))
     with connection:
         connection.setblocking(True)
-        connection.send(json.dumps(hello).encode())
+        connection.send(said)
         answer = connection.recv(LARGEST)
     return bool(answer) and json.loads(answer).get("protocol") in PROTOCOLS
 
