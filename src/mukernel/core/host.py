@@ -23,6 +23,7 @@ from .conversation import Conversation
 from .directory import Grant
 from .imported import all_here_is_warm
 from .inventory import inventory
+from .last_words import say_last_words
 from .messages import Connect, Done
 from .space import Space
 from .stack import answer_with_stack
@@ -200,8 +201,5 @@ def main(rights: list[int]) -> None:
     except Exception:
         log.exception("the event loop of this process broke")
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # None: the kernel's own was closed when it started
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()
+        say_last_words()
         os._exit(status)

@@ -56,6 +56,11 @@ def class_of_function(function: FunctionType) -> type:
     return made[()]
 
 
+def plain_object(plugin: object) -> object:
+    """What a plug-in of such a class serves; None of another's."""
+    return getattr(plugin, "_wrapped", None)
+
+
 def _wrapped(kind: type, interface: type[Any]) -> type:
     def fill(namespace: dict[str, Any]) -> None:
         namespace.update(

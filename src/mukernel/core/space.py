@@ -23,6 +23,7 @@ from .ending import contained
 from .imported import Version
 from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
+from .last_words import write_out_files_of
 from .loader import load_version
 from .messages import Blueprint, Counts, Quiesced
 from .passing_on import identify
@@ -292,6 +293,7 @@ class Space(Routes):
                 await instance.stop(drain, reason)
         finally:
             self.instances.pop(key, None)
+            write_out_files_of(instance.plugin)
             if not instance.begun:
                 instance.version.withdraw()
             self.let_go_of(instance.injected)
