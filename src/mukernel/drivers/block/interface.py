@@ -50,8 +50,8 @@ class Block(Interface, version="1.0", raises=(PermissionError, OSError, ValueErr
 
     @idempotent
     async def flush(self) -> None:
-        """A barrier: when it returns, all that was asked for before it lasts, whatever loses its power or its life.
-        What is asked for after it is done after it."""
+        """A barrier: when it returns, all that was answered before it was asked for lasts, whatever loses its power or
+        its life. As long as the driver lives it is done after all that was asked for before it, and before the rest."""
         raise NotImplementedError
 
     @idempotent
