@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from sandbox_plugins import Escapist, Hostile, Neighbour, Quiet
+from sandbox_printing import Printer, Printing
 
-from mukernel import ContractError, Kernel, Sandbox, Unavailable
+from mukernel import ContractError, Kernel, PluginCrashed, Sandbox, Unavailable
 from mukernel.core import sandboxed
 from mukernel.core.application_file import check_application
 from mukernel.core.place import RemotePlace
@@ -95,6 +96,17 @@ async def test_all_of_it_ends_when_any_of_it_is_killed_and_it_starts_again() -> 
             await all_ended(ends)
             await restarted
             assert await quiet.ping() > 0
+
+
+@pytest.mark.parametrize("by", [0, signal.SIGSEGV, signal.SIGTERM])
+async def test_how_it_ends_and_what_it_has_printed_last_is_told(tmp_path: Path, by: int) -> None:
+    async with Kernel(log_folder=str(tmp_path)) as kernel:
+        await kernel.load(Printer, name="printer", placement="sandbox")
+        how = f"signal {by:d} " if by else "status 7"
+        with pytest.raises(PluginCrashed, match=how):
+            await kernel.get(Printing).die(1000, by)
+        (log,) = tmp_path.glob("printer*")
+        assert log.read_text().count("a line\n") == 1000
 
 
 async def test_folders_that_are_granted(tmp_path: Path) -> None:

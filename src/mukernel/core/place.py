@@ -226,9 +226,15 @@ class RemotePlace(Place):
             return "closed its link to the kernel"
 
     def lost(self) -> None:
-        """The link is closed: a process that can't be told anything any more is ended, if it does not end itself."""
-        if not self.ending:
+        """The link is closed: a process that can't be told anything any more is ended, if it does not end itself. Of a
+        sandbox that is the inner: the outer hands on what that has printed last, and how it ended."""
+        if self.ending:
+            return
+        if self.enclosed is None:
             self.process.kill()
+        else:
+            self.enclosed.kill()
+            self.conversation.loop.call_later(GRACE, self.process.kill)
 
     async def build(self, blueprint: Blueprint) -> Built:
         checked_sendable(blueprint.name, blueprint.config)
