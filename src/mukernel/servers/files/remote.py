@@ -15,6 +15,7 @@ from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
+from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
 
 
@@ -39,6 +40,7 @@ class RemoteFolder:
             raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
         refuse_local(where, url, self.system)
         self.archive = any(isinstance(each, AbstractArchiveFileSystem) for each in layers(self.system))
+        self.names = Names(self.system)
         self.root = root.rstrip("/")
         try:
             if self.archive and not self.root and [*self.listed("")] == ["."]:
@@ -57,11 +59,10 @@ class RemoteFolder:
 
     def at(self, path: str) -> str:
         """The path as the file system writes it. Names that it reads otherwise are refused, and that of markers."""
-        if any(mark in path for mark in ("::", "://")):
-            raise OSError(errno.EINVAL, "wanted a path without '::' and '://' on this mount")
         if MARKER in path.split("/"):
             raise PermissionError(errno.EPERM, f"{MARKER} is what the server keeps for folders that have no file")
-        return f"{self.root}/{path}" if path and self.root else path or self.root
+        written = self.names.written(path)
+        return f"{self.root}/{written}" if path and self.root else written or self.root
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -127,7 +128,7 @@ class RemoteFolder:
             return {}
         names = {str(each["name"]).rstrip("/"): each for each in found}
         names.pop(folder.rstrip("/"), None)  # S3 has it among its own content where another program has marked it
-        return {known: each for name, each in names.items() if (known := name.rpartition("/")[2])}
+        return {known: each for name, each in names.items() if (known := self.names.read(name.rpartition("/")[2]))}
 
     def is_link(self, path: str) -> bool:
         return False
@@ -260,25 +261,13 @@ def refuse_local(where: str, url: str, system: Any) -> None:
     from fsspec.implementations.local import LocalFileSystem
 
     for each in layers(system):
-        protocol = each.protocol if isinstance(each.protocol, tuple) else (each.protocol,)
+        protocol = protocols(each)
         if "mukernel" in protocol:
             raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
         if "generic" in protocol:
             raise ContractError(f"{where}: got {url!r}, which leads wherever a path says: wanted where the files are")
         if isinstance(each, LocalFileSystem) or "asynclocal" in protocol:
             raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
-
-
-def layers(system: Any) -> Iterator[Any]:
-    """A file system of fsspec's and those that it hands its paths on to (`dir`, caches, `reference`, an adapter for
-    asyncio), theirs too. What an archive lies in is none of them: it serves its content and nothing else of that."""
-    from fsspec.spec import AbstractFileSystem
-
-    yield system
-    several = getattr(system, "fss", None) or {}
-    for each in (getattr(system, "fs", None), getattr(system, "sync_fs", None), *several.values()):
-        if isinstance(each, AbstractFileSystem) and each is not system:
-            yield from layers(each)
 
 
 def info_of(path: str, found: dict[str, Any]) -> FileInfo:
