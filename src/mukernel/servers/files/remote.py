@@ -33,13 +33,15 @@ class RemoteFolder:
         except ImportError:
             raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
         try:
-            self.system, root = url_to_fs(url, **{"use_listings_cache": False, **options})
+            self.system, root = url_to_fs(url, **own_options(url, options))
         except ImportError as error:
             raise ContractError(f"{where}: {url!r} needs a library that is not installed: {error}") from None
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
         refuse_local(where, url, self.system)
         self.archive = any(isinstance(each, AbstractArchiveFileSystem) for each in layers(self.system))
+        # Others have one place in a file, or one connection, for all who use them: two at once read each other's bytes.
+        self.for_many = all(type(each).async_impl for each in layers(self.system))
         self.names = Names(self.system)
         self.root = root.rstrip("/")
         try:
@@ -253,6 +255,15 @@ def check_private(folder: str) -> None:
     found = os.lstat(folder)
     if not os.path.isdir(folder) or os.path.islink(folder) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, f"{folder} is not a folder that only this user may enter: remove it")
+
+
+def own_options(url: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What fsspec is given so that each file system of a chain is this mount's alone, and no cache of names is kept."""
+    own: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True, **options}
+    inner = [bit.partition("://")[0] for bit in url.split("::")[1:] if "://" in bit]
+    for each in [*inner, "target_options"] if "target_protocol" in options else inner:
+        own[each] = {"skip_instance_cache": True, **own.get(each, {})}
+    return own
 
 
 def refuse_local(where: str, url: str, system: Any) -> None:
