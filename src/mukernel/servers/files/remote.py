@@ -6,8 +6,9 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from ... import shared
@@ -17,6 +18,8 @@ from .interface import FileInfo
 from .local import STAGING, LocalFolder
 from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
+
+LOCKS = 64  # for the paths of one mount: those that fall to the same one are changed one after another
 
 
 class RemoteFolder:
@@ -50,6 +53,7 @@ class RemoteFolder:
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be read: {type(error).__name__}: {error}") from None
         self.spool: LocalFolder | None = None
+        self.changing = [Lock() for _ in range(LOCKS)]
 
     def without_links(self) -> RemoteFolder:
         """Whether there are links is known to the other side alone, and so is where they lead."""
@@ -160,13 +164,24 @@ class RemoteFolder:
 
     # -- changing -----------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def alone(self, *paths: str) -> Iterator[None]:
+        """Nobody else changes these files by this mount meanwhile. An append may be a file that is read and replaced,
+        as object stores have it: what was written in between would be lost."""
+        with ExitStack() as held:
+            for number in sorted(
+                {hash(path) % LOCKS for path in paths}
+            ):  # in one order, so that no two wait for each other
+                held.enter_context(self.changing[number])
+            yield
+
     def write(self, path: str, data: memoryview) -> None:
-        with self.asked():
+        with self.asked(), self.alone(path):
             self.no_folder(path)
             self.system.pipe_file(self.at(path), bytes(data))
 
     def append(self, path: str, data: memoryview) -> None:
-        with self.asked():
+        with self.asked(), self.alone(path):
             self.no_folder(path)
             mode = "ab" if self.system.exists(self.at(path)) else "wb"
             with self.system.open(self.at(path), mode) as file:
@@ -177,7 +192,7 @@ class RemoteFolder:
 
     def commit(self, path: str, upload: str, size: int) -> None:
         spool = self.spooled()
-        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked():
+        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked(), self.alone(path):
             if (found := os.fstat(staged).st_size) != size:
                 raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
             self.no_folder(path)
@@ -207,7 +222,7 @@ class RemoteFolder:
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
-        with self.asked():
+        with self.asked(), self.alone(path):
             if self.system.isfile(self.at(path)):
                 self.system.rm_file(self.at(path))
             elif recursive:
@@ -222,7 +237,7 @@ class RemoteFolder:
     def rename(self, source: str, target: str) -> None:
         if not source or not target:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
-        with self.asked():
+        with self.asked(), self.alone(source, target):
             old, new = self.at(source), self.at(target)
             if source == target:
                 self.system.info(old)  # as everywhere: nothing to do, if it is there
