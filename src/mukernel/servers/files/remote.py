@@ -53,6 +53,7 @@ class RemoteFolder:
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be read: {type(error).__name__}: {error}") from None
         self.spool: LocalFolder | None = None
+        self.reading: tuple[str, Any] | None = None
         self.changing = [Lock() for _ in range(LOCKS)]
 
     def without_links(self) -> RemoteFolder:
@@ -60,6 +61,7 @@ class RemoteFolder:
         return self
 
     def close(self) -> None:
+        self.end_reading()
         if self.spool is not None:
             self.spool.close()
 
@@ -152,7 +154,7 @@ class RemoteFolder:
                 raise OSError(errno.EFBIG, f"{end - offset} bytes are too many for one read: {LARGEST_READ} at most")
             if end <= offset:
                 return Buffer(b"")
-            data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
+            data = self.content(self.at(path), offset, end)
         if len(data) == info.size:  # also of a web server that knows no ranges
             return Buffer(memoryview(data)[offset:end])
         if len(data) != end - offset:
@@ -161,6 +163,30 @@ class RemoteFolder:
                 errno.EIO, f"{asked}, got {len(data)}: it was changed meanwhile, or what serves it is at fault"
             )
         return Buffer(data)
+
+    def content(self, where: str, start: int, end: int) -> bytes:
+        """A part of a file, `where` as the file system writes it. Of an archive it stays open until another is read:
+        the next part mostly begins where this one ends, and to come there what is compressed is read from its
+        beginning."""
+        if not self.archive:
+            found: bytes = self.system.cat_file(where, start=start, end=end)
+            return found
+        if self.reading is None or self.reading[0] != where:
+            self.end_reading()
+            self.reading = where, self.system.open(where, "rb")
+        try:
+            self.reading[1].seek(start)
+            found = self.reading[1].read(end - start)
+        except BaseException:
+            self.end_reading()
+            raise
+        return found
+
+    def end_reading(self) -> None:
+        if self.reading is not None:
+            _, file = self.reading
+            self.reading = None
+            file.close()
 
     # -- changing -----------------------------------------------------------------------------------------------
 
