@@ -1,5 +1,6 @@
 """S3 as a mount, by a real server: files, and folders, of which an object store knows none."""
 
+import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -59,6 +60,18 @@ async def test_files_are_written_read_listed_and_removed(files: Files) -> None:
             await missing
     with pytest.raises(PermissionError, match="read-only"):
         await files.remove("/kept/b.txt")
+
+
+async def test_all_that_is_appended_at_once_is_there(files: Files) -> None:
+    """Though the store knows no append: the file is read and replaced."""
+
+    async def append(number: int) -> None:
+        for turn in range(5):
+            await files.append("/s3/log", Buffer(f"{number} {turn}\n".encode()))
+
+    await asyncio.gather(*(append(number) for number in range(4)))
+    lines = bytes(await files.read("/s3/log")).decode().splitlines()
+    assert sorted(lines) == [f"{number} {turn}" for number in range(4) for turn in range(5)]
 
 
 async def test_large_files_go_in_parts(files: Files) -> None:

@@ -20,7 +20,7 @@ from .remote import RemoteFolder
 from .storage import Storage
 
 T = TypeVar("T")
-THREADS = 8  # that work on one mount at a time
+THREADS = 8  # that work on one mount at a time, at most
 
 
 class Mount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,28 +36,10 @@ class Mounted:
     """One mount that is there. `threads`: those that work on it, and on no other; each is begun when it is needed."""
 
     def __init__(self, path: str, declared: Mount) -> None:
-        where = f"mounts.{path!r}"
         self.path, self.read_only = path, declared.read_only
-        self.threads = ThreadPoolExecutor(THREADS, "files")
-        self.storage: Storage
-        scheme, colon, rest = declared.url.partition("://")
-        if not colon and "::" not in declared.url:
-            rest = declared.url
-        elif scheme not in ("file", "local") or "::" in declared.url:
-            self.storage = RemoteFolder(where, declared.url, declared.options)
-            return
-        if declared.options:
-            raise ContractError(f"{where}.options: got {declared.options!r}; a folder of this machine takes none")
-        if not rest:
-            raise ContractError(f"{where}: got {declared.url!r}, wanted a folder or a URL such as 's3://bucket/folder'")
-        try:
-            self.storage = LocalFolder(rest)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise ContractError(
-                f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)!r}: {why}; "
-                "wanted a folder that is there, or a URL such as 's3://bucket/folder'"
-            ) from None
+        self.storage = storage_of(f"mounts.{path!r}", declared)
+        several = not isinstance(self.storage, RemoteFolder) or self.storage.for_many
+        self.threads = ThreadPoolExecutor(THREADS if several else 1, "files")
 
     def without_links(self) -> Mounted:
         """This mount for a caller who was granted a part of it: a link could lead to another part."""
@@ -77,6 +59,27 @@ class Mounted:
     def inner(self, path: str) -> str:
         """A normalised path relative to the mount; "" is the mount itself."""
         return path[len(self.path) :].lstrip("/")
+
+
+def storage_of(where: str, declared: Mount) -> Storage:
+    """Raises ContractError, which begins with `where`."""
+    scheme, colon, rest = declared.url.partition("://")
+    if not colon and "::" not in declared.url:
+        rest = declared.url
+    elif scheme not in ("file", "local") or "::" in declared.url:
+        return RemoteFolder(where, declared.url, declared.options)
+    if declared.options:
+        raise ContractError(f"{where}.options: got {declared.options!r}; a folder of this machine takes none")
+    if not rest:
+        raise ContractError(f"{where}: got {declared.url!r}, wanted a folder or a URL such as 's3://bucket/folder'")
+    try:
+        return LocalFolder(rest)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ContractError(
+            f"{where}: got {declared.url!r}, which is {os.path.abspath(rest)!r}: {why}; "
+            "wanted a folder that is there, or a URL such as 's3://bucket/folder'"
+        ) from None
 
 
 class MountTable:

@@ -6,8 +6,9 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from threading import Lock
 from typing import Any
 
 from ... import shared
@@ -15,7 +16,10 @@ from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
 from .local import STAGING, LocalFolder
+from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
+
+LOCKS = 64  # for the paths of one mount: those that fall to the same one are changed one after another
 
 
 class RemoteFolder:
@@ -32,13 +36,16 @@ class RemoteFolder:
         except ImportError:
             raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
         try:
-            self.system, root = url_to_fs(url, **{"use_listings_cache": False, **options})
+            self.system, root = url_to_fs(url, **own_options(url, options))
         except ImportError as error:
             raise ContractError(f"{where}: {url!r} needs a library that is not installed: {error}") from None
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be opened: {type(error).__name__}: {error}") from None
         refuse_local(where, url, self.system)
         self.archive = any(isinstance(each, AbstractArchiveFileSystem) for each in layers(self.system))
+        # Others have one place in a file, or one connection, for all who use them: two at once read each other's bytes.
+        self.for_many = all(type(each).async_impl for each in layers(self.system))
+        self.names = Names(self.system)
         self.root = root.rstrip("/")
         try:
             if self.archive and not self.root and [*self.listed("")] == ["."]:
@@ -46,22 +53,24 @@ class RemoteFolder:
         except Exception as error:
             raise ContractError(f"{where}: {url!r} can't be read: {type(error).__name__}: {error}") from None
         self.spool: LocalFolder | None = None
+        self.reading: tuple[str, Any] | None = None
+        self.changing = [Lock() for _ in range(LOCKS)]
 
     def without_links(self) -> RemoteFolder:
         """Whether there are links is known to the other side alone, and so is where they lead."""
         return self
 
     def close(self) -> None:
+        self.end_reading()
         if self.spool is not None:
             self.spool.close()
 
     def at(self, path: str) -> str:
         """The path as the file system writes it. Names that it reads otherwise are refused, and that of markers."""
-        if any(mark in path for mark in ("::", "://")):
-            raise OSError(errno.EINVAL, "wanted a path without '::' and '://' on this mount")
         if MARKER in path.split("/"):
             raise PermissionError(errno.EPERM, f"{MARKER} is what the server keeps for folders that have no file")
-        return f"{self.root}/{path}" if path and self.root else path or self.root
+        written = self.names.written(path)
+        return f"{self.root}/{written}" if path and self.root else written or self.root
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -127,7 +136,7 @@ class RemoteFolder:
             return {}
         names = {str(each["name"]).rstrip("/"): each for each in found}
         names.pop(folder.rstrip("/"), None)  # S3 has it among its own content where another program has marked it
-        return {known: each for name, each in names.items() if (known := name.rpartition("/")[2])}
+        return {known: each for name, each in names.items() if (known := self.names.read(name.rpartition("/")[2]))}
 
     def is_link(self, path: str) -> bool:
         return False
@@ -145,7 +154,7 @@ class RemoteFolder:
                 raise OSError(errno.EFBIG, f"{end - offset} bytes are too many for one read: {LARGEST_READ} at most")
             if end <= offset:
                 return Buffer(b"")
-            data: bytes = self.system.cat_file(self.at(path), start=offset, end=end)
+            data = self.content(self.at(path), offset, end)
         if len(data) == info.size:  # also of a web server that knows no ranges
             return Buffer(memoryview(data)[offset:end])
         if len(data) != end - offset:
@@ -155,15 +164,50 @@ class RemoteFolder:
             )
         return Buffer(data)
 
+    def content(self, where: str, start: int, end: int) -> bytes:
+        """A part of a file, `where` as the file system writes it. Of an archive it stays open until another is read:
+        the next part mostly begins where this one ends, and to come there what is compressed is read from its
+        beginning."""
+        if not self.archive:
+            found: bytes = self.system.cat_file(where, start=start, end=end)
+            return found
+        if self.reading is None or self.reading[0] != where:
+            self.end_reading()
+            self.reading = where, self.system.open(where, "rb")
+        try:
+            self.reading[1].seek(start)
+            found = self.reading[1].read(end - start)
+        except BaseException:
+            self.end_reading()
+            raise
+        return found
+
+    def end_reading(self) -> None:
+        if self.reading is not None:
+            _, file = self.reading
+            self.reading = None
+            file.close()
+
     # -- changing -----------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def alone(self, *paths: str) -> Iterator[None]:
+        """Nobody else changes these files by this mount meanwhile. An append may be a file that is read and replaced,
+        as object stores have it: what was written in between would be lost."""
+        with ExitStack() as held:
+            for number in sorted(
+                {hash(path) % LOCKS for path in paths}
+            ):  # in one order, so that no two wait for each other
+                held.enter_context(self.changing[number])
+            yield
+
     def write(self, path: str, data: memoryview) -> None:
-        with self.asked():
+        with self.asked(), self.alone(path):
             self.no_folder(path)
             self.system.pipe_file(self.at(path), bytes(data))
 
     def append(self, path: str, data: memoryview) -> None:
-        with self.asked():
+        with self.asked(), self.alone(path):
             self.no_folder(path)
             mode = "ab" if self.system.exists(self.at(path)) else "wb"
             with self.system.open(self.at(path), mode) as file:
@@ -174,7 +218,7 @@ class RemoteFolder:
 
     def commit(self, path: str, upload: str, size: int) -> None:
         spool = self.spooled()
-        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked():
+        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked(), self.alone(path):
             if (found := os.fstat(staged).st_size) != size:
                 raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
             self.no_folder(path)
@@ -204,7 +248,7 @@ class RemoteFolder:
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
-        with self.asked():
+        with self.asked(), self.alone(path):
             if self.system.isfile(self.at(path)):
                 self.system.rm_file(self.at(path))
             elif recursive:
@@ -219,7 +263,7 @@ class RemoteFolder:
     def rename(self, source: str, target: str) -> None:
         if not source or not target:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
-        with self.asked():
+        with self.asked(), self.alone(source, target):
             old, new = self.at(source), self.at(target)
             if source == target:
                 self.system.info(old)  # as everywhere: nothing to do, if it is there
@@ -254,31 +298,28 @@ def check_private(folder: str) -> None:
         raise PermissionError(errno.EPERM, f"{folder} is not a folder that only this user may enter: remove it")
 
 
+def own_options(url: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What fsspec is given so that each file system of a chain is this mount's alone, and no cache of names is kept."""
+    own: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True, **options}
+    inner = [bit.partition("://")[0] for bit in url.split("::")[1:] if "://" in bit]
+    for each in [*inner, "target_options"] if "target_protocol" in options else inner:
+        own[each] = {"skip_instance_cache": True, **own.get(each, {})}
+    return own
+
+
 def refuse_local(where: str, url: str, system: Any) -> None:
     """A folder of this machine has a mount of its own, which no link leads out of; fsspec's would follow any, at
     whatever depth of a chain it lies. Raises ContractError."""
     from fsspec.implementations.local import LocalFileSystem
 
     for each in layers(system):
-        protocol = each.protocol if isinstance(each.protocol, tuple) else (each.protocol,)
+        protocol = protocols(each)
         if "mukernel" in protocol:
             raise ContractError(f"{where}: got {url!r}, which leads back here: wanted where the files are")
         if "generic" in protocol:
             raise ContractError(f"{where}: got {url!r}, which leads wherever a path says: wanted where the files are")
         if isinstance(each, LocalFileSystem) or "asynclocal" in protocol:
             raise ContractError(f"{where}: got {url!r}, wanted the folder's plain path: that is served without fsspec")
-
-
-def layers(system: Any) -> Iterator[Any]:
-    """A file system of fsspec's and those that it hands its paths on to (`dir`, caches, `reference`, an adapter for
-    asyncio), theirs too. What an archive lies in is none of them: it serves its content and nothing else of that."""
-    from fsspec.spec import AbstractFileSystem
-
-    yield system
-    several = getattr(system, "fss", None) or {}
-    for each in (getattr(system, "fs", None), getattr(system, "sync_fs", None), *several.values()):
-        if isinstance(each, AbstractFileSystem) and each is not system:
-            yield from layers(each)
 
 
 def info_of(path: str, found: dict[str, Any]) -> FileInfo:

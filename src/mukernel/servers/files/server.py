@@ -62,11 +62,19 @@ class FileServer(Plugin, Files):
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
         return mount if grant is None or grant.allows(right, mount.path) else mount.without_links()
 
+    def changeable(self, path: str) -> Mounted:
+        """The mount of what is to be written, moved or replaced. What mounts lie beneath is a folder for all who look,
+        whatever its own mount has there: a file of that name would be hidden at once."""
+        mount = self.allowed(path, "write")
+        if self.mounts.virtual(path):
+            raise PermissionError(errno.EBUSY, "there are mounts beneath it")
+        return mount
+
     async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
         """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
         path = normalised(path)
         with named(path):
-            mount = self.allowed(path, right)
+            mount = self.changeable(path) if right == "write" else self.allowed(path, right)
             return await mount.do(work, mount, mount.inner(path))
 
     # -- looking ------------------------------------------------------------------------------------------------
@@ -148,8 +156,10 @@ class FileServer(Plugin, Files):
 
     async def rename(self, source: str, target: str) -> None:
         source, target = normalised(source), normalised(target)
+        with named(target):
+            there = self.changeable(target)
         with named(source):
-            here, there = self.allowed(source, "write"), self.allowed(target, "write")
+            here = self.changeable(source)
             if here.path != there.path:
                 raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
             await here.do(here.storage.rename, here.inner(source), here.inner(target))
