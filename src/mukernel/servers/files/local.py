@@ -7,9 +7,11 @@ import errno
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from ... import shared
 from ...contract import Buffer
@@ -21,6 +23,9 @@ STAGING = ".mukernel"  # the folder in each mount where files lie that are not y
 PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
 MOST_LINKS = 40  # on one way, as Linux has it
 STALE = 86400.0  # seconds after which what lies there belongs to nobody
+
+_appending: WeakValueDictionary[tuple[int, int], threading.Lock] = WeakValueDictionary()  # by device and inode
+_finding = threading.Lock()
 
 
 class LocalFolder:
@@ -104,12 +109,8 @@ class LocalFolder:
             if info.kind != "file":
                 raise refused(info)
             without_privileges(file)
-            try:
-                write_all(file, data)
-            except OSError:  # a full disk: nothing of it, rather than a part
-                with suppress(OSError):
-                    os.ftruncate(file, info.size)
-                raise
+            with appending(file):
+                append_all(file, data)
             os.fsync(file)
 
     def write_part(self, upload: str, offset: int, data: memoryview) -> None:
@@ -246,10 +247,27 @@ def without_privileges(file: int) -> None:
             os.fchmod(file, mode & PERMISSIONS)
 
 
-def write_all(file: int, data: memoryview) -> None:
-    done = 0
-    while done < len(data):
-        done += os.write(file, data[done:])
+def appending(file: int) -> threading.Lock:
+    """What is held while something is appended to a file, so that nobody else of this process appends in between. A
+    lock of the system's would keep the server waiting for whoever may read the file, and never lets it go."""
+    found = os.fstat(file)
+    with _finding:
+        return _appending.setdefault((found.st_dev, found.st_ino), threading.Lock())
+
+
+def append_all(file: int, data: memoryview) -> None:
+    """All of `data`, or, where the disk is full, nothing of it: unless another program has appended to it meanwhile,
+    of which nothing is to be lost. Raises OSError."""
+    done, end = 0, None
+    try:
+        while done < len(data):
+            done += os.write(file, data[done:])
+            end = os.lseek(file, 0, os.SEEK_CUR)  # where the system has put it, since the file was opened to append
+    except OSError:
+        with suppress(OSError):
+            if end == os.fstat(file).st_size:
+                os.ftruncate(file, end - done)
+        raise
 
 
 def sync_folder(folder: int) -> None:
