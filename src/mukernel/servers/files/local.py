@@ -131,9 +131,10 @@ class LocalFolder:
             with suppress(FileNotFoundError):
                 os.unlink(ready, dir_fd=staging)
             os.link(upload, ready, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
-        self.put_in_place(path, ready)
-        with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
-            os.unlink(ready, dir_fd=staging)  # two names of one file: then rename does nothing
+        try:
+            self.put_in_place(path, ready)
+        finally:
+            self.discard(ready)  # it failed, or both were names of one file: then rename does nothing
 
     def discard(self, upload: str) -> None:
         with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
