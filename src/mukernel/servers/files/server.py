@@ -16,6 +16,7 @@ from ...contract import Buffer, Plugin
 from ...core.builtin import Clock
 from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
+from .leaving import Leaving
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
 from .paths import below, joined, normalised, possible
@@ -40,12 +41,17 @@ class FileServer(Plugin, Files):
         self.mounts = MountTable(mounts)
         # Tokens go on growing over restarts, as the wall clock does.
         self.locked = LockTable(clock, int(clock.wall().timestamp() * 1000) << 10)
+        self.leaving = Leaving()
 
     async def start(self) -> None:
         now = self.clock.wall().timestamp()
         for each in self.mounts.mounted:
             if not each.read_only:
                 await each.do(each.storage.sweep, now)
+
+    def draining(self) -> None:
+        self.leaving.begun.set()
+        self.leaving = Leaving()  # nothing is begun before the server has left, or goes on since the swap has failed
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.mounts.close)  # which goes on by itself where it is not waited for any more
@@ -171,12 +177,13 @@ class FileServer(Plugin, Files):
     async def watch(self, path: str, recursive: bool = False, interval: float = 1.0) -> AsyncIterator[Change]:
         if not interval >= SHORTEST_INTERVAL:
             raise ValueError(f"interval: got {interval}, wanted at least {SHORTEST_INTERVAL} seconds")
-        path = normalised(path)
-        before = await self.seen(path, recursive)
+        path, leaving = normalised(path), self.leaving
+        told = f"{path!r} is watched no more; watch it again, and look at what is there then"
+        before = await leaving.unless_begun(self.seen(path, recursive), told)
         yield Change("watching", path)
         while True:
-            await self.clock.sleep(interval)
-            now = await self.seen(path, recursive)
+            await leaving.unless_begun(self.clock.sleep(interval), told)
+            now = await leaving.unless_begun(self.seen(path, recursive), told)
             for each in sorted(before.keys() | now.keys()):
                 if before.get(each) != now.get(each):
                     yield Change("created" if each not in before else "removed" if each not in now else "changed", each)
@@ -211,7 +218,7 @@ class FileServer(Plugin, Files):
         with named(path):
             self.allowed(path, "read" if shared else "write")
         async with aclosing(
-            self.locked.hold(path, owner, shared, wait, lease)
+            self.locked.hold(path, owner, shared, wait, lease, self.leaving)
         ) as stream:  # freed at once, not some day
             async for held in stream:
                 yield held
