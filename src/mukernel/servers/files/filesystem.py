@@ -223,6 +223,8 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             if info["type"] == "directory":
                 raise IsADirectoryError(path)
             self.version = info["version"]
+            if not self.size:  # nothing will be read of it, unless the server knows that it is not empty
+                fs.part(path, 0, 0, self.version)
         elif fs.isdir(path):
             raise IsADirectoryError(path)
 

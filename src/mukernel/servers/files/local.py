@@ -83,6 +83,8 @@ class LocalFolder:
                 raise refused(info)
             if version is not None and version != info.version:
                 raise OSError(errno.ESTALE, "it has been changed since it was looked at")
+            if not info.size and is_made_when_read(file):
+                raise OSError(errno.ENOTSUP, "the system tells no size of it, as in /proc: no such file is served")
             left = max(0, info.size - offset)
             wanted = left if length is None else min(length, left)
             if wanted > LARGEST_READ:
@@ -114,8 +116,13 @@ class LocalFolder:
             os.fsync(file)
 
     def write_part(self, upload: str, offset: int, data: memoryview) -> None:
-        with suppress(FileExistsError):
+        try:
             os.mkdir(STAGING, 0o700, dir_fd=self.root)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            why = f"{STAGING}, where files lie until they are whole, can't be made in the mount's own folder"
+            raise OSError(error.errno, f"{why} ({error.strerror}): wanted one that the server may write") from None
         with self.opened(f"{STAGING}/{upload}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666) as file:
             done = 0
             while done < len(data):
@@ -238,6 +245,11 @@ def info_of(path: str, found: os.stat_result) -> FileInfo:
     kind = "file" if stat.S_ISREG(found.st_mode) else "other"
     version = f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
     return FileInfo(path, kind, found.st_size, found.st_mtime, version)  # type: ignore[arg-type]
+
+
+def is_made_when_read(file: int) -> bool:
+    """Is there something in it, though the system calls it empty?"""
+    return bool(os.pread(file, 1, 0)) and not os.fstat(file).st_size
 
 
 def without_privileges(file: int) -> None:

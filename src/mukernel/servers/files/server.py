@@ -106,13 +106,16 @@ class FileServer(Plugin, Files):
 
     async def change(self, path: str, work: Callable[[Storage, str], None]) -> FileInfo:
         """Do `work(storage, path within it)` on a file; what there is then, for somebody who may write it."""
+        path = normalised(path)
+        if self.mounts.virtual(path):
+            raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder, as there are mounts beneath it")
 
         def changed(mount: Mounted, inner: str) -> FileInfo:
             work(mount.storage, inner)
             return mount.storage.stat(inner)
 
         info = await self.run(path, "write", changed)
-        info.path = normalised(path)
+        info.path = path
         return info
 
     async def write(self, path: str, data: Buffer) -> FileInfo:
@@ -144,8 +147,7 @@ class FileServer(Plugin, Files):
         await self.run(path, "write", lambda mount, inner: mount.storage.mkdir(inner, parents))
 
     async def remove(self, path: str, recursive: bool = False) -> bool:
-        if self.mounts.virtual(normalised(path)):
-            raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
+        self.check_movable(normalised(path))
         try:
             await self.run(path, "write", lambda mount, inner: mount.storage.remove(inner, recursive))
         except FileNotFoundError:
@@ -154,11 +156,18 @@ class FileServer(Plugin, Files):
 
     async def rename(self, source: str, target: str) -> None:
         source, target = normalised(source), normalised(target)
+        for path in (source, target):
+            self.check_movable(path)
         with named(source):
             here, there = self.allowed(source, "write"), self.allowed(target, "write")
             if here.path != there.path:
                 raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
             await here.do(here.storage.rename, here.inner(source), here.inner(target))
+
+    def check_movable(self, path: str) -> None:
+        """Raises PermissionError for a folder that is there as long as the mounts beneath it are."""
+        if self.mounts.virtual(path):
+            raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
 
     async def copy(self, source: str, target: str) -> FileInfo:
         info, upload = await self.stat(source), uuid4().hex
@@ -195,7 +204,7 @@ class FileServer(Plugin, Files):
         try:
             info = await self.stat(path)
             found = await self.list(path) if info.kind == "directory" else [info]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # gone, or a file by now: the next look sees that
             return {}
         seen: dict[str, FileInfo] = {}
         for each in found:
