@@ -49,8 +49,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = "float64") -> numpy.ndarray
     size = math.prod(sides) * kind.itemsize
     if not size:
         return numpy.empty(sides, kind)
-    flat = numpy.frombuffer(new_segment(size).map(writable=True), kind)
-    return flat.reshape(sides)
+    # Not a view of another array: numpy would let all that is made of it know that other one only, and not this.
+    return numpy.ndarray(sides, kind, memoryview(new_segment(size).map(writable=True)))
 
 
 def buffer(size: int) -> Buffer:

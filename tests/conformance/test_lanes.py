@@ -341,6 +341,17 @@ def test_an_empty_array_and_a_small_one_can_be_made() -> None:
         shared.buffer(0)
 
 
+@pytest.mark.parametrize(
+    "part", [lambda made: made, lambda made: made[:500], lambda made: made[:500].reshape(-1), lambda made: made.T]
+)  # fmt: skip
+def test_what_was_made_in_place_is_not_written_any_more_when_a_part_of_it_was_sent(part: Any) -> None:
+    made = shared.empty((1000, 100))
+    made[:] = 1
+    sent(part(made))
+    with pytest.raises(ValueError, match="read-only"):
+        made[0, 0] = 2
+
+
 def test_a_packet_that_nobody_sends_leaves_no_descriptor(lanes: tuple[Lane, Lane]) -> None:
     gc.collect()  # else those of earlier tests may be closed just now
     fds = len(os.listdir("/proc/self/fd"))

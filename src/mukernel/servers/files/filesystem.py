@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -204,10 +206,12 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
 class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
     """An open file. What is written is seen by readers when it is closed, all at once; what is appended, block by
-    block."""
+    block. Where writing fails it is closed, and nothing of what was written is kept on the other side."""
 
     buffer: io.BytesIO
     closed: bool
+    given_up = False
+    uploading = False  # has anything been sent that is not in place yet?
     uploaded = 0  # bytes
 
     def __init__(self, fs: MukernelFileSystem, path: str, mode: str, *args: Any, **options: Any) -> None:
@@ -219,6 +223,8 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             if info["type"] == "directory":
                 raise IsADirectoryError(path)
             self.version = info["version"]
+            if not self.size:  # nothing will be read of it, unless the server knows that it is not empty
+                fs.part(path, 0, 0, self.version)
         elif fs.isdir(path):
             raise IsADirectoryError(path)
 
@@ -229,40 +235,65 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
         """Nothing is sent before the first block."""
 
     def _upload_chunk(self, final: bool = False) -> bool:
+        with self.given_up_where_it_fails():
+            self.send(final)
+        return True
+
+    def send(self, final: bool) -> None:
         data = Buffer(self.buffer.getbuffer())
         files = self.fs.files
         if self.mode == "ab":
             if len(data) or self.offset == 0:
                 files.append(self.path, data)
-            return True
+            return
         if final and not self.offset and self.autocommit and len(data) <= WHOLE:
             files.write(self.path, data)
-            return True
+            return
         for start in range(0, len(data), WHOLE):
-            files.write_part(self.path, self.upload, self.offset + start, Buffer(data.view[start : start + WHOLE]))
+            self.send_part(self.offset + start, Buffer(data.view[start : start + WHOLE]))
         self.uploaded = self.offset + len(data)
         if final and self.autocommit:
             self.commit()
-        return True
+
+    def send_part(self, offset: int, data: Buffer) -> None:
+        self.uploading = True
+        self.fs.files.write_part(self.path, self.upload, offset, data)
 
     def commit(self) -> None:
-        """Let readers see what was written; fsspec calls it at the end of a transaction."""
-        files = self.fs.files
-        if not self.uploaded:  # an empty file of a transaction
-            files.write_part(self.path, self.upload, 0, Buffer(b""))
-        files.commit(self.path, self.upload, self.uploaded)
-        files.discard(self.path, self.upload)
+        """Let readers see what was written; fsspec calls it at the end of a transaction, also of a file that was given
+        up, whose writer has had the error."""
+        if self.given_up:
+            return
+        with self.given_up_where_it_fails():
+            if not self.uploading:  # an empty file of a transaction
+                self.send_part(0, Buffer(b""))
+            self.fs.files.commit(self.path, self.upload, self.uploaded)
+        self.discard()
 
     def discard(self) -> None:
         """Forget what was written."""
         self.fs.files.discard(self.path, self.upload)
+        self.uploading = False
+
+    @contextmanager
+    def given_up_where_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.give_up()
+            raise
+
+    def give_up(self) -> None:
+        """Half a file is none: the one that was there stays, and the room that the half takes is free again."""
+        self.buffer = io.BytesIO()
+        self.closed = self.given_up = True
+        if self.uploading:
+            with suppress(Exception):  # what has failed before is what its writer is to know
+                self.discard()
 
     def __exit__(self, *raised: Any) -> None:
         if raised[0] is not None and self.mode == "wb" and not self.closed:
-            self.buffer = io.BytesIO()  # half a file is none: the one that was there stays
-            self.closed = True
-            if self.offset:
-                self.discard()
+            self.give_up()
             return
         super().__exit__(*raised)
 

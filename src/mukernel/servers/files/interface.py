@@ -55,8 +55,9 @@ class Files(
 ):  # fmt: skip
     """Reads and writes files by absolute paths such as "/data/2026/prices.csv", the first part of which is a mount.
 
-    Nothing is open between two calls, so a restart or a swap of the server is a pause and no more. Methods raise what
-    Python's own functions for files do, and ValueError for a path that is none.
+    Nothing is open between two calls, so a restart or a swap of the server is a pause and no more. But the streams of
+    `watch` and `lock` end with the server: with Unavailable when it is replaced, moved or stopped, with PluginCrashed
+    when it dies. Methods raise what Python's own functions for files do, and ValueError for a path that is none.
     """
 
     @idempotent
@@ -121,14 +122,16 @@ class Files(
 
     def watch(self, path: str, recursive: bool = False, interval: float = 1.0) -> AsyncIterator[Change]:
         """Changes to a file, or to what lies in a folder, seen by a look every `interval` seconds. `recursive`: in the
-        folders within it, too, but not in those that symbolic links lead to."""
+        folders within it, too, but not in those that symbolic links lead to. After a server that has ended,
+        watch again, and look at what is there then: of what changed in between nobody tells."""
         raise NotImplementedError
 
     def lock(
         self, path: str, owner: str = "", shared: bool = False, wait: bool = True, lease: float | None = None
     ) -> AsyncIterator[FileLock]:
         """An advisory lock, held for as long as this stream is open: it yields once, when the lock is held. It is freed
-        when the stream is closed or its holder dies, and ends with TimeoutError when its `lease` has run out.
+        when the stream is closed or its holder dies, and ends with TimeoutError when its `lease` has run out. Whatever
+        the stream ends with, the lock is held no more.
         BlockingIOError: somebody else holds it, and `wait` is False."""
         raise NotImplementedError
 

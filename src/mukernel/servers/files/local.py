@@ -7,9 +7,11 @@ import errno
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from ... import shared
 from ...contract import Buffer
@@ -21,6 +23,9 @@ STAGING = ".mukernel"  # the folder in each mount where files lie that are not y
 PERMISSIONS = 0o777  # of a mode: what is not setuid, setgid or sticky
 MOST_LINKS = 40  # on one way, as Linux has it
 STALE = 86400.0  # seconds after which what lies there belongs to nobody
+
+_appending: WeakValueDictionary[tuple[int, int], threading.Lock] = WeakValueDictionary()  # by device and inode
+_finding = threading.Lock()
 
 
 class LocalFolder:
@@ -78,6 +83,8 @@ class LocalFolder:
                 raise refused(info)
             if version is not None and version != info.version:
                 raise OSError(errno.ESTALE, "it has been changed since it was looked at")
+            if not info.size and is_made_when_read(file):
+                raise OSError(errno.ENOTSUP, "the system tells no size of it, as in /proc: no such file is served")
             left = max(0, info.size - offset)
             wanted = left if length is None else min(length, left)
             if wanted > LARGEST_READ:
@@ -104,17 +111,18 @@ class LocalFolder:
             if info.kind != "file":
                 raise refused(info)
             without_privileges(file)
-            try:
-                write_all(file, data)
-            except OSError:  # a full disk: nothing of it, rather than a part
-                with suppress(OSError):
-                    os.ftruncate(file, info.size)
-                raise
+            with appending(file):
+                append_all(file, data)
             os.fsync(file)
 
     def write_part(self, upload: str, offset: int, data: memoryview) -> None:
-        with suppress(FileExistsError):
+        try:
             os.mkdir(STAGING, 0o700, dir_fd=self.root)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            why = f"{STAGING}, where files lie until they are whole, can't be made in the mount's own folder"
+            raise OSError(error.errno, f"{why} ({error.strerror}): wanted one that the server may write") from None
         with self.opened(f"{STAGING}/{upload}", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666) as file:
             done = 0
             while done < len(data):
@@ -130,9 +138,10 @@ class LocalFolder:
             with suppress(FileNotFoundError):
                 os.unlink(ready, dir_fd=staging)
             os.link(upload, ready, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
-        self.put_in_place(path, ready)
-        with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
-            os.unlink(ready, dir_fd=staging)  # two names of one file: then rename does nothing
+        try:
+            self.put_in_place(path, ready)
+        finally:
+            self.discard(ready)  # it failed, or both were names of one file: then rename does nothing
 
     def discard(self, upload: str) -> None:
         with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
@@ -238,6 +247,11 @@ def info_of(path: str, found: os.stat_result) -> FileInfo:
     return FileInfo(path, kind, found.st_size, found.st_mtime, version)  # type: ignore[arg-type]
 
 
+def is_made_when_read(file: int) -> bool:
+    """Is there something in it, though the system calls it empty?"""
+    return bool(os.pread(file, 1, 0)) and not os.fstat(file).st_size
+
+
 def without_privileges(file: int) -> None:
     """What is written must not run as the user or group that the file belongs to. Raises OSError."""
     mode = os.fstat(file).st_mode
@@ -246,10 +260,27 @@ def without_privileges(file: int) -> None:
             os.fchmod(file, mode & PERMISSIONS)
 
 
-def write_all(file: int, data: memoryview) -> None:
-    done = 0
-    while done < len(data):
-        done += os.write(file, data[done:])
+def appending(file: int) -> threading.Lock:
+    """What is held while something is appended to a file, so that nobody else of this process appends in between. A
+    lock of the system's would keep the server waiting for whoever may read the file, and never lets it go."""
+    found = os.fstat(file)
+    with _finding:
+        return _appending.setdefault((found.st_dev, found.st_ino), threading.Lock())
+
+
+def append_all(file: int, data: memoryview) -> None:
+    """All of `data`, or, where the disk is full, nothing of it: unless another program has appended to it meanwhile,
+    of which nothing is to be lost. Raises OSError."""
+    done, end = 0, None
+    try:
+        while done < len(data):
+            done += os.write(file, data[done:])
+            end = os.lseek(file, 0, os.SEEK_CUR)  # where the system has put it, since the file was opened to append
+    except OSError:
+        with suppress(OSError):
+            if end == os.fstat(file).st_size:
+                os.ftruncate(file, end - done)
+        raise
 
 
 def sync_folder(folder: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 
 from ...core.builtin import Clock
 from .interface import FileLock
+from .leaving import Leaving
 from .paths import below
 
 
@@ -38,9 +39,10 @@ class LockTable:
         return not holders and not ahead
 
     async def hold(
-        self, path: str, owner: str, shared: bool, wait: bool, lease: float | None
+        self, path: str, owner: str, shared: bool, wait: bool, lease: float | None, leaving: Leaving
     ) -> AsyncGenerator[FileLock, None]:
-        """Yields once, when the lock is held; ends with TimeoutError when its lease has run out."""
+        """Yields once, when the lock is held; ends with TimeoutError when its lease has run out, and with Unavailable
+        when the server leaves."""
         if lease is not None and not lease > 0:
             raise ValueError(f"lease: got {lease}, wanted seconds above 0, or None")
         self.token += 1
@@ -49,10 +51,11 @@ class LockTable:
         if not wait and not self.free_for(lock, queue):
             raise BlockingIOError(errno.EAGAIN, f"{path!r} is locked by {self.holders(path)}")
         queue.append(lock)
+        told = f"{path!r} is not locked yet; ask for the lock again"
         try:
             try:
                 while not self.free_for(lock, queue):
-                    await self.changed.wait()
+                    await leaving.unless_begun(self.changed.wait(), told)
             finally:
                 queue.remove(lock)
                 if not queue:
@@ -60,10 +63,11 @@ class LockTable:
                 self.tell()
             held = self.held[lock.token] = Held(lock, None if lease is None else self.clock.now() + lease)
             yield lock
+            told = f"lock {lock.token} on {path!r} is held no more; ask for it again"
             while held.until is not None and (left := held.until - self.clock.now()) > 0:
-                await self.clock.sleep(left)
+                await leaving.unless_begun(self.clock.sleep(left), told)
             if held.until is None:
-                await asyncio.get_running_loop().create_future()
+                await leaving.unless_begun(asyncio.get_running_loop().create_future(), told)
             raise TimeoutError(errno.ETIMEDOUT, f"{path!r}: the lease of {lease} s has run out, and the lock with it")
         finally:
             if self.held.pop(lock.token, None) is not None:

@@ -16,6 +16,7 @@ from ...contract import Buffer, Plugin
 from ...core.builtin import Clock
 from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
+from .leaving import Leaving
 from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
 from .paths import below, joined, normalised, possible
@@ -40,12 +41,17 @@ class FileServer(Plugin, Files):
         self.mounts = MountTable(mounts)
         # Tokens go on growing over restarts, as the wall clock does.
         self.locked = LockTable(clock, int(clock.wall().timestamp() * 1000) << 10)
+        self.leaving = Leaving()
 
     async def start(self) -> None:
         now = self.clock.wall().timestamp()
         for each in self.mounts.mounted:
             if not each.read_only:
                 await each.do(each.storage.sweep, now)
+
+    def draining(self) -> None:
+        self.leaving.begun.set()
+        self.leaving = Leaving()  # nothing is begun before the server has left, or goes on since the swap has failed
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.mounts.close)  # which goes on by itself where it is not waited for any more
@@ -62,19 +68,11 @@ class FileServer(Plugin, Files):
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
         return mount if grant is None or grant.allows(right, mount.path) else mount.without_links()
 
-    def changeable(self, path: str) -> Mounted:
-        """The mount of what is to be written, moved or replaced. What mounts lie beneath is a folder for all who look,
-        whatever its own mount has there: a file of that name would be hidden at once."""
-        mount = self.allowed(path, "write")
-        if self.mounts.virtual(path):
-            raise PermissionError(errno.EBUSY, "there are mounts beneath it")
-        return mount
-
     async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
         """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
         path = normalised(path)
         with named(path):
-            mount = self.changeable(path) if right == "write" else self.allowed(path, right)
+            mount = self.allowed(path, right)
             return await mount.do(work, mount, mount.inner(path))
 
     # -- looking ------------------------------------------------------------------------------------------------
@@ -108,13 +106,16 @@ class FileServer(Plugin, Files):
 
     async def change(self, path: str, work: Callable[[Storage, str], None]) -> FileInfo:
         """Do `work(storage, path within it)` on a file; what there is then, for somebody who may write it."""
+        path = normalised(path)
+        if self.mounts.virtual(path):
+            raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder, as there are mounts beneath it")
 
         def changed(mount: Mounted, inner: str) -> FileInfo:
             work(mount.storage, inner)
             return mount.storage.stat(inner)
 
         info = await self.run(path, "write", changed)
-        info.path = normalised(path)
+        info.path = path
         return info
 
     async def write(self, path: str, data: Buffer) -> FileInfo:
@@ -146,8 +147,7 @@ class FileServer(Plugin, Files):
         await self.run(path, "write", lambda mount, inner: mount.storage.mkdir(inner, parents))
 
     async def remove(self, path: str, recursive: bool = False) -> bool:
-        if self.mounts.virtual(normalised(path)):
-            raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
+        self.check_movable(normalised(path))
         try:
             await self.run(path, "write", lambda mount, inner: mount.storage.remove(inner, recursive))
         except FileNotFoundError:
@@ -156,13 +156,20 @@ class FileServer(Plugin, Files):
 
     async def rename(self, source: str, target: str) -> None:
         source, target = normalised(source), normalised(target)
+        for path in (source, target):
+            self.check_movable(path)
         with named(target):
-            there = self.changeable(target)
+            there = self.allowed(target, "write")
         with named(source):
-            here = self.changeable(source)
+            here = self.allowed(source, "write")
             if here.path != there.path:
                 raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
             await here.do(here.storage.rename, here.inner(source), here.inner(target))
+
+    def check_movable(self, path: str) -> None:
+        """Raises PermissionError for a folder that is there as long as the mounts beneath it are."""
+        if self.mounts.virtual(path):
+            raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
 
     async def copy(self, source: str, target: str) -> FileInfo:
         info, upload = await self.stat(source), uuid4().hex
@@ -181,12 +188,13 @@ class FileServer(Plugin, Files):
     async def watch(self, path: str, recursive: bool = False, interval: float = 1.0) -> AsyncIterator[Change]:
         if not interval >= SHORTEST_INTERVAL:
             raise ValueError(f"interval: got {interval}, wanted at least {SHORTEST_INTERVAL} seconds")
-        path = normalised(path)
-        before = await self.seen(path, recursive)
+        path, leaving = normalised(path), self.leaving
+        told = f"{path!r} is watched no more; watch it again, and look at what is there then"
+        before = await leaving.unless_begun(self.seen(path, recursive), told)
         yield Change("watching", path)
         while True:
-            await self.clock.sleep(interval)
-            now = await self.seen(path, recursive)
+            await leaving.unless_begun(self.clock.sleep(interval), told)
+            now = await leaving.unless_begun(self.seen(path, recursive), told)
             for each in sorted(before.keys() | now.keys()):
                 if before.get(each) != now.get(each):
                     yield Change("created" if each not in before else "removed" if each not in now else "changed", each)
@@ -198,7 +206,7 @@ class FileServer(Plugin, Files):
         try:
             info = await self.stat(path)
             found = await self.list(path) if info.kind == "directory" else [info]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # gone, or a file by now: the next look sees that
             return {}
         seen: dict[str, FileInfo] = {}
         for each in found:
@@ -221,7 +229,7 @@ class FileServer(Plugin, Files):
         with named(path):
             self.allowed(path, "read" if shared else "write")
         async with aclosing(
-            self.locked.hold(path, owner, shared, wait, lease)
+            self.locked.hold(path, owner, shared, wait, lease, self.leaving)
         ) as stream:  # freed at once, not some day
             async for held in stream:
                 yield held
