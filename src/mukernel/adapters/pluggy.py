@@ -77,6 +77,18 @@ class PluginManager(pluggy.PluginManager):
         self.records = {name_of(each, "records"): each for each in records}
         self._processes: dict[str, _Process] = {}
         self._numbers = itertools.count(1)
+        run = self._inner_hookexec
+
+        def run_with_stand_ins(
+            hook_name: str, hook_impls: Sequence[pluggy.HookImpl], caller_kwargs: Mapping[str, object],
+            firstresult: bool,
+        ) -> object:  # fmt: skip
+            """All calls of hooks come by here, those of history, too, and those of a host's own `_hookexec`: each
+            implementation that is elsewhere is replaced by one that calls it there; order, wrappers and results are
+            pluggy's own affair."""
+            return run(hook_name, [self._stand_in(each, hook_name) for each in hook_impls], caller_kwargs, firstresult)
+
+        self._inner_hookexec = run_with_stand_ins
 
     def __enter__(self) -> PluginManager:
         return self
@@ -144,14 +156,6 @@ class PluginManager(pluggy.PluginManager):
             self.kernel.unload(process.plugin)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
-
-    def _hookexec(
-        self, hook_name: str, methods: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object], firstresult: bool
-    ) -> object | list[object]:  # fmt: skip
-        """All calls of hooks come by here, and those of history: each implementation that is elsewhere is replaced by
-        one that calls it there; order, wrappers and results are pluggy's own affair."""
-        there = [self._stand_in(method, hook_name) for method in methods]
-        return super()._hookexec(hook_name, there, kwargs, firstresult)
 
     def _stand_in(self, method: pluggy.HookImpl, hook_name: str) -> pluggy.HookImpl:
         process = self._processes.get(method.plugin_name)

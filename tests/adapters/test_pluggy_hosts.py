@@ -1,0 +1,34 @@
+"""Hosts whose plug-in manager is a class of their own, made of ours."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import pluggy
+import pytest
+from hook_samples import Early, Specs
+
+from mukernel.adapters.pluggy import PluginManager
+
+
+class CallsThrough(PluginManager):
+    """As that of python-lsp-server: it has a `_hookexec` of its own, which does not call that of its base."""
+
+    def _hookexec(
+        self, hook_name: str, methods: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object], firstresult: bool
+    ) -> object | list[object]:  # fmt: skip
+        return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("kind", [PluginManager, CallsThrough])
+def test_hooks_run_elsewhere_whatever_manager_a_host_makes_of_ours(kind: type[PluginManager], traced: bool) -> None:
+    lines: list[str] = []
+    with kind("sample") as manager:
+        if traced:
+            manager.trace.root.setwriter(lines.append)
+            manager.enable_tracing()
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        (pid,) = manager.hook.where()
+    assert pid != os.getpid()
+    assert ["  finish where --> " in line for line in lines].count(True) == traced
