@@ -269,6 +269,14 @@ def test_a_process_may_send_back_what_it_was_sent_and_what_the_host_has_named() 
         assert manager.hook.made(like=None) == [Order("made", Colour.RED, [Money(5)])]
 
 
+def test_a_hook_that_changes_nothing_leaves_a_set_as_it_is(manager: PluginManager) -> None:
+    """Its host may be going through it. The order of a set is another one in each process."""
+    manager.register(Early)
+    tags = {"alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"}
+    assert all(manager.hook.names(given=tags) == [("early", tags)] for _ in tags)
+    assert pack({0, 8}, "value") == pack({8, 0}, "value")
+
+
 def test_what_is_more_than_its_fields_does_not_travel() -> None:
     more, less = Order("x", Colour.RED), Order("x", Colour.RED)
     more.extra = 1  # type: ignore[attr-defined]
