@@ -187,3 +187,45 @@ class Inner:
     @hookimpl
     def configured(option: str) -> Any:
         return f"inner {option}"
+
+
+@dataclass
+class Compared:
+    """Equal ones have equal fields."""
+
+    label: str
+
+    def __init_subclass__(cls, *, wanted: str) -> None:
+        raise AssertionError(wanted)
+
+    def __hash__(self) -> int:
+        return hash(self.label)
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.label
+
+
+class Delegating:
+    """What it has not, another object has."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.label, name)
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.lower()
+
+
+class Compact:
+    __slots__ = ("label",)
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.label

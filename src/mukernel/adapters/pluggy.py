@@ -8,10 +8,12 @@ import itertools
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 try:
     import pluggy
@@ -35,18 +37,41 @@ INLINE = "inline"
 def isolated(kind: type[T], /, *args: Any, **kwargs: Any) -> T:
     """In place of `kind(*args, **kwargs)` as a plug-in to register: the object is made in the plug-in's own process.
 
-    What is returned stands for it: an object of the class whose constructor has not run. Raises ContractError for
-    arguments that can't travel.
+    What is returned stands for it: an object of a class derived from `kind`, no constructor of which has run. Raises
+    ContractError for arguments that can't travel.
     """
-    made = object.__new__(kind)
-    recipe = pack((args, kwargs), f"{kind.__qualname__}: its arguments")
-    try:
-        object.__setattr__(made, RECIPE, recipe)
-    except AttributeError:
-        raise ContractError(
-            f"{kind.__qualname__} has no room for attributes: derive a class without __slots__"
-        ) from None
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    derived = types.new_class(kind.__name__, (_Isolated, kind), exec_body=lambda body: body.update(names))
+    made: T = object.__new__(derived)
+    recipe = _Recipe(kind, pack((args, kwargs), f"{kind.__qualname__}: its arguments"))
+    object.__setattr__(made, RECIPE, recipe)
     return made
+
+
+@dataclass
+class _Recipe:
+    """Of which class an object is made in another process, and with which arguments, packed."""
+
+    kind: type
+    arguments: bytes
+
+
+class _Isolated:
+    """What stands for an object of another process has none of its attributes, and is asked for them by nobody: hosts
+    compare and show plug-ins, and their own methods for that would look for some."""
+
+    __slots__ = ()
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
+
+    def __init_subclass__(cls) -> None:
+        """No business of the plug-in's base class, which may count those derived from it."""
+
+    def __repr__(self) -> str:
+        recipe: _Recipe = vars(self)[RECIPE]
+        return f"isolated({recipe.kind.__qualname__}, ...)"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{self!r} stands for an object of another process, and has no {name!r}")
 
 
 @dataclass
@@ -100,8 +125,12 @@ class PluginManager(pluggy.PluginManager):
 
     def close(self) -> None:
         """End the processes of all plug-ins; their hooks can't be called any more. The end of the program does so."""
-        for name in list(self._processes):
-            self.unregister(name=name)
+        with ExitStack() as ends:  # each of them, whatever an earlier one raises
+            ends.callback(self._close_own_kernel)
+            for name in reversed(self._processes):
+                ends.callback(self.unregister, name=name)
+
+    def _close_own_kernel(self) -> None:
         if self._own_kernel and self.kernel is not None:
             self.kernel.close()
             self.kernel = None
@@ -132,10 +161,11 @@ class PluginManager(pluggy.PluginManager):
     def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
         """As pluggy's; the plug-in's process is ended."""
         known = name or (self.get_name(plugin) if plugin is not None else None)
-        found = super().unregister(plugin, name)
-        if known is not None:
-            self._end(known)
-        return found
+        try:
+            return super().unregister(plugin, name)
+        finally:
+            if known is not None:
+                self._end(known)
 
     def _start(self, plugin: Any, name: str, placement: str) -> _Process:
         module, attribute, recipe = located(plugin, name)
@@ -184,16 +214,16 @@ def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
     if isinstance(plugin, ModuleType):
         checked_importable(sys.modules.get(plugin.__name__), "", plugin, name)
         return plugin.__name__, "", b""
-    kind = plugin if isinstance(plugin, type) else type(plugin)
-    recipe = b"" if plugin is kind else getattr(plugin, "__dict__", {}).get(RECIPE)
+    recipe = _Recipe(plugin, b"") if isinstance(plugin, type) else getattr(plugin, "__dict__", {}).get(RECIPE)
     if recipe is None:
+        made_of = type(plugin).__qualname__
         raise ContractError(
-            f"plug-in {name!r} is an object of {kind.__qualname__}, which was made in this process and can't leave it: "
-            f"register isolated({kind.__qualname__}, ...) in its place, or keep it here: placements="
-            f"{{{name!r}: 'inline'}}"
+            f"plug-in {name!r} is an object of {made_of}, which was made in this process and can't leave it: register "
+            f"isolated({made_of}, ...) in its place, or keep it here: placements={{{name!r}: 'inline'}}"
         )
+    kind = recipe.kind
     checked_importable(sys.modules.get(kind.__module__), kind.__qualname__, kind, name)
-    return kind.__module__, kind.__qualname__, recipe
+    return kind.__module__, kind.__qualname__, recipe.arguments
 
 
 def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: Classes) -> Callable[..., Any]:

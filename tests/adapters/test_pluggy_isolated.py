@@ -1,0 +1,40 @@
+"""What stands in a host for an object that is made in another process."""
+
+from typing import Any
+
+import pytest
+from hook_samples import Compact, Compared, Delegating, Early, Specs
+
+from mukernel import KernelThread
+from mukernel.adapters.pluggy import PluginManager, isolated
+
+
+@pytest.mark.parametrize("kind", [Compared, Delegating, Compact])
+def test_nobody_asks_it_for_what_only_the_object_itself_has(kind: Any) -> None:
+    """Hosts compare, hash and show plug-ins, by methods of their own if they have some."""
+    first, second = isolated(kind, "a"), isolated(kind, "b")
+    with PluginManager("sample") as manager:
+        manager.add_hookspecs(Specs)
+        manager.register(first)
+        manager.register(second)
+        assert manager.hook.names(given=None) == ["b", "a"]
+        assert (manager.get_plugins(), isinstance(first, kind)) == ({first, second}, True)
+        assert (repr(first), first != second) == (f"isolated({kind.__name__}, ...)", True)
+        manager.unregister(first)
+        assert manager.hook.names(given=None) == ["b"]
+
+
+class Troubled(PluginManager):
+    def get_hookcallers(self, plugin: Any) -> Any:
+        raise LookupError("no hooks")
+
+
+def test_close_ends_all_processes_whatever_it_meets() -> None:
+    with KernelThread() as kernel:
+        manager = Troubled("sample", kernel=kernel)
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        manager.register(isolated(Compared, "a"))
+        with pytest.raises(LookupError):
+            manager.close()
+        assert not kernel.kernel.registry.entries
