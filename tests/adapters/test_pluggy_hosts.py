@@ -7,6 +7,7 @@ import pluggy
 import pytest
 from hook_samples import Early, Specs
 
+from mukernel import KernelThread
 from mukernel.adapters.pluggy import PluginManager
 
 
@@ -32,3 +33,15 @@ def test_hooks_run_elsewhere_whatever_manager_a_host_makes_of_ours(kind: type[Pl
         (pid,) = manager.hook.where()
     assert pid != os.getpid()
     assert ["  finish where --> " in line for line in lines].count(True) == traced
+
+
+def test_managers_share_a_kernel() -> None:
+    with KernelThread() as kernel:
+        managers = [PluginManager("sample", kernel=kernel) for _ in range(2)]
+        for manager in managers:
+            manager.add_hookspecs(Specs)
+            manager.register(Early)
+        pids = {pid for manager in managers for pid in manager.hook.where()}
+        managers[0].close()
+        assert set(managers[1].hook.where()) < pids
+    assert len(pids) == 2

@@ -32,6 +32,7 @@ T = TypeVar("T")
 Classes = dict[str, type]  # of records, by name
 RECIPE = "_mukernel_recipe"
 INLINE = "inline"
+NUMBERS = itertools.count(1)  # in the names of plug-ins in a kernel, which several managers may share
 
 
 def isolated(kind: type[T], /, *args: Any, **kwargs: Any) -> T:
@@ -101,7 +102,6 @@ class PluginManager(pluggy.PluginManager):
         self.kernel, self._own_kernel = kernel, kernel is None
         self.records = {name_of(each, "records"): each for each in records}
         self._processes: dict[str, _Process] = {}
-        self._numbers = itertools.count(1)
         run = self._inner_hookexec
 
         def run_with_stand_ins(
@@ -173,7 +173,7 @@ class PluginManager(pluggy.PluginManager):
         if self.kernel is None:
             self.kernel = KernelThread().start()
         known = re.sub(r"[^A-Za-z0-9_.-]", "-", name).strip("-._")[:40] or "plugin"
-        known = f"{known}-{next(self._numbers)}"
+        known = f"{known}-{next(NUMBERS)}"
         self.kernel.load(
             "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
             config={"name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe},
