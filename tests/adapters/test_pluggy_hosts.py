@@ -1,7 +1,11 @@
 """Hosts whose plug-in manager is a class of their own, made of ours."""
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pluggy
 import pytest
@@ -45,3 +49,29 @@ def test_managers_share_a_kernel() -> None:
         managers[0].close()
         assert set(managers[1].hook.where()) < pids
     assert len(pids) == 2
+
+
+PYTEST = """
+import os
+import pluggy
+from mukernel.adapters.pluggy import PluginManager
+
+class Placed(PluginManager):
+    def __init__(self, project_name):
+        super().__init__(project_name, placement="inline", placements={"stranger": "process"})
+
+if __name__ == "__main__":
+    pluggy.PluginManager = Placed
+    import pytest
+    print("host", os.getpid())
+    pytest.main(["-p", "stranger", "-p", "no:cacheprovider", "--collect-only"])
+"""
+
+
+def test_pytest_unchanged_runs_the_hooks_of_a_plugin_elsewhere(tmp_path: Path) -> None:
+    """Its manager is derived from what stands at `pluggy.PluginManager` when it is imported."""
+    (tmp_path / "host.py").write_text(PYTEST)
+    (tmp_path / "stranger.py").write_text("import os\ndef pytest_report_header(): return f'there {os.getpid()}'")
+    done = subprocess.run([sys.executable, "host.py"], capture_output=True, text=True, cwd=tmp_path)
+    host, there = re.findall(r"^(?:host|there) (\d+)$", done.stdout, re.MULTILINE)
+    assert host != there, done.stdout
