@@ -229,3 +229,6 @@ class Compact:
     @hookimpl
     def names(self, given: Any) -> Any:
         return self.label
+
+
+here = Compared("at the top")

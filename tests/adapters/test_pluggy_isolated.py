@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import hook_samples
 import pytest
 from hook_samples import Compact, Compared, Delegating, Early, Specs
 
-from mukernel import KernelThread
+from mukernel import ContractError, KernelThread
 from mukernel.adapters.pluggy import PluginManager, isolated
 
 
@@ -22,6 +23,17 @@ def test_nobody_asks_it_for_what_only_the_object_itself_has(kind: Any) -> None:
         assert (repr(first), first != second) == (f"isolated({kind.__name__}, ...)", True)
         manager.unregister(first)
         assert manager.hook.names(given=None) == ["b"]
+
+
+def test_an_object_at_the_top_of_its_module_is_imported_as_modules_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with PluginManager("sample") as manager:
+        manager.add_hookspecs(Specs)
+        monkeypatch.setattr(hook_samples.here, "label", "changed in the host alone")
+        manager.register(hook_samples.here)
+        assert manager.hook.names(given=None) == ["at the top"]
+        monkeypatch.setattr(hook_samples, "made_later", Compared("later"), raising=False)
+        with pytest.raises(ContractError, match="another process can't import it as hook_samples:made_later; wanted"):
+            manager.register(hook_samples.made_later)  # type: ignore[attr-defined]
 
 
 class Troubled(PluginManager):

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from ..contract import ContractError, RemoteError
 from ..core.kernel_thread import KernelThread
-from .pluggy_process import Answer, Hooks, checked_importable, exception_of
+from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top
 from .records import fields_of, name_of, one_of
 from .values import pack, unpack
 
@@ -209,21 +209,24 @@ class PluginManager(pluggy.PluginManager):
 
 
 def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
-    """Where another process finds a plug-in: module, attribute in it, and the recipe if it is an object. Raises
-    ContractError."""
-    if isinstance(plugin, ModuleType):
-        checked_importable(sys.modules.get(plugin.__name__), "", plugin, name)
-        return plugin.__name__, "", b""
-    recipe = _Recipe(plugin, b"") if isinstance(plugin, type) else getattr(plugin, "__dict__", {}).get(RECIPE)
-    if recipe is None:
-        made_of = type(plugin).__qualname__
-        raise ContractError(
-            f"plug-in {name!r} is an object of {made_of}, which was made in this process and can't leave it: register "
-            f"isolated({made_of}, ...) in its place, or keep it here: placements={{{name!r}: 'inline'}}"
-        )
-    kind = recipe.kind
-    checked_importable(sys.modules.get(kind.__module__), kind.__qualname__, kind, name)
-    return kind.__module__, kind.__qualname__, recipe.arguments
+    """Where another process finds a plug-in: module, attribute in it, and the recipe if it is an object to be made.
+    Raises ContractError."""
+    recipe: _Recipe | None = getattr(plugin, "__dict__", {}).get(RECIPE)
+    wanted = plugin if recipe is None else recipe.kind
+    if isinstance(wanted, ModuleType):
+        module, attribute = wanted.__name__, ""
+    elif isinstance(wanted, type):
+        module, attribute = wanted.__module__, wanted.__qualname__
+    else:
+        module, attribute = type(wanted).__module__, name_at_the_top(wanted)
+        if not attribute:
+            kind = type(wanted).__qualname__
+            raise ContractError(
+                f"plug-in {name!r} is an object of {kind}, which was made in this process and can't leave it: register "
+                f"isolated({kind}, ...) in its place, or keep it here: placements={{{name!r}: 'inline'}}"
+            )
+    checked_importable(sys.modules.get(module), attribute, wanted, name)
+    return module, attribute, b"" if recipe is None else recipe.arguments
 
 
 def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: Classes) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import inspect
 import itertools
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -52,9 +53,9 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
 
 
 class HookProcess(Plugin, Hooks):
-    """`module` and `attribute`: the module, or the class in it, that was registered as `name`; `file`: of a script.
-    `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where that
-    class is not there in this process."""
+    """`module` and `attribute`: the module, or the class or object in it, that was registered as `name`; `file`: of a
+    script. `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where
+    that attribute is not there in this process."""
 
     def __init__(
         self, *, name: str, module: str, file: str = "", attribute: str = "", made_with: bytes = b""
@@ -172,6 +173,14 @@ def exception_of(kind: str, message: str) -> Exception:
     return RemoteError(kind, message)
 
 
+def name_at_the_top(plugin: object) -> str:
+    """Under which name the module of its class holds an object. "" where it does not, and for a script: what that makes
+    when it is run is not there for others."""
+    module = type(plugin).__module__
+    held = vars(sys.modules[module]) if module in sys.modules and module != "__main__" else {}
+    return next((name for name, each in list(held.items()) if each is plugin), "")
+
+
 def checked_importable(module: object, attribute: str, plugin: object, name: str) -> None:
     """Raises ContractError where another process could not find `plugin` in `module`."""
     found: Any = module
@@ -187,7 +196,7 @@ def checked_importable(module: object, attribute: str, plugin: object, name: str
 
 def not_importable(name: str, module: str, attribute: str) -> ContractError:
     return ContractError(
-        f"plug-in {name!r}: another process can't import it as {module}:{attribute}; wanted a module, or a class at "
-        "the top of one, which is there whoever imports it (not under if __name__ == '__main__'). Or keep it in this "
-        f"process: placements={{{name!r}: 'inline'}}"
+        f"plug-in {name!r}: another process can't import it as {module}:{attribute}; wanted a module, or a class or "
+        "object at the top of one, which is there whoever imports it (not under if __name__ == '__main__'). Or keep it "
+        f"in this process: placements={{{name!r}: 'inline'}}"
     )
