@@ -1,5 +1,6 @@
 """A host's hooks, and plug-ins for it, written for pluggy: nothing here knows mukernel."""
 
+import importlib
 import os
 import signal
 import sys
@@ -232,3 +233,27 @@ class Compact:
 
 
 here = Compared("at the top")
+
+
+class Raising:
+    @staticmethod
+    @hookimpl
+    def fails(why: str) -> None:
+        error = ValueError("noted")
+        error.add_note("a note")
+        if why == "missing":
+            Path("/nowhere/at all").read_text()
+        if why == "bytes":
+            b"\xff".decode()
+        if why == "import":
+            importlib.import_module("nowhere_at_all")
+        raise {
+            "key": KeyError("a", ("b",)), "noted": error, "object": ValueError(Path),
+            "group": ExceptionGroup("", [error]), "named as Python's": type("LookupError", (Exception,), {})("own"),
+        }[why]  # fmt: skip
+
+    @staticmethod
+    @hookimpl
+    def wrapped(items: list[Any]) -> None:
+        items.append("changed")
+        raise LookupError("after that")

@@ -53,7 +53,7 @@ def steps(manager: pluggy.PluginManager, late: Any) -> list[Any]:
         try:
             manager.hook.fails(why=why)
         except Exception as error:
-            seen.append((type(error), str(error).strip("'\"")))
+            seen.append((type(error), error.args))
     manager.hook.configured.call_historic(seen.append, {"option": "after"})
     seen.append([manager.get_plugin("late") is late, manager.is_registered(Inner), len(manager.get_plugins())])
     seen.append(sorted(name for name, _ in manager.list_name_plugin()))

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
 
 from ..contract import ContractError, RemoteError
 from ..core.kernel_thread import KernelThread
-from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top
+from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
 from .records import fields_of, name_of, one_of
 from .values import pack, unpack
 
@@ -238,11 +238,11 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
             pack(each, f"{where}: argument {name!r}", known) for name, each in zip(method.argnames, args, strict=True)
         ]
         named = {name: pack(each, f"{where}: argument {name!r}", known) for name, each in kwargs.items()}
-        answer = heard(ask_for, attribute, arguments, named)
+        answer = ask_for(attribute, arguments, named)
         given = {str(place): each for place, each in enumerate(args)} | kwargs
         for key, data in answer.changed.items():
             refill(given.get(key), unpack(data, one_of(known, where)), where)
-        return answer
+        return heard(answer, known)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         known = {**records}
@@ -251,14 +251,13 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     def finish(token: int, result: Any, error: BaseException | None, known: Classes) -> Answer:
         old_style = bool(method.hookwrapper)
         if error is not None:
-            kind, message = type(error).__name__, str(error)
-            return heard(process.hooks.finish_raised, token, kind, message, attribute, old_style)
+            return heard(process.hooks.finish_raised(token, raised_of(error), attribute, old_style), known)
         try:
             packed = pack(result, f"{where}: the result that it wraps", known)
         except ContractError:
             process.hooks.abandon(token)
             raise
-        return heard(process.hooks.finish, token, packed, attribute, old_style)
+        return heard(process.hooks.finish(token, packed, attribute, old_style), known)
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
         known = {**records}
@@ -292,13 +291,12 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     return old_wrapper if method.hookwrapper else wrapper if method.wrapper else call
 
 
-def heard(ask: Callable[..., Answer], *args: Any) -> Answer:
+def heard(answer: Answer, known: Classes) -> Answer:
     """What was answered; raises what the hook raised, as itself where it is one of Python's own exceptions."""
-    try:
-        return ask(*args)
-    except RemoteError as error:
-        here = exception_of(error.type_name, error.message)
-        raise (error if isinstance(here, RemoteError) else here) from error
+    if answer.raised is None:
+        return answer
+    here = exception_of(answer.raised, one_of(known, "an exception"))
+    raise here from None if isinstance(here, RemoteError) else remote(answer.raised)
 
 
 def refill(held: Any, value: Any, where: str) -> None:
