@@ -257,3 +257,14 @@ class Raising:
     def wrapped(items: list[Any]) -> None:
         items.append("changed")
         raise LookupError("after that")
+
+
+@dataclass
+class Changing:
+    label: str
+
+    @hookimpl
+    def changed(self, order: Any) -> None:
+        _, (notes, held) = order
+        notes.append(self.label)
+        held.name = self.label

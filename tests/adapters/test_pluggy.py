@@ -164,7 +164,9 @@ def test_a_wrapper_whose_process_dies_between_its_halves_says_so(manager: Plugin
     assert len(manager.hook.where()) == 1
 
 
-@pytest.mark.parametrize(("held", "value"), [(None, []), ("text", "other"), ([], {}), ((), ()), ({}, [1])])
+@pytest.mark.parametrize(
+    ("held", "value"), [(None, []), ("text", "other"), ([], {}), ((), (1,)), (([],), (1,)), ({}, [1])]
+)
 def test_what_a_process_says_it_changed_is_not_trusted(held: Any, value: Any) -> None:
     with pytest.raises(ContractError, match="says that it changed what was no list"):
         refill(held, value, "hook")

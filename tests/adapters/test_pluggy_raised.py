@@ -1,12 +1,12 @@
-"""What a hook raises in another process arrives as it is, and what it had changed before is changed."""
+"""What a hook raises in another process arrives as it is, and so does what it changes, before that, too."""
 
 from collections.abc import Iterator
 
 import pytest
-from hook_samples import Raising, Specs
+from hook_samples import Changing, Colour, Order, Raising, Specs
 
 from mukernel import RemoteError
-from mukernel.adapters.pluggy import PluginManager
+from mukernel.adapters.pluggy import PluginManager, isolated
 from mukernel.adapters.pluggy_process import Raised, exception_of
 from mukernel.adapters.records import nothing
 from mukernel.adapters.values import pack
@@ -61,3 +61,11 @@ def test_what_a_hook_had_changed_before_it_raised_is_changed(manager: PluginMana
     with pytest.raises(LookupError, match="after that"):
         manager.hook.wrapped(items=items)
     assert items == ["before", "changed"]
+
+
+def test_what_is_changed_in_a_tuple_is_changed(manager: PluginManager) -> None:
+    notes: list[str] = []
+    order = Order("tea", Colour.RED)
+    manager.register(isolated(Changing, "more"), "changing")
+    manager.hook.changed(order=(1, (notes, order)))
+    assert (notes, order) == (["more"], Order("more", Colour.RED))

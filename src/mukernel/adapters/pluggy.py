@@ -26,7 +26,7 @@ from ..contract import ContractError, RemoteError
 from ..core.kernel_thread import KernelThread
 from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
 from .records import fields_of, name_of, one_of
-from .values import pack, unpack
+from .values import can_change, pack, unpack
 
 T = TypeVar("T")
 Classes = dict[str, type]  # of records, by name
@@ -300,18 +300,19 @@ def heard(answer: Answer, known: Classes) -> Answer:
 
 
 def refill(held: Any, value: Any, where: str) -> None:
-    """Make the caller's own list, dict, set or record what the hook has made of its copy."""
-    fields = fields_of(type(held))
-    if type(value) is not type(held) or (fields is None and type(held) not in (list, dict, set)):
+    """Make the caller's own list, dict, set or record what the hook has made of its copy, and those in a tuple."""
+    kind, fields = type(held), fields_of(type(held))
+    if type(value) is not kind or not can_change(held) or (kind is tuple and len(value) != len(held)):
         raise ContractError(
             f"{where}: its process says that it changed what was no list, dict, set or record of its arguments"
         )
-    if fields is not None:
+    if kind is tuple:
+        for each, new in zip(held, value, strict=True):
+            if can_change(each):
+                refill(each, new, where)
+    elif fields is not None:
         for name in fields:
             object.__setattr__(held, name, getattr(value, name))
-        return
-    held.clear()
-    if isinstance(held, list):
-        held.extend(value)
     else:
-        held.update(value)
+        held.clear()
+        (held.extend if kind is list else held.update)(value)

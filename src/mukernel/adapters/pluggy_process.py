@@ -16,8 +16,8 @@ import msgspec
 from ..contract import ContractError, Interface, NotFound, Plugin, RemoteError
 from ..contract.error_texts import end_of, text_of, trace_of
 from ..core.loader import load_main
-from .records import Known, fields_of, imported
-from .values import pack, unpack
+from .records import Known, imported
+from .values import can_change, pack, unpack
 
 log = logging.getLogger(__name__)
 NO_EXCEPTIONS = (StopIteration, StopAsyncIteration)  # where they are raised in a generator they end it
@@ -171,7 +171,7 @@ def changed(attribute: str, given: dict[str, Any], sent: dict[str, bytes]) -> di
     packed = {
         key: pack(each, f"hook {attribute}: what it put into argument {key!r}")
         for key, each in given.items()
-        if isinstance(each, list | dict | set) or fields_of(type(each)) is not None
+        if can_change(each)
     }
     return {key: each for key, each in packed.items() if each != sent[key]}
 

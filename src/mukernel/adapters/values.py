@@ -48,6 +48,11 @@ def unpack(data: bytes, known: Known = nothing) -> Any:
         raise ContractError(f"a value from another process can't be read: {type(error).__name__}: {error}") from None
 
 
+def can_change(value: object) -> bool:
+    """Can it be changed in place, or hold what can be?"""
+    return type(value) in (list, dict, set, tuple) or fields_of(type(value)) is not None
+
+
 def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
     kind = type(value)
     if kind in SCALARS:
