@@ -22,7 +22,7 @@ except ModuleNotFoundError as error:
         "mukernel.adapters.pluggy needs pluggy: pip install 'mukernel[pluggy]'", name=error.name
     ) from None
 
-from ..contract import ContractError, RemoteError
+from ..contract import ContractError, DeadlineExceeded, Overloaded, PluginCrashed, RemoteError, Unavailable
 from ..core.kernel_thread import KernelThread
 from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
 from .records import fields_of, name_of, one_of
@@ -233,12 +233,18 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     """In the place of a hook's function: calls it in the process of its plug-in. `records`: what that may return."""
     where = f"hook {attribute} of plug-in {method.plugin_name!r}"
 
+    def answer_of(ask_for: Callable[..., Answer], *args: Any) -> Answer:
+        try:
+            return ask_for(*args)
+        except (PluginCrashed, Unavailable, DeadlineExceeded, Overloaded) as error:
+            raise type(error)(f"{where}: {error}") from error
+
     def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any], known: Classes) -> Answer:
         arguments = [
             pack(each, f"{where}: argument {name!r}", known) for name, each in zip(method.argnames, args, strict=True)
         ]
         named = {name: pack(each, f"{where}: argument {name!r}", known) for name, each in kwargs.items()}
-        answer = ask_for(attribute, arguments, named)
+        answer = answer_of(ask_for, attribute, arguments, named)
         given = {str(place): each for place, each in enumerate(args)} | kwargs
         for key, data in answer.changed.items():
             refill(given.get(key), unpack(data, one_of(known, where)), where)
@@ -251,13 +257,13 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     def finish(token: int, result: Any, error: BaseException | None, known: Classes) -> Answer:
         old_style = bool(method.hookwrapper)
         if error is not None:
-            return heard(process.hooks.finish_raised(token, raised_of(error), attribute, old_style), known)
+            return heard(answer_of(process.hooks.finish_raised, token, raised_of(error), attribute, old_style), known)
         try:
             packed = pack(result, f"{where}: the result that it wraps", known)
         except ContractError:
             process.hooks.abandon(token)
             raise
-        return heard(process.hooks.finish(token, packed, attribute, old_style), known)
+        return heard(answer_of(process.hooks.finish, token, packed, attribute, old_style), known)
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
         known = {**records}

@@ -90,9 +90,12 @@ class HookProcess(Plugin, Hooks):
         if made_with:
             args, kwargs = unpack(made_with, imported)
             target = target(*args, **kwargs)
-        self.target = target
+        self.target, self.name = target, name
         self.wrappers: dict[int, Generator[Any, Any, Any]] = {}
         self.tokens = itertools.count(1)
+
+    def described(self, attribute: str) -> str:
+        return f"hook {attribute} of plug-in {self.name!r}"
 
     def call(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
         def whole(result: Any) -> Any:
@@ -100,7 +103,7 @@ class HookProcess(Plugin, Hooks):
 
         result, answer = self._run(attribute, arguments, named, whole)
         if answer.raised is None:
-            answer.value = pack(result, f"hook {attribute}: its result")
+            answer.value = pack(result, f"{self.described(attribute)}: its result")
         return answer
 
     def begin(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
@@ -108,7 +111,7 @@ class HookProcess(Plugin, Hooks):
             try:
                 next(wrapper)
             except StopIteration:
-                raise RuntimeError(f"hook {attribute}: the wrapper did not yield") from None
+                raise RuntimeError(f"{self.described(attribute)}: the wrapper did not yield") from None
             return wrapper
 
         wrapper, answer = self._run(attribute, arguments, named, started)
@@ -129,8 +132,8 @@ class HookProcess(Plugin, Hooks):
         try:
             result = then(getattr(self.target, attribute)(*args, **kwargs))
         except Exception as error:
-            return None, Answer(raised=raised_of(error), changed=changed(attribute, given, sent))
-        return result, Answer(changed=changed(attribute, given, sent))
+            return None, Answer(raised=raised_of(error), changed=changed(self.described(attribute), given, sent))
+        return result, Answer(changed=changed(self.described(attribute), given, sent))
 
     def finish(self, token: int, result: bytes, attribute: str, old_style: bool) -> Answer:
         return self._finish(token, unpack(result, imported), None, attribute, old_style)
@@ -142,23 +145,23 @@ class HookProcess(Plugin, Hooks):
         wrapper = self.wrappers.pop(token, None)
         if wrapper is None:
             raise NotFound(
-                f"hook {attribute}: the process of its wrapper has been started again since that yielded; what it did "
-                "before is lost"
+                f"{self.described(attribute)}: the process of its wrapper has been started again since that yielded; "
+                "what it did before is lost"
             )
         try:
             if old_style:
                 import pluggy
 
                 outcome: Any = pluggy.Result(result, error)
-                ended(wrapper, lambda: wrapper.send(outcome), attribute)
+                ended(wrapper, lambda: wrapper.send(outcome), self.described(attribute))
                 value = outcome.get_result()
             elif error is None:
-                value = ended(wrapper, lambda: wrapper.send(result), attribute)
+                value = ended(wrapper, lambda: wrapper.send(result), self.described(attribute))
             else:
-                value = ended(wrapper, lambda: wrapper.throw(error), attribute)
+                value = ended(wrapper, lambda: wrapper.throw(error), self.described(attribute))
         except Exception as raised:
             return Answer(passed_on=True) if raised is error else Answer(raised=raised_of(raised))
-        return Answer(pack(value, f"hook {attribute}: its result"))
+        return Answer(pack(value, f"{self.described(attribute)}: its result"))
 
     def abandon(self, token: int) -> None:
         wrapper = self.wrappers.pop(token, None)
@@ -166,17 +169,15 @@ class HookProcess(Plugin, Hooks):
             wrapper.close()
 
 
-def changed(attribute: str, given: dict[str, Any], sent: dict[str, bytes]) -> dict[str, bytes]:
+def changed(hook: str, given: dict[str, Any], sent: dict[str, bytes]) -> dict[str, bytes]:
     """Which of the arguments `given` to a hook are not any more what was `sent`, packed."""
     packed = {
-        key: pack(each, f"hook {attribute}: what it put into argument {key!r}")
-        for key, each in given.items()
-        if can_change(each)
+        key: pack(each, f"{hook}: what it put into argument {key!r}") for key, each in given.items() if can_change(each)
     }
     return {key: each for key, each in packed.items() if each != sent[key]}
 
 
-def ended(wrapper: Generator[Any, Any, Any], resume: Callable[[], Any], attribute: str) -> Any:
+def ended(wrapper: Generator[Any, Any, Any], resume: Callable[[], Any], hook: str) -> Any:
     """What a wrapper returns when it is resumed for the last time; raises what it does."""
     try:
         resume()
@@ -184,7 +185,7 @@ def ended(wrapper: Generator[Any, Any, Any], resume: Callable[[], Any], attribut
         return end.value
     finally:
         wrapper.close()
-    raise RuntimeError(f"hook {attribute}: the wrapper has a second yield")
+    raise RuntimeError(f"{hook}: the wrapper has a second yield")
 
 
 def raised_of(error: BaseException) -> Raised:
