@@ -32,6 +32,7 @@ T = TypeVar("T")
 Classes = dict[str, type]  # of records, by name
 RECIPE = "_mukernel_recipe"
 INLINE = "inline"
+DRAIN = 30.0  # seconds for hooks that others wait for when a plug-in ends; what was interrupted has nobody who waits
 NUMBERS = itertools.count(1)  # in the names of plug-ins in a kernel, which several managers may share
 
 
@@ -77,10 +78,11 @@ class _Isolated:
 
 @dataclass
 class _Process:
-    """The process of one plug-in: its name in the kernel, and its hooks."""
+    """The process of one plug-in: its name in the kernel, its hooks, and one object for each caller that waits."""
 
     plugin: str
     hooks: Hooks
+    callers: set[object] = field(default_factory=set)
     stand_ins: dict[int, tuple[pluggy.HookImpl, pluggy.HookImpl]] = field(default_factory=dict)
 
 
@@ -175,7 +177,7 @@ class PluginManager(pluggy.PluginManager):
         known = re.sub(r"[^A-Za-z0-9_.-]", "-", name).strip("-._")[:40] or "plugin"
         known = f"{known}-{next(NUMBERS)}"
         self.kernel.load(
-            "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
+            "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1, drain=0.0,
             config={"name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe},
         )  # fmt: skip
         return _Process(known, self.kernel.get(Hooks, plugin=known))
@@ -183,7 +185,7 @@ class PluginManager(pluggy.PluginManager):
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None and self.kernel is not None:
-            self.kernel.unload(process.plugin)
+            self.kernel.unload(process.plugin, drain=DRAIN if process.callers else 0.0)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -234,10 +236,14 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     where = f"hook {attribute} of plug-in {method.plugin_name!r}"
 
     def answer_of(ask_for: Callable[..., Answer], *args: Any) -> Answer:
+        waits = object()
+        process.callers.add(waits)
         try:
             return ask_for(*args)
         except (PluginCrashed, Unavailable, DeadlineExceeded, Overloaded) as error:
             raise type(error)(f"{where}: {error}") from error
+        finally:
+            process.callers.discard(waits)
 
     def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any], known: Classes) -> Answer:
         arguments = [
