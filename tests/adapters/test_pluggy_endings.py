@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hook_samples import Endless, Specs
 
-from mukernel import KernelThread
+from mukernel import DeadlineExceeded, KernelThread, deadline
 from mukernel.adapters.pluggy import DRAIN, PluginManager
 from mukernel.core.lifecycle import State
 
@@ -66,3 +66,14 @@ def test_a_hook_for_which_another_thread_waits_runs_to_its_end(
             file.write("to its end")
         assert called.result() == ["to its end"]
         assert unregistered.result() is Endless
+
+
+def test_a_plugin_one_hook_of_which_never_ends_is_registered_again(manager: PluginManager, tmp_path: Path) -> None:
+    """As the how-to says."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with deadline(0.2), pytest.raises(DeadlineExceeded, match=r"^hook names of plug-in 'Endless': "):
+        manager.hook.names(given=pipe)
+    manager.unregister(Endless)
+    manager.register(Endless)
+    (tmp_path / "text").write_text("there again")
+    assert manager.hook.names(given=tmp_path / "text") == ["there again"]
