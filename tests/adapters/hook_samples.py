@@ -228,6 +228,10 @@ class Compact:
     def __init__(self, label: str) -> None:
         self.label = label
 
+    @property
+    def title(self) -> str:
+        return self.label.title()
+
     @hookimpl
     def names(self, given: Any) -> Any:
         return self.label

@@ -169,6 +169,15 @@ class PluginManager(pluggy.PluginManager):
             if known is not None:
                 self._end(known)
 
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
+        """As pluggy's. Before 1.7 that reads all attributes, and what stands for an object lacks some: no hooks."""
+        try:
+            return super().parse_hookimpl_opts(plugin, name)
+        except AttributeError:
+            if isinstance(plugin, _Isolated):
+                return None
+            raise
+
     def _start(self, plugin: Any, name: str, placement: str) -> _Process:
         module, attribute, recipe = located(plugin, name)
         file = os.path.abspath(getattr(sys.modules[module], "__file__", None) or "")
