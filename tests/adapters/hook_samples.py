@@ -1,8 +1,10 @@
 """A host's hooks, and plug-ins for it, written for pluggy: nothing here knows mukernel."""
 
+import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -187,3 +189,98 @@ class Inner:
     @hookimpl
     def configured(option: str) -> Any:
         return f"inner {option}"
+
+
+@dataclass
+class Compared:
+    """Equal ones have equal fields."""
+
+    label: str
+
+    def __init_subclass__(cls, *, wanted: str) -> None:
+        raise AssertionError(wanted)
+
+    def __hash__(self) -> int:
+        return hash(self.label)
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.label
+
+
+class Delegating:
+    """What it has not, another object has."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.label, name)
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.lower()
+
+
+class Compact:
+    __slots__ = ("label",)
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    @property
+    def title(self) -> str:
+        return self.label.title()
+
+    @hookimpl
+    def names(self, given: Any) -> Any:
+        return self.label
+
+
+here = Compared("at the top")
+
+
+class Raising:
+    @staticmethod
+    @hookimpl
+    def fails(why: str) -> None:
+        error = ValueError("noted")
+        error.add_note("a note")
+        if why == "missing":
+            Path("/nowhere/at all").read_text()
+        if why == "bytes":
+            b"\xff".decode()
+        if why == "import":
+            importlib.import_module("nowhere_at_all")
+        raise {
+            "key": KeyError("a", ("b",)), "noted": error, "object": ValueError(Path),
+            "group": ExceptionGroup("", [error]), "named as Python's": type("LookupError", (Exception,), {})("own"),
+        }[why]  # fmt: skip
+
+    @staticmethod
+    @hookimpl
+    def wrapped(items: list[Any]) -> None:
+        items.append("changed")
+        raise LookupError("after that")
+
+
+@dataclass
+class Changing:
+    label: str
+
+    @hookimpl
+    def changed(self, order: Any) -> None:
+        _, (notes, held) = order
+        notes.append(self.label)
+        held.name = self.label
+
+
+class Endless:
+    @staticmethod
+    @hookimpl
+    def names(given: Any) -> Any:
+        """Ends when the pipe at a path does; of a process, which is interrupted, never."""
+        if isinstance(given, Path):
+            return given.read_text()
+        os.kill(given, signal.SIGINT)
+        return threading.Event().wait()

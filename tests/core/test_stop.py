@@ -95,6 +95,18 @@ async def test_calls_that_outlast_the_drain_are_told_that_the_plugin_was_stopped
     assert (await whistle.heard())[1] == "stop after call,call,forget,nested,stream", "it was stopped before its calls"
 
 
+async def test_an_unload_has_the_drain_that_it_is_given(kernel: Kernel, whistle: Any) -> None:
+    await kernel.load(Waiter, name="waiter", placement="process", drain=10 * LIMIT, config={"whistle": whistle.path})
+    call = asyncio.ensure_future(kernel.get(Waiting).call())
+    await whistle.heard()
+    with pytest.raises(ContractError, match="drain: got -1, wanted a number of seconds"):
+        await kernel.unload("waiter", drain=-1)
+    async with asyncio.timeout(LIMIT):
+        await kernel.unload("waiter", drain=0.05)
+        with pytest.raises(Unavailable, match=STOPPED):
+            await call
+
+
 async def test_who_was_cut_off_is_not_left_cancelled(kernel: Kernel, whistle: Any) -> None:
     """The task that made the call goes on: nobody cancelled it."""
     await kernel.load(Waiter, name="waiter", drain=0.05, config={"whistle": whistle.path})

@@ -8,10 +8,12 @@ import itertools
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 try:
     import pluggy
@@ -20,41 +22,67 @@ except ModuleNotFoundError as error:
         "mukernel.adapters.pluggy needs pluggy: pip install 'mukernel[pluggy]'", name=error.name
     ) from None
 
-from ..contract import ContractError, RemoteError
+from ..contract import ContractError, DeadlineExceeded, Overloaded, PluginCrashed, RemoteError, Unavailable
 from ..core.kernel_thread import KernelThread
-from .pluggy_process import Answer, Hooks, checked_importable, exception_of
+from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
 from .records import fields_of, name_of, one_of
-from .values import pack, unpack
+from .values import can_change, pack, unpack
 
 T = TypeVar("T")
 Classes = dict[str, type]  # of records, by name
 RECIPE = "_mukernel_recipe"
 INLINE = "inline"
+DRAIN = 30.0  # seconds for hooks that others wait for when a plug-in ends; what was interrupted has nobody who waits
+NUMBERS = itertools.count(1)  # in the names of plug-ins in a kernel, which several managers may share
 
 
 def isolated(kind: type[T], /, *args: Any, **kwargs: Any) -> T:
     """In place of `kind(*args, **kwargs)` as a plug-in to register: the object is made in the plug-in's own process.
 
-    What is returned stands for it: an object of the class whose constructor has not run. Raises ContractError for
-    arguments that can't travel.
+    What is returned stands for it: an object of a class derived from `kind`, no constructor of which has run. Raises
+    ContractError for arguments that can't travel.
     """
-    made = object.__new__(kind)
-    recipe = pack((args, kwargs), f"{kind.__qualname__}: its arguments")
-    try:
-        object.__setattr__(made, RECIPE, recipe)
-    except AttributeError:
-        raise ContractError(
-            f"{kind.__qualname__} has no room for attributes: derive a class without __slots__"
-        ) from None
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    derived = types.new_class(kind.__name__, (_Isolated, kind), exec_body=lambda body: body.update(names))
+    made: T = object.__new__(derived)
+    recipe = _Recipe(kind, pack((args, kwargs), f"{kind.__qualname__}: its arguments"))
+    object.__setattr__(made, RECIPE, recipe)
     return made
 
 
 @dataclass
+class _Recipe:
+    """Of which class an object is made in another process, and with which arguments, packed."""
+
+    kind: type
+    arguments: bytes
+
+
+class _Isolated:
+    """What stands for an object of another process has none of its attributes, and is asked for them by nobody: hosts
+    compare and show plug-ins, and their own methods for that would look for some."""
+
+    __slots__ = ()
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
+
+    def __init_subclass__(cls) -> None:
+        """No business of the plug-in's base class, which may count those derived from it."""
+
+    def __repr__(self) -> str:
+        recipe: _Recipe = vars(self)[RECIPE]
+        return f"isolated({recipe.kind.__qualname__}, ...)"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{self!r} stands for an object of another process, and has no {name!r}")
+
+
+@dataclass
 class _Process:
-    """The process of one plug-in: its name in the kernel, and its hooks."""
+    """The process of one plug-in: its name in the kernel, its hooks, and one object for each caller that waits."""
 
     plugin: str
     hooks: Hooks
+    callers: set[object] = field(default_factory=set)
     stand_ins: dict[int, tuple[pluggy.HookImpl, pluggy.HookImpl]] = field(default_factory=dict)
 
 
@@ -76,7 +104,18 @@ class PluginManager(pluggy.PluginManager):
         self.kernel, self._own_kernel = kernel, kernel is None
         self.records = {name_of(each, "records"): each for each in records}
         self._processes: dict[str, _Process] = {}
-        self._numbers = itertools.count(1)
+        run = self._inner_hookexec
+
+        def run_with_stand_ins(
+            hook_name: str, hook_impls: Sequence[pluggy.HookImpl], caller_kwargs: Mapping[str, object],
+            firstresult: bool,
+        ) -> object:  # fmt: skip
+            """All calls of hooks come by here, those of history, too, and those of a host's own `_hookexec`: each
+            implementation that is elsewhere is replaced by one that calls it there; order, wrappers and results are
+            pluggy's own affair."""
+            return run(hook_name, [self._stand_in(each, hook_name) for each in hook_impls], caller_kwargs, firstresult)
+
+        self._inner_hookexec = run_with_stand_ins
 
     def __enter__(self) -> PluginManager:
         return self
@@ -88,8 +127,12 @@ class PluginManager(pluggy.PluginManager):
 
     def close(self) -> None:
         """End the processes of all plug-ins; their hooks can't be called any more. The end of the program does so."""
-        for name in list(self._processes):
-            self.unregister(name=name)
+        with ExitStack() as ends:  # each of them, whatever an earlier one raises
+            ends.callback(self._close_own_kernel)
+            for name in reversed(self._processes):
+                ends.callback(self.unregister, name=name)
+
+    def _close_own_kernel(self) -> None:
         if self._own_kernel and self.kernel is not None:
             self.kernel.close()
             self.kernel = None
@@ -120,10 +163,20 @@ class PluginManager(pluggy.PluginManager):
     def unregister(self, plugin: Any | None = None, name: str | None = None) -> Any | None:
         """As pluggy's; the plug-in's process is ended."""
         known = name or (self.get_name(plugin) if plugin is not None else None)
-        found = super().unregister(plugin, name)
-        if known is not None:
-            self._end(known)
-        return found
+        try:
+            return super().unregister(plugin, name)
+        finally:
+            if known is not None:
+                self._end(known)
+
+    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
+        """As pluggy's. Before 1.7 that reads all attributes, and what stands for an object lacks some: no hooks."""
+        try:
+            return super().parse_hookimpl_opts(plugin, name)
+        except AttributeError:
+            if isinstance(plugin, _Isolated):
+                return None
+            raise
 
     def _start(self, plugin: Any, name: str, placement: str) -> _Process:
         module, attribute, recipe = located(plugin, name)
@@ -131,9 +184,9 @@ class PluginManager(pluggy.PluginManager):
         if self.kernel is None:
             self.kernel = KernelThread().start()
         known = re.sub(r"[^A-Za-z0-9_.-]", "-", name).strip("-._")[:40] or "plugin"
-        known = f"{known}-{next(self._numbers)}"
+        known = f"{known}-{next(NUMBERS)}"
         self.kernel.load(
-            "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1,
+            "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1, drain=0.0,
             config={"name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe},
         )  # fmt: skip
         return _Process(known, self.kernel.get(Hooks, plugin=known))
@@ -141,17 +194,9 @@ class PluginManager(pluggy.PluginManager):
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None and self.kernel is not None:
-            self.kernel.unload(process.plugin)
+            self.kernel.unload(process.plugin, drain=DRAIN if process.callers else 0.0)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
-
-    def _hookexec(
-        self, hook_name: str, methods: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object], firstresult: bool
-    ) -> object | list[object]:  # fmt: skip
-        """All calls of hooks come by here, and those of history: each implementation that is elsewhere is replaced by
-        one that calls it there; order, wrappers and results are pluggy's own affair."""
-        there = [self._stand_in(method, hook_name) for method in methods]
-        return super()._hookexec(hook_name, there, kwargs, firstresult)
 
     def _stand_in(self, method: pluggy.HookImpl, hook_name: str) -> pluggy.HookImpl:
         process = self._processes.get(method.plugin_name)
@@ -175,37 +220,50 @@ class PluginManager(pluggy.PluginManager):
 
 
 def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
-    """Where another process finds a plug-in: module, attribute in it, and the recipe if it is an object. Raises
-    ContractError."""
-    if isinstance(plugin, ModuleType):
-        checked_importable(sys.modules.get(plugin.__name__), "", plugin, name)
-        return plugin.__name__, "", b""
-    kind = plugin if isinstance(plugin, type) else type(plugin)
-    recipe = b"" if plugin is kind else getattr(plugin, "__dict__", {}).get(RECIPE)
-    if recipe is None:
-        raise ContractError(
-            f"plug-in {name!r} is an object of {kind.__qualname__}, which was made in this process and can't leave it: "
-            f"register isolated({kind.__qualname__}, ...) in its place, or keep it here: placements="
-            f"{{{name!r}: 'inline'}}"
-        )
-    checked_importable(sys.modules.get(kind.__module__), kind.__qualname__, kind, name)
-    return kind.__module__, kind.__qualname__, recipe
+    """Where another process finds a plug-in: module, attribute in it, and the recipe if it is an object to be made.
+    Raises ContractError."""
+    recipe: _Recipe | None = getattr(plugin, "__dict__", {}).get(RECIPE)
+    wanted = plugin if recipe is None else recipe.kind
+    if isinstance(wanted, ModuleType):
+        module, attribute = wanted.__name__, ""
+    elif isinstance(wanted, type):
+        module, attribute = wanted.__module__, wanted.__qualname__
+    else:
+        module, attribute = type(wanted).__module__, name_at_the_top(wanted)
+        if not attribute:
+            kind = type(wanted).__qualname__
+            raise ContractError(
+                f"plug-in {name!r} is an object of {kind}, which was made in this process and can't leave it: register "
+                f"isolated({kind}, ...) in its place, or keep it here: placements={{{name!r}: 'inline'}}"
+            )
+    checked_importable(sys.modules.get(module), attribute, wanted, name)
+    return module, attribute, b"" if recipe is None else recipe.arguments
 
 
 def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: Classes) -> Callable[..., Any]:
     """In the place of a hook's function: calls it in the process of its plug-in. `records`: what that may return."""
     where = f"hook {attribute} of plug-in {method.plugin_name!r}"
 
+    def answer_of(ask_for: Callable[..., Answer], *args: Any) -> Answer:
+        waits = object()
+        process.callers.add(waits)
+        try:
+            return ask_for(*args)
+        except (PluginCrashed, Unavailable, DeadlineExceeded, Overloaded) as error:
+            raise type(error)(f"{where}: {error}") from error
+        finally:
+            process.callers.discard(waits)
+
     def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any], known: Classes) -> Answer:
         arguments = [
             pack(each, f"{where}: argument {name!r}", known) for name, each in zip(method.argnames, args, strict=True)
         ]
         named = {name: pack(each, f"{where}: argument {name!r}", known) for name, each in kwargs.items()}
-        answer = heard(ask_for, attribute, arguments, named)
+        answer = answer_of(ask_for, attribute, arguments, named)
         given = {str(place): each for place, each in enumerate(args)} | kwargs
         for key, data in answer.changed.items():
             refill(given.get(key), unpack(data, one_of(known, where)), where)
-        return answer
+        return heard(answer, known)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         known = {**records}
@@ -214,14 +272,13 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     def finish(token: int, result: Any, error: BaseException | None, known: Classes) -> Answer:
         old_style = bool(method.hookwrapper)
         if error is not None:
-            kind, message = type(error).__name__, str(error)
-            return heard(process.hooks.finish_raised, token, kind, message, attribute, old_style)
+            return heard(answer_of(process.hooks.finish_raised, token, raised_of(error), attribute, old_style), known)
         try:
             packed = pack(result, f"{where}: the result that it wraps", known)
         except ContractError:
             process.hooks.abandon(token)
             raise
-        return heard(process.hooks.finish, token, packed, attribute, old_style)
+        return heard(answer_of(process.hooks.finish, token, packed, attribute, old_style), known)
 
     def wrapper(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
         known = {**records}
@@ -255,28 +312,28 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
     return old_wrapper if method.hookwrapper else wrapper if method.wrapper else call
 
 
-def heard(ask: Callable[..., Answer], *args: Any) -> Answer:
+def heard(answer: Answer, known: Classes) -> Answer:
     """What was answered; raises what the hook raised, as itself where it is one of Python's own exceptions."""
-    try:
-        return ask(*args)
-    except RemoteError as error:
-        here = exception_of(error.type_name, error.message)
-        raise (error if isinstance(here, RemoteError) else here) from error
+    if answer.raised is None:
+        return answer
+    here = exception_of(answer.raised, one_of(known, "an exception"))
+    raise here from None if isinstance(here, RemoteError) else remote(answer.raised)
 
 
 def refill(held: Any, value: Any, where: str) -> None:
-    """Make the caller's own list, dict, set or record what the hook has made of its copy."""
-    fields = fields_of(type(held))
-    if type(value) is not type(held) or (fields is None and type(held) not in (list, dict, set)):
+    """Make the caller's own list, dict, set or record what the hook has made of its copy, and those in a tuple."""
+    kind, fields = type(held), fields_of(type(held))
+    if type(value) is not kind or not can_change(held) or (kind is tuple and len(value) != len(held)):
         raise ContractError(
             f"{where}: its process says that it changed what was no list, dict, set or record of its arguments"
         )
-    if fields is not None:
+    if kind is tuple:
+        for each, new in zip(held, value, strict=True):
+            if can_change(each):
+                refill(each, new, where)
+    elif fields is not None:
         for name in fields:
             object.__setattr__(held, name, getattr(value, name))
-        return
-    held.clear()
-    if isinstance(held, list):
-        held.extend(value)
     else:
-        held.update(value)
+        held.clear()
+        (held.extend if kind is list else held.update)(value)

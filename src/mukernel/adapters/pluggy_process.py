@@ -6,22 +6,40 @@ import builtins
 import importlib
 import inspect
 import itertools
+import logging
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
 import msgspec
 
 from ..contract import ContractError, Interface, NotFound, Plugin, RemoteError
+from ..contract.error_texts import end_of, text_of, trace_of
 from ..core.loader import load_main
-from .records import fields_of, imported
-from .values import pack, unpack
+from .records import Known, imported
+from .values import can_change, pack, unpack
+
+log = logging.getLogger(__name__)
+NO_EXCEPTIONS = (StopIteration, StopAsyncIteration)  # where they are raised in a generator they end it
+
+
+class Raised(msgspec.Struct):
+    """An exception. `made_of`: of one of Python's own, packed, the arguments of which it is made, and what state it has
+    beside them; empty for every other."""
+
+    kind: str
+    message: str
+    traceback: str
+    made_of: bytes
 
 
 class Answer(msgspec.Struct):
-    """What came of a hook. `value`: packed. `changed`: arguments that it changed in place, by their position or name,
-    packed. `token`: of a wrapper that has yielded. `passed_on`: a wrapper left result or exception as it was."""
+    """What came of a hook. `value`: packed. `raised`: in its place. `changed`: arguments that it changed in place, by
+    their position or name, packed. `token`: of a wrapper that has yielded. `passed_on`: a wrapper left the exception as
+    it was."""
 
     value: bytes = b""
+    raised: Raised | None = None
     changed: dict[str, bytes] = {}
     token: int = 0
     passed_on: bool = False
@@ -42,7 +60,7 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
         """Run the rest of a wrapper, with the result of what it wraps."""
         raise NotImplementedError
 
-    def finish_raised(self, token: int, kind: str, message: str, attribute: str, old_style: bool) -> Answer:
+    def finish_raised(self, token: int, raised: Raised, attribute: str, old_style: bool) -> Answer:
         """Run the rest of a wrapper, with the exception that what it wraps raised."""
         raise NotImplementedError
 
@@ -52,9 +70,9 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
 
 
 class HookProcess(Plugin, Hooks):
-    """`module` and `attribute`: the module, or the class in it, that was registered as `name`; `file`: of a script.
-    `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where that
-    class is not there in this process."""
+    """`module` and `attribute`: the module, or the class or object in it, that was registered as `name`; `file`: of a
+    script. `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where
+    that attribute is not there in this process."""
 
     def __init__(
         self, *, name: str, module: str, file: str = "", attribute: str = "", made_with: bytes = b""
@@ -72,88 +90,78 @@ class HookProcess(Plugin, Hooks):
         if made_with:
             args, kwargs = unpack(made_with, imported)
             target = target(*args, **kwargs)
-        self.target = target
+        self.target, self.name = target, name
         self.wrappers: dict[int, Generator[Any, Any, Any]] = {}
         self.tokens = itertools.count(1)
 
+    def described(self, attribute: str) -> str:
+        return f"hook {attribute} of plug-in {self.name!r}"
+
     def call(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
-        result, changed = self._run(attribute, arguments, named)
-        if inspect.isgenerator(result):
-            result = list(result)
-        return Answer(pack(result, f"hook {attribute}: its result"), changed)
+        def whole(result: Any) -> Any:
+            return list(result) if inspect.isgenerator(result) else result
+
+        result, answer = self._run(attribute, arguments, named, whole)
+        if answer.raised is None:
+            answer.value = pack(result, f"{self.described(attribute)}: its result")
+        return answer
 
     def begin(self, attribute: str, arguments: list[bytes], named: dict[str, bytes]) -> Answer:
         def started(wrapper: Any) -> Any:
             try:
                 next(wrapper)
             except StopIteration:
-                raise RuntimeError(f"hook {attribute}: the wrapper did not yield") from None
+                raise RuntimeError(f"{self.described(attribute)}: the wrapper did not yield") from None
             return wrapper
 
-        wrapper, changed = self._run(attribute, arguments, named, started)
-        token = next(self.tokens)
-        self.wrappers[token] = wrapper
-        return Answer(changed=changed, token=token)
+        wrapper, answer = self._run(attribute, arguments, named, started)
+        if answer.raised is None:
+            answer.token = next(self.tokens)
+            self.wrappers[answer.token] = wrapper
+        return answer
 
     def _run(
-        self, attribute: str, arguments: list[bytes], named: dict[str, bytes],
-        then: Callable[[Any], Any] = lambda result: result,
-    ) -> tuple[Any, dict[str, bytes]]:  # fmt: skip
-        """What `then` makes of what the hook returned, and the arguments that were changed in place meanwhile."""
-        args, kwargs = (
-            [unpack(each, imported) for each in arguments],
-            {name: unpack(each, imported) for name, each in named.items()},
-        )
-        result = then(getattr(self.target, attribute)(*args, **kwargs))
-        before = {str(place): each for place, each in enumerate(arguments)} | named
-        changed = {}
-        for key, each in [*enumerate(args), *kwargs.items()]:
-            if isinstance(each, list | dict | set) or fields_of(type(each)) is not None:
-                after = pack(each, f"hook {attribute}: what it put into argument {key!r}")
-                if after != before[str(key)]:
-                    changed[str(key)] = after
-        return result, changed
+        self, attribute: str, arguments: list[bytes], named: dict[str, bytes], then: Callable[[Any], Any]
+    ) -> tuple[Any, Answer]:
+        """What `then` makes of what the hook returned, and an answer with what was raised, and with the arguments that
+        were changed in place meanwhile."""
+        args = [unpack(each, imported) for each in arguments]
+        kwargs = {name: unpack(each, imported) for name, each in named.items()}
+        sent = {str(place): each for place, each in enumerate(arguments)} | named
+        given = {str(place): each for place, each in enumerate(args)} | kwargs
+        try:
+            result = then(getattr(self.target, attribute)(*args, **kwargs))
+        except Exception as error:
+            return None, Answer(raised=raised_of(error), changed=changed(self.described(attribute), given, sent))
+        return result, Answer(changed=changed(self.described(attribute), given, sent))
 
     def finish(self, token: int, result: bytes, attribute: str, old_style: bool) -> Answer:
-        value = unpack(result, imported)
-        if old_style:
-            return self._finish_old(token, value, None, attribute)
-        return self._ended(token, attribute, lambda wrapper: wrapper.send(value))
+        return self._finish(token, unpack(result, imported), None, attribute, old_style)
 
-    def finish_raised(self, token: int, kind: str, message: str, attribute: str, old_style: bool) -> Answer:
-        error = exception_of(kind, message)
-        if old_style:
-            return self._finish_old(token, None, error, attribute)
-        try:
-            return self._ended(token, attribute, lambda wrapper: wrapper.throw(error))
-        except BaseException as raised:
-            if raised is error:
-                return Answer(passed_on=True)
-            raise
+    def finish_raised(self, token: int, raised: Raised, attribute: str, old_style: bool) -> Answer:
+        return self._finish(token, None, exception_of(raised, imported), attribute, old_style)
 
-    def _finish_old(self, token: int, value: Any, error: BaseException | None, attribute: str) -> Answer:
-        import pluggy
-
-        result: Any = pluggy.Result(value, error)
-        self._ended(token, attribute, lambda wrapper: wrapper.send(result))
-        if error is not None and result.exception is error:
-            return Answer(passed_on=True)
-        return Answer(pack(result.get_result(), f"hook {attribute}: its result"))
-
-    def _ended(self, token: int, attribute: str, resume: Callable[[Generator[Any, Any, Any]], Any]) -> Answer:
+    def _finish(self, token: int, result: Any, error: Exception | None, attribute: str, old_style: bool) -> Answer:
         wrapper = self.wrappers.pop(token, None)
         if wrapper is None:
             raise NotFound(
-                f"hook {attribute}: the process of its wrapper has been started again since that yielded; what it did "
-                "before is lost"
+                f"{self.described(attribute)}: the process of its wrapper has been started again since that yielded; "
+                "what it did before is lost"
             )
         try:
-            resume(wrapper)
-        except StopIteration as end:
-            return Answer(pack(end.value, f"hook {attribute}: its result"))
-        finally:
-            wrapper.close()
-        raise RuntimeError(f"hook {attribute}: the wrapper has a second yield")
+            if old_style:
+                import pluggy
+
+                outcome: Any = pluggy.Result(result, error)
+                ended(wrapper, lambda: wrapper.send(outcome), self.described(attribute))
+                value = outcome.get_result()
+            elif error is None:
+                value = ended(wrapper, lambda: wrapper.send(result), self.described(attribute))
+            else:
+                value = ended(wrapper, lambda: wrapper.throw(error), self.described(attribute))
+        except Exception as raised:
+            return Answer(passed_on=True) if raised is error else Answer(raised=raised_of(raised))
+        return Answer(pack(value, f"{self.described(attribute)}: its result"))
 
     def abandon(self, token: int) -> None:
         wrapper = self.wrappers.pop(token, None)
@@ -161,15 +169,62 @@ class HookProcess(Plugin, Hooks):
             wrapper.close()
 
 
-def exception_of(kind: str, message: str) -> Exception:
-    """An exception of another process, as itself where it is one of Python's own; else as a RemoteError."""
-    found = getattr(builtins, kind, None)
-    if isinstance(found, type) and issubclass(found, Exception) and found not in (StopIteration, StopAsyncIteration):
+def changed(hook: str, given: dict[str, Any], sent: dict[str, bytes]) -> dict[str, bytes]:
+    """Which of the arguments `given` to a hook are not any more what was `sent`, packed."""
+    packed = {
+        key: pack(each, f"{hook}: what it put into argument {key!r}") for key, each in given.items() if can_change(each)
+    }
+    return {key: each for key, each in packed.items() if each != sent[key]}
+
+
+def ended(wrapper: Generator[Any, Any, Any], resume: Callable[[], Any], hook: str) -> Any:
+    """What a wrapper returns when it is resumed for the last time; raises what it does."""
+    try:
+        resume()
+    except StopIteration as end:
+        return end.value
+    finally:
+        wrapper.close()
+    raise RuntimeError(f"{hook}: the wrapper has a second yield")
+
+
+def raised_of(error: BaseException) -> Raised:
+    """An exception, for another process."""
+    kind, message, made_of = type(error), text_of(error), b""
+    if getattr(builtins, kind.__name__, None) is kind:
         try:
-            return found(message)
-        except TypeError:  # it wants more than a message
-            pass
-    return RemoteError(kind, message)
+            made_of = pack(error.__reduce__()[1:], message)
+        except ContractError:  # of more than can travel; many can be made of their text
+            made_of = pack(((message,),), message)
+    return Raised(kind.__name__, message, end_of(trace_of(error)), made_of)
+
+
+def exception_of(raised: Raised, known: Known) -> Exception:
+    """An exception of another process, as itself where it is one of Python's own; else as a RemoteError."""
+    kind = getattr(builtins, raised.kind, None)
+    if raised.made_of and isinstance(kind, type) and issubclass(kind, Exception) and kind not in NO_EXCEPTIONS:
+        try:
+            args, *states = unpack(raised.made_of, known)
+            made = kind(*args)
+            for state in states:
+                made.__setstate__(state)
+        except Exception as problem:  # the other process may have said anything
+            log.debug("%s can't be made of what came: %s", raised.kind, problem)
+        else:
+            return made
+    return remote(raised)
+
+
+def remote(raised: Raised) -> RemoteError:
+    return RemoteError(raised.kind, raised.message, raised.traceback)
+
+
+def name_at_the_top(plugin: object) -> str:
+    """Under which name the module of its class holds an object. "" where it does not, and for a script: what that makes
+    when it is run is not there for others."""
+    module = type(plugin).__module__
+    held = vars(sys.modules[module]) if module in sys.modules and module != "__main__" else {}
+    return next((name for name, each in list(held.items()) if each is plugin), "")
 
 
 def checked_importable(module: object, attribute: str, plugin: object, name: str) -> None:
@@ -187,7 +242,7 @@ def checked_importable(module: object, attribute: str, plugin: object, name: str
 
 def not_importable(name: str, module: str, attribute: str) -> ContractError:
     return ContractError(
-        f"plug-in {name!r}: another process can't import it as {module}:{attribute}; wanted a module, or a class at "
-        "the top of one, which is there whoever imports it (not under if __name__ == '__main__'). Or keep it in this "
-        f"process: placements={{{name!r}: 'inline'}}"
+        f"plug-in {name!r}: another process can't import it as {module}:{attribute}; wanted a module, or a class or "
+        "object at the top of one, which is there whoever imports it (not under if __name__ == '__main__'). Or keep it "
+        f"in this process: placements={{{name!r}: 'inline'}}"
     )

@@ -17,6 +17,7 @@ from .records import Known, fields_of, held_by, made, name_of, nothing
 SCALARS = (type(None), bool, float, str, bytes)
 SMALL = range(-(1 << 63), 1 << 64)  # the whole numbers that msgpack has
 SEQUENCES: dict[type, str] = {list: "list", tuple: "tuple", set: "set", frozenset: "frozenset"}
+UNORDERED = (set, frozenset)
 MAKERS: dict[str, Any] = {name: kind for kind, name in SEQUENCES.items()}
 CLOCKS: dict[type, str] = {datetime: "datetime", time: "time"}
 DEEPEST = 200  # levels of values within values
@@ -47,6 +48,11 @@ def unpack(data: bytes, known: Known = nothing) -> Any:
         raise ContractError(f"a value from another process can't be read: {type(error).__name__}: {error}") from None
 
 
+def can_change(value: object) -> bool:
+    """Can it be changed in place, or hold what can be?"""
+    return type(value) in (list, dict, set, tuple) or fields_of(type(value)) is not None
+
+
 def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
     kind = type(value)
     if kind in SCALARS:
@@ -65,7 +71,9 @@ def _written(value: Any, where: str, depth: int, sent: dict[str, type]) -> Any:
             ),
         ]  # fmt: skip
     if kind in SEQUENCES:
-        inner = (_written(each, f"{where}[{place}]", depth + 1, sent) for place, each in enumerate(value))
+        inner = [_written(each, f"{where}[{place}]", depth + 1, sent) for place, each in enumerate(value)]
+        if kind in UNORDERED:  # equal ones have another order in each process, and are the same bytes
+            inner.sort(key=encode)
         return [SEQUENCES[kind], *inner]
     if kind is PosixPath:
         return ["path", str(value)]

@@ -206,13 +206,13 @@ class Instances:
         entry.settled = entry.settled.with_(replica.settled)
         replica.port.close()
 
-    async def remove(self, entry: Entry, reason: str) -> None:
-        """End a plug-in. The routes that lead to it are closed, unless it has never served: they were before, and they
-        are opened when one of its name is there again."""
+    async def remove(self, entry: Entry, reason: str, drain: float | None = None) -> None:
+        """End a plug-in; `drain` as in `remove_replica`. The routes that lead to it are closed, unless it has never
+        served: they were before, and they are opened when one of its name is there again."""
         if entry.interfaces:
             await self.close_callers_routes(entry, reason)
         for replica in list(entry.replicas):
-            await self.remove_replica(entry, replica, reason)
+            await self.remove_replica(entry, replica, reason, drain)
         self.registry.entries.pop(entry.name, None)
 
     async def drain_replica(self, entry: Entry, replica: Replica, silent: Silent) -> float:

@@ -391,12 +391,15 @@ class Kernel:
         self.record("restart", name, "started again")
         return SwapReport(name, "restart", "not serving", "serving")
 
-    async def unload(self, name: str, reason: str | None = None) -> None:
-        """Stop a plug-in. Calls that wait, those that run longer than its `drain`, and later ones, until its name is
-        loaded again, end in Unavailable with `reason`. Once begun it runs to its end, whoever is cancelled."""
+    async def unload(self, name: str, reason: str | None = None, *, drain: float | None = None) -> None:
+        """Stop a plug-in. Calls that wait, those that run longer than `drain` seconds (None: as it was loaded with),
+        and later ones, until its name is loaded again, end in Unavailable with `reason`. Once begun it runs to its end,
+        whoever is cancelled."""
         self.check_own_loop()
+        if drain is not None:
+            checked_seconds("drain", drain)
         async with self.registry.changing(name) as entry:
-            cancelled = await to_its_end(self.instances.remove(entry, checked_reason(reason, name)))
+            cancelled = await to_its_end(self.instances.remove(entry, checked_reason(reason, name), drain))
         self.record("unload", name)
         cancelled = await to_its_end(self.granting.end_passed_on()) or cancelled
         cancelled = await to_its_end(self.forget_unused()) or cancelled

@@ -1,0 +1,79 @@
+"""What becomes of the hooks that run when their plug-in ends."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hook_samples import Endless, Specs
+
+from mukernel import DeadlineExceeded, KernelThread, deadline
+from mukernel.adapters.pluggy import DRAIN, PluginManager
+from mukernel.core.lifecycle import State
+
+
+@pytest.fixture
+def kernel() -> Iterator[KernelThread]:
+    with KernelThread() as made:
+        yield made
+
+
+@pytest.fixture
+def manager(kernel: KernelThread) -> Iterator[PluginManager]:
+    with PluginManager("sample", kernel=kernel) as made:
+        made.add_hookspecs(Specs)
+        made.register(Endless)
+        yield made
+
+
+def test_nobody_waits_for_the_hook_that_was_interrupted(
+    kernel: KernelThread, manager: PluginManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drains: list[Any] = []
+
+    def unload(name: str, *, drain: Any = None) -> None:
+        drains.append(drain)
+        kernel_unload(name, drain=drain)
+
+    kernel_unload = kernel.unload
+    (entry,) = kernel.kernel.registry.entries.values()
+    with pytest.raises(KeyboardInterrupt):
+        manager.hook.names(given=os.getpid())
+    monkeypatch.setattr(kernel, "unload", unload)
+    manager.unregister(Endless)
+    assert (drains, entry.options.drain) == ([0.0], 0.0)  # the second is for the end of the program
+    assert DRAIN > 0
+
+
+def test_a_hook_for_which_another_thread_waits_runs_to_its_end(
+    kernel: KernelThread, manager: PluginManager, tmp_path: Path
+) -> None:
+    (entry,) = kernel.kernel.registry.entries.values()
+
+    async def until_ended() -> None:
+        while entry.state is not State.STOPPED:  # noqa: ASYNC110 - nothing tells when it changes
+            await asyncio.sleep(0)
+
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with ThreadPoolExecutor() as threads:
+        called = threads.submit(manager.hook.names, given=pipe)
+        with pipe.open("w") as file:  # when the hook has opened it, too
+            unregistered = threads.submit(manager.unregister, Endless)
+            kernel.run(until_ended())
+            file.write("to its end")
+        assert called.result() == ["to its end"]
+        assert unregistered.result() is Endless
+
+
+def test_a_plugin_one_hook_of_which_never_ends_is_registered_again(manager: PluginManager, tmp_path: Path) -> None:
+    """As the how-to says."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with deadline(0.2), pytest.raises(DeadlineExceeded, match=r"^hook names of plug-in 'Endless': "):
+        manager.hook.names(given=pipe)
+    manager.unregister(Endless)
+    manager.register(Endless)
+    (tmp_path / "text").write_text("there again")
+    assert manager.hook.names(given=tmp_path / "text") == ["there again"]

@@ -1,0 +1,77 @@
+"""Hosts whose plug-in manager is a class of their own, made of ours."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pluggy
+import pytest
+from hook_samples import Early, Specs
+
+from mukernel import KernelThread
+from mukernel.adapters.pluggy import PluginManager
+
+
+class CallsThrough(PluginManager):
+    """As that of python-lsp-server: it has a `_hookexec` of its own, which does not call that of its base."""
+
+    def _hookexec(
+        self, hook_name: str, methods: Sequence[pluggy.HookImpl], kwargs: Mapping[str, object], firstresult: bool
+    ) -> object | list[object]:  # fmt: skip
+        return self._inner_hookexec(hook_name, methods, kwargs, firstresult)
+
+
+@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("kind", [PluginManager, CallsThrough])
+def test_hooks_run_elsewhere_whatever_manager_a_host_makes_of_ours(kind: type[PluginManager], traced: bool) -> None:
+    lines: list[str] = []
+    with kind("sample") as manager:
+        if traced:
+            manager.trace.root.setwriter(lines.append)
+            manager.enable_tracing()
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        (pid,) = manager.hook.where()
+    assert pid != os.getpid()
+    assert ["  finish where --> " in line for line in lines].count(True) == traced
+
+
+def test_managers_share_a_kernel() -> None:
+    with KernelThread() as kernel:
+        managers = [PluginManager("sample", kernel=kernel) for _ in range(2)]
+        for manager in managers:
+            manager.add_hookspecs(Specs)
+            manager.register(Early)
+        pids = {pid for manager in managers for pid in manager.hook.where()}
+        managers[0].close()
+        assert set(managers[1].hook.where()) < pids
+    assert len(pids) == 2
+
+
+PYTEST = """
+import os
+import pluggy
+from mukernel.adapters.pluggy import PluginManager
+
+class Placed(PluginManager):
+    def __init__(self, project_name):
+        super().__init__(project_name, placement="inline", placements={"stranger": "process"})
+
+if __name__ == "__main__":
+    pluggy.PluginManager = Placed
+    import pytest
+    print("host", os.getpid())
+    pytest.main(["-p", "stranger", "-p", "no:cacheprovider", "--collect-only"])
+"""
+
+
+def test_pytest_unchanged_runs_the_hooks_of_a_plugin_elsewhere(tmp_path: Path) -> None:
+    """Its manager is derived from what stands at `pluggy.PluginManager` when it is imported."""
+    (tmp_path / "host.py").write_text(PYTEST)
+    (tmp_path / "stranger.py").write_text("import os\ndef pytest_report_header(): return f'there {os.getpid()}'")
+    done = subprocess.run([sys.executable, "host.py"], capture_output=True, text=True, cwd=tmp_path)
+    host, there = re.findall(r"^(?:host|there) (\d+)$", done.stdout, re.MULTILINE)
+    assert host != there, done.stdout
