@@ -20,17 +20,30 @@ PRUNE = 1024  # settled offsets that are kept before those below the floor are f
 LARGE = 256 * 1024  # bytes after which no more is delivered in one step
 SCAN = 256  # records of one look, after which what was found has to do
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
+DOUBTS = 2  # doubtful deliveries after which an event is delivered alone
 
 # (records from an offset on, the offset to go on from, how many were lost on the way)
 Read = Callable[[int, int], tuple[list[Record], int, int]]
 
 
 class Outstanding(msgspec.Struct):
-    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic)."""
+    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic).
+
+    `seen`: its consumer has it in hands, and not only in what it was sent ahead. `doubtful`: deliveries that ended
+    with their member, and nobody knows whether it had seen the event; they don't count. `put_off`: by its consumer.
+    """
 
     deliveries: int
     due: float
     member: str
+    seen: bool = False
+    doubtful: int = 0
+    put_off: bool = False
+
+    @property
+    def counted(self) -> int:
+        """The deliveries that count."""
+        return self.deliveries - self.doubtful
 
 
 class GroupState(msgspec.Struct):
@@ -59,7 +72,8 @@ class Taken:
 class Group:
     """One group of one stream. `cursor`: the next offset that nobody was given; `now` gives monotonic seconds.
 
-    Members share the events that fall under `pattern`. Each has at most its `prefetch` at a time.
+    Members share the events that fall under `pattern`. Each has at most its `prefetch` at a time. What several members
+    have left behind is delivered alone: one event that kills its consumers must not take those beside it along.
     """
 
     def __init__(self, name: str, pattern: str, read: Read, now: Callable[[], float]) -> None:
@@ -67,10 +81,12 @@ class Group:
         self.cursor = 1
         self.ack_wait, self.max_deliver = 30.0, 5
         self.outstanding: dict[int, Outstanding] = {}
+        self.again: set[int] = set()  # outstanding events that are due
+        self.alone: dict[str, int] = {}  # what a member was given alone, last
         self.settled: set[int] = set()  # above the floor
         self.tried: dict[int, int] = {}  # deliveries that a crash of the server interrupted
         self.held: Counter[str] = Counter()  # outstanding events by member
-        self.next_due = float("inf")  # no outstanding event is due before
+        self.next_due = float("inf")  # no other outstanding event is due before
         self.redelivered = self.dead = 0
         self.journal: GroupJournal
 
@@ -130,7 +146,7 @@ class Group:
 
     def snapshot(self) -> Snapshot:
         floor = self.floor
-        tried = {offset: each.deliveries for offset, each in self.outstanding.items() if each.deliveries > 1}
+        tried = {offset: each.counted for offset, each in self.outstanding.items() if each.counted > 1}
         tried |= self.tried  # of what a crash interrupted, and nobody has been given since
         return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
 
@@ -146,23 +162,60 @@ class Group:
     # -- deliver ----------------------------------------------------------------------------------------------
 
     def take(self, member: str, prefetch: int) -> Taken:
-        """Events for a member: first those that are due again, then new ones. Raises LogDamaged."""
+        """Events for a member: first those that are due again, then new ones. Raises LogDamaged, once of each
+        damage: the group goes on after it."""
         taken, now = Taken(), self.now()
-        if now >= self.next_due:
-            for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                if taken.size >= LARGE:
+        self._come_due(now)
+        suspects = self._suspects()
+        if suspects and not self._has_any(member):
+            self.alone[member] = suspects[0]
+            taken.missed += self._again(suspects[0], member, now, taken)
+        if suspects or self._has_one_alone(member):
+            return taken
+        for offset in sorted(self.again):
+            if taken.size >= LARGE:
+                break
+            if self.held[member] >= prefetch and not self._dies(self.outstanding[offset]):
+                continue
+            try:
+                taken.missed += self._again(offset, member, now, taken)
+            except LogDamaged:
+                if taken.records or taken.dead:  # these first: who looks again is told
                     break
-                try:
-                    taken.missed += self._again(offset, member, prefetch, now, taken)
-                except LogDamaged:
-                    if taken.records or taken.dead:  # these first: who looks again is told
-                        break
-                    raise
-            self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
+                self._drop(offset)
+                raise
         room = prefetch - self.held[member]
         if room > 0 and not taken.records and self.cursor - self.floor < FAR:
             self._take_new(room, member, now, taken)
         return taken
+
+    def _come_due(self, now: float) -> None:
+        """Take what is due from the members that had it."""
+        if now < self.next_due:
+            return
+        for offset, each in self.outstanding.items():
+            if each.due <= now and offset not in self.again:
+                self.again.add(offset)
+                self._let_go(each)
+        waiting = (each.due for offset, each in self.outstanding.items() if offset not in self.again)
+        self.next_due = min(waiting, default=float("inf"))
+
+    def _dies(self, each: Outstanding) -> bool:
+        return bool(self.max_deliver) and each.counted >= self.max_deliver
+
+    def _suspects(self) -> list[int]:
+        """What is due and has to be delivered alone. With no limit of deliveries that would help nobody."""
+        if not self.max_deliver:
+            return []
+        due = ((offset, self.outstanding[offset]) for offset in self.again)
+        return sorted(offset for offset, each in due if each.doubtful >= DOUBTS and not self._dies(each))
+
+    def _has_any(self, member: str) -> bool:
+        return any(each.member == member and not each.put_off for each in self.outstanding.values())
+
+    def _has_one_alone(self, member: str) -> bool:
+        each = self.outstanding.get(self.alone.get(member, 0))
+        return each is not None and each.member == member and not each.put_off
 
     def _take_new(self, room: int, member: str, now: float, taken: Taken) -> None:
         """Deliver what nobody was given yet. No more is read than there is room for, unless some of it is not for this
@@ -173,9 +226,10 @@ class Group:
                 self.cursor += 1
             try:
                 records, following, lost = self.read(self.cursor, count)
-            except LogDamaged:
+            except LogDamaged as damage:
                 if taken.records or taken.dead:  # these first: who looks again is told
                     return
+                self.cursor = damage.last + 1  # one of the members was told: that has to do
                 raise
             taken.missed += lost
             for record in records:
@@ -194,59 +248,62 @@ class Group:
             return
         deliveries = self.tried.pop(record.offset, 0) + 1
         if self.max_deliver and deliveries > self.max_deliver:
-            self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
+            self._hold(record.offset, Outstanding(deliveries - 1, now + self.ack_wait, ""))
             taken.add(record, deliveries - 1, dead=True)
         else:
-            self._deliver(record, deliveries, member, now, taken)
+            self._deliver(record, deliveries, 0, member, now, taken)
 
-    def _again(self, offset: int, member: str, prefetch: int, now: float, taken: Taken) -> int:
+    def _again(self, offset: int, member: str, now: float, taken: Taken) -> int:
         """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
         each = self.outstanding[offset]
-        dies = bool(self.max_deliver) and each.deliveries >= self.max_deliver
-        if not dies and each.member != member and self.held[member] >= prefetch:
-            return 0
         records, _, _ = self.read(offset, 1)
         if not records or records[0].offset != offset:
             self._drop(offset)
             return 1
-        self.redelivered += not dies
-        if dies:
-            self._hold(offset, each.deliveries, now + self.ack_wait, "")  # until the dead letters have it
+        if self._dies(each):  # outstanding until the dead letters have it
+            self._hold(offset, Outstanding(each.deliveries, now + self.ack_wait, "", doubtful=each.doubtful))
             taken.add(records[0], each.deliveries, dead=True)
         else:
-            self._deliver(records[0], each.deliveries + 1, member, now, taken)
+            self.redelivered += 1
+            self._deliver(records[0], each.deliveries + 1, each.doubtful, member, now, taken)
         return 0
 
-    def _deliver(self, record: Record, deliveries: int, member: str, now: float, taken: Taken) -> None:
-        self._hold(record.offset, deliveries, now + self.ack_wait, member)
+    def _deliver(self, record: Record, deliveries: int, doubtful: int, member: str, now: float, taken: Taken) -> None:
+        # Nothing is before it in what its member was sent: it is in its hands at once.
+        each = Outstanding(deliveries, now + self.ack_wait, member, not self.held[member], doubtful)
+        self._hold(record.offset, each)
         taken.add(record, deliveries)
-        if deliveries > 1:
-            self.journal.append(Tried(record.offset, deliveries))
+        if each.counted > 1:
+            self.journal.append(Tried(record.offset, each.counted))
             self._shorten()
 
-    def _hold(self, offset: int, deliveries: int, due: float, member: str) -> None:
+    def _hold(self, offset: int, each: Outstanding) -> None:
         self._drop(offset)
-        self.outstanding[offset] = Outstanding(deliveries, due, member)
-        self.held[member] += 1
-        self.next_due = min(self.next_due, due)
+        self.outstanding[offset] = each
+        if each.member:
+            self.held[each.member] += 1
+        self.next_due = min(self.next_due, each.due)
 
     def _drop(self, offset: int) -> bool:
         each = self.outstanding.pop(offset, None)
+        self.again.discard(offset)
         if each is not None:
+            self._let_go(each)
+        return each is not None
+
+    def _let_go(self, each: Outstanding) -> None:
+        """Its member has it no more."""
+        if each.member:
             self.held[each.member] -= 1
             if not self.held[each.member]:
                 del self.held[each.member]
-        return each is not None
+            each.member = ""
 
     def can_take(self, member: str, prefetch: int, end: int) -> bool:
         """Is there more for this member to look at, up to the stream's end?"""
-        return self.held[member] < prefetch and self.cursor < end and self.cursor - self.floor < FAR
-
-    def wake_at(self, member: str, prefetch: int) -> float:
-        """When something may be due for this member, if nothing else happens before."""
-        if self.held[member] < prefetch:
-            return self.next_due
-        return min((each.due for each in self.outstanding.values() if each.member == member), default=float("inf"))
+        if self.held[member] >= prefetch or self.cursor >= end or self.cursor - self.floor >= FAR:
+            return False
+        return not self._has_one_alone(member) and not self._suspects()
 
     # -- settle -----------------------------------------------------------------------------------------------
 
@@ -266,19 +323,29 @@ class Group:
         return True
 
     def put_off(self, offset: int, seconds: float) -> bool:
-        """Deliver an outstanding event again after so long; False if it is not outstanding."""
+        """Its consumer won't do it now: deliver it again after so long; False if it is not outstanding."""
+        found = self.keep_on(offset, seconds)
+        if found:
+            self.outstanding[offset].put_off = True
+        return found
+
+    def keep_on(self, offset: int, seconds: float) -> bool:
+        """Its consumer works on it, for so long at most; False if it is not outstanding."""
         each = self.outstanding.get(offset)
         if each is None:
             return False
-        each.due = self.now() + seconds
+        self.again.discard(offset)
+        each.due, each.seen = self.now() + seconds, True
         self.next_due = min(self.next_due, each.due)
         return True
 
     def release(self, member: str) -> None:
         """A member has gone: what it had is for the others, at once."""
+        self.alone.pop(member, None)
         for each in self.outstanding.values():
             if each.member == member:
                 each.due = self.next_due = min(self.now(), each.due)
+                each.doubtful += not each.seen
 
     # -- hand over --------------------------------------------------------------------------------------------
 
@@ -289,7 +356,7 @@ class Group:
         self.cursor = max(self.cursor, state.cursor)
         for offset, each in state.outstanding.items():
             if offset not in self.settled:
-                self._hold(offset, each.deliveries, each.due, each.member)
+                self._hold(offset, each)
 
     async def close(self) -> None:
         """Settle nothing more, and leave a short journal behind. Raises OSError."""

@@ -26,7 +26,8 @@ class LogDamaged(Exception):
     def __str__(self) -> str:
         return (
             f"stream {self.stream!r}: offsets {self.first} to {self.last} are damaged on the disk; to go on after them "
-            f"subscribe with offset={self.last + 1}, or set on_damage = 'skip' for the stream"
+            f"subscribe again, in a group as before, else with offset={self.last + 1}; or set on_damage = 'skip' for "
+            "the stream"
         )
 
 

@@ -20,7 +20,7 @@ from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .event_size import checked_size
 from .group import Group, GroupState
-from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
+from .interface import Batch, Delivery, EventFigures, Events, LogDamaged, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
 from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls
@@ -333,8 +333,7 @@ class EventServer(Plugin, Events):
                 elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
                     await asyncio.sleep(0)
                 else:
-                    until = min(end, group.wake_at(asked.member, asked.prefetch))
-                    await stream.bell.wait(until - self.clock.now())
+                    await stream.bell.wait(min(end, group.next_due) - self.clock.now())
             gone = False
         finally:
             if gone and asked.group in stream.groups:
@@ -357,8 +356,10 @@ class EventServer(Plugin, Events):
                 waited = found.settle(offset)
             elif verdict == "term":
                 waited = await self._term(kept, found, offset, reason or "terminated by its consumer")
+            elif verdict == "nak":
+                waited = found.put_off(offset, max(0.0, delay))
             else:
-                waited = found.put_off(offset, max(0.0, delay) if verdict == "nak" else found.ack_wait)
+                waited = found.keep_on(offset, found.ack_wait)
         except OSError as error:
             raise Unavailable(f"group {group!r} of stream {stream!r} can't be written: {error}; settle again") from None
         kept.bell.ring()
@@ -368,7 +369,10 @@ class EventServer(Plugin, Events):
         each = group.outstanding.get(offset)
         if each is None:
             return False
-        records, _, _ = stream.read(offset, 1)
+        try:
+            records, _, _ = stream.read(offset, 1)
+        except LogDamaged:  # of which the log of the server has a line
+            records = []
         if records and records[0].offset == offset:
             await self._bury(stream, group, records[0], each.deliveries, reason)
         else:  # it is gone from the log
