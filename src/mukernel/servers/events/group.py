@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -72,8 +73,9 @@ class Taken:
 class Group:
     """One group of one stream. `cursor`: the next offset that nobody was given; `now` gives monotonic seconds.
 
-    Members share the events that fall under `pattern`. Each has at most its `prefetch` at a time. What several members
-    have left behind is delivered alone: one event that kills its consumers must not take those beside it along.
+    Members share the events that fall under `pattern`; "": its journal was damaged, and the next member says it. Each
+    has at most its `prefetch` at a time. What several members have left behind is delivered alone: one event that kills
+    its consumers must not take those beside it along.
     """
 
     def __init__(self, name: str, pattern: str, read: Read, now: Callable[[], float]) -> None:
@@ -107,6 +109,11 @@ class Group:
         self.cursor = cursor
         self.journal = GroupJournal.create(path, self.snapshot())
 
+    def consume(self, pattern: str) -> None:
+        """What falls under it, where the journal could not tell. Raises OSError."""
+        self.pattern = pattern
+        self.journal.replace(self.snapshot())
+
     @staticmethod
     def load(path: Path, name: str, read: Read, now: Callable[[], float]) -> Group:
         """A group as its journal has it, before `go_on`. Events that were outstanding are delivered again. Raises
@@ -136,7 +143,7 @@ class Group:
                 records, following, lost = self.read(self.cursor, SCAN)
             except LogDamaged:
                 break
-            waits = (each for each in records if each.offset not in self.settled and matches(self.pattern, each.topic))
+            waits = (each for each in records if each.offset not in self.settled and self._wants(each))
             first = next(waits, None)
             if lost or not records or first is not None:
                 self.cursor = self.cursor if lost or first is None else first.offset
@@ -144,15 +151,22 @@ class Group:
             self.cursor = following
         self.settled = {each for each in self.settled if each >= self.cursor}
 
+    def _wants(self, record: Record) -> bool:
+        return not self.pattern or matches(self.pattern, record.topic)
+
     def snapshot(self) -> Snapshot:
         floor = self.floor
         tried = {offset: each.counted for offset, each in self.outstanding.items() if each.counted > 1}
         tried |= self.tried  # of what a crash interrupted, and nobody has been given since
         return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
 
-    def _shorten(self) -> None:
-        """Let a snapshot stand for a long journal. Where that can't be written the long one stays."""
-        if self.journal.is_long:
+    def shorten(self) -> None:
+        """Let a snapshot stand for a long journal, or one that lacks something. Where that can't be written the old one
+        stays."""
+        if self.journal.lacking:
+            with suppress(OSError):  # it has been reported, and is tried again
+                self.journal.replace(self.snapshot())
+        elif self.journal.is_long:
             try:
                 self.journal.replace(self.snapshot())
             except OSError as error:
@@ -244,7 +258,7 @@ class Group:
 
     def _take(self, record: Record, member: str, now: float, taken: Taken) -> None:
         """Deliver a new event, if it is one for this group, or let it die."""
-        if record.offset in self.settled or not matches(self.pattern, record.topic):
+        if record.offset in self.settled or not self._wants(record):
             return
         deliveries = self.tried.pop(record.offset, 0) + 1
         if self.max_deliver and deliveries > self.max_deliver:
@@ -275,7 +289,7 @@ class Group:
         taken.add(record, deliveries)
         if each.counted > 1:
             self.journal.append(Tried(record.offset, each.counted))
-            self._shorten()
+            self.shorten()
 
     def _hold(self, offset: int, each: Outstanding) -> None:
         self._drop(offset)
@@ -316,7 +330,7 @@ class Group:
         self.journal.append(Settled(offset))
         self._drop(offset)
         self.settled.add(offset)
-        self._shorten()
+        self.shorten()
         if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
             floor = self.floor
             self.settled = {each for each in self.settled if each > floor}

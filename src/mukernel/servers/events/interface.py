@@ -80,8 +80,9 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupFigures(msgspec.Struct, frozen=True):
-    """`settled`: every event up to this offset is; `outstanding`: delivered and not settled; `behind`: offsets between
-    the last delivered and the end of the stream; `redelivered`, `dead`: counted since the server started."""
+    """`pattern`: "" where its journal was damaged and no member has come since. `settled`: every event up to this
+    offset is; `outstanding`: delivered and not settled; `behind`: offsets between the last delivered and the end of the
+    stream; `redelivered`, `dead`: counted since the server started."""
 
     pattern: str
     settled: int

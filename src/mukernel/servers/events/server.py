@@ -362,6 +362,8 @@ class EventServer(Plugin, Events):
                 waited = found.keep_on(offset, found.ack_wait)
         except OSError as error:
             raise Unavailable(f"group {group!r} of stream {stream!r} can't be written: {error}; settle again") from None
+        if found.journal.lacking:
+            kept.retain()
         kept.bell.ring()
         return waited
 
@@ -426,7 +428,8 @@ class EventServer(Plugin, Events):
         streams = await self.opened()
         found = streams[stream].groups.get(group) if stream in streams else None
         kept = self.settings[stream].topics[0] if stream in self.settings else ""
-        self._allowed(right, found.pattern if found is not None else kept if of_calls(kept) else "")
+        known = found.pattern if found is not None else ""
+        self._allowed(right, known or (kept if of_calls(kept) else ""))
         if stream not in streams:
             raise NotFound(f"there is no stream {stream!r}; there are: {', '.join(streams) or 'none'}")
         return streams[stream], streams[stream].group(group)
