@@ -134,6 +134,25 @@ async def test_a_copy_of_a_journal_is_no_group(tmp_path: Path, caplog: pytest.Lo
     await store.close()
 
 
+async def test_a_forked_child_does_not_hold_the_folder(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"kept" if tmp_path / "lock" in open_files(tmp_path) else b"free")
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == "free", "else it outlives a parent that is killed"
+    with pytest.raises(FolderInUse):
+        store_of(tmp_path)
+    forked = os.dup(store.lock.descriptor)  # what a child has that was forked just now
+    await store.close()
+    await store_of(tmp_path).close()
+    os.close(forked)
+
+
 async def test_few_segments_are_open_at_a_time(tmp_path: Path) -> None:
     settings = {"orders": StreamSettings(["orders.>"], segment=100)}
     store = Store(tmp_path, settings, lambda: 0.0, lambda: 10**9)
