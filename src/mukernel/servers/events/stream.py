@@ -37,7 +37,7 @@ class Stream:
         # published next must not have those offsets, or no group would be given it.
         given = max((group.reach for group in self.groups.values()), default=0)
         try:
-            self.log = Log(name, folder, settings.limits, size(settings.segment), given)
+            self.log = self._opened_log(folder, given)
         except BaseException:
             for group in self.groups.values():
                 group.journal.close()
@@ -54,6 +54,18 @@ class Stream:
         )  # fmt: skip
         if settings.retention == "workqueue":
             self.log.settled = lambda: min((each.floor for each in self.groups.values()), default=0)
+
+    def _opened_log(self, folder: Path, given: int) -> Log:
+        """The log, on the disk: a server may have been killed between writing an event and syncing it, and whoever
+        publishes it again is told that it is there. Raises OSError."""
+        opened = Log(self.name, folder, self.settings.limits, size(self.settings.segment), given)
+        if self.settings.sync_every is not None:
+            try:
+                opened.sync()
+            except BaseException:
+                opened.close()
+                raise
+        return opened
 
     def _kept_groups(self) -> dict[str, Group]:
         """The groups, as their journals have them. Raises OSError."""
