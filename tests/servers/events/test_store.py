@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from events_collecting import take, until
 
-from mukernel import Kernel
+from mukernel import ContractError, Kernel, SwapFailed
 from mukernel.servers.events import EventClient, Events, EventServer, Subscription
 from mukernel.servers.events.log import AWAKE, Log
 from mukernel.servers.events.segment import Record, Segment
@@ -147,6 +147,17 @@ async def test_what_was_written_before_a_kill_is_synced_when_it_is_opened(tmp_pa
     assert stream.log.syncs == (fsync != "never")
     assert (await stream.writer.append("orders.new", b"body", {}, "one", False)).duplicate
     await store.close()
+
+
+async def test_more_than_one_replica_is_refused(process_kernel: Kernel, config: dict[str, Any]) -> None:
+    how = {"name": "events", "placement": "process", "config": config}
+    with pytest.raises(ContractError, match=r"replicas: got 2, wanted 1 for 'events'"):
+        await process_kernel.load(EventServer, replicas=2, **how)
+    await process_kernel.load(EventServer, **how)
+    with pytest.raises(SwapFailed, match=r"replicas: got 2, wanted 1 for 'events'"):
+        await process_kernel.scale("events", 2)
+    client = EventClient(process_kernel.get(Events))
+    assert [(await client.publish("orders.new", b"body")).offset for _ in range(4)] == [1, 2, 3, 4]
 
 
 async def test_a_forked_child_does_not_hold_the_folder(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class EventServer(Plugin, Events):
     """
 
     grant_rights = ("publish", "subscribe", "manage")
+    one_replica = True  # a folder has one server
 
     def __init__(
         self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
