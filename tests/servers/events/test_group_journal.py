@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,4 +150,36 @@ async def test_a_group_on_a_full_disk_settles_and_writes_it_when_there_is_room(
     with monkeypatch.context() as patched:
         patched.setattr("mukernel.servers.events.group_journal.replace_file", full)
         await store.close()
-    assert caplog.text.count("nothing is lost") == 2 and known() == 3
+    assert caplog.text.count("stays as it is") == 2 and known() == 3
+
+
+async def test_what_a_full_disk_kept_out_of_a_journal_a_swapped_server_writes(
+    kernel: TestKernel, tmp_path: Path, small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = {"folder": str(small_disk / "events"), "streams": {"jobs": {"topics": ["jobs.>"]}}}
+    await kernel.load(EventServer, name="events", config=config)
+    client = EventClient(kernel.get(Events))
+    last = (await client.publish("jobs.new", b"first")).offset
+    events = client.subscribe("jobs.>", group="workers", start="first")
+    event = await anext(events)
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * 400_000)
+    with pytest.raises(Unavailable, match="No space left"):
+        while True:
+            last = (await client.publish("jobs.new", b"x" * 1000)).offset
+    while "until there is room" not in caplog.text:
+        assert await event.ack()
+        event = await anext(events)
+    await events.aclose()
+    assert not (await kernel.swap("events", EventServer)).rolled_back
+    filler.unlink()
+    await client.publish("jobs.new", b"x")  # with that somebody looks whether there is room
+    batches = client.events.subscribe(Subscription("jobs.>", "member", "workers"))
+    await anext(batches)
+    await batches.aclose()  # type: ignore[attr-defined]
+    copy = tmp_path / "copy"  # what a kill leaves
+    shutil.copytree(small_disk / "events", copy)
+    store = Store(copy, {"jobs": StreamSettings(["jobs.>"])}, lambda: 0.0, lambda: 10**9)
+    stream = store.streams["jobs"]
+    assert (stream.groups["workers"].floor, stream.log.end) == (event.offset - 1, last + 2)
+    await store.close()

@@ -54,6 +54,7 @@ class GroupState(msgspec.Struct):
     group: str
     cursor: int
     outstanding: dict[int, Outstanding]
+    lacking: bool = False  # the journal lacks something, and is to be written
 
 
 class Taken:
@@ -364,10 +365,11 @@ class Group:
     # -- hand over --------------------------------------------------------------------------------------------
 
     def hand_over(self, stream: str) -> GroupState:
-        return GroupState(stream, self.name, self.cursor, self.outstanding)
+        return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking)
 
     def take_over(self, state: GroupState) -> None:
         self.cursor = max(self.cursor, state.cursor)
+        self.journal.lacking = state.lacking
         for offset, each in state.outstanding.items():
             if offset not in self.settled:
                 self._hold(offset, each)

@@ -123,11 +123,12 @@ class GroupJournal:
         self.close()
         try:
             await asyncio.to_thread(replace_file, self.path, written(snapshot)[0])
+            self.lacking = False
         except OSError as error:
             if not is_full(error):
                 raise
-            lost = "some of what is settled is delivered again" if self.lacking else "nothing is lost"
-            log.error("%s can't be replaced by a shorter one: %s; %s", self.path, error, lost)
+            lost = ", and some of what is settled may be delivered again" if self.lacking else ""
+            log.error("%s can't be replaced by a shorter one: %s; it stays as it is%s", self.path, error, lost)
 
     def close(self) -> None:
         if self.descriptor >= 0:
