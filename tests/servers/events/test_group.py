@@ -165,6 +165,22 @@ def test_what_members_left_unseen_does_not_count(tmp_path: Path) -> None:
     group.journal.close()
 
 
+def test_who_is_to_be_given_something_alone_that_is_damaged_is_told_once(tmp_path: Path) -> None:
+    kept = Kept()
+    group = kept.group(tmp_path)
+    for member in ("one", "two"):
+        group.take(member, 3)
+        group.release(member)
+    kept.damaged = 2
+    with pytest.raises(LogDamaged):
+        group.take("three", 3)
+    assert group.can_take("three", 3, COUNT + 1)
+    assert [record.offset for record, _ in group.take("three", 3).records] == [3]
+    assert group.put_off(3, 60.0) and group.keep_on(3, 60.0)
+    assert not group.take("three", 3).records, "it works on it again"
+    group.journal.close()
+
+
 def test_beside_what_is_delivered_alone_is_nothing_until_it_is_done_or_put_off(tmp_path: Path) -> None:
     group = Kept().group(tmp_path)
     for member in ("one", "two"):

@@ -181,13 +181,13 @@ class Group:
         damage: the group goes on after it."""
         taken, now = Taken(), self.now()
         self._come_due(now)
-        suspects = self._suspects()
-        if suspects and not self._has_any(member):
-            self.alone[member] = suspects[0]
-            taken.missed += self._again(suspects[0], member, now, taken)
-        if suspects or self._has_one_alone(member):
+        due, suspects = sorted(self.again), self._suspects()
+        if suspects:
+            due = [] if self._has_any(member) else suspects[:1]
+            self.alone.update((member, offset) for offset in due)
+        elif self._has_one_alone(member):
             return taken
-        for offset in sorted(self.again):
+        for offset in due:
             if taken.size >= LARGE:
                 break
             if self.held[member] >= prefetch and not self._dies(self.outstanding[offset]):
@@ -200,7 +200,7 @@ class Group:
                 self._drop(offset)
                 raise
         room = prefetch - self.held[member]
-        if room > 0 and not taken.records and self.cursor - self.floor < FAR:
+        if room > 0 and not suspects and not taken.records and self.cursor - self.floor < FAR:
             self._take_new(room, member, now, taken)
         return taken
 
@@ -316,9 +316,11 @@ class Group:
 
     def can_take(self, member: str, prefetch: int, end: int) -> bool:
         """Is there more for this member to look at, up to the stream's end?"""
+        if self._suspects():
+            return not self._has_any(member)
         if self.held[member] >= prefetch or self.cursor >= end or self.cursor - self.floor >= FAR:
             return False
-        return not self._has_one_alone(member) and not self._suspects()
+        return not self._has_one_alone(member)
 
     # -- settle -----------------------------------------------------------------------------------------------
 
@@ -350,7 +352,7 @@ class Group:
         if each is None:
             return False
         self.again.discard(offset)
-        each.due, each.seen = self.now() + seconds, True
+        each.due, each.seen, each.put_off = self.now() + seconds, True, False
         self.next_due = min(self.next_due, each.due)
         return True
 
