@@ -299,6 +299,13 @@ async def test_a_key_that_is_wrong_does_not_hide_what_is_wrong_with_classes(appl
     ]
 
 
+async def test_more_replicas_than_a_class_can_have_are_told(application: Any) -> None:
+    events = "mukernel.servers.events:EventServer"
+    path = application(plugin("events", events, "placement = 'process'", "replicas = 2"))
+    [problem] = await problems_of(path)
+    assert problem.startswith("app.toml: plugins.events.replicas: got 2, wanted 1 for 'events'")
+
+
 async def test_what_is_needed_and_not_served_is_told_beside_a_wrong_key(application: Any) -> None:
     path = application(plugin("index", "parts:Words", "drain = 'soon'"))
     assert (await problems_of(path))[1:] == [

@@ -25,6 +25,7 @@ from .application_reach import reach_problems
 from .application_routes import brokered_now, keeping_calls, route_problems
 from .application_sharing import sharing_problems, unlike_environments
 from .capabilities import is_sandbox
+from .checks import too_many_replicas
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins, short_of_memory
 from .messages import Source
@@ -135,6 +136,11 @@ async def read_application(path: str, state: str | None = None, say: Say | None 
     composition = compose(inspected, file.label, complete, {name: table.bind for name, table in tables.items()})
     problems += as_problems(file, missing)
     problems += [problem for each in inspected.values() for problem in each.problems] + composition.problems
+    problems += [
+        f"{file.label}: plugins.{name}.{too_many_replicas(name, table.replicas)}"
+        for name, table in tables.items()
+        if table.replicas > 1 and inspected[name].one_replica
+    ]
     problems += grant_problems(file, inspected, complete) + route_problems(file, inspected, complete)
     checked(file, problems)
     application = Application(keeping_calls(file, inspected), inspected, composition)

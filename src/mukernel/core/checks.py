@@ -77,6 +77,14 @@ def checked_replicas(replicas: object) -> int:
     return checked_count("replicas", replicas, 1, MOST_REPLICAS)
 
 
+def too_many_replicas(name: str, count: int) -> ContractError:
+    """Of a plug-in whose class says that it has one."""
+    return ContractError(
+        f"replicas: got {count}, wanted 1 for {name!r}: it has what several instances can't share (`one_replica` of "
+        "its class)"
+    )
+
+
 def checked_seconds(what: str, value: object, least: float = 0.0) -> float:
     """A finite number of seconds, of at least `least`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:

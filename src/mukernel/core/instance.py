@@ -85,7 +85,7 @@ class Instance:
             [each.__contract__.describe() for each in self.interfaces.values()],
             self.handover.stateful, self.handover.version,
             inspect.cleandoc(self.kind.__doc__ or ""), self.bindings, self.needs,
-            checked_grant_rights(self.kind),
+            checked_grant_rights(self.kind), one_replica(self.kind),
         )  # fmt: skip
 
     def contract_for(self, caller: Description) -> Contract:
@@ -209,6 +209,11 @@ def checked_grant_rights(kind: type) -> list[str]:
             f"{kind.__qualname__}.grant_rights: got {rights!r}, wanted a tuple of lower-case words, such as ('read',)"
         )
     return list(rights)
+
+
+def one_replica(kind: type) -> bool:
+    """Does a class have what several instances can't share?"""
+    return bool(getattr(kind, "one_replica", False))
 
 
 def checked_interfaces(kind: type) -> list[type[Interface]]:

@@ -17,6 +17,7 @@ from ..transports.link import LARGEST_MESSAGE
 from . import messages
 from .callers import Silent, tell
 from .capabilities import checked_rights, is_sandbox
+from .checks import too_many_replicas
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Blueprint, Built, Counts, Source
@@ -114,6 +115,7 @@ class Instances:
         try:
             replica.successor = instance  # from now on every new channel is given to it, too
             check_callers_grants(replica, entry.name, instance.built)
+            check_replicas(entry, options, instance.built)
             self.attach_all(replica, instance)
             await self.activate(replica, instance, recover)
         except BaseException:
@@ -413,6 +415,13 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
     for granted in replica.granted.values():
         for each in granted.capabilities:
             checked_rights(plugin, built.rights, each, to_broker=True)  # whose it is was checked when it was minted
+
+
+def check_replicas(entry: Entry, options: Options, built: Built) -> None:
+    """Raises ContractError where there would be more than a plug-in can have."""
+    count = max(options.replicas, sum(not each.leaving for each in entry.replicas))
+    if built.one_replica and count > 1:
+        raise too_many_replicas(entry.name, count)
 
 
 async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Built:

@@ -88,6 +88,7 @@ class Built(msgspec.Struct, tag=True):
     bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
     needs: list[str] = []  # the interfaces that its constructor asks for
     rights: list[str] = []  # those in grants that it tells apart
+    one_replica: bool = False  # it can't have several
 
 
 class Attach(msgspec.Struct, tag=True):

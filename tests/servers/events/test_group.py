@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_what_was_found_before_some_damage_is_delivered_first(tmp_path: Path) ->
     assert [record.offset for record, _ in group.take("one", 3).records] == [3]
     with pytest.raises(LogDamaged):
         group.take("one", 3)
-    assert group.cursor == 4
+    assert [record.offset for record, _ in group.take("one", 3).records] == [6, 9]  # told once, it goes on after it
     group.journal.close()
 
 
@@ -86,6 +87,7 @@ def test_what_is_due_before_some_damage_is_delivered_first(tmp_path: Path) -> No
     with pytest.raises(LogDamaged):
         group.take("two", 3)
     assert group.outstanding[1].member == "two" and group.outstanding[3].deliveries == 1
+    assert [record.offset for record, _ in group.take("two", 3).records] == [3]
     group.journal.close()
 
 
@@ -119,3 +121,79 @@ def test_damage_among_what_was_settled_is_left_for_a_member(tmp_path: Path) -> N
     with pytest.raises(LogDamaged):
         again.take("one", 3)
     again.journal.close()
+
+
+# -- what kills its consumer ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [1, 10, 64])
+@pytest.mark.parametrize("at_once", [1, 64])
+def test_what_kills_its_consumers_takes_nothing_else_along(tmp_path: Path, place: int, at_once: int) -> None:
+    """A consumer handles as many as `at_once` of what it was sent, of which one kills it."""
+    group = Kept().group(tmp_path)
+    seen: Counter[int] = Counter()
+    dead: list[int] = []
+    deaths = 0
+    while len(group.settled) < 100:
+        taken = group.take(f"member {deaths}", 64)
+        for record, _ in taken.dead:
+            dead.append(record.offset)
+            group.settle(record.offset)
+        sent = [record.offset for record, _ in taken.records]
+        while sent:
+            handled, sent = sent[:at_once], sent[at_once:]
+            seen.update(handled)
+            if place in handled:
+                group.release(f"member {deaths}")
+                deaths += 1
+                break
+            for offset in handled:
+                group.settle(offset)
+    assert dead == [place] and seen[place] >= 5 and deaths <= 7
+    assert all(seen[offset] for offset in group.settled)
+    group.journal.close()
+
+
+def test_what_members_left_unseen_does_not_count(tmp_path: Path) -> None:
+    group = Kept().group(tmp_path)
+    for number in range(20):
+        taken = group.take(f"member {number}", 10)
+        assert not taken.dead
+        group.settle(taken.records[0][0].offset)
+        group.release(f"member {number}")
+    assert group.floor >= 20
+    group.journal.close()
+
+
+def test_who_is_to_be_given_something_alone_that_is_damaged_is_told_once(tmp_path: Path) -> None:
+    kept = Kept()
+    group = kept.group(tmp_path)
+    for member in ("one", "two"):
+        group.take(member, 3)
+        group.release(member)
+    kept.damaged = 2
+    with pytest.raises(LogDamaged):
+        group.take("three", 3)
+    assert group.can_take("three", 3, COUNT + 1)
+    assert [record.offset for record, _ in group.take("three", 3).records] == [3]
+    assert group.put_off(3, 60.0) and group.keep_on(3, 60.0)
+    assert not group.take("three", 3).records, "it works on it again"
+    group.journal.close()
+
+
+def test_beside_what_is_delivered_alone_is_nothing_until_it_is_done_or_put_off(tmp_path: Path) -> None:
+    group = Kept().group(tmp_path)
+    for member in ("one", "two"):
+        assert len(group.take(member, 3).records) == 3
+        group.release(member)
+
+    def offsets(member: str) -> list[int]:
+        return [record.offset for record, _ in group.take(member, 3).records]
+
+    assert offsets("three") == [2] and offsets("three") == [] and not group.can_take("three", 3, COUNT + 1)
+    assert offsets("four") == [3]
+    assert group.put_off(2, 60.0)
+    assert offsets("three") == [1]  # it was the first in both members' hands: that counts
+    group.settle(3)
+    assert offsets("four") == [4, 5, 6]
+    group.journal.close()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import zlib
 from pathlib import Path
 
 import pytest
 
+from mukernel.servers.events import records
 from mukernel.servers.events.interface import LogDamaged
 from mukernel.servers.events.log import AWAKE, Log, Retention
-from mukernel.servers.events.records import FRAME, framed
+from mukernel.servers.events.records import FRAME, HEADER_SIZE, framed, mark_of
 from mukernel.servers.events.segment import Record, Segment, encode_record
 
 SECOND = 1_000_000_000
@@ -83,15 +86,56 @@ def test_a_torn_last_record_is_cut_off_and_reported(
 
 
 def test_zeros_and_rubbish_at_the_end_are_torn_too(tmp_path: Path) -> None:
-    for number, rubbish in enumerate((b"\0" * 5000, b"\xb5evt" * 40, FRAME.pack(b"\xb5evt", 2**32 - 1, 0))):
+    for number in range(3):
         log = opened(tmp_path / str(number))
         append(log, b"one")
         log.close()
+        mark = mark_of(log.segments[0].salt)
+        rubbish = (b"\0" * 5000, mark * 40, FRAME.pack(mark, 2**32 - 1, 0))[number]
         with only_file(tmp_path / str(number)).open("ab") as file:
             file.write(rubbish)
         log = opened(tmp_path / str(number))
         assert (bodies(log), log.torn_bytes) == ([b"one"], len(rubbish))
         log.close()
+
+
+def test_a_torn_record_is_searched_for_no_frames_that_its_publisher_can_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path / "other")
+    append(log, b"one")
+    log.close()
+    frame = only_file(tmp_path / "other").read_bytes()[HEADER_SIZE:]
+    log = opened(tmp_path / "torn")
+    append(log, b"one")
+    append(log, frame * 1000)
+    log.close()
+    path = only_file(tmp_path / "torn")
+    os.truncate(path, path.stat().st_size - 1)
+    looks: list[int] = []
+
+    def frame_at(data: bytes, position: int, salt: int) -> bytes | None:
+        looks.append(position)
+        return found(data, position, salt)
+
+    found = records.frame_at
+    monkeypatch.setattr(records, "frame_at", frame_at)
+    log = opened(tmp_path / "torn")
+    assert (bodies(log), log.torn, len(looks)) == ([b"one"], 1, 2)
+    log.close()
+
+
+def test_a_log_of_the_format_before_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    append(log, b"one")
+    log.close()
+    path = only_file(tmp_path)
+    head = records.MAGIC_BEFORE + path.read_bytes()[8 : HEADER_SIZE - 4]
+    before = head + zlib.crc32(head).to_bytes(4, "little") + b"records"
+    path.write_bytes(before)
+    with pytest.raises(OSError, match=r"format of a version before 0\.1\.0"):
+        opened(tmp_path)
+    assert path.read_bytes() == before
 
 
 def damage(path: Path, what: bytes) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from events_collecting import take, until
 
-from mukernel import Kernel
+from mukernel import ContractError, Kernel, SwapFailed
 from mukernel.servers.events import EventClient, Events, EventServer, Subscription
 from mukernel.servers.events.log import AWAKE, Log
-from mukernel.servers.events.segment import Segment
+from mukernel.servers.events.segment import Record, Segment
 from mukernel.servers.events.settings import StreamSettings
 from mukernel.servers.events.store import FolderInUse, Store
 
@@ -80,6 +80,7 @@ async def test_what_one_stream_can_t_write_when_it_closes_keeps_no_other_open(
 ) -> None:
     settings = {name: StreamSettings([f"{name}.>"]) for name in ("orders", "news")}
     store = Store(tmp_path, settings, lambda: 0.0, lambda: 10**9)
+    before = store.streams["news"].log.syncs
     for name, stream in store.streams.items():
         await stream.writer.append(f"{name}.new", b"body", {}, "", False)
     sync = Log.sync
@@ -92,7 +93,7 @@ async def test_what_one_stream_can_t_write_when_it_closes_keeps_no_other_open(
     monkeypatch.setattr(Log, "sync", broken)
     with pytest.raises(OSError, match="Input/output error"):
         await store.close()
-    assert store.streams["news"].log.syncs == 2
+    assert store.streams["news"].log.syncs == before + 2
     assert not open_files(tmp_path)
 
 
@@ -132,6 +133,50 @@ async def test_a_copy_of_a_journal_is_no_group(tmp_path: Path, caplog: pytest.Lo
     assert list(store.streams["orders"].groups) == ["billing"]
     assert str(copy) in caplog.text and copy.exists()
     await store.close()
+
+
+@pytest.mark.parametrize("fsync", ["always", "1s", "never"])
+async def test_what_was_written_before_a_kill_is_synced_when_it_is_opened(tmp_path: Path, fsync: str) -> None:
+    """Its publisher asks again, and is told that it is there."""
+    settings = {"orders": StreamSettings(["orders.>"], fsync=fsync)}
+    log = Log("orders", tmp_path / "streams/orders", settings["orders"].limits, 1000)
+    log.write([Record(1, 10**9, "orders.new", b"body", {}, "one")], sync=False)
+    log.close()
+    store = Store(tmp_path, settings, lambda: 0.0, lambda: 10**9)
+    stream = store.streams["orders"]
+    assert stream.log.syncs == (fsync != "never")
+    assert (await stream.writer.append("orders.new", b"body", {}, "one", False)).duplicate
+    await store.close()
+
+
+async def test_more_than_one_replica_is_refused(process_kernel: Kernel, config: dict[str, Any]) -> None:
+    how = {"name": "events", "placement": "process", "config": config}
+    with pytest.raises(ContractError, match=r"replicas: got 2, wanted 1 for 'events'"):
+        await process_kernel.load(EventServer, replicas=2, **how)
+    await process_kernel.load(EventServer, **how)
+    with pytest.raises(SwapFailed, match=r"replicas: got 2, wanted 1 for 'events'"):
+        await process_kernel.scale("events", 2)
+    client = EventClient(process_kernel.get(Events))
+    assert [(await client.publish("orders.new", b"body")).offset for _ in range(4)] == [1, 2, 3, 4]
+
+
+async def test_a_forked_child_does_not_hold_the_folder(tmp_path: Path) -> None:
+    store = store_of(tmp_path)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, b"kept" if tmp_path / "lock" in open_files(tmp_path) else b"free")
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == "free", "else it outlives a parent that is killed"
+    with pytest.raises(FolderInUse):
+        store_of(tmp_path)
+    forked = os.dup(store.lock.descriptor)  # what a child has that was forked just now
+    await store.close()
+    await store_of(tmp_path).close()
+    os.close(forked)
 
 
 async def test_few_segments_are_open_at_a_time(tmp_path: Path) -> None:

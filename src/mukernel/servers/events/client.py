@@ -20,6 +20,7 @@ from .interface import Batch, Delivery, Events, Published, Subscription
 log = logging.getLogger("mukernel.events")
 T = TypeVar("T")
 ATTEMPTS = 8  # of a publish that crashes of the server interrupt
+UNDER_WAY = 256  # publishes of a client that are sent at a time: more would fill the server's mailbox
 AHEAD = 2  # batches that are fetched before they are asked for
 
 Start = Literal["new", "first", "live"]
@@ -80,6 +81,7 @@ class EventClient:
         self.events = events
         self.identity = os.urandom(8).hex()
         self.numbers = itertools.count(1)
+        self.room = asyncio.Semaphore(UNDER_WAY)
 
     async def publish(
         self, topic: str, body: bytes, *, headers: dict[str, str] | None = None, identity: str = "",
@@ -87,10 +89,20 @@ class EventClient:
     ) -> Published:  # fmt: skip
         """Publish an event, once, also where the server dies meanwhile. Returns as `Events.publish` does.
 
-        `identity`: names the event; one that its topic has already is not stored again. Raises as `Events.publish`,
-        PluginCrashed if the server died again and again.
+        `when_full`: "wait" waits for the disk, and while UNDER_WAY publishes of this client are under way. `identity`:
+        names the event; one that its topic has already is not stored again. Raises as `Events.publish`, PluginCrashed
+        if the server died again and again.
         """
         identity = identity or f"{self.identity}.{next(self.numbers)}"
+        if when_full == "refuse":
+            return await self._publish(topic, body, headers, identity, when_full)
+        async with self.room:
+            return await self._publish(topic, body, headers, identity, when_full)
+
+    async def _publish(
+        self, topic: str, body: bytes, headers: dict[str, str] | None, identity: str,
+        when_full: Literal["refuse", "wait"],
+    ) -> Published:  # fmt: skip
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self.events.publish(

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 BEING_MADE = ".new"  # how the name of a file ends until it is whole
+
+
+def is_full(error: BaseException) -> bool:
+    """Was there no room on the disk? The next try may find some."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_all(descriptor: int, data: bytes, position: int) -> None:
@@ -49,5 +56,7 @@ def put_file(path: Path, data: bytes) -> int:
         sync_folder(path.parent)
     except BaseException:
         os.close(descriptor)
+        with suppress(OSError):
+            beside.unlink()  # where the disk is full its room is wanted
         raise
     return descriptor

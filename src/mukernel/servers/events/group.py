@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,17 +21,30 @@ PRUNE = 1024  # settled offsets that are kept before those below the floor are f
 LARGE = 256 * 1024  # bytes after which no more is delivered in one step
 SCAN = 256  # records of one look, after which what was found has to do
 FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
+DOUBTS = 2  # doubtful deliveries after which an event is delivered alone
 
 # (records from an offset on, the offset to go on from, how many were lost on the way)
 Read = Callable[[int, int], tuple[list[Record], int, int]]
 
 
 class Outstanding(msgspec.Struct):
-    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic)."""
+    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic).
+
+    `seen`: its consumer has it in hands, and not only in what it was sent ahead. `doubtful`: deliveries that ended
+    with their member, and nobody knows whether it had seen the event; they don't count. `put_off`: by its consumer.
+    """
 
     deliveries: int
     due: float
     member: str
+    seen: bool = False
+    doubtful: int = 0
+    put_off: bool = False
+
+    @property
+    def counted(self) -> int:
+        """The deliveries that count."""
+        return self.deliveries - self.doubtful
 
 
 class GroupState(msgspec.Struct):
@@ -40,6 +54,7 @@ class GroupState(msgspec.Struct):
     group: str
     cursor: int
     outstanding: dict[int, Outstanding]
+    lacking: bool = False  # the journal lacks something, and is to be written
 
 
 class Taken:
@@ -59,7 +74,9 @@ class Taken:
 class Group:
     """One group of one stream. `cursor`: the next offset that nobody was given; `now` gives monotonic seconds.
 
-    Members share the events that fall under `pattern`. Each has at most its `prefetch` at a time.
+    Members share the events that fall under `pattern`; "": its journal was damaged, and the next member says it. Each
+    has at most its `prefetch` at a time. What several members have left behind is delivered alone: one event that kills
+    its consumers must not take those beside it along.
     """
 
     def __init__(self, name: str, pattern: str, read: Read, now: Callable[[], float]) -> None:
@@ -67,10 +84,12 @@ class Group:
         self.cursor = 1
         self.ack_wait, self.max_deliver = 30.0, 5
         self.outstanding: dict[int, Outstanding] = {}
+        self.again: set[int] = set()  # outstanding events that are due
+        self.alone: dict[str, int] = {}  # what a member was given alone, last
         self.settled: set[int] = set()  # above the floor
         self.tried: dict[int, int] = {}  # deliveries that a crash of the server interrupted
         self.held: Counter[str] = Counter()  # outstanding events by member
-        self.next_due = float("inf")  # no outstanding event is due before
+        self.next_due = float("inf")  # no other outstanding event is due before
         self.redelivered = self.dead = 0
         self.journal: GroupJournal
 
@@ -90,6 +109,11 @@ class Group:
         """Begin at an offset, which is on the disk when this returns. Raises OSError."""
         self.cursor = cursor
         self.journal = GroupJournal.create(path, self.snapshot())
+
+    def consume(self, pattern: str) -> None:
+        """What falls under it, where the journal could not tell. Raises OSError."""
+        self.pattern = pattern
+        self.journal.replace(self.snapshot())
 
     @staticmethod
     def load(path: Path, name: str, read: Read, now: Callable[[], float]) -> Group:
@@ -120,7 +144,7 @@ class Group:
                 records, following, lost = self.read(self.cursor, SCAN)
             except LogDamaged:
                 break
-            waits = (each for each in records if each.offset not in self.settled and matches(self.pattern, each.topic))
+            waits = (each for each in records if each.offset not in self.settled and self._wants(each))
             first = next(waits, None)
             if lost or not records or first is not None:
                 self.cursor = self.cursor if lost or first is None else first.offset
@@ -128,15 +152,22 @@ class Group:
             self.cursor = following
         self.settled = {each for each in self.settled if each >= self.cursor}
 
+    def _wants(self, record: Record) -> bool:
+        return not self.pattern or matches(self.pattern, record.topic)
+
     def snapshot(self) -> Snapshot:
         floor = self.floor
-        tried = {offset: each.deliveries for offset, each in self.outstanding.items() if each.deliveries > 1}
+        tried = {offset: each.counted for offset, each in self.outstanding.items() if each.counted > 1}
         tried |= self.tried  # of what a crash interrupted, and nobody has been given since
         return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
 
-    def _shorten(self) -> None:
-        """Let a snapshot stand for a long journal. Where that can't be written the long one stays."""
-        if self.journal.is_long:
+    def shorten(self) -> None:
+        """Let a snapshot stand for a long journal, or one that lacks something. Where that can't be written the old one
+        stays."""
+        if self.journal.lacking:
+            with suppress(OSError):  # it has been reported, and is tried again
+                self.journal.replace(self.snapshot())
+        elif self.journal.is_long:
             try:
                 self.journal.replace(self.snapshot())
             except OSError as error:
@@ -146,23 +177,60 @@ class Group:
     # -- deliver ----------------------------------------------------------------------------------------------
 
     def take(self, member: str, prefetch: int) -> Taken:
-        """Events for a member: first those that are due again, then new ones. Raises LogDamaged."""
+        """Events for a member: first those that are due again, then new ones. Raises LogDamaged, once of each
+        damage: the group goes on after it."""
         taken, now = Taken(), self.now()
-        if now >= self.next_due:
-            for offset in sorted(offset for offset, each in self.outstanding.items() if each.due <= now):
-                if taken.size >= LARGE:
+        self._come_due(now)
+        due, suspects = sorted(self.again), self._suspects()
+        if suspects:
+            due = [] if self._has_any(member) else suspects[:1]
+            self.alone.update((member, offset) for offset in due)
+        elif self._has_one_alone(member):
+            return taken
+        for offset in due:
+            if taken.size >= LARGE:
+                break
+            if self.held[member] >= prefetch and not self._dies(self.outstanding[offset]):
+                continue
+            try:
+                taken.missed += self._again(offset, member, now, taken)
+            except LogDamaged:
+                if taken.records or taken.dead:  # these first: who looks again is told
                     break
-                try:
-                    taken.missed += self._again(offset, member, prefetch, now, taken)
-                except LogDamaged:
-                    if taken.records or taken.dead:  # these first: who looks again is told
-                        break
-                    raise
-            self.next_due = min((each.due for each in self.outstanding.values()), default=float("inf"))
+                self._drop(offset)
+                raise
         room = prefetch - self.held[member]
-        if room > 0 and not taken.records and self.cursor - self.floor < FAR:
+        if room > 0 and not suspects and not taken.records and self.cursor - self.floor < FAR:
             self._take_new(room, member, now, taken)
         return taken
+
+    def _come_due(self, now: float) -> None:
+        """Take what is due from the members that had it."""
+        if now < self.next_due:
+            return
+        for offset, each in self.outstanding.items():
+            if each.due <= now and offset not in self.again:
+                self.again.add(offset)
+                self._let_go(each)
+        waiting = (each.due for offset, each in self.outstanding.items() if offset not in self.again)
+        self.next_due = min(waiting, default=float("inf"))
+
+    def _dies(self, each: Outstanding) -> bool:
+        return bool(self.max_deliver) and each.counted >= self.max_deliver
+
+    def _suspects(self) -> list[int]:
+        """What is due and has to be delivered alone. With no limit of deliveries that would help nobody."""
+        if not self.max_deliver:
+            return []
+        due = ((offset, self.outstanding[offset]) for offset in self.again)
+        return sorted(offset for offset, each in due if each.doubtful >= DOUBTS and not self._dies(each))
+
+    def _has_any(self, member: str) -> bool:
+        return any(each.member == member and not each.put_off for each in self.outstanding.values())
+
+    def _has_one_alone(self, member: str) -> bool:
+        each = self.outstanding.get(self.alone.get(member, 0))
+        return each is not None and each.member == member and not each.put_off
 
     def _take_new(self, room: int, member: str, now: float, taken: Taken) -> None:
         """Deliver what nobody was given yet. No more is read than there is room for, unless some of it is not for this
@@ -173,9 +241,10 @@ class Group:
                 self.cursor += 1
             try:
                 records, following, lost = self.read(self.cursor, count)
-            except LogDamaged:
+            except LogDamaged as damage:
                 if taken.records or taken.dead:  # these first: who looks again is told
                     return
+                self.cursor = damage.last + 1  # one of the members was told: that has to do
                 raise
             taken.missed += lost
             for record in records:
@@ -190,63 +259,68 @@ class Group:
 
     def _take(self, record: Record, member: str, now: float, taken: Taken) -> None:
         """Deliver a new event, if it is one for this group, or let it die."""
-        if record.offset in self.settled or not matches(self.pattern, record.topic):
+        if record.offset in self.settled or not self._wants(record):
             return
         deliveries = self.tried.pop(record.offset, 0) + 1
         if self.max_deliver and deliveries > self.max_deliver:
-            self._hold(record.offset, deliveries - 1, now + self.ack_wait, "")
+            self._hold(record.offset, Outstanding(deliveries - 1, now + self.ack_wait, ""))
             taken.add(record, deliveries - 1, dead=True)
         else:
-            self._deliver(record, deliveries, member, now, taken)
+            self._deliver(record, deliveries, 0, member, now, taken)
 
-    def _again(self, offset: int, member: str, prefetch: int, now: float, taken: Taken) -> int:
+    def _again(self, offset: int, member: str, now: float, taken: Taken) -> int:
         """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
         each = self.outstanding[offset]
-        dies = bool(self.max_deliver) and each.deliveries >= self.max_deliver
-        if not dies and each.member != member and self.held[member] >= prefetch:
-            return 0
         records, _, _ = self.read(offset, 1)
         if not records or records[0].offset != offset:
             self._drop(offset)
             return 1
-        self.redelivered += not dies
-        if dies:
-            self._hold(offset, each.deliveries, now + self.ack_wait, "")  # until the dead letters have it
+        if self._dies(each):  # outstanding until the dead letters have it
+            self._hold(offset, Outstanding(each.deliveries, now + self.ack_wait, "", doubtful=each.doubtful))
             taken.add(records[0], each.deliveries, dead=True)
         else:
-            self._deliver(records[0], each.deliveries + 1, member, now, taken)
+            self.redelivered += 1
+            self._deliver(records[0], each.deliveries + 1, each.doubtful, member, now, taken)
         return 0
 
-    def _deliver(self, record: Record, deliveries: int, member: str, now: float, taken: Taken) -> None:
-        self._hold(record.offset, deliveries, now + self.ack_wait, member)
+    def _deliver(self, record: Record, deliveries: int, doubtful: int, member: str, now: float, taken: Taken) -> None:
+        # Nothing is before it in what its member was sent: it is in its hands at once.
+        each = Outstanding(deliveries, now + self.ack_wait, member, not self.held[member], doubtful)
+        self._hold(record.offset, each)
         taken.add(record, deliveries)
-        if deliveries > 1:
-            self.journal.append(Tried(record.offset, deliveries))
-            self._shorten()
+        if each.counted > 1:
+            self.journal.append(Tried(record.offset, each.counted))
+            self.shorten()
 
-    def _hold(self, offset: int, deliveries: int, due: float, member: str) -> None:
+    def _hold(self, offset: int, each: Outstanding) -> None:
         self._drop(offset)
-        self.outstanding[offset] = Outstanding(deliveries, due, member)
-        self.held[member] += 1
-        self.next_due = min(self.next_due, due)
+        self.outstanding[offset] = each
+        if each.member:
+            self.held[each.member] += 1
+        self.next_due = min(self.next_due, each.due)
 
     def _drop(self, offset: int) -> bool:
         each = self.outstanding.pop(offset, None)
+        self.again.discard(offset)
         if each is not None:
+            self._let_go(each)
+        return each is not None
+
+    def _let_go(self, each: Outstanding) -> None:
+        """Its member has it no more."""
+        if each.member:
             self.held[each.member] -= 1
             if not self.held[each.member]:
                 del self.held[each.member]
-        return each is not None
+            each.member = ""
 
     def can_take(self, member: str, prefetch: int, end: int) -> bool:
         """Is there more for this member to look at, up to the stream's end?"""
-        return self.held[member] < prefetch and self.cursor < end and self.cursor - self.floor < FAR
-
-    def wake_at(self, member: str, prefetch: int) -> float:
-        """When something may be due for this member, if nothing else happens before."""
-        if self.held[member] < prefetch:
-            return self.next_due
-        return min((each.due for each in self.outstanding.values() if each.member == member), default=float("inf"))
+        if self._suspects():
+            return not self._has_any(member)
+        if self.held[member] >= prefetch or self.cursor >= end or self.cursor - self.floor >= FAR:
+            return False
+        return not self._has_one_alone(member)
 
     # -- settle -----------------------------------------------------------------------------------------------
 
@@ -259,37 +333,48 @@ class Group:
         self.journal.append(Settled(offset))
         self._drop(offset)
         self.settled.add(offset)
-        self._shorten()
+        self.shorten()
         if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
             floor = self.floor
             self.settled = {each for each in self.settled if each > floor}
         return True
 
     def put_off(self, offset: int, seconds: float) -> bool:
-        """Deliver an outstanding event again after so long; False if it is not outstanding."""
+        """Its consumer won't do it now: deliver it again after so long; False if it is not outstanding."""
+        found = self.keep_on(offset, seconds)
+        if found:
+            self.outstanding[offset].put_off = True
+        return found
+
+    def keep_on(self, offset: int, seconds: float) -> bool:
+        """Its consumer works on it, for so long at most; False if it is not outstanding."""
         each = self.outstanding.get(offset)
         if each is None:
             return False
-        each.due = self.now() + seconds
+        self.again.discard(offset)
+        each.due, each.seen, each.put_off = self.now() + seconds, True, False
         self.next_due = min(self.next_due, each.due)
         return True
 
     def release(self, member: str) -> None:
         """A member has gone: what it had is for the others, at once."""
+        self.alone.pop(member, None)
         for each in self.outstanding.values():
             if each.member == member:
                 each.due = self.next_due = min(self.now(), each.due)
+                each.doubtful += not each.seen
 
     # -- hand over --------------------------------------------------------------------------------------------
 
     def hand_over(self, stream: str) -> GroupState:
-        return GroupState(stream, self.name, self.cursor, self.outstanding)
+        return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking)
 
     def take_over(self, state: GroupState) -> None:
         self.cursor = max(self.cursor, state.cursor)
+        self.journal.lacking = state.lacking
         for offset, each in state.outstanding.items():
             if offset not in self.settled:
-                self._hold(offset, each.deliveries, each.due, each.member)
+                self._hold(offset, each)
 
     async def close(self) -> None:
         """Settle nothing more, and leave a short journal behind. Raises OSError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import replace_file, write_all
+from .disk import is_full, replace_file, write_all
 from .records import HEADER_SIZE, framed, frames, new_header, read_header
 
 log = logging.getLogger("mukernel.events")
@@ -41,11 +41,16 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 
 class GroupJournal:
     """A step is with the operating system when `append` returns: it survives the death of every process. After a power
-    cut the last ones may be missing; their events are then delivered again."""
+    cut the last ones may be missing; their events are then delivered again.
+
+    `lacking`: the disk was full, and steps are known to their group alone until a snapshot can be written: what is
+    settled has to go on, since it makes room.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptor, self.salt, self.size, self.limit = -1, 0, 0, LONG
+        self.lacking = False
 
     @staticmethod
     def create(path: Path, snapshot: Snapshot) -> GroupJournal:
@@ -85,13 +90,20 @@ class GroupJournal:
         return self.size > self.limit
 
     def append(self, entry: Entry) -> None:
-        """Raises OSError; then nothing was added."""
+        """Raises OSError; then nothing was added. Not where the disk is full: then it is `lacking`."""
         frame = framed(_encode(entry), self.salt)
         try:
             write_all(self.descriptor, frame, self.size)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self.descriptor, self.size)
-            raise
+            if not is_full(error):
+                raise
+            if not self.lacking:
+                log.error(
+                    "%s: %s; until there is room, a crash has what is settled now delivered again", self.path, error
+                )
+                self.lacking = True
+            return
         self.size += len(frame)
 
     def replace(self, snapshot: Snapshot) -> None:
@@ -101,11 +113,22 @@ class GroupJournal:
         self.close()
         self.descriptor, self.salt, self.size = os.open(self.path, os.O_RDWR), salt, len(data)
         self.limit = max(LONG, 2 * self.size)
+        if self.lacking:
+            log.info("%s has all that is settled again", self.path)
+            self.lacking = False
 
     async def finish(self, snapshot: Snapshot) -> None:
-        """As `replace`, and close it: what would be appended from now on is refused, not lost."""
+        """As `replace`, and close it: what would be appended from now on is refused, not lost. On a full disk what is
+        there stays. Raises OSError."""
         self.close()
-        await asyncio.to_thread(replace_file, self.path, written(snapshot)[0])
+        try:
+            await asyncio.to_thread(replace_file, self.path, written(snapshot)[0])
+            self.lacking = False
+        except OSError as error:
+            if not is_full(error):
+                raise
+            lost = ", and some of what is settled may be delivered again" if self.lacking else ""
+            log.error("%s can't be replaced by a shorter one: %s; it stays as it is%s", self.path, error, lost)
 
     def close(self) -> None:
         if self.descriptor >= 0:

@@ -26,7 +26,8 @@ class LogDamaged(Exception):
     def __str__(self) -> str:
         return (
             f"stream {self.stream!r}: offsets {self.first} to {self.last} are damaged on the disk; to go on after them "
-            f"subscribe with offset={self.last + 1}, or set on_damage = 'skip' for the stream"
+            f"subscribe again, in a group as before, else with offset={self.last + 1}; or set on_damage = 'skip' for "
+            "the stream"
         )
 
 
@@ -79,8 +80,9 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
 
 class GroupFigures(msgspec.Struct, frozen=True):
-    """`settled`: every event up to this offset is; `outstanding`: delivered and not settled; `behind`: offsets between
-    the last delivered and the end of the stream; `redelivered`, `dead`: counted since the server started."""
+    """`pattern`: "" where its journal was damaged and no member has come since. `settled`: every event up to this
+    offset is; `outstanding`: delivered and not settled; `behind`: offsets between the last delivered and the end of the
+    stream; `redelivered`, `dead`: counted since the server started."""
 
     pattern: str
     settled: int

@@ -1,8 +1,9 @@
 """The form of a file of records: a header, then frames that each carry a checksum, so that damage is always seen.
 
 A file begins with MAGIC, a salt and a number of the owner's choice. A frame is a mark, the length of its payload, a
-CRC-32 and the payload. The checksum begins with the file's salt, which is random: a payload that contains a whole frame
-(a publisher may send any bytes) is never taken for one where a reader looks for the next frame after some damage.
+CRC-32 and the payload. The salt is random, the mark is its CRC-32, and the checksum begins with it: where a reader
+looks for the next frame after some damage, it finds no marks and no frames in payloads, of which a publisher may make
+anything.
 Integers are little-endian.
 """
 
@@ -14,9 +15,9 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-MAGIC = b"MUKLOG1\n"
+MAGIC = b"MUKLOG2\n"
+MAGIC_BEFORE = b"MUKLOG1\n"  # when all files had the same mark
 FRAME = struct.Struct("<4sII")  # mark, length of the payload, checksum
-MARK = b"\xb5evt"
 _HEADER = struct.Struct("<8sIQI")  # magic, salt, number, checksum of these
 HEADER_SIZE = _HEADER.size
 
@@ -42,12 +43,14 @@ def header_of(number: int, salt: int) -> bytes:
 
 
 def read_header(data: bytes) -> tuple[int, int] | None:
-    """(number, salt), or None for what is no header."""
+    """(number, salt), or None for what is no header. Raises OSError for a header of another format."""
     if len(data) < HEADER_SIZE:
         return None
     magic, salt, number, checksum = _HEADER.unpack_from(data)
-    if magic != MAGIC or zlib.crc32(data[: HEADER_SIZE - 4]) != checksum:
+    if magic not in (MAGIC, MAGIC_BEFORE) or zlib.crc32(data[: HEADER_SIZE - 4]) != checksum:
         return None
+    if magic == MAGIC_BEFORE:
+        raise OSError("a file there has the format of a version before 0.1.0, which is not read; move the folder away")
     return number, salt
 
 
@@ -58,7 +61,12 @@ def salt_in(data: bytes) -> int:
 
 def framed(payload: bytes, salt: int) -> bytes:
     """A payload as a frame."""
-    return FRAME.pack(MARK, len(payload), checksum_of(payload, salt)) + payload
+    return FRAME.pack(mark_of(salt), len(payload), checksum_of(payload, salt)) + payload
+
+
+def mark_of(salt: int) -> bytes:
+    """What the frames of a file begin with. Not the salt as it is: in a file of zeros that would be everywhere."""
+    return zlib.crc32(salt.to_bytes(4, "little")).to_bytes(4, "little")
 
 
 def checksum_of(payload: bytes, salt: int) -> int:
@@ -72,20 +80,20 @@ def frame_at(data: bytes, position: int, salt: int) -> bytes | None:
     if start > len(data):
         return None
     mark, length, checksum = FRAME.unpack_from(data, position)
-    payload = data[start : start + length]
-    if mark != MARK or len(payload) != length or checksum_of(payload, salt) != checksum:
+    if mark != mark_of(salt) or start + length > len(data):
         return None
-    return payload
+    payload = data[start : start + length]
+    return payload if checksum_of(payload, salt) == checksum else None
 
 
 def frames(data: bytes, salt: int, position: int = HEADER_SIZE) -> Iterator[Frame]:
     """Every whole frame, in order. What follows the last one is a torn write."""
-    damage = False
+    damage, mark = False, mark_of(salt)
     while position < len(data):
         payload = frame_at(data, position, salt)
         if payload is None:
             damage = True
-            position = data.find(MARK, position + 1)
+            position = data.find(mark, position + 1)
             if position < 0:
                 return
             continue

@@ -20,7 +20,7 @@ from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .event_size import checked_size
 from .group import Group, GroupState
-from .interface import Batch, Delivery, EventFigures, Events, Published, Subscription
+from .interface import Batch, Delivery, EventFigures, Events, LogDamaged, Published, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
 from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls
@@ -55,6 +55,7 @@ class EventServer(Plugin, Events):
     """
 
     grant_rights = ("publish", "subscribe", "manage")
+    one_replica = True  # a folder has one server
 
     def __init__(
         self, clock: Clock, *, folder: str = "events", streams: dict[str, StreamSettings] | None = None,
@@ -333,8 +334,7 @@ class EventServer(Plugin, Events):
                 elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
                     await asyncio.sleep(0)
                 else:
-                    until = min(end, group.wake_at(asked.member, asked.prefetch))
-                    await stream.bell.wait(until - self.clock.now())
+                    await stream.bell.wait(min(end, group.next_due) - self.clock.now())
             gone = False
         finally:
             if gone and asked.group in stream.groups:
@@ -357,10 +357,14 @@ class EventServer(Plugin, Events):
                 waited = found.settle(offset)
             elif verdict == "term":
                 waited = await self._term(kept, found, offset, reason or "terminated by its consumer")
+            elif verdict == "nak":
+                waited = found.put_off(offset, max(0.0, delay))
             else:
-                waited = found.put_off(offset, max(0.0, delay) if verdict == "nak" else found.ack_wait)
+                waited = found.keep_on(offset, found.ack_wait)
         except OSError as error:
             raise Unavailable(f"group {group!r} of stream {stream!r} can't be written: {error}; settle again") from None
+        if found.journal.lacking:
+            kept.retain()
         kept.bell.ring()
         return waited
 
@@ -368,7 +372,10 @@ class EventServer(Plugin, Events):
         each = group.outstanding.get(offset)
         if each is None:
             return False
-        records, _, _ = stream.read(offset, 1)
+        try:
+            records, _, _ = stream.read(offset, 1)
+        except LogDamaged:  # of which the log of the server has a line
+            records = []
         if records and records[0].offset == offset:
             await self._bury(stream, group, records[0], each.deliveries, reason)
         else:  # it is gone from the log
@@ -422,7 +429,8 @@ class EventServer(Plugin, Events):
         streams = await self.opened()
         found = streams[stream].groups.get(group) if stream in streams else None
         kept = self.settings[stream].topics[0] if stream in self.settings else ""
-        self._allowed(right, found.pattern if found is not None else kept if of_calls(kept) else "")
+        known = found.pattern if found is not None else ""
+        self._allowed(right, known or (kept if of_calls(kept) else ""))
         if stream not in streams:
             raise NotFound(f"there is no stream {stream!r}; there are: {', '.join(streams) or 'none'}")
         return streams[stream], streams[stream].group(group)

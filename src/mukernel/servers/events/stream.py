@@ -9,7 +9,7 @@ from pathlib import Path
 from ...contract import ContractError, NotFound
 from ...core.quantity import duration, size
 from .bell import Bell
-from .disk import make_folder
+from .disk import make_folder, replace_file
 from .group import Group, GroupState
 from .interface import GroupFigures, LogDamaged, StreamFigures, Subscription
 from .log import Log
@@ -37,7 +37,7 @@ class Stream:
         # published next must not have those offsets, or no group would be given it.
         given = max((group.reach for group in self.groups.values()), default=0)
         try:
-            self.log = Log(name, folder, settings.limits, size(settings.segment), given)
+            self.log = self._opened_log(folder, given)
         except BaseException:
             for group in self.groups.values():
                 group.journal.close()
@@ -45,6 +45,8 @@ class Stream:
         self.reported: set[int] = set()  # damaged offsets of which the log has a line
         for group in self.groups.values():
             group.go_on()
+            if not group.pattern:  # of it nothing is known: it has missed nothing either
+                group.cursor = max(group.cursor, self.log.first)
         self.bell = Bell()
         self.writer = Writer(
             self.log, wall=wall, committed=self.bell.ring, sync_every=settings.sync_every,
@@ -52,6 +54,18 @@ class Stream:
         )  # fmt: skip
         if settings.retention == "workqueue":
             self.log.settled = lambda: min((each.floor for each in self.groups.values()), default=0)
+
+    def _opened_log(self, folder: Path, given: int) -> Log:
+        """The log, on the disk: a server may have been killed between writing an event and syncing it, and whoever
+        publishes it again is told that it is there. Raises OSError."""
+        opened = Log(self.name, folder, self.settings.limits, size(self.settings.segment), given)
+        if self.settings.sync_every is not None:
+            try:
+                opened.sync()
+            except BaseException:
+                opened.close()
+                raise
+        return opened
 
     def _kept_groups(self) -> dict[str, Group]:
         """The groups, as their journals have them. Raises OSError."""
@@ -63,8 +77,13 @@ class Stream:
             try:
                 groups[path.stem] = Group.load(path, path.stem, self.read, self.now)
             except ValueError as error:
-                path.rename(path.with_suffix(".damaged"))
-                log.error("%s; it was set aside, and group %r begins anew when a member comes", error, path.stem)
+                log.error(
+                    "stream %r: %s; a copy is kept beside it, and group %r is given all that the log has once more",
+                    self.name, error, path.stem,
+                )  # fmt: skip
+                replace_file(path.with_suffix(".damaged"), path.read_bytes())
+                groups[path.stem] = group = Group(path.stem, "", self.read, self.now)
+                group.create(path, 1)
         return groups
 
     # -- read -------------------------------------------------------------------------------------------------
@@ -88,8 +107,12 @@ class Stream:
             return records, records[-1].offset + 1 if records else offset, lost
 
     def retain(self) -> None:
-        """Remove what is too old, also where nobody publishes."""
+        """Remove what is too old, also where nobody publishes. On a disk that was full there may be room then for what
+        journals lack."""
         self.writer.retain(self.wall())
+        for group in self.groups.values():
+            if group.journal.lacking:
+                group.shorten()
 
     def start_of(self, asked: Subscription) -> int:
         """The offset that a new subscription begins at. Raises LogDamaged."""
@@ -108,13 +131,15 @@ class Stream:
         return self.groups[name]
 
     def join(self, asked: Subscription) -> Group:
-        """The group that a subscription names, made if it is new. Raises ContractError."""
+        """The group that a subscription names, made if it is new. Raises ContractError, OSError."""
         group = self.groups.get(asked.group)
         if group is None:
             check_name(asked.group, "group")
             group = Group(asked.group, asked.pattern, self.read, self.now)
             group.create(self.group_folder / f"{asked.group}.group", self.start_of(asked))
             self.groups[asked.group] = group
+        elif not group.pattern:
+            group.consume(asked.pattern)
         elif group.pattern != asked.pattern:
             raise ContractError(
                 f"pattern: got {asked.pattern!r}, wanted {group.pattern!r}, which group {asked.group!r} of stream "

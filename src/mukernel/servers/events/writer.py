@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
 
 from ...contract import Overloaded, Unavailable
+from .disk import is_full
 from .event_size import event_size, size_of
 from .interface import LogDamaged, Published
 from .log import Log
@@ -114,6 +114,7 @@ class Writer:
                     self.log.write(records, sync)
             except Exception as error:  # whatever it is, publishers wait
                 self._failed(batch, error)
+                self.retain(self.last_at)  # which may make room for the next
             else:
                 if sync:
                     self.synced_at = records[-1].at
@@ -161,7 +162,7 @@ class Writer:
     def _break(self, error: BaseException) -> str:
         why = f"stream {self.log.name!r} can't be written to {self.log.folder}: {error}"
         log.error("%s", why)
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             self.broken = f"{why}; restart the event server when that is mended"
         return why
 
