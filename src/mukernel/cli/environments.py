@@ -141,8 +141,8 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    installer, _, asking = declared(arguments)
-    removed = collect_garbage(installer.store, asking.keys(), working(), arguments.dry_run)
+    installer = declared(arguments)[0]
+    removed = collect_garbage(installer.store, lambda: declared(arguments)[2], working(), arguments.dry_run)
     terminal = Terminal()
     if arguments.json:
         terminal.say(as_json({"removed": [{"environment": each.name, "size": each.size} for each in removed]}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +21,21 @@ class Removed:
     size: int
 
 
-def collect_garbage(store: Store, keep: Collection[str], work: Work, dry: bool = False) -> list[Removed]:
-    """Remove every environment that is not named in `keep`, or is damaged, and that no process uses; and what only
-    those were made of. `dry`: only say which."""
+def collect_garbage(store: Store, keep: Callable[[], Collection[str]], work: Work, dry: bool = False) -> list[Removed]:
+    """Remove every environment that is not named by `keep`, or is damaged, and that no process uses; and what only
+    those were made of. `keep`: called once nobody else changes the store any more, since whoever did may have
+    installed what is to be kept. `dry`: only say which."""
     if not store.environments.exists():
         return []
     with store.locked(work):
+        kept = keep()
         gone = [
             removal(store, name)
             for name in store.names()
-            if (name not in keep or store.damage(name)) and not store.is_held(name)
+            if (name not in kept or store.damage(name)) and not store.is_held(name)
         ]
         if not dry:
-            for each in gone:
-                store.remove(store.environments / each.name)
+            gone = [each for each in gone if store.remove_unused(each.name)]
             forget(store, {each.name for each in gone}, failures=True)
             remove_unused_wheels(store)
             for name in os.listdir(store.tools):
@@ -48,10 +49,9 @@ def uninstall(store: Store, name: str, work: Work) -> Removed:
         if name not in store.names():
             known = ", ".join(store.names()) or "none"
             raise NotFound(f"no environment is named {name!r}; there are: {known}")
-        if store.is_held(name):
-            raise Unavailable(f"the environment {name} is being used; swap, stop or unload the plug-in that runs in it")
         gone = removal(store, name)
-        store.remove(store.environments / name)
+        if not store.remove_unused(name):
+            raise Unavailable(f"the environment {name} is being used; swap, stop or unload the plug-in that runs in it")
         forget(store, {name})
         return gone
 

@@ -262,13 +262,12 @@ class Installer:
         if found is not None and not (verify and self.store.damage(name)):
             return found
         if name in self.store.names():
-            if self.store.is_held(name):
+            if not self.store.remove_unused(name):
                 raise Unavailable(
                     f"use = {subject.request.use!r}: its environment {self.store.path(name)} is damaged, and is being "
                     "used; stop the plug-in that runs in it, and `mukernel install` makes it anew"
                 )
             work.say(f"{name} is damaged, and is made anew")
-            self.store.remove(self.store.environments / name)
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
         ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
