@@ -224,6 +224,30 @@ def test_problems_of_the_application_file(shop: Path, old: str, new: str, why: s
     assert not os.path.exists(shop / "app.lock")
 
 
+def test_a_use_that_can_not_be_read(shop: Path) -> None:
+    """It is one problem among the others, wherever the file is read; a script reads it, too."""
+    direct = '"shop-catalog @ https://example.org/x.whl"'
+    (shop / "app.toml").write_text(APPLICATION.replace('"shop-catalog==1.0"', f"{direct}\nnokey = 1"))
+    for command in ("check", "install"):
+        said = mukernel(command, status=1)
+        assert "app.toml: plugins.catalog.use = 'shop-catalog @ https" in said and "plugins.catalog.nokey is" in said
+    told = as_json("install", status=1)
+    assert not told["ok"] and told["installed"] == [] and len(told["problems"]) == 2
+    (shop / "app.toml").write_text(APPLICATION)
+    told = as_json("install", "--plugin", "third", status=1)
+    assert told["problems"] == ["--plugin: got 'third', wanted one that has an environment of its own: catalog, second"]
+
+
+@pytest.mark.parametrize("use", ["shop-catalog", "shop-catalog=2.0"])
+def test_a_requirement_without_a_version(shop: Path, use: str) -> None:
+    (shop / "app.toml").write_text(f'[plugins.catalog]\nuse = "{use}"\n')
+    wanted = (
+        "a requirement with a version, such as 'shop-catalog==2.0', a wheel, a directory such as './shop-catalog', or"
+    )
+    assert f"an environment of its own: no `use` is {wanted}" in mukernel("install")
+    assert f"for what is to have an environment of its own, {wanted}" in mukernel("check", status=1)
+
+
 def test_a_python_that_is_not_there(shop: Path) -> None:
     (shop / "app.toml").write_text(APPLICATION.replace('==1.0"', "==1.0\"\npython = '3.99'"))
     assert "found: 3.1" in mukernel("install", "--plugin", "catalog", status=1)

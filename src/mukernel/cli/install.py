@@ -7,8 +7,9 @@ import sys
 
 from ..contract import ContractError, MukernelError, NotFound
 from ..core.application_environments import checked, installer_for, lock_problems, of_plugin, requests_of
-from ..core.application_file import read_application_file
+from ..core.application_file import ApplicationFile, read_application_file
 from ..deployment import Installer, Request
+from ..deployment.request import TO_BE_INSTALLED
 from ..deployment.work import Work
 from .options import add_file
 from .terminal import Terminal, as_json
@@ -47,16 +48,16 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    file = checked(*read_application_file(arguments.file))
-    installer, requests = installer_for(file, arguments.state), requests_of(file)
-    installer.only_wheels |= arguments.only_wheels
-    checked(file, lock_problems(installer))
-    for name in arguments.plugin:
-        if name not in requests:
-            known = ", ".join(requests) or "none"
-            raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
+    try:
+        file, installer, requests = prepared(arguments)
+    except (ContractError, NotFound) as error:
+        if not arguments.json:
+            raise
+        problems = list(getattr(error, "differences", ())) or [str(error)]
+        return Terminal().say_at_the_end(as_json({"ok": False, "installed": [], "problems": problems}), 1)
     terminal, told = Terminal(), Terminal(sys.stderr)
-    done, problems = [], []
+    done = []
+    problems = []
     for name, request in requests.items():
         if arguments.plugin and name not in arguments.plugin:
             continue
@@ -74,8 +75,23 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise ContractError(f"{file.label}: not everything could be installed", problems)
     if not requests:
-        terminal.say(f"{file.label} has no plug-in that asks for an environment of its own")
+        terminal.say(
+            f"{file.label} has no plug-in that asks for an environment of its own: no `use` is {TO_BE_INSTALLED}"
+        )
     return 0
+
+
+def prepared(arguments: argparse.Namespace) -> tuple[ApplicationFile, Installer, dict[str, Request]]:
+    """What is to be installed, and by whom. Raises NotFound, and ContractError for what is wrong before that."""
+    file = checked(*read_application_file(arguments.file))
+    installer, requests = installer_for(file, arguments.state), requests_of(file)
+    installer.only_wheels |= arguments.only_wheels
+    checked(file, lock_problems(installer))
+    for name in arguments.plugin:
+        if name not in requests:
+            known = ", ".join(requests) or "none"
+            raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
+    return file, installer, requests
 
 
 def install(name: str, request: Request, installer: Installer, upgrade: bool, terminal: Terminal) -> dict[str, object]:

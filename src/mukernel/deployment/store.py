@@ -36,7 +36,7 @@ class Failure(msgspec.Struct):
 
 class Notes(msgspec.Struct):
     """What the store remembers. `environments`: for what was asked for (`use` and Python), the name of the
-    environment; `failures`: the same of what could not be installed."""
+    environment; `failures`: of what could not be installed, why, with its entry."""
 
     environments: dict[str, str] = {}
     failures: dict[str, Failure] = {}
