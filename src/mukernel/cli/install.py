@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from collections.abc import Mapping
 
 from ..contract import ContractError, MukernelError, NotFound
 from ..core.application_environments import checked, installer_for, lock_problems, of_plugin, requests_of
 from ..core.application_file import ApplicationFile, read_application_file
-from ..deployment import Installer, Request
+from ..deployment import Installer, Request, read_request
 from ..deployment.request import TO_BE_INSTALLED
 from ..deployment.work import Work
+from .environments import versions
 from .options import add_file
 from .terminal import Terminal, as_json
 
@@ -66,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         except MukernelError as error:
             problems.append(of_plugin(file, name, str(error)))
     if not arguments.plugin and not problems:
-        installer.keep_locked(requests.values(), Work(told.say))
+        leave_out(file, installer, requests, arguments.state, told)
     if arguments.json:
         text = as_json({"ok": not problems, "installed": done, "problems": problems})
         return terminal.say_at_the_end(text, int(bool(problems)))
@@ -92,6 +95,19 @@ def prepared(arguments: argparse.Namespace) -> tuple[ApplicationFile, Installer,
             known = ", ".join(requests) or "none"
             raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
     return file, installer, requests
+
+
+def leave_out(
+    file: ApplicationFile, installer: Installer, requests: Mapping[str, Request], state: str | None, told: Terminal
+) -> None:
+    """Let the lock file hold no more than is asked for, and what a running application has swapped to or can go back
+    to: a rollback obeys it."""
+    running = asyncio.run(versions(file.name, state))
+    if running is None:  # nobody can say
+        return
+    swapped = [read_request(use, file.folder) for each in running for use in (each.use, *each.previous)]
+    kept = [*requests.values(), *(each for each in swapped if each is not None)]
+    installer.keep_locked(kept, Work(told.say))
 
 
 def install(name: str, request: Request, installer: Installer, upgrade: bool, terminal: Terminal) -> dict[str, object]:

@@ -217,7 +217,10 @@ def load_module(source: Source, version: Version) -> ModuleType:
         return as_on_disk(source, file, version, lambda: importlib.import_module(source.module))
     except ModuleNotFoundError as error:
         if error.name and (source.module == error.name or source.module.startswith(error.name + ".")):
-            raise NotFound(f"there is no module {error.name!r} (looked for {source.module}:{source.name})") from None
+            text = f"there is no module {error.name!r} (looked for {source.module}:{source.name})"
+            if source.environment:
+                text += f" in {source.environment}; if files are missing there, `mukernel install` makes it anew"
+            raise NotFound(text) from None
         raise
 
 

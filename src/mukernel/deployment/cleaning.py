@@ -68,7 +68,15 @@ def forget(store: Store, names: Collection[str], failures: bool = False) -> None
     notes.environments = {key: name for key, name in notes.environments.items() if name not in names}
     if failures:
         notes.failures = {}
-    store.write_notes(notes)
+    if notes == store.notes():  # else a full disk would refuse what need not be written
+        return
+    try:
+        store.write_notes(notes)
+    except OSError as error:
+        raise Unavailable(
+            f"what {store.folder} remembers of environments and failures can't be written: {error.strerror}; make "
+            "room, and try again"
+        ) from None
 
 
 def remove_unused_wheels(store: Store) -> None:
