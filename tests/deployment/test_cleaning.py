@@ -115,3 +115,25 @@ def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) 
         store.write_notes(notes)  # as after it
     assert gc.communicate() == ("there is nothing that is not needed\n", "")
     assert os.path.exists(folder)
+
+
+def test_what_another_application_of_that_name_asks_for_is_kept(store: Store, tmp_path: Path) -> None:
+    """Until it does not any more, or is not there any more."""
+    here, there = tmp_path / "here.lock", tmp_path / "there.lock"
+    first, second = (os.path.basename(written(store, f"shop-catalog=={each}")) for each in ("1.0", "2.0"))
+    for lock_file, names in ((here, [first]), (there, [first, second])):
+        lock_file.touch()
+        for name in names:
+            Installer(store.folder, lock_file=lock_file).remember(
+                request(name.replace("-catalog-", "-catalog==")), name
+            )
+
+    def removed(lock_file: Path, *own: str) -> list[str]:
+        return [each.name for each in collect_garbage(store, lambda: own, Work(), lock_file=str(lock_file))]
+
+    assert removed(here, first) == []
+    assert removed(here) == []
+    assert removed(there, second) == [first]  # the other asks for it no more, either
+    there.unlink()
+    assert removed(here) == [second]
+    assert store.notes().askers == {}

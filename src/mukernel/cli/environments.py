@@ -148,7 +148,9 @@ def remove(arguments: argparse.Namespace) -> int:
 
 def collect(arguments: argparse.Namespace) -> int:
     installer = declared(arguments)[0]
-    removed = collect_garbage(installer.store, lambda: declared(arguments)[2], working(), arguments.dry_run)
+    removed = collect_garbage(
+        installer.store, lambda: declared(arguments)[2], working(), arguments.dry_run, str(installer.lock_file.path)
+    )
     terminal = Terminal()
     if arguments.json:
         key = "would_remove" if arguments.dry_run else "removed"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..contract import NotFound, Unavailable
 from .environment import Environment, size_of
-from .store import UNFINISHED, Store
+from .store import UNFINISHED, Notes, Store
 from .work import Work
 
 
@@ -21,14 +21,19 @@ class Removed:
     size: int
 
 
-def collect_garbage(store: Store, keep: Callable[[], Collection[str]], work: Work, dry: bool = False) -> list[Removed]:
+def collect_garbage(
+    store: Store, keep: Callable[[], Collection[str]], work: Work, dry: bool = False, lock_file: str = ""
+) -> list[Removed]:
     """Remove every environment that is not named by `keep`, or is damaged, and that no process uses; and what only
     those were made of. `keep`: called once nobody else changes the store any more, since whoever did may have
-    installed what is to be kept. `dry`: only say which."""
+    installed what is to be kept. `dry`: only say which. `lock_file`: of the application; what others of its name have
+    asked for is kept, as long as they are there."""
     if not store.environments.exists():
         return []
     with store.locked(work):
-        kept = keep()
+        notes, own = store.notes(), keep()
+        notes.askers = still_asking(notes, own, lock_file)
+        kept = {*own, *notes.askers}
         gone = [
             removal(store, name)
             for name in store.names()
@@ -36,7 +41,8 @@ def collect_garbage(store: Store, keep: Callable[[], Collection[str]], work: Wor
         ]
         if not dry:
             gone = [each for each in gone if store.remove_unused(each.name)]
-            forget(store, {each.name for each in gone}, failures=True)
+            notes.failures = {}
+            forget(store, {each.name for each in gone}, notes)
             remove_unused_wheels(store)
             for name in os.listdir(store.tools):
                 store.remove(store.tools / name)
@@ -52,7 +58,7 @@ def uninstall(store: Store, name: str, work: Work) -> Removed:
         gone = removal(store, name)
         if not store.remove_unused(name):
             raise Unavailable(f"the environment {name} is being used; swap, stop or unload the plug-in that runs in it")
-        forget(store, {name})
+        forget(store, {name}, store.notes())
         return gone
 
 
@@ -62,12 +68,20 @@ def removal(store: Store, name: str) -> Removed:
     return Removed(name, found.size if found is not None else size_of(store.path(name)))
 
 
-def forget(store: Store, names: Collection[str], failures: bool = False) -> None:
-    """What the store remembers of environments that are gone."""
-    notes = store.notes()
+def still_asking(notes: Notes, own: Collection[str], lock_file: str) -> dict[str, list[str]]:
+    """For each environment, the applications that are there and asked for it; that of `lock_file` asks for its `own`
+    alone by now."""
+    asking = {
+        name: [each for each in askers if (name in own if each == lock_file else os.path.exists(each))]
+        for name, askers in notes.askers.items()
+    }
+    return {name: askers for name, askers in asking.items() if askers}
+
+
+def forget(store: Store, names: Collection[str], notes: Notes) -> None:
+    """Let the store remember `notes`, but for environments that are gone."""
     notes.environments = {key: name for key, name in notes.environments.items() if name not in names}
-    if failures:
-        notes.failures = {}
+    notes.askers = {name: askers for name, askers in notes.askers.items() if name not in names}
     if notes == store.notes():  # else a full disk would refuse what need not be written
         return
     try:

@@ -147,6 +147,8 @@ class Installer:
             notes.failures[failure_key(request)] = Failure(request.whole, request.python, failure)
         else:
             notes.environments[note_key(request)] = name
+            if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
+                notes.askers[name] = sorted({*notes.askers.get(name, ()), str(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
 
