@@ -267,3 +267,11 @@ def test_a_class_of_a_program_that_has_no_file_is_refused_with_the_remedy(how: s
     command, given = ([how], text) if how == "-" else ([how, text], "")
     done = subprocess.run([sys.executable, *command], input=given, capture_output=True, text=True, check=False)
     assert "ContractError: Thing is defined in an interactive session, or in a program that has no file" in done.stderr
+
+
+def test_a_module_that_is_missing_in_an_environment_is_said_to_be_so() -> None:
+    """Its files may have been removed, which `mukernel install` mends."""
+    with pytest.raises(
+        NotFound, match=r"nowhere:Thing\) in /shop-1\.0; if files are missing there, `mukernel install`"
+    ):
+        load_class(Source("nowhere", "Thing", environment="/shop-1.0"))

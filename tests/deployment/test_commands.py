@@ -110,16 +110,20 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     failed = mukernel("swap", "catalog", "shop-catalog==9", status=1)
     assert "the old version serves on" in failed or "was not begun" in failed
     assert as_json(*call)[:2] == ["2.0", "2.0"]
-    assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]] == [
+    assert [each["environment"] for each in as_json("gc", "--dry-run")["would_remove"]] == [
         rows["shop-catalog-3.0"]["environment"]
     ]
+    mukernel("install")
     mukernel("gc")
+    assert 'use = "shop-catalog==3.0"' in (shop / "app.lock").read_text()
     assert as_json("rollback", "catalog")["rolled_back"] is False  # made again from what is locked
     assert as_json(*call)[:2] == ["3.0", "2.0"]
     assert as_json("rollback", "catalog")["what"] == "rollback"
     assert as_json(*call)[:2] == ["1.0", "1.0"]
     assert "there is no version to go back to" in mukernel("rollback", "catalog", status=1)
     assert app.end() == 0
+    mukernel("install")
+    assert 'use = "shop-catalog==3.0"' not in (shop / "app.lock").read_text()
 
     damaged = rows["shop-catalog-3.0"]["environment"]
     Path(as_json("list")["folder"], "environments", damaged, "environment.json").write_text("{")
@@ -132,7 +136,7 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     module.unlink()
     assert as_json("list")["damaged"] == [second]
     assert "shop_library.py is missing" in mukernel("list")
-    assert [each["environment"] for each in as_json("gc", "--dry-run")["removed"]][-1:] == [second]
+    assert [each["environment"] for each in as_json("gc", "--dry-run")["would_remove"]][-1:] == [second]
     assert f"second: {second} is damaged, and is made anew" in mukernel("install")
     assert module.exists() and as_json("list")["damaged"] == []
     mukernel("uninstall", "second")
@@ -222,6 +226,31 @@ def test_problems_of_the_application_file(shop: Path, old: str, new: str, why: s
     for command in ("check", "install"):
         assert why in mukernel(command, status=1)
     assert not os.path.exists(shop / "app.lock")
+
+
+def test_a_use_that_can_not_be_read(shop: Path) -> None:
+    """It is one problem among the others, wherever the file is read; a script reads it, too."""
+    direct = '"shop-catalog @ https://example.org/x.whl"'
+    (shop / "app.toml").write_text(APPLICATION.replace('"shop-catalog==1.0"', f"{direct}\nnokey = 1"))
+    for command in ("check", "install"):
+        said = mukernel(command, status=1)
+        assert "app.toml: plugins.catalog.use = 'shop-catalog @ https" in said and "plugins.catalog.nokey is" in said
+    told = as_json("install", status=1)
+    assert not told["ok"] and told["installed"] == [] and len(told["problems"]) == 2
+    (shop / "app.toml").write_text(APPLICATION)
+    assert "--state: got 'nowhere', where no folder is" in mukernel("list", "--state", "nowhere", status=1)
+    told = as_json("install", "--plugin", "third", status=1)
+    assert told["problems"] == ["--plugin: got 'third', wanted one that has an environment of its own: catalog, second"]
+
+
+@pytest.mark.parametrize("use", ["shop-catalog", "shop-catalog=2.0"])
+def test_a_requirement_without_a_version(shop: Path, use: str) -> None:
+    (shop / "app.toml").write_text(f'[plugins.catalog]\nuse = "{use}"\n')
+    wanted = (
+        "a requirement with a version, such as 'shop-catalog==2.0', a wheel, a directory such as './shop-catalog', or"
+    )
+    assert f"an environment of its own: no `use` is {wanted}" in mukernel("install")
+    assert f"for what is to have an environment of its own, {wanted}" in mukernel("check", status=1)
 
 
 def test_a_python_that_is_not_there(shop: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: st
         own_installer.present(asked)
     with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
         own_installer.install(asked)
-    assert collect_garbage(store, {installed.environment.name}, Work()) == []
+    assert collect_garbage(store, lambda: {installed.environment.name}, Work()) == []
     hold.close()
     again, hold = own_installer.install(asked)
     hold.close()
@@ -56,12 +56,12 @@ def test_an_environment_that_lacks_files_is_damaged(own_installer: Installer, go
     assert re.search("shop-library is not in it|shop_library.py is missing|clock.py is missing", store.damage(name))
     with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
         own_installer.install(asked, verify=True)
-    assert collect_garbage(store, {name}, Work()) == []
+    assert collect_garbage(store, lambda: {name}, Work()) == []
     hold.close()
-    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
+    assert [each.name for each in collect_garbage(store, lambda: {name}, Work(), dry=True)] == [name]
     own_installer.install(asked, verify=True)[1].close()
     assert os.path.exists(path) and store.damage(name) == ""
-    assert collect_garbage(store, {name}, Work()) == []
+    assert collect_garbage(store, lambda: {name}, Work()) == []
 
 
 def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
@@ -69,8 +69,8 @@ def test_a_damaged_environment_is_garbage(own_installer: Installer) -> None:
     hold.close()
     name, store = kept.environment.name, own_installer.store
     Path(kept.folder, "environment.json").write_text("{")
-    assert [each.name for each in collect_garbage(store, {name}, Work(), dry=True)] == [name]
-    (removed,) = collect_garbage(store, {name}, Work())
+    assert [each.name for each in collect_garbage(store, lambda: {name}, Work(), dry=True)] == [name]
+    (removed,) = collect_garbage(store, lambda: {name}, Work())
     assert removed.size >= kept.environment.size
     assert names(own_installer) == []
     with pytest.raises(NotFound):

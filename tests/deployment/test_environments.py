@@ -157,12 +157,12 @@ async def test_an_environment_that_was_removed_is_made_again(own_installer: Inst
         await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
         await kernel.swap("catalog", "shop-catalog==2.0")
         (used,) = kernel.deployments.holds
-        assert len(collect_garbage(own_installer.store, (), Work())) == 1
+        assert len(collect_garbage(own_installer.store, set, Work())) == 1
         await kernel.rollback("catalog")
         assert (await kernel.get(catalog).versions())[0] == "1.0"
         await control.stop_plugin("catalog")
         assert list(kernel.deployments.holds) == []
-        assert len(collect_garbage(own_installer.store, (), Work())) == 2
+        assert len(collect_garbage(own_installer.store, set, Work())) == 2
         assert not os.path.exists(used)
         await control.start_plugin("catalog")
         assert (await kernel.get(catalog).versions())[0] == "1.0"

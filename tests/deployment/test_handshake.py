@@ -77,8 +77,11 @@ async def test_one_that_says_what_nobody_understands_is_refused(ends: Any, said:
 
 
 async def test_one_that_ends_before_it_says_anything(ends: Any) -> None:
-    with pytest.raises(Unavailable, match="ended or was silent before it said which protocol it speaks"):
+    with pytest.raises(Unavailable, match="ended or was silent before it said which protocol it speaks") as raised:
         await agreed(ends, b"")
+    assert "`mukernel uninstall` of its plug-in, then `mukernel install`, makes" in str(
+        raised.value
+    )  # --upgrade keeps it
 
 
 async def test_an_environment_of_a_mukernel_to_come(own_installer: Installer, catalog: Any) -> None:

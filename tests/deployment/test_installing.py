@@ -343,23 +343,23 @@ def test_garbage(own_installer: Installer) -> None:
     kept, held = own_installer.install(request("shop-catalog==1.0"))
     other, hold = own_installer.install(request("shop-catalog==2.0"))
     store = own_installer.store
-    assert collect_garbage(store, {kept.environment.name}, Work()) == []
+    assert collect_garbage(store, lambda: {kept.environment.name}, Work()) == []
     with pytest.raises(Unavailable, match="is being used"):
         uninstall(store, other.environment.name, Work())
     held.close()
     hold.close()
-    assert [each.name for each in collect_garbage(store, {kept.environment.name}, Work(), dry=True)] == [
+    assert [each.name for each in collect_garbage(store, lambda: {kept.environment.name}, Work(), dry=True)] == [
         other.environment.name
     ]
     assert len(names(own_installer)) == 2
-    collect_garbage(store, {kept.environment.name}, Work())
+    collect_garbage(store, lambda: {kept.environment.name}, Work())
     assert names(own_installer) == [kept.environment.name]
     assert own_installer.is_present(request("shop-catalog==1.0"))
     assert not own_installer.is_present(request("shop-catalog==2.0"))
     assert uninstall(store, kept.environment.name, Work()).size > 0
     with pytest.raises(NotFound, match="there are: none"):
         uninstall(store, kept.environment.name, Work())
-    collect_garbage(store, (), Work())
+    collect_garbage(store, set, Work())
     assert os.listdir(store.wheels) == os.listdir(store.tools) == []
     assert own_installer.install(request("shop-catalog==2.0"))[0].version == "2.0"  # from what is locked
 

@@ -17,7 +17,7 @@ from .terminal import Terminal, as_json
 DESCRIPTION = """\
 Check an application file and its plug-ins, and start nothing: keys and values, imports, interfaces,
 configuration, who needs whom. The classes are imported in a process that is thrown away. Every problem is
-listed, not only the first."""
+listed, not only the first. Of a sound application it also says what of a sandbox this machine enforces."""
 EXAMPLES = """\
 examples:
   mukernel check

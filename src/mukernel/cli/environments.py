@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -57,6 +58,11 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 def declared(arguments: argparse.Namespace) -> tuple[Installer, str, dict[str, list[str]]]:
     """The installer of an application, its name, and the plug-ins that ask for each environment."""
     file = checked(*read_application_file(arguments.file))
+    if arguments.state and not os.path.isdir(arguments.state):
+        raise NotFound(
+            f"--state: got {arguments.state!r}, where no folder is; wanted the one that `mukernel run` or `mukernel "
+            "install` was given"
+        )
     installer = installer_for(file, arguments.state)
     checked(file, lock_problems(installer))  # else nobody could say whose an environment is
     found: dict[str, list[str]] = {}
@@ -67,7 +73,7 @@ def declared(arguments: argparse.Namespace) -> tuple[Installer, str, dict[str, l
 
 def show(arguments: argparse.Namespace) -> int:
     installer, name, asking = declared(arguments)
-    running = asyncio.run(versions(name, arguments.state))
+    running = asyncio.run(versions(name, arguments.state)) or []
     rows: list[dict[str, Any]] = []
     damaged = {each: why for each in installer.store.names() if (why := installer.store.damage(each))}
     for each in installer.store.all():
@@ -104,8 +110,8 @@ def show(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def versions(name: str, state: str | None) -> list[PluginVersion]:
-    """What the plug-ins of the running application are of; nothing where it does not run, or does not answer."""
+async def versions(name: str, state: str | None) -> list[PluginVersion] | None:
+    """What the plug-ins of an application are of; nothing where it does not run, None where it does not answer."""
     folder = StateFolder(state) if state else running_applications().get(name)
     if folder is None or folder.pid() is None:
         return []
@@ -114,7 +120,7 @@ async def versions(name: str, state: str | None) -> list[PluginVersion]:
         async with connected(options) as control:
             return list(await control.versions())
     except MukernelError:
-        return []
+        return None
 
 
 def remove(arguments: argparse.Namespace) -> int:
@@ -141,11 +147,14 @@ def remove(arguments: argparse.Namespace) -> int:
 
 
 def collect(arguments: argparse.Namespace) -> int:
-    installer, _, asking = declared(arguments)
-    removed = collect_garbage(installer.store, asking.keys(), working(), arguments.dry_run)
+    installer = declared(arguments)[0]
+    removed = collect_garbage(
+        installer.store, lambda: declared(arguments)[2], working(), arguments.dry_run, str(installer.lock_file.path)
+    )
     terminal = Terminal()
     if arguments.json:
-        terminal.say(as_json({"removed": [{"environment": each.name, "size": each.size} for each in removed]}))
+        key = "would_remove" if arguments.dry_run else "removed"
+        terminal.say(as_json({key: [{"environment": each.name, "size": each.size} for each in removed]}))
         return 0
     for each in removed:
         what = "would remove" if arguments.dry_run else "removed"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
+from collections.abc import Mapping
 
 from ..contract import ContractError, MukernelError, NotFound
 from ..core.application_environments import checked, installer_for, lock_problems, of_plugin, requests_of
-from ..core.application_file import read_application_file
-from ..deployment import Installer, Request
+from ..core.application_file import ApplicationFile, read_application_file
+from ..deployment import Installer, Request, read_request
+from ..deployment.request import TO_BE_INSTALLED
 from ..deployment.work import Work
+from .environments import versions
 from .options import add_file
 from .terminal import Terminal, as_json
 
@@ -47,16 +51,16 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    file = checked(*read_application_file(arguments.file))
-    installer, requests = installer_for(file, arguments.state), requests_of(file)
-    installer.only_wheels |= arguments.only_wheels
-    checked(file, lock_problems(installer))
-    for name in arguments.plugin:
-        if name not in requests:
-            known = ", ".join(requests) or "none"
-            raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
+    try:
+        file, installer, requests = prepared(arguments)
+    except (ContractError, NotFound) as error:
+        if not arguments.json:
+            raise
+        problems = list(getattr(error, "differences", ())) or [str(error)]
+        return Terminal().say_at_the_end(as_json({"ok": False, "installed": [], "problems": problems}), 1)
     terminal, told = Terminal(), Terminal(sys.stderr)
-    done, problems = [], []
+    done = []
+    problems = []
     for name, request in requests.items():
         if arguments.plugin and name not in arguments.plugin:
             continue
@@ -65,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         except MukernelError as error:
             problems.append(of_plugin(file, name, str(error)))
     if not arguments.plugin and not problems:
-        installer.keep_locked(requests.values(), Work(told.say))
+        leave_out(file, installer, requests, arguments.state, told)
     if arguments.json:
         text = as_json({"ok": not problems, "installed": done, "problems": problems})
         return terminal.say_at_the_end(text, int(bool(problems)))
@@ -74,8 +78,36 @@ def run(arguments: argparse.Namespace) -> int:
     if problems:
         raise ContractError(f"{file.label}: not everything could be installed", problems)
     if not requests:
-        terminal.say(f"{file.label} has no plug-in that asks for an environment of its own")
+        terminal.say(
+            f"{file.label} has no plug-in that asks for an environment of its own: no `use` is {TO_BE_INSTALLED}"
+        )
     return 0
+
+
+def prepared(arguments: argparse.Namespace) -> tuple[ApplicationFile, Installer, dict[str, Request]]:
+    """What is to be installed, and by whom. Raises NotFound, and ContractError for what is wrong before that."""
+    file = checked(*read_application_file(arguments.file))
+    installer, requests = installer_for(file, arguments.state), requests_of(file)
+    installer.only_wheels |= arguments.only_wheels
+    checked(file, lock_problems(installer))
+    for name in arguments.plugin:
+        if name not in requests:
+            known = ", ".join(requests) or "none"
+            raise NotFound(f"--plugin: got {name!r}, wanted one that has an environment of its own: {known}")
+    return file, installer, requests
+
+
+def leave_out(
+    file: ApplicationFile, installer: Installer, requests: Mapping[str, Request], state: str | None, told: Terminal
+) -> None:
+    """Let the lock file hold no more than is asked for, and what a running application has swapped to or can go back
+    to: a rollback obeys it."""
+    running = asyncio.run(versions(file.name, state))
+    if running is None:  # nobody can say
+        return
+    swapped = [read_request(use, file.folder) for each in running for use in (each.use, *each.previous)]
+    kept = [*requests.values(), *(each for each in swapped if each is not None)]
+    installer.keep_locked(kept, Work(told.say))
 
 
 def install(name: str, request: Request, installer: Installer, upgrade: bool, terminal: Terminal) -> dict[str, object]:

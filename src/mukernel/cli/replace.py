@@ -35,7 +35,7 @@ MOVE = """\
 Let a plug-in run somewhere else, with its state, while it is being called.
 
 PLACEMENT is inline (in the kernel's own process), process (in one of its own) or process:NAME (in one that it
-shares)."""
+shares); sandbox or sandbox:NAME: the same, and the system keeps that process from all that it was not granted."""
 SCALE = "Run more or fewer instances of a plug-in; those that leave first serve what they were sent."
 RESTART = "Replace each instance of a plug-in by a fresh one, its state carried over; revive one that was given up."
 DONE = {"swap": "swapped", "rollback": "taken back", "move": "moved", "scale": "scaled", "restart": "restarted"}

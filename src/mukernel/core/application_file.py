@@ -124,8 +124,14 @@ def check_application(content: Mapping[str, Any], label: str, folder: str) -> tu
             reader.problems.append(f"{label}: {where}.use is missing, wanted {WANTED_USE}")
         lines = config_problems(values)
         if "use" in values and not lines and ("config" in values or "config" not in table):
-            plugins[key] = made = PluginTable(name=key, **values)
-            lines = contradictions(made) + environment_problems(made, folder)
+            made = PluginTable(name=key, **values)
+            lines = contradictions(made)
+            try:
+                lines += environment_problems(made, folder)
+                plugins[key] = made
+            except ContractError as error:  # nobody can say what its `use` means
+                lines.append(str(error))
+                unread.append(key)
         else:
             unread.append(key)
         reader.problems += [f"{label}: {where}.{line}" for line in lines]
@@ -147,11 +153,9 @@ def config_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def environment_problems(plugin: PluginTable, folder: str) -> list[str]:
-    """Keys of a plug-in that is to be installed, or is not, that don't fit that."""
-    try:
-        request = read_request(plugin.use, folder, plugin.python, plugin.entry)
-    except ContractError as error:
-        return [str(error)]
+    """Keys of a plug-in that is to be installed, or is not, that don't fit that. Raises ContractError where `use` looks
+    like what is installed, and can't be."""
+    request = read_request(plugin.use, folder, plugin.python, plugin.entry)
     if request is None:
         return [
             f"{key}: {plugin.use!r} runs with the Python of the kernel; wanted a `use` that is installed into an "

@@ -92,12 +92,12 @@ class PluginDescription(msgspec.Struct):
 
 class PluginVersion(msgspec.Struct):
     """What a plug-in is of. `environment`: the folder of the one that it is installed in, "" for the kernel's own;
-    `previous`: what it was of before the last swap, "" where there was none."""
+    `previous`: what rollbacks would go back to, the next one first."""
 
     plugin: str
     use: str
     environment: str
-    previous: str
+    previous: list[str]
 
 
 class OpenChannel(msgspec.Struct):

@@ -279,12 +279,12 @@ class ControlServer(Control):
         running = [
             PluginVersion(
                 each.name, self.use_of(each.name, each.source), each.source.environment,
-                self.use_of("", each.history[-1][0]) if each.history else "",
+                [self.use_of("", source) for source, _ in reversed(each.history)],
             )
             for each in entries
         ]  # fmt: skip
         stopped = [
-            PluginVersion(name, self.use_of(name, each.source), each.source.environment, "")
+            PluginVersion(name, self.use_of(name, each.source), each.source.environment, [])
             for name, each in self.stopped.declarations.items()
         ]
         return running + stopped

@@ -65,7 +65,7 @@ class Deployments:
     ) -> Request | None:
         """What is to be installed; None where nothing is."""
         if isinstance(use, Source):
-            if not use.environment or is_whole(use.environment):
+            if not use.environment or self.try_to_hold(use.environment):
                 return None
             return read_request(use.use, use.folder or None, use.python)  # it has been removed since
         checked_python(python)
@@ -105,6 +105,14 @@ class Deployments:
             return [str(default_folder(self.application))]
         return [str(self.given.store.folder), *self.given.wheels]
 
+    def try_to_hold(self, environment: str) -> bool:
+        """Keep an environment from being removed; False where it has been, or is being removed at this moment."""
+        try:
+            self.hold(environment)
+        except NotFound:
+            return False
+        return is_whole(environment)
+
     def hold(self, environment: str) -> None:
         """Keep an environment from being removed. Raises NotFound where it has been."""
         if environment not in self.holds:
@@ -132,9 +140,11 @@ def hold(environment: str) -> Hold:
         held = Hold(environment)
     except OSError:
         held = None
-    if held is None or not is_whole(environment):  # it was being removed at that very moment
-        raise NotFound(f"the environment {environment} has been removed; `mukernel install` makes it anew")
-    return held
+    if held is not None and is_whole(environment):
+        return held
+    if held is not None:
+        held.close()
+    raise NotFound(f"the environment {environment} has been removed; `mukernel install` makes it anew")
 
 
 def is_whole(environment: str) -> bool:

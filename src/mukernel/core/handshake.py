@@ -18,6 +18,7 @@ from ..transports.carriers import available
 
 PROTOCOLS = (1,)  # of the messages that kernel and process exchange; what changes them incompatibly adds a number
 LARGEST = 1 << 16  # bytes
+ANEW = "`mukernel uninstall` of its plug-in, then `mukernel install`, makes the environment anew"
 PATIENCE = 30.0  # seconds that a process has for its imports
 
 
@@ -76,7 +77,7 @@ async def introduced(loop: asyncio.AbstractEventLoop, link: socket.socket, name:
         raise Unavailable(
             f"plug-in {name!r} was not started: its process, of the environment {environment}, ended or was silent "
             "before it said which protocol it speaks: mukernel can't be imported there, or is too old to say; its log "
-            "tells which; `mukernel install --upgrade` makes the environment anew"
+            f"tells which; {ANEW}"
         )
     try:
         agreement = agreed(said)
@@ -100,6 +101,6 @@ def agreed(said: bytes) -> Agreement:
         raise ContractError(
             f"its mukernel {hello.get('mukernel')} speaks protocol {', '.join(map(str, protocols))} by "
             f"{', '.join(transports)}, this kernel {', '.join(map(str, PROTOCOLS))} by {', '.join(available())}; "
-            "`mukernel install --upgrade` makes the environment anew"
+            f"{ANEW}"
         )
     return Agreement(common[-1], known)

@@ -76,9 +76,12 @@ def source_of(use: type | str | Source, folder: str | None = None, fresh: bool =
         if point.name == use:
             return Source(point.module, point.attr, "", path, fresh, only=only)
     known = ", ".join(sorted(point.name for point in entry_points(group=ENTRY_POINTS))) or "none are installed"
+    from ..deployment.request import TO_BE_INSTALLED
+
     raise NotFound(
         f"use = {use!r}: no entry point of group {ENTRY_POINTS!r} has that name (known: {known}); "
-        "wanted 'module:Class', 'file.py:Class' or an entry point"
+        "wanted 'module:Class', 'file.py:Class' or an entry point; or, for what is to have an environment of its own, "
+        f"{TO_BE_INSTALLED}"
     )
 
 
@@ -214,7 +217,10 @@ def load_module(source: Source, version: Version) -> ModuleType:
         return as_on_disk(source, file, version, lambda: importlib.import_module(source.module))
     except ModuleNotFoundError as error:
         if error.name and (source.module == error.name or source.module.startswith(error.name + ".")):
-            raise NotFound(f"there is no module {error.name!r} (looked for {source.module}:{source.name})") from None
+            text = f"there is no module {error.name!r} (looked for {source.module}:{source.name})"
+            if source.environment:
+                text += f" in {source.environment}; if files are missing there, `mukernel install` makes it anew"
+            raise NotFound(text) from None
         raise
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import fcntl
 import glob
 import os
 import site
 import sys
+from collections.abc import Iterator
 
 import msgspec
 
@@ -168,12 +170,20 @@ def chosen(environment: Environment, folder: str, request: Request, distribution
 
 
 class Hold:
-    """Keeps an environment from being removed, by whichever process, until it is closed or this process ends."""
+    """Keeps an environment from being removed, by whichever process, until it is closed or this process ends. Raises
+    FileNotFoundError where it has been removed."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        self.file = os.open(os.path.join(folder, IN_USE), os.O_RDONLY | os.O_CLOEXEC)
-        fcntl.flock(self.file, fcntl.LOCK_SH)
+        path = os.path.join(folder, IN_USE)
+        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_SH)
+            if not os.path.samestat(os.fstat(self.file), os.stat(path)):  # while we waited for the lock
+                raise FileNotFoundError(errno.ENOENT, "another environment has its name by now", path)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self.file >= 0:
@@ -181,19 +191,30 @@ class Hold:
             self.file = -1
 
 
-def is_held(folder: str) -> bool:
-    """Does somebody use an environment at this moment?"""
+@contextlib.contextmanager
+def unused(folder: str) -> Iterator[bool]:
+    """Is nobody using an environment? If so, nobody can begin to, as long as the block lasts: keep it short, since
+    whoever wants to waits."""
     try:
         file = os.open(os.path.join(folder, IN_USE), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
+    except OSError:  # so nobody could hold it
+        yield True
+        return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(file)
+
+
+def is_held(folder: str) -> bool:
+    """Does somebody use an environment at this moment?"""
+    with unused(folder) as free:
+        return not free
 
 
 def size_of(folder: str) -> int:

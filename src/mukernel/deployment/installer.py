@@ -87,8 +87,9 @@ class Installer:
         work = work or Work()
         try:
             with self.store.locked(work):
+                tools = tools_for(self.store)  # that there are none is no failure of this request
                 try:
-                    subject, resolution = self.resolved(request, work, upgrade)
+                    subject, resolution = self.resolved(request, tools, work, upgrade)
                     name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
                     environment = self.environment(name, subject, resolution, work, verify)
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
@@ -136,17 +137,18 @@ class Installer:
 
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried."""
-        found = self.store.notes().failures.get(note_key(request))
+        found = self.store.notes().failures.get(failure_key(request))
         return found.reason if found is not None else None
 
     def remember(self, request: Request, name: str | None, failure: str = "") -> None:
         notes = self.store.notes()
-        key = note_key(request)
-        notes.failures.pop(key, None)
+        notes.failures.pop(failure_key(request), None)
         if name is None:
-            notes.failures[key] = Failure(request.use, request.python, failure)
+            notes.failures[failure_key(request)] = Failure(request.whole, request.python, failure)
         else:
-            notes.environments[key] = name
+            notes.environments[note_key(request)] = name
+            if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
+                notes.askers[name] = sorted({*notes.askers.get(name, ()), str(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
 
@@ -157,10 +159,9 @@ class Installer:
 
     # -- one step after the other ---------------------------------------------------------------------------------
 
-    def resolved(self, request: Request, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
+    def resolved(self, request: Request, tools: Tools, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
         """What is to be installed: as the lock file says, or else found out now."""
         self.check_built(request)
-        tools = tools_for(self.store)
         python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
         runtime = Runtime(python)
         folder = self.runtime_folder(runtime, tools, work, upgrade)
@@ -262,13 +263,12 @@ class Installer:
         if found is not None and not (verify and self.store.damage(name)):
             return found
         if name in self.store.names():
-            if self.store.is_held(name):
+            if not self.store.remove_unused(name):
                 raise Unavailable(
                     f"use = {subject.request.use!r}: its environment {self.store.path(name)} is damaged, and is being "
                     "used; stop the plug-in that runs in it, and `mukernel install` makes it anew"
                 )
             work.say(f"{name} is damaged, and is made anew")
-            self.store.remove(self.store.environments / name)
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
         ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
@@ -356,4 +356,10 @@ def replaced(subject: Subject, **changes: object) -> Subject:
 
 
 def note_key(request: Request) -> str:
+    """By which the environment of a request is remembered, whichever of its plug-ins is meant."""
     return f"{request.target}|{request.reference}|{request.subdirectory}|{request.python}"
+
+
+def failure_key(request: Request) -> str:
+    """By which a failure is: that may be of the one plug-in that was named, or of none that was."""
+    return f"{note_key(request)}|{request.entry}"

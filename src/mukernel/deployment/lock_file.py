@@ -60,7 +60,7 @@ class LockFile:
     """`path`: of the file, which need not be there."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
 
     def read(self) -> list[Resolution]:
         """Raises LockFileUnsound for a file that can't be read as one: it is not ignored, as it says what is safe."""

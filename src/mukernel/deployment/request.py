@@ -22,6 +22,11 @@ SCHEMES = ("file", "https", "http", "ssh", "git")  # no other: git has some that
 GIT = "git+"
 WANTED_PYTHON = "a version such as '3.13' or '3.13.1', or the absolute path of an interpreter"
 
+TO_BE_INSTALLED = (
+    "a requirement with a version, such as 'shop-catalog==2.0', a wheel, a directory such as './shop-catalog', or "
+    "'git+https://...'"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

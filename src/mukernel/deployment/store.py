@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ..contract import NotFound, Unavailable
-from .environment import Environment, damage_in, is_held, read_environment
+from .environment import Environment, damage_in, is_held, read_environment, unused
 from .work import Work
 
 UNFINISHED = ".unfinished-"  # how the names of folders begin that are being made, or removed
@@ -36,10 +36,12 @@ class Failure(msgspec.Struct):
 
 class Notes(msgspec.Struct):
     """What the store remembers. `environments`: for what was asked for (`use` and Python), the name of the
-    environment; `failures`: the same of what could not be installed."""
+    environment; `failures`: of what could not be installed, why, with its entry; `askers`: for each
+    environment, the lock files of the applications that asked for it, as several may have the same name."""
 
     environments: dict[str, str] = {}
     failures: dict[str, Failure] = {}
+    askers: dict[str, list[str]] = {}
 
 
 class Store:
@@ -116,9 +118,22 @@ class Store:
 
     def remove(self, folder: Path) -> None:
         """Remove a folder: it is not there any more at once, and is cleared away then."""
+        shutil.rmtree(self.set_aside(folder), ignore_errors=True)
+
+    def remove_unused(self, name: str) -> bool:
+        """Remove an environment; False where somebody uses it, who may have begun to a moment ago."""
+        with unused(self.path(name)) as free:
+            if not free:
+                return False
+            aside = self.set_aside(self.environments / name)
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def set_aside(self, folder: Path) -> str:
+        """Let a folder not be there any more; returns the one that is to be cleared away."""
         unfinished = tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent)
         os.rename(folder, os.path.join(unfinished, "removed"))
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return unfinished
 
     def path(self, name: str) -> str:
         return str(self.environments / name)

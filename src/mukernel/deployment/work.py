@@ -22,7 +22,8 @@ LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere 
 )  # fmt: skip
 UNREACHABLE = re.compile(
     r"failed to fetch|connection refused|dns error|name resolution|newconnectionerror|max retries|network is "
-    r"unreachable|network was disabled|could not resolve host|connection timed out|request failed after",
+    r"unreachable|network was disabled|could not resolve host|couldn't connect to server|failed to connect|connection "
+    r"timed out|request failed after",
     re.IGNORECASE,
 )
 OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
@@ -85,7 +86,7 @@ class Work:
                 running.wait()
         self.check()
         if running.returncode:
-            raise ToolFailed(explained(what, errors or output, running.returncode))
+            raise ToolFailed(explained(command[0], what, errors or output, running.returncode))
         return output
 
 
@@ -100,7 +101,7 @@ def environment_variables(more: Mapping[str, str] | None = None) -> dict[str, st
     return {**kept, "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1", **(more or {})}
 
 
-def explained(what: str, errors: str, status: int) -> str:
+def explained(tool: str, what: str, errors: str, status: int) -> str:
     """What a tool said when it failed, in one line."""
     if FULL.search(errors):
         return f"{what}: the disk is full"
@@ -110,6 +111,8 @@ def explained(what: str, errors: str, status: int) -> str:
             "`mukernel install --upgrade` locks the new one"
         )
     said = shortened(errors) or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
+    if UNREACHABLE.search(errors) and tool == "git":
+        return f"{what}: the repository could not be reached ({said}); see to its address, and to the network"
     if UNREACHABLE.search(errors):
         return (
             f"{what}: no package index could be reached ({said}); see to the network, or name a folder of wheels: "

@@ -1,0 +1,64 @@
+"""What is remembered of an installation that failed: of what was asked for, and of nothing else."""
+
+import errno
+import os
+
+import pytest
+from deployment_wheels import request
+
+from mukernel import ContractError, NotFound, Unavailable
+from mukernel.deployment import Installer
+from mukernel.deployment.cleaning import collect_garbage
+from mukernel.deployment.store import Failure, Notes, Store
+from mukernel.deployment.work import Work
+
+
+def test_a_failure_is_of_the_entry_that_was_asked_for(installer: Installer) -> None:
+    """Else what names another, as the failure said, would be refused with it."""
+    wheel = "./missing-1.0-py3-none-any.whl"
+    with pytest.raises(NotFound) as raised:
+        installer.install(request(wheel))
+    assert installer.failure(request(wheel)) == str(raised.value)
+    assert installer.failure(request(f"{wheel}:one")) is None
+
+
+def test_an_installer_that_is_not_there_is_no_failure_of_the_package(
+    installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = request("shop-catalog==1.0")
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "uvv")
+    with pytest.raises(ContractError, match="MUKERNEL_INSTALLER: got 'uvv'"):
+        installer.install(asked)
+    assert installer.failure(asked) is None
+
+
+def test_the_environment_is_that_of_every_entry(installer: Installer) -> None:
+    installer.install(request("shop-catalog==3.0:catalog"))[1].close()
+    assert installer.present(request("shop-catalog==3.0:broken")).attribute == "Broken"
+    with pytest.raises(ContractError, match="say which is meant"):
+        installer.install(request("shop-catalog==3.0"))
+    assert installer.present(request("shop-catalog==3.0:catalog")).attribute == "Shelf"
+
+
+def test_what_failed_can_not_be_forgotten_on_a_full_disk(
+    own_installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = own_installer.store
+    store.make_folders()
+    with monkeypatch.context() as no_room:
+        no_room.setattr(Store, "write_notes", full)
+        assert collect_garbage(store, set, Work()) == []  # nothing is to be written
+    store.write_notes(Notes(failures={"a": Failure("a==1", "", "there is none")}))
+    monkeypatch.setattr(Store, "write_notes", full)
+    with pytest.raises(Unavailable, match="remembers of environments and failures can't be written: No space left"):
+        collect_garbage(store, set, Work())
+
+
+def test_a_repository_that_is_not_reached_is_no_package_index(own_installer: Installer) -> None:
+    with pytest.raises(
+        Unavailable, match=r"the repository could not be reached .* see to its address, and to the netw"
+    ):
+        own_installer.install(request("git+http://127.0.0.1:9/shop"))
