@@ -332,8 +332,14 @@ class EnvelopeOfProcess(Envelope, array_like=True):
     content: OfProcess
 
 
+class EnvelopeAtLength(Envelope, array_like=True):
+    """What it may say in more bytes than most."""
+
+    content: OfState | Built
+
+
 class EnvelopeOfState(Envelope, array_like=True):
-    """What it may say at length."""
+    """What it may say in as many as its `memory` lets it."""
 
     content: OfState
 
@@ -341,4 +347,5 @@ class EnvelopeOfState(Envelope, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Envelope).decode
 decode_of_process = msgspec.msgpack.Decoder(EnvelopeOfProcess).decode
+decode_at_length = msgspec.msgpack.Decoder(EnvelopeAtLength).decode
 decode_of_state = msgspec.msgpack.Decoder(EnvelopeOfState).decode

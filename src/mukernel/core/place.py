@@ -228,7 +228,7 @@ class RemotePlace(Place):
     def lost(self) -> None:
         """The link is closed: a process that can't be told anything any more is ended, if it does not end itself."""
         if not self.ending:
-            self.process.kill()
+            self.kill(self.verdict or self.conversation.verdict)
 
     async def build(self, blueprint: Blueprint) -> Built:
         checked_sendable(blueprint.name, blueprint.config)
