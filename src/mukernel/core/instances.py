@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..contract import ContractError, Overloaded, PluginCrashed, Unavailable, encode_fault
+from ..contract import ContractError, Description, Overloaded, PluginCrashed, Unavailable, encode_fault
 from ..kernel.ipc import Channel, Port
 from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
@@ -113,6 +113,9 @@ class Instances:
         instance = await self.build(entry, replica, source, options)
         try:
             replica.successor = instance  # from now on every new channel is given to it, too
+            check_serves_no_more(
+                entry.name, options.placement, entry.interfaces or entry.declared, instance.built.interfaces
+            )
             check_callers_grants(replica, entry.name, instance.built)
             self.attach_all(replica, instance)
             await self.activate(replica, instance, recover)
@@ -413,6 +416,20 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
     for granted in replica.granted.values():
         for each in granted.capabilities:
             checked_rights(plugin, built.rights, each, to_broker=True)  # whose it is was checked when it was minted
+
+
+def check_serves_no_more(
+    plugin: str, placement: str, known: Sequence[Description], served: Sequence[Description]
+) -> None:  # fmt: skip
+    """Raises ContractError where a sandbox serves more than what it is known to (nothing: that is not known): it would
+    take its neighbours' calls. Who swaps it says that it may."""
+    names = {each.name for each in known}
+    more = sorted({each.name for each in served} - names)
+    if names and more and is_sandbox(placement):
+        raise ContractError(
+            f"plug-in {plugin!r}, in a sandbox: got {', '.join(more)}, which it did not serve before; wanted "
+            f"{', '.join(sorted(names))} and no more; to let it serve that, swap it (`mukernel swap {plugin}`)"
+        )
 
 
 async def built_in_time(place: Place, blueprint: Blueprint, hang: float) -> Built:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,6 +128,7 @@ class Entry:
     replicas: list[Replica] = field(default_factory=list)
     grants: tuple[Capability, ...] | None = None
     interfaces: list[Description] = field(default_factory=list)
+    declared: Sequence[Description] = ()  # what it is known to serve, before it does
     rights: list[str] = field(default_factory=list)  # those in grants that it tells apart
     asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
