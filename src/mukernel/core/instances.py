@@ -277,11 +277,11 @@ class Instances:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            self.refuse(replica, number, wire, Kind.GONE, reason.encode(), reason)
+            self.refuse(replica, number, wire, Kind.GONE, reason.encode())
 
-    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes, reason: str) -> None:
+    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes) -> None:
         """End a channel that the kernel receives from, as `finish`, and forget it."""
-        finish(wire, kind, body, reason)
+        finish(wire, kind, body)
         if number in replica.abandoned:  # nobody is there to be told
             wire.close()
         else:
@@ -297,7 +297,7 @@ class Instances:
                     f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
                 )
                 wire = received_by_kernel(self.space.carriers, channel)
-                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)), why)
+                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)))
                 return
 
     def check_served(self, channel: int) -> None:
@@ -369,11 +369,11 @@ def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:
     return wire
 
 
-def finish(wire: Wire, kind: int, body: bytes, reason: str) -> None:
-    """End a channel: what waits is answered with `kind` and `body`; what is sent from now on, by a thread that is
-    unaware of this or again after an interruption, was not started for this `reason`."""
+def finish(wire: Wire, kind: int, body: bytes) -> None:
+    """End a channel: what waits is answered with `kind` and `body`. So is, by its caller, what is sent from now on, by
+    a thread that is unaware of this or again after an interruption: where that is no ERROR, it was not started."""
     refuse_waiting(wire, kind, body)
-    wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
+    wire.post(Kind.ERROR if kind == Kind.ERROR else Kind.NOT_STARTED, WHOLE_WIRE, body)
     wire.finish()
 
 
