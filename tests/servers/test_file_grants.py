@@ -145,3 +145,21 @@ async def test_who_was_granted_a_whole_mount_follows_links_within_it(tmp_path: P
         keeper = await clerk(kernel, tmp_path, "Files:read:/data")
         (tmp_path / "in" / "link").symlink_to("../inner.txt")
         assert await keeper.read("/data/in/link") == b"not in"
+
+
+async def test_folders_above_mounts_are_shown_to_who_holds_something_beneath_them(tmp_path: Path) -> None:
+    async with Kernel() as kernel:
+        mounts = {"/shop/data": str(tmp_path), "/deep/secret": str(tmp_path)}
+        await kernel.load(FileServer, name="files", placement="process", config={"mounts": mounts})
+        await kernel.load(Keeper, name="keeper", placement="process", grants=["Files:read:/shop/data/in"])
+        keeper = kernel.get(Clerk)
+        for path in ("/", "/shop"):
+            await keeper.change("stat", [path])
+        await keeper.change("mkdir", ["/shop"])
+        with pytest.raises(RemoteError, match="there are mounts beneath it"):
+            await keeper.change("remove", ["/shop"])
+        for method in ("stat", "mkdir", "remove"):
+            with pytest.raises(
+                PermissionDenied, match="'/deep': the caller was granted only: Files:read:/shop/data/in"
+            ):
+                await keeper.change(method, ["/deep"])

@@ -62,6 +62,16 @@ class FileServer(Plugin, Files):
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
         return mount if grant is None or grant.allows(right, mount.path) else mount.without_links()
 
+    def is_virtual(self, path: str, right: Right) -> bool:
+        """Is there a folder at a normalised path, since mounts lie beneath it? Raises PermissionDenied for a caller who
+        was granted nothing beneath it, and not `right` there: it would tell which mounts there are."""
+        if not self.mounts.virtual(path):
+            return False
+        grant = caller_grant(self)
+        if grant is not None and not any(below(each.scope, path) for each in grant.capabilities):
+            grant.check(right, path)
+        return True
+
     async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
         """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
         path = normalised(path)
@@ -73,7 +83,7 @@ class FileServer(Plugin, Files):
 
     async def stat(self, path: str) -> FileInfo:
         path = normalised(path)
-        if path == "/" or self.mounts.virtual(path):
+        if path == "/" or self.is_virtual(path, "read"):
             return FileInfo(path, "directory")
         info = await self.run(path, "read", lambda mount, inner: mount.storage.stat(inner))
         info.path = path
@@ -133,12 +143,12 @@ class FileServer(Plugin, Files):
         await self.run(path, "write", lambda mount, inner: mount.storage.discard(name))
 
     async def mkdir(self, path: str, parents: bool = False) -> None:
-        if self.mounts.virtual(normalised(path)):
+        if self.is_virtual(normalised(path), "write"):
             return
         await self.run(path, "write", lambda mount, inner: mount.storage.mkdir(inner, parents))
 
     async def remove(self, path: str, recursive: bool = False) -> bool:
-        if self.mounts.virtual(normalised(path)):
+        if self.is_virtual(normalised(path), "write"):
             raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
         try:
             await self.run(path, "write", lambda mount, inner: mount.storage.remove(inner, recursive))
