@@ -123,6 +123,7 @@ class Plugin:
 
     checkpoint: Callable[[], Awaitable[None]]  # set by whoever builds the instance
     grant_rights: ClassVar[tuple[str, ...]] = ()  # those in grants that it tells apart, where it asks caller_grant()
+    grant_scopes: ClassVar[str] = ""  # "path" where scopes there are absolute paths; "": any text
 
 
 def is_plugin(subject: type) -> bool:

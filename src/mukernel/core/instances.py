@@ -415,7 +415,8 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
     """Raises ContractError where a version would not look at what is kept from its present callers."""
     for granted in replica.granted.values():
         for each in granted.capabilities:
-            checked_rights(plugin, built.rights, each, to_broker=True)  # whose it is was checked when it was minted
+            # Whether it is a broker's was checked when it was minted.
+            checked_rights(plugin, built.rights, built.scopes, each, to_broker=True)
 
 
 def check_serves_no_more(

@@ -93,6 +93,7 @@ class Built(msgspec.Struct, tag=True):
     bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
     needs: list[str] = []  # the interfaces that its constructor asks for
     rights: list[str] = []  # those in grants that it tells apart
+    scopes: str = ""  # what scopes there are: see `grant_scopes` of Plugin
 
 
 class Attach(msgspec.Struct, tag=True):

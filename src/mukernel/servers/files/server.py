@@ -34,6 +34,7 @@ class FileServer(Plugin, Files):
     true}`. Work on files is done in threads, and each mount has its own: one that is slow keeps no other waiting."""
 
     grant_rights = ("read", "write")
+    grant_scopes = "path"
 
     def __init__(self, clock: Clock, *, mounts: dict[str, str | Mount]) -> None:
         self.clock = clock
