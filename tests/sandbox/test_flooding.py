@@ -36,7 +36,7 @@ def open_files() -> int:
 async def test_descriptors_beside_what_can_not_be_read(kernel: Kernel) -> None:
     await kernel.get(Neighbour).there()
     before = open_files()
-    with pytest.raises(PluginCrashed):  # who speaks so is ended
+    with pytest.raises(PluginCrashed, match="told the kernel what no plug-in's process may say"):
         await kernel.get(Flooding).nest()
     assert open_files() <= before + 20
     await assert_unharmed(kernel)

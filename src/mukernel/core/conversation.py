@@ -137,9 +137,12 @@ class Conversation:
         try:
             found = self.link.receive()
             return None if found is None else self.understood(*found)
-        except Exception:  # whatever decoding raises: MsgspecError, RecursionError, MemoryError
+        except OSError:
             self.close()
-            return None
+        except Exception:  # whatever decoding raises: MsgspecError, RecursionError, MemoryError
+            self.verdict = "told the kernel what no plug-in's process may say, or in too many bytes, and was ended"
+            self.close()
+        return None
 
     def understood(self, data: bytes, rights: list[int]) -> tuple[Envelope, list[int]]:
         """A message; rights that it is not one to bring are given up. Raises what decoding does, and leaves no
