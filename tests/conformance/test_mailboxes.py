@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from conformance_wires import MAILBOXES, Peer, pair
 
-from mukernel import PluginCrashed
+from mukernel import PermissionDenied, PluginCrashed, Unavailable
+from mukernel.contract import encode_fault
+from mukernel.core.instances import finish
 from mukernel.transports.contract import Wire
 from mukernel.transports.kind import Kind
 
@@ -172,3 +174,27 @@ async def test_the_ledger_adds_up(transport: str, tmp_path: Path) -> None:
         await peer.actor.cancelled("x cancelled")
         await peer.call("add", 1)
         assert wires.server.ledger() == (53, 53, 52, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "error"),
+    [
+        (Kind.ERROR, encode_fault(PermissionDenied("the grant was revoked")), PermissionDenied),
+        (Kind.GONE, b"the plug-in was unloaded", Unavailable),
+    ],
+)
+async def test_what_is_sent_too_late_ends_as_what_waited(
+    transport: str, tmp_path: Path, kind: Kind, body: bytes, error: type[Exception]
+) -> None:
+    async with pair(transport, tmp_path) as wires:
+        peer = Peer(wires)
+        wires.server.stop_listening()
+        before = [asyncio.ensure_future(peer.call("add", 1)) for _ in range(3)]
+        await asyncio.sleep(0)
+        finish(wires.server, kind, body)
+        after = [asyncio.ensure_future(peer.call("add", 1)) for _ in range(3)]  # nobody has told them yet
+        for call in [*before, *after]:
+            with pytest.raises(error, match="was"):
+                await call
+        with pytest.raises(error, match="was"):
+            await peer.call("add", 1)

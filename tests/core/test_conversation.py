@@ -20,7 +20,14 @@ from mukernel import Interface, Kernel, Plugin
 from mukernel.contract import ContractError, RemoteError, Unavailable, decode_fault
 from mukernel.contract.description import Description
 from mukernel.core import messages
-from mukernel.core.conversation import LARGEST_FAULT, LARGEST_OF_PROCESS, MOST_COMPLAINTS, MOST_UNREAD, Conversation
+from mukernel.core.conversation import (
+    LARGEST_BUILT,
+    LARGEST_FAULT,
+    LARGEST_OF_PROCESS,
+    MOST_COMPLAINTS,
+    MOST_UNREAD,
+    Conversation,
+)
 from mukernel.core.messages import Envelope
 from mukernel.transports.link import (
     LARGEST_CONTROL_MESSAGE,
@@ -172,12 +179,17 @@ async def test_a_message_that_can_still_be_changed_ends_it() -> None:
         assert other.heard == []
 
 
-async def test_a_state_may_be_large_and_nothing_else_that_a_process_says() -> None:
+async def test_a_state_and_what_an_instance_is_may_be_large_and_nothing_else_that_a_process_says() -> None:
     async with peer(of_process=True) as other:
-        other.conversation.link.largest = 2 * LARGEST_OF_PROCESS
-        state = messages.Checkpoint("a#0.1", bytes(LARGEST_OF_PROCESS + 1), 1)
+        other.conversation.link.largest = 2 * LARGEST_BUILT
+        state = messages.Checkpoint("a#0.1", bytes(LARGEST_BUILT + 1), 1)
         other.send(0, False, state)
         await until(lambda: other.heard == [state])
+        question = asyncio.ensure_future(other.conversation.ask(messages.Ping()))
+        built = messages.Built([], False, documentation="x" * LARGEST_OF_PROCESS)
+        await asyncio.sleep(0)
+        other.send(1, True, built)
+        assert (await question)[0] == built
         other.send(0, False, messages.Asks("a#0.1", ["x" * LARGEST_OF_PROCESS]))
         await until(lambda: other.gone)
         assert other.heard == [state]
@@ -185,7 +197,7 @@ async def test_a_state_may_be_large_and_nothing_else_that_a_process_says() -> No
 
 async def test_a_state_beyond_what_its_process_may_save_ends_it() -> None:
     async with peer(of_process=True) as other:
-        other.send(0, False, messages.Checkpoint("a#0.1", bytes(LARGEST_OF_PROCESS), 1))
+        other.send(0, False, messages.Checkpoint("a#0.1", bytes(LARGEST_BUILT), 1))
         await until(lambda: other.gone)
         assert other.heard == []
 
@@ -284,7 +296,7 @@ async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_n
     async with peer() as other:
 
         async def handle(message: Any, rights: list[int]) -> tuple[Any, Sequence[int]]:
-            return messages.Built([], False, documentation="long " * LARGEST_OF_PROCESS), ()
+            return messages.Built([], False, documentation="long " * LARGEST_BUILT), ()
 
         other.conversation.handler = handle
         other.send(7, False, messages.Ping())

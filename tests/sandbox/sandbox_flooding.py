@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import gc
 import os
+import select
 import socket
 
 from mukernel import Interface, Plugin
 from mukernel.core import messages
 from mukernel.core.conversation import Conversation
 from mukernel.core.messages import Envelope
-from mukernel.transports.link import SEALS
+from mukernel.transports.link import SEALS, in_memory
 
 
 class Flooding(Interface, version="1.0"):
@@ -22,6 +24,7 @@ class Flooding(Interface, version="1.0"):
     async def hollow(self, size: int) -> None: ...
     async def step(self, count: int) -> None: ...
     async def connect(self, count: int) -> str: ...
+    async def at_length(self, size: int) -> None: ...
 
 
 class Neighbour(Interface, version="1.0"):
@@ -77,3 +80,12 @@ class Flooder(Plugin, Flooding):
             except Exception as error:
                 return f"{type(error).__name__}: {error}"
         return "all"
+
+    async def at_length(self, size: int) -> None:
+        """The same state again and again, which costs its sender nothing but a descriptor: it never ends by itself."""
+        told = in_memory(messages.encode(Envelope(0, False, messages.Checkpoint("flooder#0.1", bytes(size), 1))))
+        link = conversation().link.socket
+        while True:
+            select.select([], [link], [])
+            with contextlib.suppress(OSError):  # no room, or too many descriptors of this user are on their way
+                socket.send_fds(link, [b"\x01"], [told])

@@ -13,7 +13,7 @@ import pytest_asyncio
 from sandbox_flooding import Beside, Flooder, Flooding, Neighbour
 
 from mukernel import Kernel, PluginCrashed
-from mukernel.core import switchboard
+from mukernel.core import allowance, conversation, switchboard
 
 
 @pytest_asyncio.fixture
@@ -36,7 +36,7 @@ def open_files() -> int:
 async def test_descriptors_beside_what_can_not_be_read(kernel: Kernel) -> None:
     await kernel.get(Neighbour).there()
     before = open_files()
-    with pytest.raises(PluginCrashed):  # who speaks so is ended
+    with pytest.raises(PluginCrashed, match="told the kernel what no plug-in's process may say"):
         await kernel.get(Flooding).nest()
     assert open_files() <= before + 20
     await assert_unharmed(kernel)
@@ -66,4 +66,21 @@ async def test_channels_that_nobody_lets_go_of(kernel: Kernel, monkeypatch: pyte
     monkeypatch.setattr(switchboard, "MOST_CHANNELS", 50)
     answer = await kernel.get(Flooding).connect(100)
     assert answer.startswith("Overloaded: process ") and "holds 50 channels, wanted at most 50" in answer
+    await assert_unharmed(kernel)
+
+
+async def test_who_takes_up_the_kernels_time_is_heard_less_and_then_ended(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its neighbours are served meanwhile, and what it leaves behind in its link holds up nobody, either."""
+    monkeypatch.setattr(allowance, "AT_ONCE", 0.1)
+    monkeypatch.setattr(conversation, "AT_ONCE", 0.1)
+    monkeypatch.setattr(allowance, "PATIENCE", 0.5)
+    flood = asyncio.ensure_future(kernel.get(Flooding).at_length(20 << 20))
+    calls = 0
+    while not flood.done():
+        calls += await kernel.get(Neighbour).there()
+    with pytest.raises(PluginCrashed, match="took up more than 50% of the kernel's time"):
+        await flood
+    assert calls > 1
     await assert_unharmed(kernel)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mukernel import Buffer, Interface, Kernel, PermissionDenied, Plugin, RemoteError
+from mukernel import Buffer, ContractError, Interface, Kernel, PermissionDenied, Plugin, RemoteError
 from mukernel.servers.files import Files, FileServer, beneath
 
 
@@ -145,3 +145,34 @@ async def test_who_was_granted_a_whole_mount_follows_links_within_it(tmp_path: P
         keeper = await clerk(kernel, tmp_path, "Files:read:/data")
         (tmp_path / "in" / "link").symlink_to("../inner.txt")
         assert await keeper.read("/data/in/link") == b"not in"
+
+
+async def test_folders_above_mounts_are_shown_to_who_holds_something_beneath_them(tmp_path: Path) -> None:
+    async with Kernel() as kernel:
+        mounts = {"/shop/data": str(tmp_path), "/deep/secret": str(tmp_path)}
+        await kernel.load(FileServer, name="files", placement="process", config={"mounts": mounts})
+        await kernel.load(Keeper, name="keeper", placement="process", grants=["Files:read:/shop/data/in"])
+        keeper = kernel.get(Clerk)
+        for path in ("/", "/shop"):
+            await keeper.change("stat", [path])
+        await keeper.change("mkdir", ["/shop"])
+        with pytest.raises(RemoteError, match="there are mounts beneath it"):
+            await keeper.change("remove", ["/shop"])
+        for method in ("stat", "mkdir", "remove"):
+            with pytest.raises(
+                PermissionDenied, match="'/deep': the caller was granted only: Files:read:/shop/data/in"
+            ):
+                await keeper.change(method, ["/deep"])
+
+
+@pytest.mark.parametrize("scope", ["data/in", "/data//in", "/data/./in", "."])
+async def test_a_scope_in_which_nothing_can_lie_is_refused(tmp_path: Path, scope: str) -> None:
+    problem = rf"grant 'Files:read:{scope}': got the scope '{scope}', in which 'files' has nothing; wanted an absolute"
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, name="files", config={"mounts": {"/data": str(tmp_path)}})
+        with pytest.raises(ContractError, match=problem):
+            await kernel.load(Keeper, name="keeper", grants=[f"Files:read:{scope}"])
+        await kernel.load(Keeper, name="keeper", grants=["Files:read:/data/*"])
+        with pytest.raises(ContractError, match=problem):
+            await kernel.grant("keeper", f"Files:read:{scope}")
+        await kernel.grant("keeper", "Files:read:/")

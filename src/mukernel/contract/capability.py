@@ -21,6 +21,7 @@ from .errors import ContractError, PermissionDenied
 INTERFACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 RIGHT = re.compile(r"[a-z][a-z0-9_-]*")
 EVERY_RIGHT = "*"
+PATHS = "path"  # as the `grant_scopes` of a plug-in: its scopes are absolute paths
 LONGEST = 4096  # characters of a grant
 WANTED = '"Interface", "Interface:right,right" or "Interface:right,right:scope", such as "Files:read:/data"'
 
@@ -80,6 +81,12 @@ def within(thing: str, scope: str) -> bool:
     if scope.endswith("/*"):
         return thing.startswith(scope[:-1]) and len(thing) >= len(scope)
     return thing == scope or thing.startswith(scope if scope.endswith("/") else scope + "/")
+
+
+def is_path(scope: str) -> bool:
+    """Is it an absolute path, or "/*" after one, as things are compared with it: without empty parts and "."?"""
+    root, *parts = scope.split("/")
+    return root == "" and (parts == [""] or not {"", "."} & set(parts))
 
 
 def read_capability(text: object) -> Capability:

@@ -123,6 +123,7 @@ class Plugin:
 
     checkpoint: Callable[[], Awaitable[None]]  # set by whoever builds the instance
     grant_rights: ClassVar[tuple[str, ...]] = ()  # those in grants that it tells apart, where it asks caller_grant()
+    grant_scopes: ClassVar[str] = ""  # "path" where scopes there are absolute paths; "": any text
     one_replica: ClassVar[bool] = False  # it has what several instances can't share, such as a folder
 
 

@@ -28,6 +28,7 @@ from .capabilities import is_sandbox
 from .checks import too_many_replicas
 from .composition import Composition, compose
 from .inspection import Inspected, explained, inspect_plugins, short_of_memory
+from .instances import check_serves_no_more
 from .messages import Source
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Application:
                     folder=self.file.folder,
                     sandbox=table.sandbox,
                 )
+                serves = kernel.registry.entry(name).interfaces  # in its sandbox it may say what was not seen before
+                check_serves_no_more(name, table.placement, self.inspected[name].interfaces, serves)
                 started.append(name)
                 for interface in brokered_now(self.file, self.inspected, started):
                     await kernel.route(interface, brokered=True, queue=self.file.routes[interface].queue)

@@ -41,7 +41,7 @@ def wrong_with(grant: Capability, name: str, inspected: Mapping[str, Inspected],
     for server, seen in inspected.items():
         if any(each.name == grant.interface for each in seen.interfaces):
             try:
-                checked_rights(server, seen.rights, grant)
+                checked_rights(server, seen.rights, seen.scopes, grant)
             except ContractError as error:
                 lines.append(str(error))
     return lines

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..contract import Capability, ContractError, Granted, PermissionDenied
+from ..contract.capability import PATHS, is_path
 from .builtin import BUILTIN
 from .checks import nearest
 from .registry import Entry, Registry
@@ -103,12 +104,15 @@ def checked_grants(registry: Registry, plugin: str, grants: Sequence[Capability]
             raise ContractError(f"plug-in {plugin!r}: grants: {unknown(grant, sorted({*served, *needs}))}")
         for entry in registry.entries.values():
             if any(each.name == grant.interface for each in entry.interfaces):
-                checked_rights(entry.name, entry.rights, grant, plugin in registry.brokers.values())
+                checked_rights(entry.name, entry.rights, entry.scopes, grant, plugin in registry.brokers.values())
 
 
-def checked_rights(server: str, rights: Sequence[str], grant: Capability, to_broker: bool = False) -> None:
+def checked_rights(
+    server: str, rights: Sequence[str], scopes: str, grant: Capability, to_broker: bool = False
+) -> None:  # fmt: skip
     """Raises ContractError where the server of an interface would not look at what a grant keeps back, so that it would
-    keep back nothing. `to_broker`: it is that of a broker."""
+    keep back nothing, and for a scope in which nothing can lie there, so that it would keep back everything.
+    `to_broker`: it is that of a broker."""
     if grant.whole:
         return
     if not rights:
@@ -122,6 +126,11 @@ def checked_rights(server: str, rights: Sequence[str], grant: Capability, to_bro
                 f"grant {str(grant)!r}: {server!r}, which serves {grant.interface}, knows no right {right!r}; "
                 f"it knows: {', '.join(rights)}"
             )
+    if scopes == PATHS and grant.scope and not is_path(grant.scope):
+        raise ContractError(
+            f"grant {str(grant)!r}: got the scope {grant.scope!r}, in which {server!r} has nothing; wanted an absolute "
+            "path without '//' and '/./', such as '/data'"
+        )
 
 
 def unknown(grant: Capability, known: Sequence[str]) -> str:

@@ -15,14 +15,17 @@ from ..transports.descriptors import close_all
 from ..transports.eager import start_task
 from ..transports.link import LARGEST_RIGHTS, Link
 from . import messages
+from .allowance import AT_ONCE, PATIENCE, SHARE, Allowance
 from .messages import Envelope, Failed
 
 Handler = Callable[[Any, list[int]], Awaitable[tuple[Any, Sequence[int]]]]
-LARGEST_OF_PROCESS = 4 << 20  # bytes of what a plug-in's process tells the kernel, but for a state
+LARGEST_OF_PROCESS = 1 << 19  # bytes of what a plug-in's process tells the kernel, but for these:
+LARGEST_BUILT = 4 << 20  # bytes of what it says of an instance; a state is as large as its `memory` lets it be
 LARGEST_FAULT = 1 << 18  # bytes of an error, so that it fits into that
 SHOWN = 4000  # characters of each part of an error that is cut
 MOST_UNREAD = 64  # answers that a plug-in's process leaves unread before nothing more is taken from it
 MOST_IN_A_TURN = 64  # messages that are taken in one turn of the loop
+LONGEST_TURN = 0.005  # seconds after which no more are, though some take longer by themselves
 MOST_LAST = 1024  # messages of a process that has gone: more than a socket holds
 MOST_COMPLAINTS = 20  # about what the other end has told, and wants no answer to: a log is not to be filled with them
 
@@ -32,8 +35,10 @@ class Conversation:
 
     `on_closed` is called once when the other end is gone; every open question then fails with Unavailable.
     `of_process`: the other end is the process of a plug-in, which may be hostile. It may say only what such a process
-    says, in LARGEST_OF_PROCESS bytes, or in `link.largest` where that is a state; and one that does not read what it
-    is answered is not listened to meanwhile. One message is handled before the next is taken.
+    says, in LARGEST_OF_PROCESS bytes, LARGEST_BUILT, or `link.largest` where that is a state; and one that does not
+    read what it is answered is not listened to meanwhile. One message is handled before the next is taken. One that
+    takes up more of the loop's time than its allowance is not listened to for a while either, and the conversation ends
+    where it goes on so. `verdict`: why it has ended, as in "it ...", where that was decided here.
     """
 
     def __init__(
@@ -42,8 +47,11 @@ class Conversation:
     ) -> None:  # fmt: skip
         self.link, self.loop, self.handler, self.on_closed = link, loop, handler, on_closed
         self.of_process, self.listens, self.complaints = of_process, True, 0
+        self.allowance = Allowance(loop.time())
+        self.pause: asyncio.TimerHandle | None = None  # until its end nothing is taken
+        self.verdict: str | None = None
         if of_process:
-            link.largest, link.most_rights = LARGEST_OF_PROCESS, LARGEST_RIGHTS
+            link.largest, link.most_rights = LARGEST_BUILT, LARGEST_RIGHTS
         self.numbers = itertools.count(1)
         self.questions: dict[int, asyncio.Future[tuple[Any, list[int]]]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
@@ -89,15 +97,11 @@ class Conversation:
         if self.closed:
             raise Unavailable("the process at the other end is gone")
         data = messages.encode(envelope)
-        if (
-            not self.of_process
-            and len(data) > LARGEST_OF_PROCESS
-            and not isinstance(envelope.content, messages.OfState)
-        ):
-            kind = type(envelope.content).__name__
-            raise ContractError(
-                f"{kind}: got {len(data):,} bytes, wanted at most {LARGEST_OF_PROCESS:,} for the kernel"
-            )
+        content = envelope.content
+        largest = LARGEST_BUILT if isinstance(content, messages.Built) else LARGEST_OF_PROCESS
+        if not self.of_process and len(data) > largest and not isinstance(content, messages.OfState):
+            kind = type(content).__name__
+            raise ContractError(f"{kind}: got {len(data):,} bytes, wanted at most {largest:,} for the kernel")
         try:
             self.link.send(data, rights)
         except OSError as error:
@@ -114,9 +118,18 @@ class Conversation:
             return
         if not self.link.backlog:
             self.loop.remove_writer(self.link.fileno())
-        if not self.listens and len(self.link.backlog) < MOST_UNREAD:
+        self.listen_again()
+
+    def listen_again(self) -> None:
+        """Where nothing is against it any more."""
+        if not self.listens and not self.closed and self.pause is None and len(self.link.backlog) < MOST_UNREAD:
             self.listens = True
             self.link.watch(self.loop, self.arrived)
+
+    def stop_listening(self) -> None:
+        if self.listens:
+            self.listens = False
+            self.loop.remove_reader(self.link.fileno())
 
     def receive(self) -> tuple[Envelope, list[int]] | None:
         """The next message, and the rights that it is one to bring. None where there is none now, and, with the link
@@ -124,9 +137,12 @@ class Conversation:
         try:
             found = self.link.receive()
             return None if found is None else self.understood(*found)
-        except Exception:  # whatever decoding raises: MsgspecError, RecursionError, MemoryError
+        except OSError:
             self.close()
-            return None
+        except Exception:  # whatever decoding raises: MsgspecError, RecursionError, MemoryError
+            self.verdict = "told the kernel what no plug-in's process may say, or in too many bytes, and was ended"
+            self.close()
+        return None
 
     def understood(self, data: bytes, rights: list[int]) -> tuple[Envelope, list[int]]:
         """A message; rights that it is not one to bring are given up. Raises what decoding does, and leaves no
@@ -146,14 +162,22 @@ class Conversation:
         """For a message of that many bytes."""
         if not self.of_process:
             return messages.decode
-        return messages.decode_of_process if size <= LARGEST_OF_PROCESS else messages.decode_of_state
+        if size <= LARGEST_OF_PROCESS:
+            return messages.decode_of_process
+        return messages.decode_at_length if size <= LARGEST_BUILT else messages.decode_of_state
 
     def arrived(self) -> None:
         """Take what has arrived, as far as this turn of the loop goes."""
+        began = self.loop.time()
+        self.take(began + LONGEST_TURN)
+        if self.of_process and not self.closed:
+            now = self.loop.time()
+            self.count(now - began, now)
+
+    def take(self, until: float) -> None:
         for _ in range(MOST_IN_A_TURN):
             if self.of_process and len(self.link.backlog) >= MOST_UNREAD:
-                self.listens = False
-                self.loop.remove_reader(self.link.fileno())  # until the other end has read some
+                self.stop_listening()  # until the other end has read some
                 return
             received = self.receive()
             if received is None:
@@ -161,6 +185,25 @@ class Conversation:
             self.handle(*received)
             if self.of_process and self.tasks:  # the message is still there; the next one has to wait
                 return
+            if self.loop.time() > until:
+                return
+
+    def count(self, seconds: float, now: float) -> None:
+        """The other end has taken up as many of the loop's time: where those are too many, let it wait, or end it."""
+        pause = self.allowance.used(seconds, now)
+        if self.allowance.is_exhausted(now):
+            self.verdict = (
+                f"took up more than {SHARE:.0%} of the kernel's time for {PATIENCE:g} s by what it told the kernel, "
+                "and was ended"
+            )
+            self.close()
+        elif pause:
+            self.stop_listening()
+            self.pause = self.loop.call_later(pause, self.end_pause)
+
+    def end_pause(self) -> None:
+        self.pause = None
+        self.listen_again()
 
     def handle(self, envelope: Envelope, rights: list[int]) -> None:
         if not envelope.answer:
@@ -213,9 +256,11 @@ class Conversation:
 
     def hear_checkpoints(self) -> None:
         """Those that the process of a plug-in had told before it went: its callers may know that it has. All else is of
-        no use any more."""
-        resets = 0
-        for _ in range(MOST_LAST if self.of_process else 0):
+        no use any more, and no more is heard than it may take up at once."""
+        resets, latest = 0, self.loop.time() + AT_ONCE
+        for _ in range(MOST_LAST if self.of_process and self.verdict is None else 0):
+            if self.loop.time() > latest:
+                return
             try:
                 found = self.link.receive()
             except ConnectionError:  # told once before what lies there, where it had not read all that it was sent
@@ -238,6 +283,8 @@ class Conversation:
         if self.closed:
             return
         self.closed = True
+        if self.pause is not None:
+            self.pause.cancel()
         self.link.unwatch(self.loop)
         self.hear_checkpoints()
         self.link.close()

@@ -114,7 +114,7 @@ class Granting:
         # What was sent until then is refused now; later calls find that the route is closed.
         for each in revoked:
             assert each.wire is not None
-            finish(each.wire, Kind.ERROR, each.fault, "the grant was revoked")
+            finish(each.wire, Kind.ERROR, each.fault)
             self.instances.switchboard.unread.keep(each.channel, each.wire)
             each.replica.settled = each.replica.settled.closed(*ledger(each.channel))
             each.channel.close()

@@ -29,7 +29,7 @@ from ..sandbox.policy import Policy, Sandbox
 from ..transports.descriptors import close_all
 from .fork_servers import imported_from
 from .injection import Setting, checked_configuration, read_constructor
-from .instance import checked_grant_rights, checked_interfaces, one_replica
+from .instance import checked_grant_rights, checked_grant_scopes, checked_interfaces, one_replica
 from .loader import load_class, source_of
 from .messages import Source
 from .plain import plugin_class
@@ -52,15 +52,16 @@ class Needed(msgspec.Struct, frozen=True):
 
 
 class Inspected(msgspec.Struct):
-    """What one class says of itself. `rights`: those in grants that it tells apart. `one_replica`: it can't have
-    several. `files`: the sources under the application's folder that it is made of, and those that it would be if they
-    were there."""
+    """What one class says of itself. `rights`: those in grants that it tells apart; `scopes`: what scopes are.
+    `one_replica`: it can't have several. `files`: the sources under the application's folder that it is made of, and
+    those that it would be if they were there."""
 
     name: str
     interfaces: list[Description] = []
     needs: list[Needed] = []
     settings: list[str] = []
     rights: list[str] = []
+    scopes: str = ""
     one_replica: bool = False
     files: list[str] = []
     problems: list[str] = []
@@ -263,7 +264,8 @@ def look_at(subject: Subject) -> Inspected:
         seen.files = sources_of(subject.source, home, subject.folder)
     try:
         seen.interfaces = [each.__contract__.describe() for each in checked_interfaces(kind)]
-        seen.rights, seen.one_replica = checked_grant_rights(kind), one_replica(kind)
+        seen.rights, seen.scopes = checked_grant_rights(kind), checked_grant_scopes(kind)
+        seen.one_replica = one_replica(kind)
     except ContractError as error:
         seen.problems.append(f"use: {error}")
     except Exception as error:  # of a declaration that nobody foresaw: it is this plug-in's problem, and no other's

@@ -21,7 +21,7 @@ from ..contract import (
     differences,
     interfaces_of,
 )
-from ..contract.capability import RIGHT
+from ..contract.capability import PATHS, RIGHT
 from ..contract.interface import HOOKS
 from ..mesh.route import Route
 from ..transports.contract import Wire
@@ -85,7 +85,7 @@ class Instance:
             [each.__contract__.describe() for each in self.interfaces.values()],
             self.handover.stateful, self.handover.version,
             inspect.cleandoc(self.kind.__doc__ or ""), self.bindings, self.needs,
-            checked_grant_rights(self.kind), one_replica(self.kind),
+            checked_grant_rights(self.kind), checked_grant_scopes(self.kind), one_replica(self.kind),
         )  # fmt: skip
 
     def contract_for(self, caller: Description) -> Contract:
@@ -209,6 +209,14 @@ def checked_grant_rights(kind: type) -> list[str]:
             f"{kind.__qualname__}.grant_rights: got {rights!r}, wanted a tuple of lower-case words, such as ('read',)"
         )
     return list(rights)
+
+
+def checked_grant_scopes(kind: type) -> str:
+    """What the scopes in grants of a class are. Raises ContractError for what nobody knows."""
+    scopes = getattr(kind, "grant_scopes", "")
+    if scopes not in ("", PATHS):
+        raise ContractError(f"{kind.__qualname__}.grant_scopes: got {scopes!r}, wanted {PATHS!r}, or '' for any text")
+    return str(scopes)
 
 
 def one_replica(kind: type) -> bool:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from ..contract import ContractError, Overloaded, PluginCrashed, Unavailable, encode_fault
+from ..contract import ContractError, Description, Overloaded, PluginCrashed, Unavailable, encode_fault
 from ..kernel.ipc import Channel, Port
 from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
@@ -114,6 +114,9 @@ class Instances:
         instance = await self.build(entry, replica, source, options)
         try:
             replica.successor = instance  # from now on every new channel is given to it, too
+            check_serves_no_more(
+                entry.name, options.placement, entry.interfaces or entry.declared, instance.built.interfaces
+            )
             check_callers_grants(replica, entry.name, instance.built)
             check_replicas(entry, options, instance.built)
             self.attach_all(replica, instance)
@@ -276,11 +279,11 @@ class Instances:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            self.refuse(replica, number, wire, Kind.GONE, reason.encode(), reason)
+            self.refuse(replica, number, wire, Kind.GONE, reason.encode())
 
-    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes, reason: str) -> None:
+    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes) -> None:
         """End a channel that the kernel receives from, as `finish`, and forget it."""
-        finish(wire, kind, body, reason)
+        finish(wire, kind, body)
         if number in replica.abandoned:  # nobody is there to be told
             wire.close()
         else:
@@ -296,7 +299,7 @@ class Instances:
                     f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
                 )
                 wire = received_by_kernel(self.space.carriers, channel)
-                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)), why)
+                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)))
                 return
 
     def check_served(self, channel: int) -> None:
@@ -368,11 +371,11 @@ def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:
     return wire
 
 
-def finish(wire: Wire, kind: int, body: bytes, reason: str) -> None:
-    """End a channel: what waits is answered with `kind` and `body`; what is sent from now on, by a thread that is
-    unaware of this or again after an interruption, was not started for this `reason`."""
+def finish(wire: Wire, kind: int, body: bytes) -> None:
+    """End a channel: what waits is answered with `kind` and `body`. So is, by its caller, what is sent from now on, by
+    a thread that is unaware of this or again after an interruption: where that is no ERROR, it was not started."""
     refuse_waiting(wire, kind, body)
-    wire.post(Kind.NOT_STARTED, WHOLE_WIRE, reason.encode())
+    wire.post(Kind.ERROR if kind == Kind.ERROR else Kind.NOT_STARTED, WHOLE_WIRE, body)
     wire.finish()
 
 
@@ -414,7 +417,22 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
     """Raises ContractError where a version would not look at what is kept from its present callers."""
     for granted in replica.granted.values():
         for each in granted.capabilities:
-            checked_rights(plugin, built.rights, each, to_broker=True)  # whose it is was checked when it was minted
+            # Whether it is a broker's was checked when it was minted.
+            checked_rights(plugin, built.rights, built.scopes, each, to_broker=True)
+
+
+def check_serves_no_more(
+    plugin: str, placement: str, known: Sequence[Description], served: Sequence[Description]
+) -> None:  # fmt: skip
+    """Raises ContractError where a sandbox serves more than what it is known to (nothing: that is not known): it would
+    take its neighbours' calls. Who swaps it says that it may."""
+    names = {each.name for each in known}
+    more = sorted({each.name for each in served} - names)
+    if names and more and is_sandbox(placement):
+        raise ContractError(
+            f"plug-in {plugin!r}, in a sandbox: got {', '.join(more)}, which it did not serve before; wanted "
+            f"{', '.join(sorted(names))} and no more; to let it serve that, swap it (`mukernel swap {plugin}`)"
+        )
 
 
 def check_replicas(entry: Entry, options: Options, built: Built) -> None:

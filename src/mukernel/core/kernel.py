@@ -233,10 +233,12 @@ class Kernel:
         finally:
             await self.forget_unused()
 
-    async def start(self, name: str, source: Source, options: Options) -> None:
-        """Let a new plug-in serve, also by proxies of one that had its name. Where that fails nothing is left."""
+    async def start(self, name: str, source: Source, options: Options, declared: Sequence[Description] = ()) -> None:
+        """Let a new plug-in serve, also by proxies of one that had its name. Where that fails nothing is left.
+        `declared`: what it is known to serve."""
         remember_here(source.module)  # it may be elsewhere, be written anew, and move here
         entry = self.registry.add(name, source, options)
+        entry.declared = declared
         async with entry.lock:
             try:
                 for _ in range(options.replicas):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
+
+from .messages import MOST_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +28,14 @@ class Ledger:
 
     def plus(self, accepted: int, taken: int, answered: int, refused: int) -> Ledger:
         """With one more channel's counters added."""
-        return replace(
-            self, accepted=self.accepted + accepted, replied=self.replied + answered, refused=self.refused + refused,
-            waiting=self.waiting + accepted - taken,
-        )  # fmt: skip
+        return self.with_(Ledger(accepted, answered, refused, waiting=accepted - taken))
 
     def closed(self, accepted: int, taken: int, answered: int, refused: int) -> Ledger:
         """With a channel's last counters added; what it left unanswered had lost its caller, and counts as refused."""
         return self.with_(Ledger(accepted, answered, accepted - answered))
 
     def with_(self, other: Ledger) -> Ledger:
-        """The sum of two accounts."""
-        return Ledger(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        """The sum of two accounts, each number as far as MOST_COUNTED: a hostile process may write any into its
+        channels."""
+        sums = (mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        return Ledger(*(max(-MOST_COUNTED, min(each, MOST_COUNTED)) for each in sums))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from ..contract import Description, Granted
+
+MOST_COUNTED = 1 << 53  # of anything: what is summed up is a number of 64 bits still, whatever a process says
+Counted = Annotated[int, Meta(ge=0, le=MOST_COUNTED)]
+Size = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # bytes
 
 
 class Blueprint(msgspec.Struct, frozen=True):
@@ -88,6 +93,7 @@ class Built(msgspec.Struct, tag=True):
     bindings: dict[str, str] = {}  # the plug-in that was injected for each interface
     needs: list[str] = []  # the interfaces that its constructor asks for
     rights: list[str] = []  # those in grants that it tells apart
+    scopes: str = ""  # what scopes there are: see `grant_scopes` of Plugin
     one_replica: bool = False  # it can't have several
 
 
@@ -123,9 +129,9 @@ class Quiesced(msgspec.Struct, tag=True):
 
     state: bytes | None
     state_version: int
-    drained: int
+    drained: Counted
     since: int
-    inline: int = 0
+    inline: Counted = 0
 
 
 class Activate(msgspec.Struct, tag=True):
@@ -175,16 +181,16 @@ class Counts(msgspec.Struct, tag=True):
     Of the process: bytes and number of the `segments` that it holds, and bytes `lent` that nobody has received yet.
     """
 
-    calls: int = 0
-    running: int = 0
-    waiting: int = 0
-    serving: int = 0
-    taken: int = 0
-    answered: int = 0
-    refused: int = 0
-    shared_memory: int = 0
-    segments: int = 0
-    lent: int = 0
+    calls: Counted = 0
+    running: Counted = 0
+    waiting: Counted = 0
+    serving: Counted = 0
+    taken: Counted = 0
+    answered: Counted = 0
+    refused: Counted = 0
+    shared_memory: Counted = 0
+    segments: Counted = 0
+    lent: Counted = 0
 
 
 class Count(msgspec.Struct, tag=True):
@@ -197,7 +203,7 @@ class HeldSegment(msgspec.Struct):
     its maker can have a way to write it, "final" where nobody has; `content`: "arrow", or "" for an array or Buffer."""
 
     memory: int
-    size: int
+    size: Size
     made: bool
     state: Literal["written", "sent", "final"]
     content: Literal["", "arrow"] = ""
@@ -207,10 +213,10 @@ class Inventory(msgspec.Struct, tag=True):
     """What a process holds of shared memory, in bytes, and its `quota`; `lent`: what it has sent and nobody has
     received yet; `count`: of its segments, of which the largest are listed."""
 
-    quota: int
-    held: int
-    lent: int
-    count: int
+    quota: Size
+    held: Size
+    lent: Size
+    count: Counted
     segments: list[HeldSegment]
 
 
@@ -283,7 +289,7 @@ class Checkpoint(msgspec.Struct, tag=True):
 class Done(msgspec.Struct, tag=True):
     """`held`: calls that had waited at the gates which this opened."""
 
-    held: int = 0
+    held: Counted = 0
 
 
 class Failed(msgspec.Struct, tag=True):
@@ -333,8 +339,14 @@ class EnvelopeOfProcess(Envelope, array_like=True):
     content: OfProcess
 
 
+class EnvelopeAtLength(Envelope, array_like=True):
+    """What it may say in more bytes than most."""
+
+    content: OfState | Built
+
+
 class EnvelopeOfState(Envelope, array_like=True):
-    """What it may say at length."""
+    """What it may say in as many as its `memory` lets it."""
 
     content: OfState
 
@@ -342,4 +354,5 @@ class EnvelopeOfState(Envelope, array_like=True):
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Envelope).decode
 decode_of_process = msgspec.msgpack.Decoder(EnvelopeOfProcess).decode
+decode_at_length = msgspec.msgpack.Decoder(EnvelopeAtLength).decode
 decode_of_state = msgspec.msgpack.Decoder(EnvelopeOfState).decode

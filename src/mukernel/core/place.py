@@ -230,6 +230,7 @@ class RemotePlace(Place):
         sandbox that is the inner: the outer hands on what that has printed last, and how it ended."""
         if self.ending:
             return
+        self.verdict = self.verdict or self.conversation.verdict
         if self.enclosed is None:
             self.process.kill()
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,7 +128,9 @@ class Entry:
     replicas: list[Replica] = field(default_factory=list)
     grants: tuple[Capability, ...] | None = None
     interfaces: list[Description] = field(default_factory=list)
+    declared: Sequence[Description] = ()  # what it is known to serve, before it does
     rights: list[str] = field(default_factory=list)  # those in grants that it tells apart
+    scopes: str = ""  # what scopes there are
     asks: tuple[str, ...] = ()  # the interfaces that the constructor of its last instance asks for
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     builds: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -174,7 +176,7 @@ class Entry:
     def served_by(self, instance: Instance) -> None:
         """An instance has begun to serve: what it serves, and whom it calls, is so for the plug-in from now on."""
         self.interfaces, self.bindings = instance.built.interfaces, instance.built.bindings
-        self.rights = instance.built.rights
+        self.rights, self.scopes = instance.built.rights, instance.built.scopes
 
     @property
     def state(self) -> State:

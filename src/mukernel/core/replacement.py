@@ -15,7 +15,7 @@ import msgspec
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .callers import tell, tell_one
 from .ending import to_its_end
-from .instances import Instances, check_callers_grants, check_replicas, cut_off
+from .instances import Instances, check_callers_grants, check_replicas, check_serves_no_more, cut_off
 from .journal import Journal
 from .ledger import Ledger
 from .lifecycle import Event, State
@@ -176,6 +176,8 @@ class Replacement:
         new = await self.instances.build(self.entry, replica, self.source, self.options)
         self.successions.append(Succession(replica, old, new, down, replica.checkpoint))
         self.check_callers(replica, new.built)
+        if self.report.what != "swap":
+            check_serves_no_more(self.entry.name, self.options.placement, self.entry.interfaces, new.built.interfaces)
         check_callers_grants(replica, self.entry.name, new.built)
         check_replicas(self.entry, self.options, new.built)
         replica.successor = new  # from now on every new channel is given to both

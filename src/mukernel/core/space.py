@@ -25,7 +25,7 @@ from .injection import Need, checked_configuration, read_constructor
 from .instance import Instance
 from .last_words import write_out_files_of
 from .loader import load_version
-from .messages import Blueprint, Counts, Quiesced
+from .messages import MOST_COUNTED, Blueprint, Counts, Quiesced
 from .passing_on import identify
 from .plain import plugin_class
 from .routes import Routes
@@ -271,7 +271,8 @@ class Space(Routes):
         ledgers = [wire.ledger() for wire in instance.wires.values()]
         # A one-way call counts as answered when it is taken, and what has lost its caller as refused.
         serving = sum(call.expected for call in server.running.values())
-        taken, answered, refused = (sum(each[column] for each in ledgers) for column in (1, 2, 3))
+        # A caller may have written any number there.
+        taken, answered, refused = (min(sum(each[column] for each in ledgers), MOST_COUNTED) for column in (1, 2, 3))
         return Counts(
             server.calls + inline.calls, len(server.running) + inline.running, server.backlog.waiting,
             serving, taken, answered, refused, account.held, account.segments, account.in_flight(),

@@ -62,7 +62,7 @@ class StoppedPlugins:
             raise NotFound(f"no plug-in {name!r} is stopped; stopped are: {known}")
         try:
             async with kernel.deployments.source(declaration.source) as source:
-                await kernel.start(name, source, declaration.options)
+                await kernel.start(name, source, declaration.options, declaration.interfaces)
         finally:
             await kernel.forget_unused()
         del self.declarations[name]

@@ -53,7 +53,7 @@ class Switchboard:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
         self.check(entry, interface)
         for each in granted.capabilities if granted is not None else ():
-            checked_rights(entry.name, entry.rights, each, to_broker)
+            checked_rights(entry.name, entry.rights, entry.scopes, each, to_broker)
         self.space_plugins.setdefault(space, set()).add(entry.name)
         replicas = [replica for replica in entry.staying if replica.failure is None]
         if turn < 0:
@@ -155,7 +155,7 @@ class Switchboard:
         if holder is None:
             raise PermissionDenied(f"{key!r} is no instance of the process that asks")
         entry, capability = self.registry.serving(interface, server), part_of(interface, part)
-        checked_rights(entry.name, entry.rights, capability)
+        checked_rights(entry.name, entry.rights, entry.scopes, capability)
         return self.narrowings.narrow(holder.entry, entry.name, capability, token)
 
     def disconnect(self, number: int, space: str | None = None) -> None:

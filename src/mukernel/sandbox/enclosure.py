@@ -38,6 +38,7 @@ FIRST_USER, USERS = 61_184, 4_336  # those that systemd sets aside for services 
 OURS = 2  # processes of a sandbox that are not the plug-in's: the outer and the first
 CHUNK = 1 << 16  # bytes that are handed on at once
 SIGNALS = 64  # signals that wait, and timers: the system counts those of a user in all
+STACK = 8 << 20  # bytes of its main thread's stack, which RLIMIT_DATA does not count; as most systems have it
 KEPT_VARIABLES = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "MUKERNEL_TRANSPORT", "MUKERNEL_WAITING")
 
 
@@ -184,6 +185,7 @@ def limit(policy: Policy) -> None:
     """By the limits of processes, which count for each, but for that of processes, which counts for this sandbox."""
     for kind, most in (
         (resource.RLIMIT_DATA, policy.memory),
+        (resource.RLIMIT_STACK, STACK),
         (resource.RLIMIT_NOFILE, policy.files),
         (resource.RLIMIT_NPROC, policy.processes + OURS),
         (resource.RLIMIT_MEMLOCK, CHUNK),

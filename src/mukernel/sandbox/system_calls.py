@@ -22,6 +22,7 @@ AF_UNIX, NO_STREAM = 1, 2  # the bit of SOCK_DGRAM, and of SOCK_RAW, which is th
 SET_LEASE = 1024  # F_SETLEASE
 PAGE_OUT = 21  # MADV_PAGEOUT
 HUGE_MEMFD, HUGE_MAPPING = 0x4, 0x40000  # MFD_HUGETLB, MAP_HUGETLB
+GROWING_MAPPING = 0x100  # MAP_GROWSDOWN: counts as a stack, and RLIMIT_DATA does not count those
 TERMINAL_INPUT, TERMINAL_COPY = 0x5412, 0x541C  # TIOCSTI, TIOCLINUX: to type for whoever sits at the terminal
 
 # For each: its number on each of MACHINES; None where it is not.
@@ -114,9 +115,11 @@ def program(machine: str) -> bytes:
     lines += on(number["madvise"], [
         operation(LOAD, low[2]), operation(EQUAL, PAGE_OUT, no=1), failed(errno.EPERM),  # a receiver would pay for them
     ])  # fmt: skip
-    for call, given, huge in (("memfd_create", low[1], HUGE_MEMFD), ("mmap", low[3], HUGE_MAPPING)):
-        lines += on(number[call], [  # the machine's huge pages, which no limit counts
-            operation(LOAD, given), operation(ANY_BIT, huge, no=1), failed(errno.EPERM),
+    for call, given, bits in (
+        ("memfd_create", low[1], HUGE_MEMFD), ("mmap", low[3], HUGE_MAPPING | GROWING_MAPPING),
+    ):  # fmt: skip
+        lines += on(number[call], [  # memory that no limit of a process counts
+            operation(LOAD, given), operation(ANY_BIT, bits, no=1), failed(errno.EPERM),
         ])  # fmt: skip
     lines += on(number["ioctl"], [
         operation(LOAD, low[1]),

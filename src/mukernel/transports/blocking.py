@@ -14,11 +14,12 @@ from ..contract import DeadlineExceeded, MukernelError, Overloaded, PluginCrashe
 from ..contract.lending import received
 from ..kernel.ipc import ring
 from .back_pressure import A_MOMENT, attempt
-from .calling import NEVER_MADE, RERUNS, STREAM_CREDIT, ending
+from .calling import NEVER_MADE, STREAM_CREDIT
 from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
 from .lane import Lane, TravelsWhole, let_go_of_lost, loan
+from .no_reply import RERUNS, ending, mailbox_closed
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
@@ -275,8 +276,9 @@ class BlockingCaller:
             body = received(message.take())
         except MemoryError:  # a stream says so when it comes to it; of all else nobody wants the body
             body = None
-        if message.call == WHOLE_WIRE and message.kind == Kind.NOT_STARTED:  # a call before that has its answer
-            self.wire.close((body or b"").decode(errors="replace"))
+        # A call before that has its answer; one after it asks its route, which leads elsewhere, or says why nowhere.
+        if message.call == WHOLE_WIRE and message.kind in (Kind.NOT_STARTED, Kind.ERROR):
+            self.wire.close(mailbox_closed(message.kind, body or b""))
             self.not_taken()
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
             self.broken((body or b"").decode(errors="replace"))

@@ -12,11 +12,8 @@ from typing import Any, NamedTuple
 from ..contract import (
     ContractError,
     DeadlineExceeded,
-    MukernelError,
     Overloaded,
     PluginCrashed,
-    Unavailable,
-    decode_fault,
 )
 from ..contract.lending import received
 from .back_pressure import attempt, encoded
@@ -25,13 +22,12 @@ from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, Wire
 from .kind import Kind
 from .lane import let_go_of_lost, loaded, loan
+from .no_reply import RERUNS, ending, mailbox_closed, no_reply
 from .remote import RemoteMethod
 from .turn import Turn
 
 STREAM_CREDIT = 64  # items a stream may send before its reader has consumed half of them
-RERUNS = 8  # crashes an idempotent call survives before it is given up
 NEVER_MADE = "an answer came to a call that was never made"
-LONGEST_ENDING = 500  # characters of how a process ended, in the message of a call
 
 
 class Pending(NamedTuple):
@@ -55,6 +51,7 @@ class Caller:
         self.wire, self.loop, self.now_ns, self.thread = wire, loop, now_ns, get_ident()
         self.pending: dict[int, Pending] = {}
         self.streams: dict[int, IncomingStream] = {}
+        self.last: tuple[int, bytes] | None = None  # what came when the mailbox was closed
         self.numbers = itertools.count(1)
         self.new_future = loop.create_future
         self.refused = self.lost_interest = 0
@@ -142,7 +139,7 @@ class Caller:
             kind, number, content, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace,
         )  # fmt: skip
         if wire.closed is not None:
-            raise Unavailable(f"{method.name}: {wire.closed}")
+            raise self.unreachable(method)
         if not (wire.outbox or wire.when_room) and self.sent(method, fields):
             return
         if not wait:
@@ -155,7 +152,7 @@ class Caller:
             while True:
                 await room.future
                 if wire.closed is not None:
-                    raise Unavailable(f"{method.name}: {wire.closed}")
+                    raise self.unreachable(method)
                 if (abandoned is not None and abandoned.done()) or (not wire.outbox and self.sent(method, fields)):
                     return
                 room.future = self.loop.create_future()
@@ -261,15 +258,15 @@ class Caller:
             self.wire.close(body.decode(errors="replace"))
             return
         let_go_of_lost(self.wire.lane, kind)
-        if number == WHOLE_WIRE and kind == Kind.NOT_STARTED:
-            self.mailbox_closed(body.decode(errors="replace"))
+        if number == WHOLE_WIRE and kind in (Kind.NOT_STARTED, Kind.ERROR):
+            self.mailbox_closed(kind, body)
             return
         stream = self.streams.get(number)
         if stream is not None:
             crashed = PluginCrashed(
                 f"{stream.method.name}: its process died{ending(body)}; a stream that has begun is not run again"
             )
-            stream.failed(crashed if kind == Kind.INTERRUPTED else self.reason(kind, stream.method, body))
+            stream.failed(crashed if kind == Kind.INTERRUPTED else no_reply(kind, body, stream.method))
             return
         call = self.pending.pop(number, None)
         if kind == Kind.LENT:
@@ -294,25 +291,7 @@ class Caller:
             return
         if kind != Kind.ERROR:
             self.refused += 1
-        call.future.set_exception(self.reason(kind, call.method, body))
-
-    def reason(self, kind: int, method: RemoteMethod, body: bytes) -> BaseException:
-        """The exception that a message other than a reply stands for."""
-        if kind == Kind.ERROR:
-            try:
-                return decode_fault(body, method.raises)
-            except ContractError as malformed:  # the end of this call, and of nothing else
-                return ContractError(f"{method.name}: {malformed}")
-        if kind == Kind.INTERRUPTED:
-            again = (
-                f"it was run {RERUNS + 1} times"
-                if method.idempotent
-                else "it is not run again: not declared @idempotent"
-            )
-            return PluginCrashed(f"{method.name}: its process died while it ran this call{ending(body)}; {again}")
-        if kind == Kind.GONE:
-            return Unavailable(f"{method.name}: {body.decode(errors='replace')}")
-        return MukernelError(f"{method.name}: a message of unknown kind {kind} came instead of a reply")
+        call.future.set_exception(no_reply(kind, body, call.method))
 
     def check_made(self, number: int) -> None:
         """Nobody waits for what came. Was there ever such a call? Else its number was overwritten in the channel, and
@@ -320,24 +299,30 @@ class Caller:
         if not 0 < number < next(self.numbers):
             self.wire.fail(NEVER_MADE)
 
-    def mailbox_closed(self, why: str) -> None:
-        """Nobody will take what was not taken: it was sent too late, or again after an interruption."""
-        self.end_all(Unavailable, why)
-        self.wire.close(why)
+    def mailbox_closed(self, kind: int, body: bytes) -> None:
+        """Nobody will take what was not taken: it was sent too late, or again after an interruption. An ERROR is what
+        each such call ends in."""
+        self.last = (Kind.GONE if kind == Kind.NOT_STARTED else kind), body
+        self.end_all(self.unreachable)
+        self.wire.close(mailbox_closed(kind, body))
 
-    def end_all(self, error: type[MukernelError], why: str) -> None:
+    def unreachable(self, method: RemoteMethod) -> BaseException:
+        """What a call ends in that finds the wire closed, or is still under way when its mailbox is."""
+        return no_reply(*(self.last or (Kind.GONE, str(self.wire.closed).encode())), method)
+
+    def end_all(self, error: Callable[[RemoteMethod], BaseException]) -> None:
         """No reply can come any more."""
         for call in list(self.pending.values()):
             if not call.future.done():
                 self.refused += 1
-                call.future.set_exception(error(f"{call.method.name}: {why}"))
+                call.future.set_exception(error(call.method))
         self.pending.clear()
         for stream in list(self.streams.values()):
-            stream.failed(error(f"{stream.method.name}: {why}"))
+            stream.failed(error(stream.method))
 
     def closed(self, wire: Wire, why: str) -> None:
         """The wire broke."""
-        self.end_all(PluginCrashed, f"the connection broke: {why}")
+        self.end_all(lambda method: PluginCrashed(f"{method.name}: the connection broke: {why}"))
         for wake in list(wire.when_room):
             wake()
         self.check_idle()
@@ -492,8 +477,3 @@ def unheeded(future: asyncio.Future[Any]) -> None:
     in it is nothing that asyncio would have to warn of."""
     if future.done() and not future.cancelled():
         future.exception()
-
-
-def ending(body: bytes) -> str:
-    """How a process ended, in brackets, where whoever tells of it knows: the kernel, in 500 characters at most."""
-    return f" ({body.decode(errors='replace')[:LONGEST_ENDING]})" if body else ""

@@ -17,7 +17,9 @@ from typing import Any, Protocol
 from .kind import Kind
 from .lane import Lane, TravelsWhole
 
-WHOLE_WIRE = 0  # as the number of a call, in a GONE: the other side has closed, and the body says why
+# As the number of a call. In a GONE: the other side has closed, and the body says why. In NOT_STARTED or ERROR: nothing
+# more is taken from the mailbox, and all calls end so.
+WHOLE_WIRE = 0
 
 
 class Received(Protocol):

@@ -35,6 +35,7 @@ class FileServer(Plugin, Files):
     true}`. Work on files is done in threads, and each mount has its own: one that is slow keeps no other waiting."""
 
     grant_rights = ("read", "write")
+    grant_scopes = "path"
 
     def __init__(self, clock: Clock, *, mounts: dict[str, str | Mount]) -> None:
         self.clock = clock
@@ -68,6 +69,16 @@ class FileServer(Plugin, Files):
             raise PermissionError(errno.EROFS, f"the mount {mount.path!r} is read-only")
         return mount if grant is None or grant.allows(right, mount.path) else mount.without_links()
 
+    def is_virtual(self, path: str, right: Right) -> bool:
+        """Is there a folder at a normalised path, since mounts lie beneath it? Raises PermissionDenied for a caller who
+        was granted nothing beneath it, and not `right` there: it would tell which mounts there are."""
+        if not self.mounts.virtual(path):
+            return False
+        grant = caller_grant(self)
+        if grant is not None and not any(below(each.scope, path) for each in grant.capabilities):
+            grant.check(right, path)
+        return True
+
     async def run(self, path: str, right: Right, work: Callable[[Mounted, str], T]) -> T:
         """Do `work(mount, path within it)` in a thread. Errors name the path as the caller knows it."""
         path = normalised(path)
@@ -79,7 +90,7 @@ class FileServer(Plugin, Files):
 
     async def stat(self, path: str) -> FileInfo:
         path = normalised(path)
-        if path == "/" or self.mounts.virtual(path):
+        if path == "/" or self.is_virtual(path, "read"):
             return FileInfo(path, "directory")
         info = await self.run(path, "read", lambda mount, inner: mount.storage.stat(inner))
         info.path = path
@@ -107,7 +118,7 @@ class FileServer(Plugin, Files):
     async def change(self, path: str, work: Callable[[Storage, str], None]) -> FileInfo:
         """Do `work(storage, path within it)` on a file; what there is then, for somebody who may write it."""
         path = normalised(path)
-        if self.mounts.virtual(path):
+        if self.is_virtual(path, "write"):
             raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder, as there are mounts beneath it")
 
         def changed(mount: Mounted, inner: str) -> FileInfo:
@@ -142,7 +153,7 @@ class FileServer(Plugin, Files):
         await self.run(path, "write", lambda mount, inner: mount.storage.discard(name))
 
     async def mkdir(self, path: str, parents: bool = False) -> None:
-        if self.mounts.virtual(normalised(path)):
+        if self.is_virtual(normalised(path), "write"):
             return
         await self.run(path, "write", lambda mount, inner: mount.storage.mkdir(inner, parents))
 
@@ -168,7 +179,7 @@ class FileServer(Plugin, Files):
 
     def check_movable(self, path: str) -> None:
         """Raises PermissionError for a folder that is there as long as the mounts beneath it are."""
-        if self.mounts.virtual(path):
+        if self.is_virtual(path, "write"):
             raise PermissionError(errno.EBUSY, f"{path!r}: there are mounts beneath it")
 
     async def copy(self, source: str, target: str) -> FileInfo:
