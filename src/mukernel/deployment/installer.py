@@ -177,6 +177,8 @@ class Installer:
             found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
         except ToolFailed as error:
             raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
+        except ContractError as error:
+            raise ContractError(f"use = {request.use!r}: {error}") from None
         kept = [each for each in found if each.name != "mukernel"]
         if subject.source:  # built here, and so by no other machine into the very same file
             kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
