@@ -216,41 +216,6 @@ def test_no_network(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         installer.install(request("shop-nowhere==1"))
 
 
-def test_a_git_checkout_stays_at_its_commit(own_installer: Installer, tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-
-    def git(*words: str) -> None:
-        subprocess.run(["git", "-C", str(repository), *identity, *words], check=True, capture_output=True)
-
-    write_project(repository / "plugin", "1.1")
-    subprocess.run(["git", "init", "--quiet", str(repository)], check=True, capture_output=True)
-    git("add", "-A")
-    git("commit", "-m", "one")
-    git("tag", "-a", "first", "-m", "first")
-    use = f"git+file://{repository}#subdirectory=plugin"
-    assert own_installer.install(request(use))[0].version == "1.1"
-    write_project(repository / "plugin", "1.2")
-    git("commit", "-am", "two")
-    assert own_installer.install(request(use))[0].version == "1.1"  # it is locked
-    assert own_installer.install(request(use), upgrade=True)[0].version == "1.2"
-    tagged = f"git+file://{repository}@first#subdirectory=plugin"
-    assert own_installer.install(request(tagged))[0].version == "1.1"
-    with pytest.raises(NotFound, match="no branch, tag or commit 'second'"):
-        own_installer.install(request(f"git+file://{repository}@second"))
-    with pytest.raises(ContractError, match=r"is no project: wanted a pyproject\.toml"):
-        own_installer.install(request(f"git+file://{repository}@first"))
-
-
-def test_a_directory(own_installer: Installer, tmp_path: Path) -> None:
-    write_project(tmp_path / "project", "1.1")
-    first = own_installer.install(request("./project", folder=str(tmp_path)))[0]
-    assert first.version == "1.1"
-    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder == first.folder
-    (tmp_path / "project" / "shop_module.py").write_text("broken = True\n")
-    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder != first.folder
-
-
 def test_killed_in_the_middle_of_it(own_installer: Installer, wheels: str) -> None:
     """Whatever was done by then: nothing half is found, and the next one goes on as if nothing had been."""
     store = str(own_installer.store.folder)

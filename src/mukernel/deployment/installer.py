@@ -151,6 +151,12 @@ class Installer:
             self.store.write_notes(notes)
 
     @property
+    def own(self) -> list[str]:
+        """Paths of what changes with every installation, and is no part of a directory in which it lies."""
+        folders = (self.store.folder, self.store.environments, self.store.wheels, self.store.tools)
+        return [str(each) for each in (self.lock_file.path, *folders)]
+
+    @property
     def hint(self) -> str:
         """What a tool does not know when it says that there is no file which it may take."""
         return " (only_wheels is set: what has no wheel for this Python is not taken)" if self.only_wheels else ""
@@ -205,8 +211,8 @@ class Installer:
             check_wheel(path)
             check_platform(path, subject.python, request.use)
         else:
-            source = source_of(request, locked.source if locked is not None else "", work)
-            path = wheel_of(request, source, subject.python, self.store, subject.tools, subject.wanted, work)
+            source = source_of(request, locked.source if locked is not None else "", self.own, work)
+            path = wheel_of(request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work)
         return replaced(subject, wheel=path, source=source, distribution=read_name(path).distribution)
 
     def holds(self, subject: Subject, locked: Resolution) -> bool:
