@@ -290,11 +290,14 @@ class Installer:
                 self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
                 raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
-            versions, plugins = seen_in(unfinished)
+            try:
+                (versions, plugins), lacking = seen_in(unfinished), sorted(missing_files(unfinished))
+            except ContractError as error:
+                raise ContractError(f"use = {subject.request.use!r}: {error}") from None
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
                 name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished),
-                sorted(missing_files(unfinished)),
+                lacking,
             )  # fmt: skip
             chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
             write_record(unfinished, made)
