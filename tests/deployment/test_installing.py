@@ -75,6 +75,14 @@ def test_equal_environments_are_one(installer: Installer, wheels: str) -> None:
     assert installer.install(request("shop-catalog==2.0"))[0].folder not in found
 
 
+def test_folders_may_have_any_name(tmp_path: Path, wheels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "uv")  # pip takes any path
+    folder = tmp_path / "sh elf #1 %41 ü"
+    shutil.copytree(wheels, folder)
+    installer = Installer(tmp_path / "st #ü 1", wheels=[str(folder)])
+    assert installer.install(request("shop-catalog==1.0"))[0].version == "1.0"
+
+
 def test_what_is_locked_is_obeyed_and_names_no_host(tool: str, tmp_path: Path, wheels: str) -> None:
     folder, lock = tmp_path / "wheels", tmp_path / "app.lock"
     shutil.copytree(wheels, folder)

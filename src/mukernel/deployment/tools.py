@@ -168,8 +168,8 @@ class Pip(Tools):
 
 
 def found_in(wanted: Wanted) -> list[str]:
-    """Options of either tool: which files it may take."""
-    folders = [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    """Options of either tool: which files it may take. Folders as addresses: in a path uv takes " #" for a comment."""
+    folders = [argument for folder in wanted.wheels for argument in ("--find-links", Path(folder).as_uri())]
     return [*folders, *(["--only-binary", ":all:"] if wanted.only_wheels else [])]
 
 
