@@ -77,11 +77,28 @@ async def test_one_that_says_what_nobody_understands_is_refused(ends: Any, said:
 
 
 async def test_one_that_ends_before_it_says_anything(ends: Any) -> None:
-    with pytest.raises(Unavailable, match="ended or was silent before it said which protocol it speaks") as raised:
+    with pytest.raises(Unavailable, match="ended before it said which protocol it speaks") as raised:
         await agreed(ends, b"")
     assert "`mukernel uninstall` of its plug-in, then `mukernel install`, makes" in str(
         raised.value
-    )  # --upgrade keeps it
+    )  # upgrading does not
+
+
+async def test_one_that_is_silent(ends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mukernel.core.handshake.PATIENCE", 0.001)
+    with pytest.raises(Unavailable, match=r"was silent for 0\.001 s before it said which protocol it speaks"):
+        await introduced(asyncio.get_running_loop(), ends[0], "catalog", "/srv/environment")
+
+
+@pytest.mark.parametrize(
+    ("protocols", "wrong", "why"),
+    [(PROTOCOLS, Unavailable, "ended before it was answered"), ([99], ContractError, "speaks protocol 99")],
+)
+async def test_one_that_ends_before_it_is_answered(ends: Any, protocols: Any, wrong: type[Exception], why: str) -> None:
+    ends[1].send(json.dumps({"mukernel": "9.0", "protocols": protocols, "transports": ["socket"]}).encode())
+    ends[1].close()
+    with pytest.raises(wrong, match=why):
+        await introduced(asyncio.get_running_loop(), ends[0], "catalog", "/srv/environment")
 
 
 async def test_an_environment_of_a_mukernel_to_come(own_installer: Installer, catalog: Any) -> None:
@@ -101,8 +118,8 @@ async def test_an_environment_of_a_mukernel_to_come(own_installer: Installer, ca
         with pytest.raises(SwapFailed, match=r"speaks protocol 2 by .*, this kernel 1 by"):
             await kernel.swap("catalog", "shop-catalog==2.0")
         file.unlink()
-        with pytest.raises(SwapFailed, match="mukernel can't be imported there"):
-            await kernel.swap("catalog", "shop-catalog==2.0")
+        with pytest.raises(SwapFailed, match=r"ended before it said .*, mukernel can't be imported there"):
+            await kernel.swap("catalog", "shop-catalog==2.0")  # its end is seen: nobody waits for what it might say
         assert (await kernel.get(catalog).versions())[0] == "1.0"
         assert len(kernel.places) == 1
 

@@ -75,6 +75,14 @@ def test_equal_environments_are_one(installer: Installer, wheels: str) -> None:
     assert installer.install(request("shop-catalog==2.0"))[0].folder not in found
 
 
+def test_folders_may_have_any_name(tmp_path: Path, wheels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "uv")  # pip takes any path
+    folder = tmp_path / "sh elf #1 %41 ü"
+    shutil.copytree(wheels, folder)
+    installer = Installer(tmp_path / "st #ü 1", wheels=[str(folder)])
+    assert installer.install(request("shop-catalog==1.0"))[0].version == "1.0"
+
+
 def test_what_is_locked_is_obeyed_and_names_no_host(tool: str, tmp_path: Path, wheels: str) -> None:
     folder, lock = tmp_path / "wheels", tmp_path / "app.lock"
     shutil.copytree(wheels, folder)
@@ -214,41 +222,6 @@ def test_no_network(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     installer = Installer(tmp_path / "store")
     with pytest.raises(Unavailable, match="no package index could be reached"):
         installer.install(request("shop-nowhere==1"))
-
-
-def test_a_git_checkout_stays_at_its_commit(own_installer: Installer, tmp_path: Path) -> None:
-    repository = tmp_path / "repository"
-    identity = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
-
-    def git(*words: str) -> None:
-        subprocess.run(["git", "-C", str(repository), *identity, *words], check=True, capture_output=True)
-
-    write_project(repository / "plugin", "1.1")
-    subprocess.run(["git", "init", "--quiet", str(repository)], check=True, capture_output=True)
-    git("add", "-A")
-    git("commit", "-m", "one")
-    git("tag", "-a", "first", "-m", "first")
-    use = f"git+file://{repository}#subdirectory=plugin"
-    assert own_installer.install(request(use))[0].version == "1.1"
-    write_project(repository / "plugin", "1.2")
-    git("commit", "-am", "two")
-    assert own_installer.install(request(use))[0].version == "1.1"  # it is locked
-    assert own_installer.install(request(use), upgrade=True)[0].version == "1.2"
-    tagged = f"git+file://{repository}@first#subdirectory=plugin"
-    assert own_installer.install(request(tagged))[0].version == "1.1"
-    with pytest.raises(NotFound, match="no branch, tag or commit 'second'"):
-        own_installer.install(request(f"git+file://{repository}@second"))
-    with pytest.raises(ContractError, match=r"is no project: wanted a pyproject\.toml"):
-        own_installer.install(request(f"git+file://{repository}@first"))
-
-
-def test_a_directory(own_installer: Installer, tmp_path: Path) -> None:
-    write_project(tmp_path / "project", "1.1")
-    first = own_installer.install(request("./project", folder=str(tmp_path)))[0]
-    assert first.version == "1.1"
-    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder == first.folder
-    (tmp_path / "project" / "shop_module.py").write_text("broken = True\n")
-    assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder != first.folder
 
 
 def test_killed_in_the_middle_of_it(own_installer: Installer, wheels: str) -> None:

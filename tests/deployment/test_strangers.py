@@ -78,6 +78,42 @@ def test_no_distribution_has_files_where_mukernel_lies_apart(own_installer: Inst
     assert os.listdir(own_installer.store.environments) == []
 
 
+ABOUT = "Metadata-Version: 2.1\nName: shop-junk\nVersion: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"RECORD": "x" * 200_000 + ",,\n"}, "junk-1.dist-info, can't be read: Error: field larger than field limit"),
+        ({"entry_points.txt": b"\xff\xfe"}, "junk-1.dist-info, can't be read: UnicodeDecodeError"),
+    ],
+)
+def test_metadata_that_cannot_be_read(
+    files: dict[str, str | bytes], why: str, installer: Installer, tmp_path: Path
+) -> None:
+    """It is that plug-in's failure, which is remembered."""
+    junk = {
+        f"shop_sly-1.0.data/purelib/junk-1.dist-info/{name}": text
+        for name, text in {"METADATA": ABOUT, **files}.items()
+    }
+    wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=junk, plugins={"sly": "shop_sly:Sly"})
+    with pytest.raises(ContractError, match=why) as raised:
+        installer.install(asked(wheel))
+    assert str(raised.value).startswith(f"use = '{wheel}': ")
+    assert installer.failure(asked(wheel)) == str(raised.value)
+
+
+def test_metadata_of_nothing_are_passed_over(installer: Installer, tmp_path: Path) -> None:
+    files = {
+        "junk.egg-info/x.txt": "x", "shop_sly-1.0.data/purelib/junk-1.dist-info/METADATA": "Metadata-Version: 2.1\n",
+    }  # fmt: skip
+    wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=files, plugins={"sly": "shop_sly:Sly"})
+    installed, hold = installer.install(asked(wheel))
+    hold.close()
+    assert installed.environment.plugins == {"shop-sly": {"sly": "shop_sly:Sly"}}
+    assert "shop-sly" in installed.environment.distributions and len(installed.environment.distributions) == 3
+
+
 def test_the_interpreter_of_a_sandbox_looks_into_no_folder_that_anybody_may_write_to() -> None:
     """Its home is /tmp: packages of the user would be looked for there, before it encloses itself."""
     assert scrubbed_environment()["PYTHONNOUSERSITE"] == "1"

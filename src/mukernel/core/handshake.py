@@ -7,6 +7,7 @@ process says which protocols it speaks and which transports it has; the kernel s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -66,25 +67,32 @@ def introduce(link: int, said: bytes) -> bool:
 async def introduced(loop: asyncio.AbstractEventLoop, link: socket.socket, name: str, environment: str) -> Agreement:
     """What a new process says of itself, answered. Raises Unavailable where it says nothing, ContractError where it
     speaks no protocol of ours."""
+    what = f"plug-in {name!r} was not started: "
+    silence = "ended"
     try:
         async with asyncio.timeout(PATIENCE):
             said = await loop.sock_recv(link, LARGEST)
     except TimeoutError:
-        said = b""
+        said, silence = b"", f"was silent for {PATIENCE:g} s"
     except ConnectionError:
         said = b""
     if not said:
         raise Unavailable(
-            f"plug-in {name!r} was not started: its process, of the environment {environment}, ended or was silent "
-            "before it said which protocol it speaks: mukernel can't be imported there, or is too old to say; its log "
-            f"tells which; {ANEW}"
+            f"{what}its process, of the environment {environment}, {silence} before it said which protocol it speaks: "
+            f"it was killed, mukernel can't be imported there, or is too old to say; its log tells which; {ANEW}"
         )
     try:
         agreement = agreed(said)
     except ContractError as error:
-        await loop.sock_sendall(link, json.dumps({"refused": str(error)}).encode())
-        raise ContractError(f"plug-in {name!r} was not started: the environment {environment}: {error}") from None
-    await loop.sock_sendall(link, json.dumps({"protocol": agreement.protocol}).encode())
+        with contextlib.suppress(ConnectionError):
+            await loop.sock_sendall(link, json.dumps({"refused": str(error)}).encode())
+        raise ContractError(f"{what}the environment {environment}: {error}") from None
+    try:
+        await loop.sock_sendall(link, json.dumps({"protocol": agreement.protocol}).encode())
+    except ConnectionError:
+        raise Unavailable(
+            f"{what}its process, of the environment {environment}, ended before it was answered; its log may say why"
+        ) from None
     return agreement
 
 

@@ -185,6 +185,7 @@ class Processes:
             with self.fork_servers.asking(source.environment, sandbox is not None):
                 fds = [theirs.fileno(), *given]
                 process = await server.spawn(entry, name=name, fds=fds, limits=limits, stdout=output)
+            theirs.close()  # then the process alone has that end, and our own says when it is gone
             close_all(given)
             given.clear()
             if sandbox is not None:

@@ -11,12 +11,16 @@ import os
 import site
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound
 from .pythons import Python
 from .request import Request, normalised
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 ENTRY_POINTS = "mukernel.plugins"
 RECORD = "environment.json"
@@ -77,24 +81,47 @@ def damage_in(folder: str) -> str:
         if gone := sorted(environment.distributions.keys() - seen_in(folder)[0].keys()):
             return f"{gone[0]} is not in it any more"
         gone = sorted(missing_files(folder) - set(environment.lacking))
-    except (OSError, MukernelError, ValueError) as error:
+    except (OSError, MukernelError) as error:
         return str(error)
     return f"{gone[0]} is missing" + (f", and {len(gone) - 1} more" if len(gone) > 1 else "") if gone else ""
 
 
 def missing_files(folder: str) -> set[str]:
     """The files that distributions in an environment list and that are not there, relative to its folder; but for
-    bytecode, which Python makes by itself. Raises OSError, NotFound, ValueError."""
-    from importlib.metadata import distributions
-
+    bytecode, which Python makes by itself. Raises OSError, NotFound, ContractError."""
     missing: set[str] = set()
     packages = site_packages(folder)
-    for each in distributions(path=[packages]):
-        for row in csv.reader((each.read_text("RECORD") or "").splitlines()):
-            path = os.path.join(packages, row[0]) if row else packages
-            if not path.endswith(".pyc") and not os.path.exists(path):
-                missing.add(os.path.relpath(path, folder))
+    for name, each in distributions_in(packages):
+        with understood(name):
+            for row in csv.reader((each.read_text("RECORD") or "").splitlines()):
+                path = os.path.join(packages, row[0]) if row else packages
+                if not path.endswith(".pyc") and not os.path.exists(path):
+                    missing.add(os.path.relpath(path, folder))
     return missing
+
+
+def distributions_in(packages: str) -> Iterator[tuple[str, Distribution]]:
+    """Those that were installed into a folder, by the folders of their metadata."""
+    from importlib.metadata import Distribution
+
+    for name in sorted(os.listdir(packages)):
+        if name.endswith(".dist-info"):
+            yield name, Distribution.at(os.path.join(packages, name))
+
+
+@contextlib.contextmanager
+def understood(name: str) -> Iterator[None]:
+    """What stands in the folder of metadata `name` is its author's: whatever else than OSError comes of reading it
+    becomes a ContractError."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"the metadata of one of its distributions, {name}, can't be read: {type(error).__name__}: "
+            f"{str(error)[:200]}; wanted a wheel whose metadata can"
+        ) from None
 
 
 def write_record(folder: str, environment: Environment) -> None:
@@ -128,17 +155,18 @@ def interpreter(folder: str) -> str:
 
 
 def seen_in(folder: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The distributions in an environment, and the plug-ins that they offer. Nothing of them is imported."""
-    from importlib.metadata import distributions
-
+    """The distributions in an environment, and the plug-ins that they offer. Nothing of them is imported; what has no
+    name or no version is none. Raises OSError, NotFound, ContractError."""
     versions: dict[str, str] = {}
     plugins: dict[str, dict[str, str]] = {}
-    for each in distributions(path=[site_packages(folder)]):
-        name = normalised(each.metadata["Name"])
-        versions[name] = each.version
-        points = {point.name: point.value for point in each.entry_points if point.group == ENTRY_POINTS}
-        if points:
-            plugins[name] = dict(sorted(points.items()))
+    for folder_name, each in distributions_in(site_packages(folder)):
+        with understood(folder_name):
+            name, version = (str(each.metadata[key] or "") for key in ("Name", "Version"))
+            points = {point.name: point.value for point in each.entry_points if point.group == ENTRY_POINTS}
+        if name and version:
+            versions[normalised(name)] = version
+            if points:
+                plugins[normalised(name)] = dict(sorted(points.items()))
     return dict(sorted(versions.items())), plugins
 
 

@@ -153,6 +153,12 @@ class Installer:
             self.store.write_notes(notes)
 
     @property
+    def own(self) -> list[str]:
+        """Paths of what changes with every installation, and is no part of a directory in which it lies."""
+        folders = (self.store.folder, self.store.environments, self.store.wheels, self.store.tools)
+        return [str(each) for each in (self.lock_file.path, *folders)]
+
+    @property
     def hint(self) -> str:
         """What a tool does not know when it says that there is no file which it may take."""
         return " (only_wheels is set: what has no wheel for this Python is not taken)" if self.only_wheels else ""
@@ -178,6 +184,8 @@ class Installer:
             found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
         except ToolFailed as error:
             raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
+        except ContractError as error:
+            raise ContractError(f"use = {request.use!r}: {error}") from None
         kept = [each for each in found if each.name != "mukernel"]
         if subject.source:  # built here, and so by no other machine into the very same file
             kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
@@ -204,8 +212,8 @@ class Installer:
             check_wheel(path)
             check_platform(path, subject.python, request.use)
         else:
-            source = source_of(request, locked.source if locked is not None else "", work)
-            path = wheel_of(request, source, subject.python, self.store, subject.tools, subject.wanted, work)
+            source = source_of(request, locked.source if locked is not None else "", self.own, work)
+            path = wheel_of(request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work)
         return replaced(subject, wheel=path, source=source, distribution=read_name(path).distribution)
 
     def holds(self, subject: Subject, locked: Resolution) -> bool:
@@ -282,11 +290,14 @@ class Installer:
                 self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
                 raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
-            versions, plugins = seen_in(unfinished)
+            try:
+                (versions, plugins), lacking = seen_in(unfinished), sorted(missing_files(unfinished))
+            except ContractError as error:
+                raise ContractError(f"use = {subject.request.use!r}: {error}") from None
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
                 name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished),
-                sorted(missing_files(unfinished)),
+                lacking,
             )  # fmt: skip
             chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
             write_record(unfinished, made)

@@ -5,44 +5,46 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Collection
 
 from ..contract import ContractError, NotFound
 from .pythons import Python
 from .request import Request
+from .source_tree import SourceTree
 from .store import Store
 from .tools import Tools, Wanted
 from .work import Work
 
 PROJECT = ("pyproject.toml", "setup.py")
-LEFT_OUT = shutil.ignore_patterns(
-    "__pycache__", "*.py[cod]", "*.egg-info", "build", "dist", ".venv", "venv", ".tox", ".nox", ".*_cache"
-)
 
 
-def source_of(request: Request, locked: str, work: Work) -> str:
+def source_of(request: Request, locked: str, own: Collection[str], work: Work) -> str:
     """What names the present content of a directory, or the commit of a repository that is meant: the `locked` one if
-    there is one. Raises NotFound, ContractError, ToolFailed."""
+    there is one. `own`: paths of what mukernel keeps, which is no part of a directory. Raises NotFound, ContractError,
+    ToolFailed, OSError."""
     if request.kind == "directory":
         check_project(request.target, request.use)
-        return f"directory:{tree_digest(request.target)}"
+        return f"directory:{SourceTree(request.target, request.use, own).digest()}"
     if locked.startswith("commit:"):
         return locked
     work.say(f"asking {request.target} for {request.reference or 'its newest commit'}")
     wanted = request.reference or "HEAD"
-    said = work.run(["git", "ls-remote", "--", request.target, wanted, f"{wanted}^{{}}"], f"use = {request.use!r}")
-    lines = [line.split() for line in said.splitlines()]
-    if lines:
-        return f"commit:{lines[-1][0]}"  # of a tag that has an object of its own the last is the commit
+    # Whole names, since git finds each that ends so, too; "^{}" is the commit of a tag that has an object of its own.
+    names = [f"{name}{end}" for name in (f"refs/tags/{wanted}", f"refs/heads/{wanted}", wanted) for end in ("^{}", "")]
+    said = work.run(["git", "ls-remote", "--", request.target, *names], f"use = {request.use!r}")
+    commits = {name: commit for commit, name in (line.split("\t") for line in said.splitlines())}
+    if found := next((commits[name] for name in names if name in commits), None):
+        return f"commit:{found}"
     if 7 <= len(wanted) <= 40 and set(wanted) <= set("0123456789abcdef"):
         return f"commit:{wanted}"
     raise NotFound(f"use = {request.use!r}: the repository has no branch, tag or commit {wanted!r}")
 
 
 def wheel_of(
-    request: Request, source: str, python: Python, store: Store, tools: Tools, wanted: Wanted, work: Work
-) -> str:
-    """The path of a wheel of what `source` names, built unless it is there."""
+    request: Request, source: str, own: Collection[str], python: Python, store: Store, tools: Tools, wanted: Wanted,
+    work: Work,
+) -> str:  # fmt: skip
+    """The path of a wheel of what `source` names, built unless it is there. `own`: as for `source_of`."""
     name = hashlib.sha256(f"{request.target}\0{request.subdirectory}\0{source}\0{python.identity}".encode()).hexdigest()
     folder = store.wheels / name[:24]
     if not folder.exists():
@@ -52,7 +54,7 @@ def wheel_of(
             if request.kind == "git":
                 check_out(request, source.removeprefix("commit:"), tree, work)
             else:
-                shutil.copytree(request.target, tree, symlinks=True, ignore=LEFT_OUT)
+                SourceTree(request.target, request.use, own).copy(tree)
             tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
             shutil.rmtree(tree)
             if not any(each.endswith(".whl") for each in os.listdir(unfinished)):
@@ -64,6 +66,7 @@ def check_out(request: Request, commit: str, folder: str, work: Work) -> None:
     what = f"use = {request.use!r}"
     work.run(["git", "clone", "--quiet", "--no-checkout", "--", request.target, folder], what)
     work.run(["git", "-C", folder, "checkout", "--quiet", "--detach", commit], what)
+    work.run(["git", "-C", folder, "submodule", "--quiet", "update", "--init", "--recursive"], what)
     check_project(os.path.join(folder, request.subdirectory), request.use)
 
 
@@ -72,18 +75,3 @@ def check_project(folder: str, use: str) -> None:
         raise NotFound(f"use = {use!r}: there is no folder {folder}")
     if not any(os.path.exists(os.path.join(folder, name)) for name in PROJECT):
         raise ContractError(f"use = {use!r}: {folder} is no project: wanted a {' or a '.join(PROJECT)} in it")
-
-
-def tree_digest(folder: str) -> str:
-    """Of all that a wheel of the folder could be made of."""
-    found = hashlib.sha256()
-    for where, folders, files in os.walk(folder):
-        left_out = LEFT_OUT(where, [*folders, *files]) | {".git"}
-        folders[:] = sorted(set(folders) - left_out)
-        for name in sorted(set(files) - left_out):
-            path = Path(where, name)
-            content = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
-            mode = os.lstat(path).st_mode & 0o111
-            found.update(f"{path.relative_to(folder)}\0{bool(mode)}\0{len(content)}\0".encode())
-            found.update(content)
-    return found.hexdigest()[:32]

@@ -24,6 +24,17 @@ from .wheel import digest, read_name
 from .work import ToolFailed, Work
 
 SETTING = "MUKERNEL_INSTALLER"
+# pip, kept from starting any other program, and so from building anything: `--only-binary` does not keep it from what
+# is named by a direct reference, "NAME @ ADDRESS". What it starts only to describe itself to an index, it does without.
+ALONE = """
+import runpy, sys
+def refuse(event, given):
+    if event in ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec"):
+        where = event == "subprocess.Popen" and given[2] or given[0]
+        raise PermissionError(f"what is no wheel would have to be built ({where})")
+sys.addaudithook(refuse)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +91,7 @@ class Uv(Tools):
         more = ["--generate-hashes", "--no-header", "--no-annotate", "--no-progress", "--python", python.executable]
         given = "\n".join(wanted.requirements)
         command = [self.command, "pip", "compile", "-", *more, *found_in(wanted)]
-        return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given))
+        return read_requirements(work.run(command, "it can't be resolved", folder=wanted.folder, given=given), wanted)
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         self.fill(["--python", interpreter(folder)], requirements, wanted, work)
@@ -120,8 +131,8 @@ class Pip(Tools):
     def create(self, folder: str, python: Python, work: Work) -> None:
         work.run([python.executable, "-m", "venv", "--without-pip", folder], "no environment can be made")
 
-    def pip(self, python: Python, work: Work, *more: str) -> list[str]:
-        """The command that runs pip under an interpreter."""
+    def pip(self, python: Python, work: Work, *more: str, alone: bool = False) -> list[str]:
+        """The command that runs pip under an interpreter. `alone`: it can start no other program."""
         folder = self.store.tools / f"pip-{python.identity}"
         if not folder.exists():
             work.say(f"setting up pip for Python {python.version}")
@@ -130,16 +141,16 @@ class Pip(Tools):
                 # By itself it says why it fails; venv would only say that it did.
                 work.run([interpreter(unfinished), "-m", "ensurepip", "--default-pip"], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
-        return [interpreter(str(folder)), "-m", "pip", *quiet, *more]
+        return [interpreter(str(folder)), *(["-c", ALONE] if alone else ["-m", "pip"]), *quiet, *more]
 
     def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
         with self.store.scratch() as folder:
             report, requirements = os.path.join(folder, "report.json"), os.path.join(folder, "requirements.txt")
             Path(requirements).write_text("\n".join(wanted.requirements), encoding="utf-8")
             more = ["install", "--dry-run", "--ignore-installed", "--report", report, "-r", requirements]
-            command = [*self.pip(python, work), *more, *found_in(wanted)]
+            command = [*self.pip(python, work, alone=wanted.only_wheels), *more, *found_in(wanted)]
             work.run(command, "it can't be resolved", folder=wanted.folder)
-            return read_report(Path(report).read_text(encoding="utf-8"))
+            return read_report(Path(report).read_text(encoding="utf-8"), wanted)
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         self.fill(self.pip(python, work, "--python", interpreter(folder), "install"), requirements, wanted, work)
@@ -157,8 +168,8 @@ class Pip(Tools):
 
 
 def found_in(wanted: Wanted) -> list[str]:
-    """Options of either tool: which files it may take."""
-    folders = [argument for folder in wanted.wheels for argument in ("--find-links", folder)]
+    """Options of either tool: which files it may take. Folders as addresses: in a path uv takes " #" for a comment."""
+    folders = [argument for folder in wanted.wheels for argument in ("--find-links", Path(folder).as_uri())]
     return [*folders, *(["--only-binary", ":all:"] if wanted.only_wheels else [])]
 
 
@@ -179,7 +190,7 @@ def find_uv() -> str | None:
     return beside if os.access(beside, os.X_OK) else shutil.which("uv")
 
 
-def read_requirements(text: str) -> list[Locked]:
+def read_requirements(text: str, wanted: Wanted) -> list[Locked]:
     """What `uv pip compile` prints: "name==version" or "name @ file://...", each with its hashes."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
@@ -188,22 +199,37 @@ def read_requirements(text: str) -> list[Locked]:
             continue
         hashes = sorted(word.removeprefix("--hash=") for word in words if word.startswith("--hash="))
         name, _, version = words[0].partition("==")
+        name = normalised(re.sub(r"\[.*\]", "", name))
         if words[1:2] == ["@"]:
+            check_direct(name, words[2], wanted)
             version = read_name(unquote(words[2].partition("#")[0])).version
-        found.append(Locked(normalised(re.sub(r"\[.*\]", "", name)), version, hashes))
+        found.append(Locked(name, version, hashes))
     return found
 
 
-def read_report(text: str) -> list[Locked]:
+def read_report(text: str, wanted: Wanted) -> list[Locked]:
     """What `pip install --report` writes."""
     found = []
     for each in json.loads(text)["install"]:
+        about = each["metadata"]
+        name = normalised(about["name"])
+        if each["is_direct"]:
+            check_direct(name, each["download_info"]["url"], wanted)
         hashes = each["download_info"].get("archive_info", {}).get("hashes", {})
         if "sha256" not in hashes:
-            raise ContractError(f"{each['metadata']['name']} comes without a hash of its file; wanted one that has it")
-        about = each["metadata"]
-        found.append(Locked(normalised(about["name"]), about["version"], [f"sha256:{hashes['sha256']}"]))
+            raise ContractError(f"{name} comes without a hash of its file; wanted one that has it")
+        found.append(Locked(name, about["version"], [f"sha256:{hashes['sha256']}"]))
     return sorted(found, key=lambda each: each.name)
+
+
+def check_direct(name: str, address: str, wanted: Wanted) -> None:
+    """Raises ContractError for what is named by its address, unless it is what was asked for: a lock file, which names
+    no places, could not tell where it is from."""
+    if not any(normalised(each.partition(" @ ")[0]) == name for each in wanted.requirements if " @ " in each):
+        raise ContractError(
+            f"it depends on '{name} @ {address}', a direct reference, which can't be locked; wanted a version, such as "
+            f"'{name}==1.0', in an index or in a folder of wheels"
+        )
 
 
 def requirement_line(locked: Locked, path: str | None) -> str:

@@ -45,7 +45,7 @@ def check_wheel(path: str) -> None:
             broken = archive.testzip()
             if broken is None and any(name.endswith(".dist-info/METADATA") for name in archive.namelist()):
                 return
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # no archive, torn, encrypted, packed in a way that nobody knows
         raise ContractError(f"use = {path!r}: it is no whole wheel: {error}") from None
     raise ContractError(f"use = {path!r}: it is no whole wheel: {broken or 'it has no metadata'}")
 
