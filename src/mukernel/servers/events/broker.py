@@ -49,14 +49,40 @@ ABSENT = (Unavailable, NotFound, PermissionDenied, ContractError, Overloaded)  #
 
 
 class CallBroker(Plugin):
-    """Keeps the calls of one interface, and makes each when its plug-in is there.
+    """Stands in for the plug-in of one interface, whose methods may have any name but those of hooks: all else here
+    begins with an underscore.
 
     plugin: the one that serves the interface. queue: calls that may wait or run; beyond them callers get Overloaded.
     """
 
     def __init__(self, clock: Clock, events: Events, *, plugin: str, queue: int) -> None:
-        self.clock, self.client, self.plugin, self.queue = clock, EventClient(events), plugin, queue
-        (self.interface,) = interfaces_of(type(self))
+        self._calls = KeptCalls(self, clock, EventClient(events), plugin, queue)
+
+    async def start(self) -> None:
+        await self._calls.start()
+
+    def draining(self) -> None:
+        self._calls.draining()
+
+    async def save(self) -> None:
+        await self._calls.save()
+
+    def restore(self, state: None) -> None:
+        self._calls.begin()
+
+    async def stop(self) -> None:
+        await self._calls.stop()
+
+    async def _accept(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        return await self._calls.accept(method, arguments)
+
+
+class KeptCalls:
+    """Keeps the calls that `stand_in` is given, and makes each when `plugin`, which it stands in for, is there."""
+
+    def __init__(self, stand_in: Plugin, clock: Clock, client: EventClient, plugin: str, queue: int) -> None:
+        self.stand_in, self.clock, self.client, self.plugin, self.queue = stand_in, clock, client, plugin, queue
+        (self.interface,) = interfaces_of(type(stand_in))
         contract = self.interface.__contract__
         self.name, self.stream = contract.name, call_stream(contract.name)
         self.codecs = {name: MethodCodec(method) for name, method in contract.methods.items()}
@@ -87,7 +113,7 @@ class CallBroker(Plugin):
             )
         self.count(kept)
         self.background.append(asyncio.create_task(self.keep()))
-        space, key = identity(self)
+        space, key = identity(self.stand_in)
         name = key.rpartition("#")[0]
         if not any(other != key and other.rpartition("#")[0] == name for other in space.instances):
             self.begin()  # else the one before delivers, until it hands over
@@ -131,9 +157,6 @@ class CallBroker(Plugin):
             if self.tasks:  # what is being made, and settled: what is cut off is made again
                 await asyncio.wait(self.tasks, timeout=LEAVING)
             await end(self.tasks)
-
-    def restore(self, state: None) -> None:
-        self.begin()
 
     async def stop(self) -> None:
         if self.leaving is not None:
@@ -274,7 +297,7 @@ class CallBroker(Plugin):
         """A proxy of the plug-in, as soon as it is there."""
         pause = FIRST_PAUSE
         while self.methods is None or self.methods._mukernel_route.reason is not None:
-            space, _ = identity(self)
+            space, _ = identity(self.stand_in)
             try:
                 self.methods = await space.get(self.interface, self.plugin, wait_for_room=True)
             except ABSENT as error:

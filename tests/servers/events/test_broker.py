@@ -1,0 +1,104 @@
+"""The broker of a route: whatever methods are named, and whoever is to blame for a crash."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from events_collecting import until
+
+from mukernel import Interface, Kernel, Plugin, idempotent, oneway
+from mukernel.contract.interface import HOOKS
+from mukernel.servers.events import EventServer
+from mukernel.servers.events.broker import CallBroker
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    async with Kernel() as running:
+        yield running
+
+
+async def keep_calls_of(kernel: Kernel, interface: str, folder: Path) -> None:
+    config = {"folder": str(folder / "events"), "calls": [interface]}
+    await kernel.load(EventServer, name="events", placement="process", config=config)
+
+
+class Post(Interface):
+    """Methods that are called as what a broker has within."""
+
+    @oneway
+    async def leave(self) -> None: ...
+    @oneway
+    async def begin(self) -> None: ...
+    @oneway
+    async def deliver(self, parcel: str) -> None: ...
+    @oneway
+    async def queue(self, parcel: str) -> None: ...
+    @oneway
+    async def settle(self) -> None: ...
+    @idempotent
+    async def name(self) -> str:
+        raise NotImplementedError
+
+    @idempotent
+    async def count(self, street: str, house: int = 1) -> int:
+        raise NotImplementedError
+
+    @idempotent
+    async def accept(self, parcel: str) -> str:
+        raise NotImplementedError
+
+
+class Office(Plugin, Post):
+    done: list[str]
+
+    def __init__(self) -> None:
+        Office.done = self.parcels = []
+
+    async def leave(self) -> None:
+        self.parcels.append("leave")
+
+    async def begin(self) -> None:
+        self.parcels.append("begin")
+
+    async def deliver(self, parcel: str) -> None:
+        self.parcels.append(f"deliver {parcel}")
+
+    async def queue(self, parcel: str) -> None:
+        self.parcels.append(f"queue {parcel}")
+
+    async def settle(self) -> None:
+        self.parcels.append("settle")
+
+    async def name(self) -> str:
+        return "office"
+
+    async def count(self, street: str, house: int = 1) -> int:
+        return house
+
+    async def accept(self, parcel: str) -> str:
+        return parcel
+
+
+async def test_methods_may_have_any_name_that_an_interface_allows(kernel: Kernel, tmp_path: Path) -> None:
+    await keep_calls_of(kernel, "Post", tmp_path)
+    await kernel.load(Office, name="office")
+    await kernel.route(Post, brokered=True)
+    post = kernel.get(Post)
+    await post.leave()
+    await post.begin()
+    await post.deliver("a")
+    await post.queue("b")
+    await post.settle()
+    assert await post.name() == "office"
+    assert (await post.count("Elm"), await post.count("Elm", 7)) == (1, 7)
+    assert await post.accept("c") == "c"
+    await until(lambda: len(Office.done) == 5)
+    assert Office.done == ["leave", "begin", "deliver a", "queue b", "settle"]
+
+
+def test_a_broker_has_no_name_that_a_method_could_have() -> None:
+    public = {name for name in dir(CallBroker) if not name.startswith("_")} - set(dir(Plugin))
+    assert public <= set(HOOKS)  # which no interface may declare
