@@ -112,3 +112,24 @@ class UnfitPlugin(Plugin, Unfit):
 
     async def once(self) -> int:
         return 2
+
+
+class Jobs(Interface):
+    @oneway
+    async def run(self, job: str) -> None:
+        raise NotImplementedError
+
+
+class Worker(Plugin, Jobs):
+    """Each job that is run to its end leaves a line in a file; "poison" takes the process, and what runs beside it."""
+
+    def __init__(self, *, file: str) -> None:
+        self.file = Path(file)
+
+    async def run(self, job: str) -> None:
+        if job == "poison":
+            await asyncio.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0.05)
+        with self.file.open("a") as file:
+            file.write(job + "\n")

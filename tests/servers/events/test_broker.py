@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from brokered_samples import Jobs, Worker
 from events_collecting import until
 
-from mukernel import Interface, Kernel, Plugin, idempotent, oneway
+from mukernel import Interface, Kernel, Plugin, RestartPolicy, idempotent, oneway
 from mukernel.contract.interface import HOOKS
-from mukernel.servers.events import EventServer
+from mukernel.servers.events import Events, EventServer
 from mukernel.servers.events.broker import CallBroker
 
 
@@ -102,3 +104,20 @@ async def test_methods_may_have_any_name_that_an_interface_allows(kernel: Kernel
 def test_a_broker_has_no_name_that_a_method_could_have() -> None:
     public = {name for name in dir(CallBroker) if not name.startswith("_")} - set(dir(Plugin))
     assert public <= set(HOOKS)  # which no interface may declare
+
+
+async def test_one_call_that_kills_its_plug_in_takes_no_other_to_the_dead_letters(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    await keep_calls_of(kernel, "Jobs", tmp_path)
+    ran = tmp_path / "ran"
+    patient = RestartPolicy(intensity=1000, backoff=0.0)
+    await kernel.load(Worker, name="worker", placement="process", config={"file": str(ran)}, restart=patient)
+    await kernel.route(Jobs, brokered=True)
+    jobs, good = kernel.get(Jobs), [str(number) for number in range(60)]
+    await asyncio.gather(*(jobs.run(job) for job in ["poison", *good]))
+    events = kernel.get(Events)
+    while (await events.stats()).streams["calls-Jobs"].groups["broker"].settled < 61:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (await events.stats()).streams["dead-letters"].last == 1
+    assert set(ran.read_text().split()) == set(good)

@@ -41,7 +41,7 @@ log = logging.getLogger("mukernel.events")
 GROUP = "broker"
 ACK_WAIT = 6.0  # seconds after which what nobody works on any more, since its broker died, is delivered again
 PREFETCH = 256  # calls that are made at a time
-DELIVERIES = 5  # of a call that its plug-in crashes over
+CRASHES = 5  # of the plug-in, over one call, after which that is not made again
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
 LEAVING = 1.0  # seconds that calls have to end before a replacement cuts them off
 METHOD, CALL, CONTEXT = "Mukernel-Method", "Mukernel-Call", "Mukernel-Context"
@@ -64,11 +64,11 @@ class CallBroker(Plugin):
     def draining(self) -> None:
         self._calls.draining()
 
-    async def save(self) -> None:
-        await self._calls.save()
+    async def save(self) -> dict[int, int]:
+        return await self._calls.save()
 
-    def restore(self, state: None) -> None:
-        self._calls.begin()
+    def restore(self, crashes: dict[int, int]) -> None:
+        self._calls.take_over(crashes)
 
     async def stop(self) -> None:
         await self._calls.stop()
@@ -96,6 +96,8 @@ class KeptCalls:
         self.waiting: dict[str, asyncio.Future[Any]] = {}  # callers, by the identity of their call
         self.making: dict[int, Event[bytes]] = {}  # what is being made, by offset
         self.tasks: set[asyncio.Task[None]] = set()
+        self.sent: dict[asyncio.Future[Any], int] = {}  # calls under way, and how many of them there may be beside each
+        self.crashes: dict[int, int] = {}  # of the plug-in while it ran a call, by that one's offset
         self.in_order = asyncio.Lock()  # held while a call is sent
         self.background: list[asyncio.Task[None]] = []
         self.delivering: asyncio.Task[None] | None = None
@@ -145,10 +147,15 @@ class KeptCalls:
                     Unavailable(f"{self.name}: the broker is being replaced; the call is kept, and made later")
                 )
 
-    async def save(self) -> None:
+    async def save(self) -> dict[int, int]:
         """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
         if cancelled := await to_its_end(self.let_go([])):
             raise cancelled
+        return self.crashes
+
+    def take_over(self, crashes: dict[int, int]) -> None:
+        self.crashes = crashes
+        self.begin()
 
     async def let_go(self, background: list[asyncio.Task[None]]) -> None:
         await end(background)
@@ -252,12 +259,15 @@ class KeptCalls:
         try:
             result = await self.made(event)
         except PluginCrashed as crash:
-            if not was_answered(crash) and event.delivery.deliveries < DELIVERIES:
-                await self.settle(event, "nak")
-                return
+            if not was_answered(crash):
+                self.crashes[event.offset] = self.crashes.get(event.offset, 0) + 1
+                if self.crashes[event.offset] < CRASHES:
+                    await self.settle(event, "nak")
+                    return
             failure = crash
         except Exception as error:
             failure = error
+        self.crashes.pop(event.offset, None)
         if answer is None or answer.done():
             told = False
         elif failure is None:
@@ -276,11 +286,16 @@ class KeptCalls:
             raise ContractError(f"{self.name} has no method {event.headers.get(METHOD)!r}")
         current.set(read(event.headers.get(CONTEXT, "")))
         arguments = up_to_left_out(codec.decode_arguments(event.body))
+        company = largest_company(self.crashes.get(event.offset, 0))
         pause = FIRST_PAUSE
         while True:
             try:
                 async with self.in_order:
+                    while len(self.sent) >= min([company, *self.sent.values()]):
+                        await asyncio.wait(self.sent, return_when=asyncio.FIRST_COMPLETED)
                     call = asyncio.ensure_future(getattr(await self.served(), codec.method.name)(*arguments))
+                    self.sent[call] = company
+                    call.add_done_callback(self.sent.pop)
                     try:
                         await asyncio.sleep(0)  # its first step sends it
                     except asyncio.CancelledError:
@@ -327,6 +342,13 @@ class KeptCalls:
                 log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def largest_company(crashes: int) -> int:
+    """How many calls, this one included, may be under way together with one that the plug-in has crashed over so often.
+    Any of those that it crashed over may be to blame. Fewer and fewer are suspect together, and in the end each is made
+    alone, so that what comes to `CRASHES` is what crashes it."""
+    return max(1, PREFETCH >> 3 * crashes)
 
 
 def up_to_left_out(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
