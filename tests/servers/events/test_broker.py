@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from brokered_samples import Jobs, Worker
 from events_collecting import until
 
-from mukernel import Interface, Kernel, Plugin, RestartPolicy, idempotent, oneway
+from mukernel import Interface, Kernel, Plugin, RestartPolicy, Unavailable, idempotent, oneway
 from mukernel.contract.interface import HOOKS
 from mukernel.servers.events import Events, EventServer
-from mukernel.servers.events.broker import CallBroker
+from mukernel.servers.events.broker import CallBroker, KeptCalls
 
 
 @pytest.fixture
@@ -121,3 +123,32 @@ async def test_one_call_that_kills_its_plug_in_takes_no_other_to_the_dead_letter
         await asyncio.sleep(0)
     assert (await events.stats()).streams["dead-letters"].last == 1
     assert set(ran.read_text().split()) == set(good)
+
+
+class FullDisk:
+    """An event that can't be settled `refusals` times. It is the clock, too, on which no time passes."""
+
+    offset = 7
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    async def ack(self) -> None:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise Unavailable("the disk is full")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("refusals", "errors"), [(2, 0), (50, 1)])
+async def test_calls_that_can_t_be_settled_for_long_are_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture, refusals: int, errors: int
+) -> None:
+    event: Any = FullDisk(refusals)
+    client: Any = None
+    calls = KeptCalls(Office(), event, client, "office", 10)
+    await calls.settle(event, "ack")
+    said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert said == ["Post: offset 7 can't be settled: the disk is full; it is tried again"] * errors

@@ -104,6 +104,7 @@ class KeptCalls:
         self.leaving: asyncio.Task[None] | None = None
         self.methods: Any = None  # a proxy of the plug-in, once there was one
         self.publishing = self.last = self.settled = 0  # calls that are being stored; offsets stored, calls done with
+        self.unsettled_told = False  # that nothing can be settled is said once, until something is
 
     async def start(self) -> None:
         stats = await self.client.events.stats()
@@ -332,14 +333,16 @@ class KeptCalls:
                     return
                 await (event.ack() if verdict == "ack" else event.term(reason))
                 self.settled += 1
+                self.unsettled_told = False
                 return
             except NotFound as error:  # the log that it was in: there is nothing to settle
                 log.error("%s: offset %d was not settled: %s", self.name, event.offset, error)
                 return
             except (MukernelError, LogDamaged) as error:
-                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) or pause > FIRST_PAUSE
-                level = logging.DEBUG if passing else logging.ERROR
-                log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
+                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) and pause < LONGEST_PAUSE
+                level = logging.DEBUG if passing or self.unsettled_told else logging.ERROR
+                self.unsettled_told = self.unsettled_told or level == logging.ERROR
+                log.log(level, "%s: offset %d can't be settled: %s; it is tried again", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
