@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokered_samples import Jobs, Worker
+from brokered_samples import Jobs, NextRouted, NextRouting, Routed, Routing, UnfitRouting, Worker
 from events_collecting import until
 
-from mukernel import Interface, Kernel, Plugin, RestartPolicy, Unavailable, idempotent, oneway
+from mukernel import Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, idempotent, oneway
 from mukernel.contract.interface import HOOKS
 from mukernel.servers.events import Events, EventServer
 from mukernel.servers.events.broker import CallBroker, KeptCalls
@@ -151,4 +151,42 @@ async def test_calls_that_can_t_be_settled_for_long_are_an_error_in_the_log(
     calls = KeptCalls(Office(), event, client, "office", 10)
     await calls.settle(event, "ack")
     said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
-    assert said == ["Post: offset 7 can't be settled: the disk is full; it is tried again"] * errors
+    assert said == ["Post: offset 7 is not settled yet: the disk is full"] * errors
+
+
+@pytest.mark.parametrize("how", ["swap", "load"])
+async def test_a_broker_serves_what_the_next_version_of_its_plug_in_adds(
+    kernel: Kernel, tmp_path: Path, how: str
+) -> None:
+    await keep_calls_of(kernel, "Routed", tmp_path)
+    await kernel.load(Routing, name="routing")
+    await kernel.route(Routed, brokered=True)
+    routed = kernel.get(Routed)
+    assert await routed.old() == "old"
+    if how == "swap":
+        await kernel.swap("routing", NextRouting)
+    else:
+        await kernel.unload("routing")
+        await kernel.load(NextRouting, name="routing")
+    following = kernel.get(NextRouted)
+    assert "brokered" in repr(following)
+    assert (await following.added(), await following.old(), await routed.old()) == ("added", "older", "older")
+    with pytest.raises(SwapFailed, match=r"(?s)brokered, which the new version can't be.*Routed\.once"):
+        await kernel.swap("routing", UnfitRouting)
+    assert await routed.old() == "older"
+
+
+async def test_a_route_that_goes_direct_again_says_how_many_calls_it_leaves_behind(tmp_path: Path) -> None:
+    async with Kernel(log_folder=str(tmp_path)) as kernel:
+        await keep_calls_of(kernel, "Jobs", tmp_path)
+        config = {"file": str(tmp_path / "ran")}
+        await kernel.load(Worker, name="worker", config=config)
+        await kernel.route(Jobs, brokered=True)
+        await kernel.unload("worker")
+        for number in range(3):
+            await kernel.get(Jobs).run(str(number))
+        await kernel.restart("Jobs.broker")  # which leaves nothing behind
+        await kernel.route(Jobs, brokered=False)
+    said = [line for line in (tmp_path / "call-brokers.log").read_text().splitlines() if "accepted" in line]
+    assert len(said) == 1
+    assert "Jobs: 3 calls that were accepted wait on the disk; they are made when the route is brokered" in said[0]

@@ -116,10 +116,14 @@ class KeptCalls:
             )
         self.count(kept)
         self.background.append(asyncio.create_task(self.keep()))
+        if not self.has_another():
+            self.begin()  # else the one before delivers, until it hands over
+
+    def has_another(self) -> bool:
+        """Is there another instance of this broker, as while one is replaced?"""
         space, key = identity(self.stand_in)
         name = key.rpartition("#")[0]
-        if not any(other != key and other.rpartition("#")[0] == name for other in space.instances):
-            self.begin()  # else the one before delivers, until it hands over
+        return any(other != key and other.rpartition("#")[0] == name for other in space.instances)
 
     def begin(self) -> None:
         """Deliver what is kept, from now on. Nothing begins while this is being replaced: where something does, that
@@ -169,7 +173,11 @@ class KeptCalls:
     async def stop(self) -> None:
         if self.leaving is not None:
             self.background.append(self.leaving)
-        if cancelled := await to_its_end(self.let_go(self.background)):
+        cancelled = await to_its_end(self.let_go(self.background))
+        if self.last > self.settled and not self.has_another():
+            left = f"{self.last - self.settled:,} calls that were accepted wait on the disk"
+            log.warning("%s: %s; they are made when the route is brokered again", self.name, left)
+        if cancelled:
             raise cancelled
 
     # -- taking calls -----------------------------------------------------------------------------------------
@@ -342,7 +350,7 @@ class KeptCalls:
                 passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) and pause < LONGEST_PAUSE
                 level = logging.DEBUG if passing or self.unsettled_told else logging.ERROR
                 self.unsettled_told = self.unsettled_told or level == logging.ERROR
-                log.log(level, "%s: offset %d can't be settled: %s; it is tried again", self.name, event.offset, error)
+                log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
