@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting import until_event
 
-from mukernel import Buffer, ContractError, Kernel, RestartPolicy
+from mukernel import Buffer, ContractError, Kernel, RestartPolicy, Sandbox
 from mukernel.contract.lending import LENT_FROM
 from mukernel.drivers.block import Block, BlockDriver
 from mukernel.drivers.block.disk import Disk
@@ -255,6 +255,30 @@ async def test_whatever_goes_wrong_is_an_answer_and_the_next_call_is_served(
     await driver.write(0, filled(7))
     assert await driver.read(0) == bytes(filled(7))
     await driver.stop()
+
+
+async def test_a_bad_block_is_no_matter_of_its_neighbours(disk: Block, kernel: Kernel, tmp_path: Path) -> None:
+    await disk.write(0, filled(7, BLOCKS))
+    os.truncate(tmp_path / "disk", 6 * BLOCK)  # behind the driver's back: what lies beyond can't be read
+
+    async def read(block: int) -> bytes | int | None:
+        try:
+            return bytes(await disk.read(block))
+        except OSError as error:
+            return error.errno
+
+    found = await asyncio.gather(*(read(block) for block in range(4, 8)))
+    assert found == [bytes(filled(7)), bytes(filled(7)), errno.EIO, errno.EIO]
+
+
+async def test_a_sandboxed_driver_makes_its_image(tmp_path: Path) -> None:
+    config = {"path": str(tmp_path / "disk"), "block_size": BLOCK, "size": BLOCK * BLOCKS}
+    sandbox = Sandbox(write=(str(tmp_path),))
+    async with Kernel() as kernel:
+        await kernel.load(BlockDriver, placement="sandbox", sandbox=sandbox, config=config)
+        await kernel.get(Block).write(0, filled(7))
+    assert (tmp_path / "disk").stat().st_size == BLOCK * BLOCKS
+    assert [each.name for each in tmp_path.iterdir()] == ["disk"]
 
 
 async def test_a_stop_that_is_cancelled_answers_who_waits_and_lets_go_of_the_disk(

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from killing import kill
 from postgres_server import PostgresServer
 from waiting import until_event
 
@@ -309,7 +310,7 @@ async def test_killed_under_load_it_comes_back_and_callers_see_a_pause(kernel: K
                 answered[number] += [key, f"{key} too"]
 
     load = [asyncio.create_task((pairs if number == 0 else once)(number)) for number in range(4)]
-    for kill in range(8):
+    for death in range(8):
         reached = [len(each) + 2 for each in answered]
         while not all(len(each) >= want for each, want in zip(answered, reached, strict=True)):
             await asyncio.sleep(0)
@@ -317,7 +318,7 @@ async def test_killed_under_load_it_comes_back_and_callers_see_a_pause(kernel: K
         instance = kernel.registry.entry("sql").replicas[0].instance
         assert instance is not None and instance.place.pid is not None
         os.kill(instance.place.pid, signal.SIGKILL)
-        await until_event(kernel, "sql", "restart", kill + 1)
+        await until_event(kernel, "sql", "restart", death + 1)
     done.set()
     await asyncio.gather(*load)
     there = {article for (article,) in (await sql.query("select article from prices")).tuples()}
@@ -341,12 +342,45 @@ async def test_a_database_that_goes_is_told_and_comes_back(postgres: PostgresSer
         assert (await sql.query("select 1")).rows == [[1]]
 
 
+async def test_a_driver_that_dies_while_the_database_is_away_serves_when_it_is_back(postgres: PostgresServer) -> None:
+    async with Kernel() as kernel:
+        config = {"url": postgres.new_database()}
+        await kernel.load(SqlDriver, name="sql", placement="process", config=config, restart=TIRELESS)
+        sql = kernel.get(Sql)
+        await sql.execute("create table prices (article text primary key, price integer not null)")
+        await sql.execute("drop table mukernel_executed")  # as of a database that was never prepared
+        await asyncio.to_thread(postgres.stop)
+        try:
+            await kill(kernel, "sql")
+            with pytest.raises(DatabaseGone):
+                await sql.query("select 1")
+        finally:
+            await asyncio.to_thread(postgres.start)
+        insert = "insert into prices values ('tea', 1)"
+        await asyncio.gather(*(sql.execute_once("a", insert) for _ in range(4)))
+        assert await count(sql) == 1
+
+
+async def test_a_database_that_can_t_be_reached_is_told_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    async with Kernel() as kernel:
+        url = "postgresql://user:secret@/x?host=/there/is/none"
+        await kernel.load(SqlDriver, name="sql", placement="inline", config={"url": url})
+        with pytest.raises(DatabaseGone) as caught:
+            await kernel.get(Sql).execute_once("a", "select 1")
+    [said] = [each.getMessage() for each in caplog.records if each.name == "mukernel.sql"]
+    assert said.startswith("config.url: the database can't be reached: ") and "\n" not in said
+    assert "secret" not in said + str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
         ({"url": "nonsense"}, "no URL"),
         ({"url": "sqlite://"}, "in memory"),
         ({"url": "sqlite:///:memory:"}, "in memory"),
+        ({"url": "sqlite:///file::memory:?uri=true"}, "in memory"),
+        ({"url": "sqlite:///file:?uri=true"}, "in memory"),
+        ({"url": "sqlite:///file:/x?vfs=memdb&uri=true"}, "in memory"),
         ({"url": "unheard://x/y"}, "no database that SQLAlchemy knows"),
         (
             {"url": "sqlite:////there/is/no/such/folder/x.db"},
@@ -354,15 +388,11 @@ async def test_a_database_that_goes_is_told_and_comes_back(postgres: PostgresSer
         ),
         ({"url": "sqlite:////etc/passwd"}, r"config.url: '/etc/passwd' can't be used: "),
         ({"url": "sqlite:///a\0b"}, r"config.url: .* can't be used: embedded null byte"),
-        (
-            {"url": "postgresql://user:secret@/x?host=/there/is/none"},
-            "config.url: the database can't be used: .*(connection failed|No such file)",
-        ),
         ({"connections": 0}, "at most 1,000"),
         ({"remember": -1.0}, "config.remember"),
     ],
 )
-async def test_what_can_not_be_served_is_refused_and_no_password_is_told(
+async def test_what_can_not_be_served_is_refused(
     config: dict[str, Any], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -370,5 +400,4 @@ async def test_what_can_not_be_served_is_refused_and_no_password_is_told(
     async with Kernel() as kernel:
         with pytest.raises(ContractError, match=problem) as caught:
             await kernel.load(SqlDriver, placement="process", config={"url": f"sqlite:///{tmp_path}/x.db", **config})
-        assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value) and not hasattr(caught.value, "__notes__"), "more than a sentence"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from .application_file import ApplicationFile
-from .brokering import EVENTS, unbrokered
+from .brokerable import EVENTS, unbrokered
 from .checks import nearest
 from .inspection import Inspected
 

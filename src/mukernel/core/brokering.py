@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 
-from ..contract import ContractError, Description, MukernelError, NotFound
-from .builtin import BUILTIN
+import msgspec
+
+from ..contract import ContractError, Description, MukernelError, NotFound, SwapFailed, Unavailable
+from .brokerable import EVENTS, unbrokered
 from .capabilities import BROKER as BROKER_RIGHT
 from .instances import Instances
+from .journal import Journal
 from .messages import Source
 from .registry import Entry, RestartPolicy
+from .replacement import Replacement
 
 BROKER = "mukernel.servers.events.broker", "CallBroker"
-EVENTS = "Events"  # the interface of the server that keeps the calls
 PATIENT = RestartPolicy(intensity=1000, backoff=0.02, longest_backoff=1.0)
 QUEUE = 10_000  # calls that may wait, unless somebody says otherwise
-
-
-def unbrokered(description: Description, rights: Sequence[str]) -> list[str]:
-    """What keeps the route to an interface from being brokered, one line each. `rights`: those that its server tells
-    apart."""
-    name = description.name
-    if name == EVENTS or name in BUILTIN:
-        return [f"{name} can't be brokered: the calls of {EVENTS} and of what the kernel serves have nowhere to wait"]
-    lines = []
-    if rights:
-        lines.append(
-            f"{name} can't be brokered: its server tells rights apart ({', '.join(rights)}), and would be called "
-            "by the broker in everybody's name"
-        )
-    for method in description.methods:
-        where = f"{name}.{method.name} can't be brokered: "
-        if method.model in ("stream", "channel"):
-            lines.append(f"{where}it is a {method.model}, of which nothing can be kept; take it to another interface")
-        elif method.model == "call" and not method.idempotent:
-            lines.append(
-                f"{where}a call that is kept is run at least once, so perhaps twice; mark it @idempotent if that does "
-                "no harm, or @oneway if nobody waits for its result, or take it to another interface"
-            )
-    return lines
 
 
 def broker_name(interface: str) -> str:
@@ -54,8 +33,8 @@ def grants_of_broker(interface: str) -> list[str]:
 class Brokering:
     """Leads the routes of one kernel to brokers, and back. Whoever uses it loads and unloads the brokers."""
 
-    def __init__(self, instances: Instances) -> None:
-        self.instances, self.registry = instances, instances.registry
+    def __init__(self, instances: Instances, journal: Journal) -> None:
+        self.instances, self.registry, self.journal = instances, instances.registry, journal
 
     def checked(self, interface: str, plugin: str | None) -> tuple[Entry, Description]:
         """The plug-in whose calls are to be kept. Raises NotFound, ContractError with every reason against it."""
@@ -90,6 +69,20 @@ class Brokering:
         broker = self.registry.brokers.pop(found[0])
         await self.lead(broker)
         return broker
+
+    async def follow(self, entry: Entry) -> None:
+        """A plug-in is of another version: the brokers of its routes serve that version's interfaces from now on. Where
+        one can't, an event says why, and it serves the one before."""
+        served = {each.name: each for each in entry.interfaces}
+        for (interface, plugin), name in list(self.registry.brokers.items()):
+            if plugin != entry.name or interface not in served or name not in self.registry.entries:
+                continue
+            with suppress(SwapFailed, Unavailable):  # or the broker was unloaded meanwhile
+                async with self.registry.changing(name) as broker:
+                    source = msgspec.structs.replace(broker.source, stands_in=served[interface])
+                    if broker.source.stands_in != source.stands_in:
+                        work = Replacement(self.instances, self.journal, broker, "restart", source, broker.options)
+                        await work.run()
 
     def check_changeable(self, name: str, how: str) -> None:
         """Raises ContractError for a broker: there is one for a route, where nothing else lives."""

@@ -121,7 +121,7 @@ class Kernel:
         self.processes = self.new_processes()
         self.instances = Instances(self.processes, self.new_port, self.strict)
         self.granting = Granting(self.instances, self.journal)
-        self.brokering = Brokering(self.instances)
+        self.brokering = Brokering(self.instances, self.journal)
         self.supervisor = Supervisor(self.instances, self.journal, self.restart)
         self.space.on_asks = lambda key, interfaces: self.switchboard.capabilities.asked("kernel", key, interfaces)
         self.space.on_checkpoint = self.registry.checkpointed
@@ -255,6 +255,7 @@ class Kernel:
                     checked_bindings(options.bind, entry.asks, name)
                 raise
         self.record("load", entry.name, options.placement)
+        await self.brokering.follow(entry)
 
     async def forget_unused(self) -> None:
         """End the fork servers of environments that no plug-in is of any more, and let those be removed."""
@@ -290,8 +291,8 @@ class Kernel:
         the event server, which runs each at least once and outlives its plug-in's absence.
 
         `plugin`: which one, where several serve it. `queue`: calls that may wait; beyond them callers get Overloaded.
-        What waits when a route becomes direct again stays on the disk until it is brokered once more. Raises
-        ContractError where a method is neither one-way nor @idempotent, NotFound, Unavailable.
+        What waits when a route becomes direct again stays on the disk, as the broker's log says, until it is brokered
+        once more. Raises ContractError where a method is neither one-way nor @idempotent, NotFound, Unavailable.
         """
         self.check_open()
         self.check_own_loop()
@@ -360,7 +361,9 @@ class Kernel:
                 if what == "rollback" and not (entry.history and entry.history[-1][0] is use):
                     raise Unavailable(f"plug-in {name!r} was replaced meanwhile, and is not taken back: ask again")
                 options = entry.options if config is None else replace(entry.options, config=config)
-                return await Replacement(self.instances, self.journal, entry, what, source, options, drain).run()
+                report = await Replacement(self.instances, self.journal, entry, what, source, options, drain).run()
+            await self.brokering.follow(entry)
+            return report
 
     @change
     async def move(self, name: str, placement: str) -> SwapReport:

@@ -58,8 +58,8 @@ def parameters_of(described: MethodDescription, known: DescribedTypes | None) ->
 
 
 def standing_in(kind: type, description: Description) -> type:
-    """A plug-in class that serves the interface by the method `accept(method, arguments)` of `kind`, a plug-in
-    class."""
+    """A plug-in class that serves the interface by the method `_accept(method, arguments)` of `kind`, a plug-in class
+    that has hooks and else no name that a method of an interface can have."""
     functions = {each.name: accepting(each.name) for each in description.methods}
 
     def fill(namespace: dict[str, Any]) -> None:
@@ -79,7 +79,7 @@ def standing_in(kind: type, description: Description) -> type:
 
 def accepting(name: str) -> Any:
     async def method(self: Any, *arguments: Any) -> Any:
-        return await self.accept(name, arguments)
+        return await self._accept(name, arguments)
 
     method.__name__ = name
     return method

@@ -112,3 +112,77 @@ class UnfitPlugin(Plugin, Unfit):
 
     async def once(self) -> int:
         return 2
+
+
+class Jobs(Interface):
+    @oneway
+    async def run(self, job: str) -> None:
+        raise NotImplementedError
+
+
+class Worker(Plugin, Jobs):
+    """Each job that is run to its end leaves a line in a file; "poison" takes the process, and what runs beside it."""
+
+    def __init__(self, *, file: str) -> None:
+        self.file = Path(file)
+
+    async def run(self, job: str) -> None:
+        if job == "poison":
+            await asyncio.sleep(0.02)
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(0.05)
+        with self.file.open("a") as file:
+            file.write(job + "\n")
+
+
+class Routed(Interface):
+    @idempotent
+    async def old(self) -> str:
+        raise NotImplementedError
+
+
+class Routing(Plugin, Routed):
+    async def old(self) -> str:
+        return "old"
+
+
+class NextRouted(Interface, name="Routed", version="1.1"):
+    @idempotent
+    async def old(self) -> str:
+        raise NotImplementedError
+
+    @idempotent
+    async def added(self) -> str:
+        raise NotImplementedError
+
+
+class NextRouting(Plugin, NextRouted):
+    async def old(self) -> str:
+        return "older"
+
+    async def added(self) -> str:
+        return "added"
+
+
+class UnfitRouted(Interface, name="Routed", version="1.2"):
+    @idempotent
+    async def old(self) -> str:
+        raise NotImplementedError
+
+    @idempotent
+    async def added(self) -> str:
+        raise NotImplementedError
+
+    async def once(self) -> str:
+        raise NotImplementedError
+
+
+class UnfitRouting(Plugin, UnfitRouted):
+    async def old(self) -> str:
+        return "oldest"
+
+    async def added(self) -> str:
+        return "added"
+
+    async def once(self) -> str:
+        return "once"

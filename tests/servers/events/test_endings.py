@@ -13,7 +13,8 @@ import pytest
 from brokered_samples import Bills
 from events_collecting import until
 
-from mukernel import ContractError, NotFound, PermissionDenied, PluginCrashed, RemoteError, Unavailable
+from mukernel import ContractError, NotFound, PermissionDenied, Plugin, PluginCrashed, RemoteError, Unavailable
+from mukernel.core.passing_on import identify
 from mukernel.servers.events import (
     Batch,
     Delivery,
@@ -24,7 +25,7 @@ from mukernel.servers.events import (
     StreamFigures,
     Subscription,
 )
-from mukernel.servers.events.broker import CallBroker
+from mukernel.servers.events.broker import KeptCalls
 from mukernel.servers.events.settings import call_stream, call_topic
 
 AT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -94,8 +95,8 @@ async def test_a_subscription_ends_also_where_the_server_breaks_over_it() -> Non
 # -- brokers ----------------------------------------------------------------------------------------------------
 
 
-class Kept(CallBroker, Bills):
-    """The broker of Bills, without a kernel."""
+class StandIn(Plugin, Bills):
+    """What callers of Bills reach, without a kernel."""
 
 
 class Ticking:
@@ -119,7 +120,9 @@ class Stats:
 
 def broker_of(events: Any = None) -> Any:
     clock: Any = Ticking()
-    return Kept(clock, events, plugin="billing", queue=10)
+    stand_in, space = StandIn(), SimpleNamespace(instances={})
+    identify(stand_in, space, "Bills.broker#0.0")  # type: ignore[arg-type]
+    return KeptCalls(stand_in, clock, EventClient(events), "billing", 10)
 
 
 async def test_a_call_that_was_not_begun_when_it_was_cut_off_can_be_made_again() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -95,13 +96,15 @@ def opened(path: str, size: int | None, read_only: bool) -> int:
     flags = (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait
     try:
         if size is not None and not read_only and not os.path.exists(path):
-            unnamed = os.open(os.path.dirname(path) or ".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+            folder, name = os.path.split(path)
+            beside, made = tempfile.mkstemp(".new", f"{name}.", folder or ".")
             try:
-                os.truncate(unnamed, size)
+                os.truncate(beside, size)
                 with suppress(FileExistsError):  # somebody made it meanwhile
-                    os.link(f"/proc/self/fd/{unnamed}", path, src_dir_fd=unnamed, follow_symlinks=True)
+                    os.link(made, path)
             finally:
-                os.close(unnamed)
+                os.close(beside)
+                os.unlink(made)
         return os.open(path, flags)
     except OSError as error:
         hint = "; `size` makes one" if error.errno == errno.ENOENT and size is None else ""

@@ -134,19 +134,27 @@ class BlockDriver(Plugin, Block):
                     self.counts.requests += len(transfer)
                     self.counts.transfers += 1
                     self.head = transfer[-1].end
-                try:
-                    results = await loop.run_in_executor(self.thread, self.perform, transfer)
-                except Exception as error:  # whatever it is, callers wait
-                    for each in transfer:
-                        if not each.content.answer.done():
-                            each.content.answer.set_exception(meaning(error, transfer))
-                    continue
-                for each, result in zip(transfer, results, strict=True):
-                    if not each.content.answer.done():
-                        each.content.answer.set_result(result)
+                outcomes = await loop.run_in_executor(self.thread, self.outcomes, transfer)
+                for each, outcome in zip(transfer, outcomes, strict=True):
+                    if each.content.answer.done():
+                        continue
+                    if isinstance(outcome, OSError):
+                        each.content.answer.set_exception(outcome)
+                    else:
+                        each.content.answer.set_result(outcome)
+
+    def outcomes(self, transfer: list[Request[Asked]]) -> list[Any]:
+        """One transfer, in the disk's thread; for each request its result, or the OSError that it ends in. Where
+        several fail together each is done by itself: a bad block is no matter of its neighbours."""
+        try:
+            return self.perform(transfer)
+        except Exception as error:  # whatever it is, callers wait
+            if len(transfer) > 1:
+                return [self.outcomes([each])[0] for each in transfer]
+            return [meaning(error, transfer[0])]
 
     def perform(self, transfer: list[Request[Asked]]) -> list[Any]:
-        """One transfer, in the disk's thread; a result for each request. Raises OSError, MemoryError."""
+        """A result for each request. Raises OSError, MemoryError."""
         first, last = transfer[0], transfer[-1]
         if first.kind == "read":
             return self.disk.read(first.block, [each.end - each.block for each in transfer])
@@ -159,12 +167,12 @@ class BlockDriver(Plugin, Block):
         return [None] * len(transfer)
 
 
-def meaning(error: Exception, transfer: list[Request[Asked]]) -> OSError:
-    """What went wrong with a transfer, as the interface has it; another object for each of its callers."""
+def meaning(error: Exception, request: Request[Asked]) -> OSError:
+    """What went wrong with a request, as the interface has it."""
     if isinstance(error, OSError):
         return OSError(error.errno or errno.EIO, error.strerror or str(error))
-    blocks = transfer[-1].end - transfer[0].block
+    blocks = request.end - request.block
     if isinstance(error, MemoryError):
         return OSError(errno.ENOMEM, f"there is no memory for {blocks} blocks at once: ask for fewer")
-    log.error("a transfer of %d blocks from block %d on failed", blocks, transfer[0].block, exc_info=error)
+    log.error("a transfer of %d blocks from block %d on failed", blocks, request.block, exc_info=error)
     return OSError(errno.EIO, f"{type(error).__name__}: {error}")

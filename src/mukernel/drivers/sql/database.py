@@ -36,11 +36,6 @@ def new_engine(url: str, connections: int) -> Engine:
     if where.drivername == "postgresql":
         where = where.set(drivername="postgresql+psycopg")
     sqlite = where.get_backend_name() == "sqlite"
-    if sqlite and (where.database in (None, "", ":memory:") or "mode=memory" in str(where)):
-        raise ContractError(
-            f"config.url: got {url!r}, a database in memory, which ends with its process: wanted a file, "
-            "such as 'sqlite:///shop.db'"
-        )
     arguments: dict[str, Any] = {"check_same_thread": False, "timeout": BUSY} if sqlite else {}
     if sqlite:
         arguments["cached_statements"] = 0  # the guard is asked when a statement is compiled, so for each of them
@@ -71,9 +66,14 @@ def new_engine(url: str, connections: int) -> Engine:
 
 
 def set_up_sqlite(connection: Any, record: Any) -> None:
-    """Transactions begin when we say so; readers don't wait for the writer; what is committed survives kill -9."""
+    """Transactions begin when we say so; readers don't wait for the writer; what is committed survives kill -9. Raises
+    SqlError for a database in memory, by whichever of its many names."""
     connection.isolation_level = None
-    for pragma in ("journal_mode = wal", "synchronous = full", "foreign_keys = on"):
+    [(journal,)] = connection.execute("pragma journal_mode = wal").fetchall()
+    file = next(row[2] for row in connection.execute("pragma database_list").fetchall() if row[1] == "main")
+    if journal == "memory" or not file:
+        raise SqlError("it is in memory, and would end with its process: name a file, such as 'sqlite:///shop.db'")
+    for pragma in ("synchronous = full", "foreign_keys = on"):
         connection.execute(f"pragma {pragma}").close()
     guard = record.info["guard"] = SqliteGuard()
     connection.set_authorizer(guard.judge)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -15,11 +16,12 @@ from ...core.checks import checked_count, checked_seconds
 from ...core.ending import to_its_end
 from ...transports.granted import caller_grant
 from . import database
-from .interface import Outcome, Rows, Sql, SqlError, Step
+from .interface import DatabaseGone, Outcome, Rows, Sql, SqlError, Step
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+log = logging.getLogger("mukernel.sql")
 T = TypeVar("T")
 Right = Literal["read", "write"]
 LONGEST_KEY = 200  # characters
@@ -41,24 +43,36 @@ class SqlDriver(Plugin, Sql):
         checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.clock, self.remember = clock, checked_seconds("config.remember", remember)
         self.engine = database.new_engine(url, connections)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.free = asyncio.Semaphore(connections)
+        self.preparing, self.prepared = asyncio.Lock(), False
         # One thread for each connection: a transaction that goes on never waits for one that only begins.
         self.threads = ThreadPoolExecutor(connections, "sql")
 
     async def start(self) -> None:
-        def prepare(connection: Connection) -> None:
+        """Serve, though the database can't be reached: it may come back, and nobody would start this again."""
+        where = "config.url: " + (repr(self.engine.url.database) if self.is_sqlite else "the database")
+        try:
+            await self.prepare()
+        except DatabaseGone as error:
+            log.warning("%s can't be reached: %s; calls raise DatabaseGone until it can", where, in_one_line(error))
+        except (SqlError, ValueError) as error:
+            raise ContractError(
+                f"{where} can't be used: {in_one_line(error)}; wanted a database that can be written to"
+            ) from None
+
+    async def prepare(self) -> None:
+        """Once: have the table of keys, without those that are too old."""
+
+        def work(connection: Connection) -> None:
             database.run(connection, EXECUTED, {})
             oldest = self.clock.wall().timestamp() - self.remember
             database.run(connection, "delete from mukernel_executed where at < :oldest", {"oldest": oldest})
 
-        try:
-            await self.work(prepare)
-        except (SqlError, ValueError) as error:
-            file = repr(self.engine.url.database) if self.engine.dialect.name == "sqlite" else "the database"
-            why = " ".join(str(error).split())  # libpq's has lines
-            raise ContractError(
-                f"config.url: {file} can't be used: {why}; wanted a database that can be reached and written to"
-            ) from None
+        async with self.preparing:  # two that create one table at once may fail
+            if not self.prepared:
+                await self.work(work)
+                self.prepared = True
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.dispose)
@@ -101,6 +115,7 @@ class SqlDriver(Plugin, Sql):
             database.run(connection, note, {"count": outcome.count, "key": key})
             return outcome
 
+        await self.prepare()  # the database may have been away when this was started
         return await self.work(once)
 
     async def stream(
@@ -217,3 +232,8 @@ def close(connection: Connection) -> None:
     except Exception:
         with suppress(Exception):  # it may be closed already, and thrown away; what its caller is told comes first
             connection.invalidate()
+
+
+def in_one_line(error: Exception) -> str:
+    """What libpq says has several."""
+    return " ".join(str(error).split())

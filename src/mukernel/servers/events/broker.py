@@ -41,7 +41,7 @@ log = logging.getLogger("mukernel.events")
 GROUP = "broker"
 ACK_WAIT = 6.0  # seconds after which what nobody works on any more, since its broker died, is delivered again
 PREFETCH = 256  # calls that are made at a time
-DELIVERIES = 5  # of a call that its plug-in crashes over
+CRASHES = 5  # of the plug-in, over one call, after which that is not made again
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
 LEAVING = 1.0  # seconds that calls have to end before a replacement cuts them off
 METHOD, CALL, CONTEXT = "Mukernel-Method", "Mukernel-Call", "Mukernel-Context"
@@ -49,14 +49,40 @@ ABSENT = (Unavailable, NotFound, PermissionDenied, ContractError, Overloaded)  #
 
 
 class CallBroker(Plugin):
-    """Keeps the calls of one interface, and makes each when its plug-in is there.
+    """Stands in for the plug-in of one interface, whose methods may have any name but those of hooks: all else here
+    begins with an underscore.
 
     plugin: the one that serves the interface. queue: calls that may wait or run; beyond them callers get Overloaded.
     """
 
     def __init__(self, clock: Clock, events: Events, *, plugin: str, queue: int) -> None:
-        self.clock, self.client, self.plugin, self.queue = clock, EventClient(events), plugin, queue
-        (self.interface,) = interfaces_of(type(self))
+        self._calls = KeptCalls(self, clock, EventClient(events), plugin, queue)
+
+    async def start(self) -> None:
+        await self._calls.start()
+
+    def draining(self) -> None:
+        self._calls.draining()
+
+    async def save(self) -> dict[int, int]:
+        return await self._calls.save()
+
+    def restore(self, crashes: dict[int, int]) -> None:
+        self._calls.take_over(crashes)
+
+    async def stop(self) -> None:
+        await self._calls.stop()
+
+    async def _accept(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        return await self._calls.accept(method, arguments)
+
+
+class KeptCalls:
+    """Keeps the calls that `stand_in` is given, and makes each when `plugin`, which it stands in for, is there."""
+
+    def __init__(self, stand_in: Plugin, clock: Clock, client: EventClient, plugin: str, queue: int) -> None:
+        self.stand_in, self.clock, self.client, self.plugin, self.queue = stand_in, clock, client, plugin, queue
+        (self.interface,) = interfaces_of(type(stand_in))
         contract = self.interface.__contract__
         self.name, self.stream = contract.name, call_stream(contract.name)
         self.codecs = {name: MethodCodec(method) for name, method in contract.methods.items()}
@@ -70,12 +96,15 @@ class CallBroker(Plugin):
         self.waiting: dict[str, asyncio.Future[Any]] = {}  # callers, by the identity of their call
         self.making: dict[int, Event[bytes]] = {}  # what is being made, by offset
         self.tasks: set[asyncio.Task[None]] = set()
+        self.sent: dict[asyncio.Future[Any], int] = {}  # calls under way, and how many of them there may be beside each
+        self.crashes: dict[int, int] = {}  # of the plug-in while it ran a call, by that one's offset
         self.in_order = asyncio.Lock()  # held while a call is sent
         self.background: list[asyncio.Task[None]] = []
         self.delivering: asyncio.Task[None] | None = None
         self.leaving: asyncio.Task[None] | None = None
         self.methods: Any = None  # a proxy of the plug-in, once there was one
         self.publishing = self.last = self.settled = 0  # calls that are being stored; offsets stored, calls done with
+        self.unsettled_told = False  # that nothing can be settled is said once, until something is
 
     async def start(self) -> None:
         stats = await self.client.events.stats()
@@ -87,10 +116,14 @@ class CallBroker(Plugin):
             )
         self.count(kept)
         self.background.append(asyncio.create_task(self.keep()))
-        space, key = identity(self)
-        name = key.rpartition("#")[0]
-        if not any(other != key and other.rpartition("#")[0] == name for other in space.instances):
+        if not self.has_another():
             self.begin()  # else the one before delivers, until it hands over
+
+    def has_another(self) -> bool:
+        """Is there another instance of this broker, as while one is replaced?"""
+        space, key = identity(self.stand_in)
+        name = key.rpartition("#")[0]
+        return any(other != key and other.rpartition("#")[0] == name for other in space.instances)
 
     def begin(self) -> None:
         """Deliver what is kept, from now on. Nothing begins while this is being replaced: where something does, that
@@ -119,10 +152,15 @@ class CallBroker(Plugin):
                     Unavailable(f"{self.name}: the broker is being replaced; the call is kept, and made later")
                 )
 
-    async def save(self) -> None:
+    async def save(self) -> dict[int, int]:
         """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
         if cancelled := await to_its_end(self.let_go([])):
             raise cancelled
+        return self.crashes
+
+    def take_over(self, crashes: dict[int, int]) -> None:
+        self.crashes = crashes
+        self.begin()
 
     async def let_go(self, background: list[asyncio.Task[None]]) -> None:
         await end(background)
@@ -132,13 +170,14 @@ class CallBroker(Plugin):
                 await asyncio.wait(self.tasks, timeout=LEAVING)
             await end(self.tasks)
 
-    def restore(self, state: None) -> None:
-        self.begin()
-
     async def stop(self) -> None:
         if self.leaving is not None:
             self.background.append(self.leaving)
-        if cancelled := await to_its_end(self.let_go(self.background)):
+        cancelled = await to_its_end(self.let_go(self.background))
+        if self.last > self.settled and not self.has_another():
+            left = f"{self.last - self.settled:,} calls that were accepted wait on the disk"
+            log.warning("%s: %s; they are made when the route is brokered again", self.name, left)
+        if cancelled:
             raise cancelled
 
     # -- taking calls -----------------------------------------------------------------------------------------
@@ -229,12 +268,15 @@ class CallBroker(Plugin):
         try:
             result = await self.made(event)
         except PluginCrashed as crash:
-            if not was_answered(crash) and event.delivery.deliveries < DELIVERIES:
-                await self.settle(event, "nak")
-                return
+            if not was_answered(crash):
+                self.crashes[event.offset] = self.crashes.get(event.offset, 0) + 1
+                if self.crashes[event.offset] < CRASHES:
+                    await self.settle(event, "nak")
+                    return
             failure = crash
         except Exception as error:
             failure = error
+        self.crashes.pop(event.offset, None)
         if answer is None or answer.done():
             told = False
         elif failure is None:
@@ -253,11 +295,16 @@ class CallBroker(Plugin):
             raise ContractError(f"{self.name} has no method {event.headers.get(METHOD)!r}")
         current.set(read(event.headers.get(CONTEXT, "")))
         arguments = up_to_left_out(codec.decode_arguments(event.body))
+        company = largest_company(self.crashes.get(event.offset, 0))
         pause = FIRST_PAUSE
         while True:
             try:
                 async with self.in_order:
+                    while len(self.sent) >= min([company, *self.sent.values()]):
+                        await asyncio.wait(self.sent, return_when=asyncio.FIRST_COMPLETED)
                     call = asyncio.ensure_future(getattr(await self.served(), codec.method.name)(*arguments))
+                    self.sent[call] = company
+                    call.add_done_callback(self.sent.pop)
                     try:
                         await asyncio.sleep(0)  # its first step sends it
                     except asyncio.CancelledError:
@@ -274,7 +321,7 @@ class CallBroker(Plugin):
         """A proxy of the plug-in, as soon as it is there."""
         pause = FIRST_PAUSE
         while self.methods is None or self.methods._mukernel_route.reason is not None:
-            space, _ = identity(self)
+            space, _ = identity(self.stand_in)
             try:
                 self.methods = await space.get(self.interface, self.plugin, wait_for_room=True)
             except ABSENT as error:
@@ -294,16 +341,25 @@ class CallBroker(Plugin):
                     return
                 await (event.ack() if verdict == "ack" else event.term(reason))
                 self.settled += 1
+                self.unsettled_told = False
                 return
             except NotFound as error:  # the log that it was in: there is nothing to settle
                 log.error("%s: offset %d was not settled: %s", self.name, event.offset, error)
                 return
             except (MukernelError, LogDamaged) as error:
-                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) or pause > FIRST_PAUSE
-                level = logging.DEBUG if passing else logging.ERROR
+                passing = isinstance(error, Unavailable | PluginCrashed | Overloaded) and pause < LONGEST_PAUSE
+                level = logging.DEBUG if passing or self.unsettled_told else logging.ERROR
+                self.unsettled_told = self.unsettled_told or level == logging.ERROR
                 log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def largest_company(crashes: int) -> int:
+    """How many calls, this one included, may be under way together with one that the plug-in has crashed over so often.
+    Any of those that it crashed over may be to blame. Fewer and fewer are suspect together, and in the end each is made
+    alone, so that what comes to `CRASHES` is what crashes it."""
+    return max(1, PREFETCH >> 3 * crashes)
 
 
 def up_to_left_out(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

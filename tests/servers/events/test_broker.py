@@ -1,0 +1,192 @@
+"""The broker of a route: whatever methods are named, and whoever is to blame for a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from brokered_samples import Jobs, NextRouted, NextRouting, Routed, Routing, UnfitRouting, Worker
+from events_collecting import until
+
+from mukernel import Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, idempotent, oneway
+from mukernel.contract.interface import HOOKS
+from mukernel.servers.events import Events, EventServer
+from mukernel.servers.events.broker import CallBroker, KeptCalls
+
+
+@pytest.fixture
+async def kernel() -> AsyncIterator[Kernel]:
+    async with Kernel() as running:
+        yield running
+
+
+async def keep_calls_of(kernel: Kernel, interface: str, folder: Path) -> None:
+    config = {"folder": str(folder / "events"), "calls": [interface]}
+    await kernel.load(EventServer, name="events", placement="process", config=config)
+
+
+class Post(Interface):
+    """Methods that are called as what a broker has within."""
+
+    @oneway
+    async def leave(self) -> None: ...
+    @oneway
+    async def begin(self) -> None: ...
+    @oneway
+    async def deliver(self, parcel: str) -> None: ...
+    @oneway
+    async def queue(self, parcel: str) -> None: ...
+    @oneway
+    async def settle(self) -> None: ...
+    @idempotent
+    async def name(self) -> str:
+        raise NotImplementedError
+
+    @idempotent
+    async def count(self, street: str, house: int = 1) -> int:
+        raise NotImplementedError
+
+    @idempotent
+    async def accept(self, parcel: str) -> str:
+        raise NotImplementedError
+
+
+class Office(Plugin, Post):
+    done: list[str]
+
+    def __init__(self) -> None:
+        Office.done = self.parcels = []
+
+    async def leave(self) -> None:
+        self.parcels.append("leave")
+
+    async def begin(self) -> None:
+        self.parcels.append("begin")
+
+    async def deliver(self, parcel: str) -> None:
+        self.parcels.append(f"deliver {parcel}")
+
+    async def queue(self, parcel: str) -> None:
+        self.parcels.append(f"queue {parcel}")
+
+    async def settle(self) -> None:
+        self.parcels.append("settle")
+
+    async def name(self) -> str:
+        return "office"
+
+    async def count(self, street: str, house: int = 1) -> int:
+        return house
+
+    async def accept(self, parcel: str) -> str:
+        return parcel
+
+
+async def test_methods_may_have_any_name_that_an_interface_allows(kernel: Kernel, tmp_path: Path) -> None:
+    await keep_calls_of(kernel, "Post", tmp_path)
+    await kernel.load(Office, name="office")
+    await kernel.route(Post, brokered=True)
+    post = kernel.get(Post)
+    await post.leave()
+    await post.begin()
+    await post.deliver("a")
+    await post.queue("b")
+    await post.settle()
+    assert await post.name() == "office"
+    assert (await post.count("Elm"), await post.count("Elm", 7)) == (1, 7)
+    assert await post.accept("c") == "c"
+    await until(lambda: len(Office.done) == 5)
+    assert Office.done == ["leave", "begin", "deliver a", "queue b", "settle"]
+
+
+def test_a_broker_has_no_name_that_a_method_could_have() -> None:
+    public = {name for name in dir(CallBroker) if not name.startswith("_")} - set(dir(Plugin))
+    assert public <= set(HOOKS)  # which no interface may declare
+
+
+async def test_one_call_that_kills_its_plug_in_takes_no_other_to_the_dead_letters(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    await keep_calls_of(kernel, "Jobs", tmp_path)
+    ran = tmp_path / "ran"
+    patient = RestartPolicy(intensity=1000, backoff=0.0)
+    await kernel.load(Worker, name="worker", placement="process", config={"file": str(ran)}, restart=patient)
+    await kernel.route(Jobs, brokered=True)
+    jobs, good = kernel.get(Jobs), [str(number) for number in range(60)]
+    await asyncio.gather(*(jobs.run(job) for job in ["poison", *good]))
+    events = kernel.get(Events)
+    while (await events.stats()).streams["calls-Jobs"].groups["broker"].settled < 61:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert (await events.stats()).streams["dead-letters"].last == 1
+    assert set(ran.read_text().split()) == set(good)
+
+
+class FullDisk:
+    """An event that can't be settled `refusals` times. It is the clock, too, on which no time passes."""
+
+    offset = 7
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    async def ack(self) -> None:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise Unavailable("the disk is full")
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("refusals", "errors"), [(2, 0), (50, 1)])
+async def test_calls_that_can_t_be_settled_for_long_are_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture, refusals: int, errors: int
+) -> None:
+    event: Any = FullDisk(refusals)
+    client: Any = None
+    calls = KeptCalls(Office(), event, client, "office", 10)
+    await calls.settle(event, "ack")
+    said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+    assert said == ["Post: offset 7 is not settled yet: the disk is full"] * errors
+
+
+@pytest.mark.parametrize("how", ["swap", "load"])
+async def test_a_broker_serves_what_the_next_version_of_its_plug_in_adds(
+    kernel: Kernel, tmp_path: Path, how: str
+) -> None:
+    await keep_calls_of(kernel, "Routed", tmp_path)
+    await kernel.load(Routing, name="routing")
+    await kernel.route(Routed, brokered=True)
+    routed = kernel.get(Routed)
+    assert await routed.old() == "old"
+    if how == "swap":
+        await kernel.swap("routing", NextRouting)
+    else:
+        await kernel.unload("routing")
+        await kernel.load(NextRouting, name="routing")
+    following = kernel.get(NextRouted)
+    assert "brokered" in repr(following)
+    assert (await following.added(), await following.old(), await routed.old()) == ("added", "older", "older")
+    with pytest.raises(SwapFailed, match=r"(?s)brokered, which the new version can't be.*Routed\.once"):
+        await kernel.swap("routing", UnfitRouting)
+    assert await routed.old() == "older"
+
+
+async def test_a_route_that_goes_direct_again_says_how_many_calls_it_leaves_behind(tmp_path: Path) -> None:
+    async with Kernel(log_folder=str(tmp_path)) as kernel:
+        await keep_calls_of(kernel, "Jobs", tmp_path)
+        config = {"file": str(tmp_path / "ran")}
+        await kernel.load(Worker, name="worker", config=config)
+        await kernel.route(Jobs, brokered=True)
+        await kernel.unload("worker")
+        for number in range(3):
+            await kernel.get(Jobs).run(str(number))
+        await kernel.restart("Jobs.broker")  # which leaves nothing behind
+        await kernel.route(Jobs, brokered=False)
+    said = [line for line in (tmp_path / "call-brokers.log").read_text().splitlines() if "accepted" in line]
+    assert len(said) == 1
+    assert "Jobs: 3 calls that were accepted wait on the disk; they are made when the route is brokered" in said[0]
