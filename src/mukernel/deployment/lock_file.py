@@ -61,11 +61,14 @@ class LockFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
+        self.known: tuple[str, list[Resolution]] = "", []  # what it says, and what that means
 
     def read(self) -> list[Resolution]:
         """Raises LockFileUnsound for a file that can't be read as one: it is not ignored, as it says what is safe."""
         try:
             text = self.path.read_text(encoding="utf-8")
+            if text == self.known[0]:
+                return self.known[1]
             content = tomllib.loads(text)
         except FileNotFoundError:
             return []
@@ -78,10 +81,12 @@ class LockFile:
                 f"{self.path}: format: got {content.get('format')!r}, wanted {FORMAT}, which this mukernel reads"
             )
         try:
-            return msgspec.convert(content.get("environment", []), list[Resolution])
+            found = msgspec.convert(content.get("environment", []), list[Resolution])
         except msgspec.ValidationError as error:
             where = line_of(text, str(error))
             raise LockFileUnsound(f"{self.path}{where}: {error}; mend it, or remove it to resolve anew") from None
+        self.known = text, found
+        return found
 
     def find(self, use: str, python: str, platform: str) -> Resolution | None:
         wanted = (use, python, platform)

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
@@ -32,9 +33,10 @@ class Runtime:
 
     def __init__(self, python: Python) -> None:
         self.python = python
-        self.compiled = [PACKAGE / f"{module}{python.suffix}" for module in MODULES]
-        self.fits = bool(python.suffix) and all(path.exists() for path in self.compiled)
-        self.fingerprint = fingerprint([*sources(), *(self.compiled if self.fits else [])], python)
+        self.compiled = [f"{module}{python.suffix}" for module in MODULES]
+        self.fits = bool(python.suffix) and all((PACKAGE / path).exists() for path in self.compiled)
+        taken = [*sources(), *(self.compiled if self.fits else [])]
+        self.fingerprint = fingerprint(tuple((path, *last_changed(path)) for path in taken), python.suffix)
         installed = installed_version()
         self.version = f"{installed}{'.' if '+' in installed else '+'}r{self.fingerprint}"
 
@@ -45,15 +47,15 @@ class Runtime:
     def build(self, folder: str, work: Work, compiler: str | None) -> None:
         """Write the wheel into `folder`. `compiler`: an interpreter of this kind that has Cython and setuptools, where
         the compiled parts don't fit; None: it is done without them."""
-        files = {f"mukernel/{path.relative_to(PACKAGE)}": path.read_bytes() for path in sources()}
-        compiled = {path: path.read_bytes() for path in self.compiled} if self.fits else {}
+        files = {f"mukernel/{path}": (PACKAGE / path).read_bytes() for path in sources()}
+        compiled = {path: (PACKAGE / path).read_bytes() for path in self.compiled} if self.fits else {}
         if compiler is not None:
             try:
                 compiled = self.compile(os.path.join(folder, "sources"), work, compiler)
             except ToolFailed as error:
                 work.say(f"mukernel is not compiled for Python {self.python.version}, packets serve instead: {error}")
             shutil.rmtree(os.path.join(folder, "sources"), ignore_errors=True)
-        files.update({f"mukernel/{path.relative_to(PACKAGE)}": content for path, content in compiled.items()})
+        files.update({f"mukernel/{path}": content for path, content in compiled.items()})
         tag = "py3-none-any"
         if compiled:
             found = re.search(r"cpython-(\d+)(t?)", self.python.suffix)
@@ -61,33 +63,46 @@ class Runtime:
             tag = f"cp{kind}-cp{kind}{threads}-{self.python.platform.replace('-', '_').replace('.', '_')}"
         write_wheel(folder, "mukernel", self.version, tag, files, information(self.version))
 
-    def compile(self, folder: str, work: Work, compiler: str) -> dict[Path, bytes]:
+    def compile(self, folder: str, work: Work, compiler: str) -> dict[str, bytes]:
         """The compiled parts, by where they belong."""
         for path in sources():
-            target = Path(folder, "mukernel", path.relative_to(PACKAGE))
+            target = Path(folder, "mukernel", path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+            target.write_bytes((PACKAGE / path).read_bytes())
         work.say(f"compiling mukernel for Python {self.python.version}")
         modules = [f"mukernel/{module}.pyx" for module in MODULES]
         cythonize = "import sys; from Cython.Build.Cythonize import main; sys.argv[0] = 'cythonize'; main()"
         work.run([compiler, "-c", cythonize, "-i", "-3", "-q", *modules], "compiling mukernel", folder=folder)
-        return {path: Path(folder, "mukernel", path.relative_to(PACKAGE)).read_bytes() for path in self.compiled}
+        return {path: Path(folder, "mukernel", path).read_bytes() for path in self.compiled}
 
 
-def sources() -> Iterator[Path]:
-    for path in sorted(PACKAGE.rglob("*")):
-        if path.suffix in TAKEN or path.name == "py.typed":
-            yield path
+def sources(within: str = "") -> Iterator[str]:
+    """Relative to the package."""
+    with os.scandir(PACKAGE / within) as found:
+        entries = sorted(found, key=lambda each: each.name)
+    for each in entries:
+        if each.is_dir() and each.name != "__pycache__":
+            yield from sources(f"{within}{each.name}/")
+        elif each.name.endswith(TAKEN):
+            yield within + each.name
 
 
-def fingerprint(paths: list[Path], python: Python) -> str:
-    found = hashlib.sha256(python.suffix.encode())
-    for path in paths:
-        found.update(f"{path.relative_to(PACKAGE)}\0".encode())
-        found.update(hashlib.sha256(path.read_bytes()).digest())
+def last_changed(path: str) -> tuple[int, int]:
+    found = os.stat(f"{PACKAGE}/{path}")
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=8)
+def fingerprint(paths: tuple[tuple[str, int, int], ...], suffix: str) -> str:
+    """`paths`: with what `last_changed` says of each. It is kept: callers wait for the processor that a swap needs."""
+    found = hashlib.sha256(suffix.encode())
+    for path, _, _ in paths:
+        found.update(f"{path}\0".encode())
+        found.update(hashlib.sha256((PACKAGE / path).read_bytes()).digest())
     return found.hexdigest()[:16]
 
 
+@lru_cache
 def installed_version() -> str:
     try:
         return version("mukernel")
