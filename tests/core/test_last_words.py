@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 import sys
 import tempfile
 import threading
@@ -75,12 +76,40 @@ async def test_what_leaves_a_process_that_goes_on_has_written(tmp_path: Path, pl
     gc.collect()  # so that the warning comes within this test
 
 
+class Stuck(Writer):
+    """It has written to a pipe that nobody reads."""
+
+    def __init__(self, *, folder: str) -> None:
+        super().__init__(folder=folder)
+        reader, writer = os.pipe()
+        os.set_inheritable(reader, True)
+        self.reader = reader
+        self.pipe = open(writer, "wb", buffering=1 << 20)  # noqa: SIM115
+        self.pipe.write(bytes((1 << 20) - 1))
+
+    def __del__(self) -> None:
+        os.close(self.reader)  # else Python itself would wait
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("placement", ["inline", "process:shared"])
+async def test_a_pipe_that_nobody_reads_holds_up_nobody(tmp_path: Path, placement: str) -> None:
+    async with Kernel() as kernel:
+        await report(kernel, tmp_path, placement, Stuck)
+        await kernel.load(Waiting, name="stays", placement=placement)
+        await kernel.unload("reporter")
+        assert (tmp_path / "report").read_text() == "a line\n"
+        await kernel.get(Waiting).nothing()
+    gc.collect()
+
+
 class Waiting:
     async def nothing(self) -> None: ...
 
 
 class Hanging(Reporter):
     def note(self, what: str) -> None:
+        Path(self.folder, "deep.seen").write_text(Path(self.folder, "deep").read_text())
         threading.Event().wait()
 
 
@@ -89,3 +118,4 @@ async def test_one_that_hangs_as_it_ends_is_ended(tmp_path: Path) -> None:
         await report(kernel, tmp_path, "process", Hanging)
         await kernel.unload("reporter")
         assert not kernel.places
+    assert (tmp_path / "deep.seen").read_text() == "a line\n", "files are written first"

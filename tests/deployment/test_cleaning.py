@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment_wheels import request
+from deployment_wheels import request, write_project
 
 import mukernel.core.deployments
-from mukernel import Kernel
+from mukernel import Kernel, SwapFailed
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
 from mukernel.deployment.environment import Environment, Hold, write_record
@@ -86,6 +86,23 @@ async def test_a_rollback_to_what_is_just_being_removed(
         await kernel.rollback("catalog")
         assert (await kernel.get(catalog).versions())[0] == "1.0"
         assert removed == [kernel.registry.entry("catalog").source.environment]
+
+
+async def test_a_rollback_to_what_can_not_be_made_again(
+    own_installer: Installer, catalog: Any, tmp_path: Path
+) -> None:  # fmt: skip
+    project = tmp_path / "shop"
+    write_project(project, "1.0")
+    async with Kernel(installer=own_installer) as kernel:
+        await kernel.load(str(project), name="catalog", placement="process")
+        before = kernel.registry.entry("catalog").source.environment
+        write_project(project, "2.0")
+        await kernel.swap("catalog", str(project))
+        kernel.deployments.release({kernel.registry.entry("catalog").source.environment})
+        own_installer.store.remove(Path(before))
+        with pytest.raises(SwapFailed, match="has been removed and can't be made again"):
+            await kernel.rollback("catalog")
+        assert (await kernel.get(catalog).versions())[0] == "2.0"
 
 
 def test_a_hold_is_of_what_is_there_by_then(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from sandbox_flooding import Beside, Flooder, Flooding, Neighbour
 
 from mukernel import Kernel, PluginCrashed
 from mukernel.core import allowance, conversation, switchboard
+from mukernel.core.place import RemotePlace
 
 
 @pytest_asyncio.fixture
@@ -69,18 +70,19 @@ async def test_channels_that_nobody_lets_go_of(kernel: Kernel, monkeypatch: pyte
     await assert_unharmed(kernel)
 
 
-async def test_who_takes_up_the_kernels_time_is_heard_less_and_then_ended(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_takes_up_the_kernels_time_is_heard_less(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its neighbours are served meanwhile, and what it leaves behind in its link holds up nobody, either."""
-    monkeypatch.setattr(allowance, "AT_ONCE", 0.1)
+    monkeypatch.setattr(allowance, "SHARE", 0.1)  # which it comes to on a machine with much else to do, too
+    monkeypatch.setattr(allowance, "AT_ONCE", 0.02)
     monkeypatch.setattr(conversation, "AT_ONCE", 0.1)
-    monkeypatch.setattr(allowance, "PATIENCE", 0.5)
+    place = kernel.registry.entry("flooder").replicas[0].instance.place  # type: ignore[union-attr]
+    assert isinstance(place, RemotePlace)
     flood = asyncio.ensure_future(kernel.get(Flooding).at_length(20 << 20))
-    calls = 0
-    while not flood.done():
-        calls += await kernel.get(Neighbour).there()
-    with pytest.raises(PluginCrashed, match="took up more than 50% of the kernel's time"):
+    paused = 0
+    while paused < 3:
+        assert await kernel.get(Neighbour).there()
+        paused += place.conversation.pause is not None
+    place.kill()
+    with pytest.raises(PluginCrashed):
         await flood
-    assert calls > 1
     await assert_unharmed(kernel)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from sandbox_plugins import Neighbour, Quiet
 
-from mukernel import Interface, Kernel, PluginCrashed, RestartPolicy, Sandbox, SwapFailed, Unavailable
+from mukernel import ContractError, Interface, Kernel, PluginCrashed, RestartPolicy, Sandbox, SwapFailed, Unavailable
 from mukernel.core.application import read_application
+from mukernel.core.instances import check_serves_no_more
 
 FLAG = """
 from pathlib import Path
-from mukernel import Interface, Plugin
+from mukernel import ContractError, Interface, Plugin
 from sandbox_plugins import Neighbour
 
 class Changing(Interface, version="1.0"):
@@ -75,7 +76,7 @@ sandbox = { read = ["{tests}"] }
 """
 TWOFACED = """
 import sys
-from mukernel import Interface, Plugin
+from mukernel import ContractError, Interface, Plugin
 from sandbox_plugins import Neighbour
 
 class Changing(Interface, version="1.0"):
@@ -97,3 +98,9 @@ async def test_not_what_it_did_not_show_when_it_was_looked_at(tmp_path: Path) ->
     async with Kernel() as kernel:
         with pytest.raises(Unavailable, match="got Neighbour, which it did not serve before; wanted Changing"):
             await application.start(kernel)
+
+
+def test_what_serves_nothing_at_first_is_no_plugin() -> None:
+    """Else it could serve anything later."""
+    with pytest.raises(ContractError, match="plug-in 'sly': got no interface that it serves"):
+        check_serves_no_more("sly", "sandbox", [], [])

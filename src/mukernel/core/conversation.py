@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import select
 from collections.abc import Awaitable, Callable, Sequence
+from time import thread_time
 from typing import Any
 
 from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
@@ -15,7 +16,7 @@ from ..transports.descriptors import close_all
 from ..transports.eager import start_task
 from ..transports.link import LARGEST_RIGHTS, Link
 from . import messages
-from .allowance import AT_ONCE, PATIENCE, SHARE, Allowance
+from .allowance import AT_ONCE, Allowance
 from .messages import Envelope, Failed
 
 Handler = Callable[[Any, list[int]], Awaitable[tuple[Any, Sequence[int]]]]
@@ -37,8 +38,8 @@ class Conversation:
     `of_process`: the other end is the process of a plug-in, which may be hostile. It may say only what such a process
     says, in LARGEST_OF_PROCESS bytes, LARGEST_BUILT, or `link.largest` where that is a state; and one that does not
     read what it is answered is not listened to meanwhile. One message is handled before the next is taken. One that
-    takes up more of the loop's time than its allowance is not listened to for a while either, and the conversation ends
-    where it goes on so. `verdict`: why it has ended, as in "it ...", where that was decided here.
+    takes up more of the loop's time than its allowance is not listened to for a while either (`pause`).
+    `verdict`: why it has ended, as in "it ...", where that was decided here.
     """
 
     def __init__(
@@ -168,11 +169,10 @@ class Conversation:
 
     def arrived(self) -> None:
         """Take what has arrived, as far as this turn of the loop goes."""
-        began = self.loop.time()
-        self.take(began + LONGEST_TURN)
+        began = thread_time()
+        self.take(self.loop.time() + LONGEST_TURN)
         if self.of_process and not self.closed:
-            now = self.loop.time()
-            self.count(now - began, now)
+            self.count(thread_time() - began, self.loop.time())
 
     def take(self, until: float) -> None:
         for _ in range(MOST_IN_A_TURN):
@@ -189,15 +189,9 @@ class Conversation:
                 return
 
     def count(self, seconds: float, now: float) -> None:
-        """The other end has taken up as many of the loop's time: where those are too many, let it wait, or end it."""
+        """The other end has taken up as many of the loop's time: where those are too many, let it wait."""
         pause = self.allowance.used(seconds, now)
-        if self.allowance.is_exhausted(now):
-            self.verdict = (
-                f"took up more than {SHARE:.0%} of the kernel's time for {PATIENCE:g} s by what it told the kernel, "
-                "and was ended"
-            )
-            self.close()
-        elif pause:
+        if pause:
             self.stop_listening()
             self.pause = self.loop.call_later(pause, self.end_pause)
 
@@ -257,9 +251,9 @@ class Conversation:
     def hear_checkpoints(self) -> None:
         """Those that the process of a plug-in had told before it went: its callers may know that it has. All else is of
         no use any more, and no more is heard than it may take up at once."""
-        resets, latest = 0, self.loop.time() + AT_ONCE
+        resets, latest = 0, thread_time() + AT_ONCE
         for _ in range(MOST_LAST if self.of_process and self.verdict is None else 0):
-            if self.loop.time() > latest:
+            if thread_time() > latest:
                 return
             try:
                 found = self.link.receive()

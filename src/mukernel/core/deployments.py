@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..contract import ContractError, NotFound
+from ..contract import ContractError, NotFound, Unavailable
 from ..deployment import Request, read_request
 from ..deployment.environment import Hold, Installed, read_environment
 from ..deployment.request import checked_python
@@ -52,6 +53,11 @@ class Deployments:
             source = source_of(use, folder, fresh)
         else:
             source = source_in(await self.install(request), folder)
+            if fresh and isinstance(use, Source) and source.environment != use.environment:  # a rollback
+                raise Unavailable(
+                    f"use = {use.use!r}: the environment that it was, {os.path.basename(use.environment)}, has been "
+                    "removed and can't be made again: there is something else now; swap to what you want"
+                )
         if source.environment:
             self.hold(source.environment)
         self.busy[source.environment] += 1

@@ -428,6 +428,8 @@ def check_serves_no_more(
     take its neighbours' calls. Who swaps it says that it may."""
     names = {each.name for each in known}
     more = sorted({each.name for each in served} - names)
+    if not served:
+        raise ContractError(f"plug-in {plugin!r}: got no interface that it serves, wanted one at least")
     if names and more and is_sandbox(placement):
         raise ContractError(
             f"plug-in {plugin!r}, in a sandbox: got {', '.join(more)}, which it did not serve before; wanted "

@@ -13,6 +13,8 @@ import atexit
 import contextlib
 import gc
 import io
+import os
+import stat
 import sys
 from collections.abc import Iterable
 
@@ -20,21 +22,32 @@ from .plain import plain_object
 
 
 def say_last_words() -> None:
-    """For a process that ends. What the fork server had when it forked is frozen, and not looked at."""
-    with contextlib.suppress(Exception, SystemExit):
+    """For a process that ends. What the fork server had when it forked is frozen, and not looked at. Files come first,
+    as a handler may take all the time that there is."""
+    write_out(gc.get_objects())
+    with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
-    write_out((*gc.get_objects(), sys.stdout, sys.stderr))  # stdout is None where the kernel's own was closed
+    write_out(gc.get_objects())
     gc.collect()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
 
 
 def write_out_files_of(plugin: object) -> None:
     """For a plug-in that leaves: what lies in its own attributes, or in those of the plain object that it serves."""
     for holder in (plugin, plain_object(plugin)):
-        write_out(getattr(holder, "__dict__", {}).values())
+        write_out([*getattr(holder, "__dict__", {}).values()])
 
 
 def write_out(objects: Iterable[object]) -> None:
+    """Those of them that are regular files: of what goes to a pipe or a socket nobody may be reading."""
+    files = dict[type, bool]()
     for each in objects:
-        if issubclass(type(each), io.IOBase):
-            with contextlib.suppress(Exception):
-                each.flush()  # type: ignore[attr-defined]
+        kind = type(each)
+        if files.get(kind) is None:
+            files[kind] = issubclass(kind, io.IOBase)
+        if files[kind]:
+            with contextlib.suppress(BaseException):
+                if stat.S_ISREG(os.fstat(each.fileno()).st_mode):  # type: ignore[attr-defined]
+                    each.flush()  # type: ignore[attr-defined]

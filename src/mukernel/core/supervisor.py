@@ -70,7 +70,8 @@ class Supervisor:
     def beat(self) -> None:
         """One tick: ask every process for a sign of life; end those that gave none for too long.
 
-        Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang.
+        Beats are counted, not time: when the kernel's own loop stood still, it is not the processes that hang. Nor does
+        one that is not listened to at present.
         """
         self.processes.see_to_fork_servers()
         for place in list(self.processes.places.values()):
@@ -79,6 +80,8 @@ class Supervisor:
             if place.pinging is None or place.pinging.done():
                 place.missed = 0
                 place.pinging = self.keep(self.ping(place))
+                continue
+            if place.conversation.pause is not None:
                 continue
             place.missed += 1
             limit = self.patience(place)

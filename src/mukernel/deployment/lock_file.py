@@ -61,7 +61,7 @@ class LockFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).absolute()
-        self.known: tuple[str, list[Resolution]] = "", []  # what it says, and what that means
+        self.known: tuple[str | None, list[Resolution]] = None, []  # what it says, and what that means
 
     def read(self) -> list[Resolution]:
         """Raises LockFileUnsound for a file that can't be read as one: it is not ignored, as it says what is safe."""
