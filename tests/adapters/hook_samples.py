@@ -284,3 +284,22 @@ class Endless:
             return given.read_text()
         os.kill(given, signal.SIGINT)
         return threading.Event().wait()
+
+
+class Around(Endless):
+    @staticmethod
+    @hookimpl(wrapper=True)
+    def where() -> Generator[None, Any, Any]:
+        """In the process in which `names` does not end."""
+        return (yield)
+
+
+class Asking:
+    """For the host's own process."""
+
+    def __init__(self, manager: pluggy.PluginManager) -> None:
+        self.manager = manager
+
+    @hookimpl
+    def where(self) -> Any:
+        return self.manager.hook.names(given=os.getpid())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hook_samples import Endless, Specs
+from hook_samples import Around, Asking, Endless, Specs
 
 from mukernel import DeadlineExceeded, KernelThread, deadline
 from mukernel.adapters.pluggy import DRAIN, PluginManager
@@ -46,6 +46,15 @@ def test_nobody_waits_for_the_hook_that_was_interrupted(
     manager.unregister(Endless)
     assert (drains, entry.options.drain) == ([0.0], 0.0)  # the second is for the end of the program
     assert DRAIN > 0
+
+
+def test_nor_for_the_wrapper_of_the_same_process(kernel: KernelThread) -> None:
+    with PluginManager("sample", kernel=kernel, placements={"asking": "inline"}) as manager:
+        manager.add_hookspecs(Specs)
+        manager.register(Around)
+        manager.register(Asking(manager), "asking")
+        with pytest.raises(KeyboardInterrupt):
+            manager.hook.where()
 
 
 def test_a_hook_for_which_another_thread_waits_runs_to_its_end(

@@ -63,7 +63,10 @@ class _Isolated:
     compare and show plug-ins, and their own methods for that would look for some."""
 
     __slots__ = ()
-    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other  # else Python would ask the other one
 
     def __init_subclass__(cls) -> None:
         """No business of the plug-in's base class, which may count those derived from it."""
@@ -78,11 +81,13 @@ class _Isolated:
 
 @dataclass
 class _Process:
-    """The process of one plug-in: its name in the kernel, its hooks, and one object for each caller that waits."""
+    """The process of one plug-in: its name in the kernel, its hooks, one object for each caller that waits, and whether
+    one was interrupted: then the process may be at that hook still."""
 
     plugin: str
     hooks: Hooks
     callers: set[object] = field(default_factory=set)
+    was_left: bool = False
     stand_ins: dict[int, tuple[pluggy.HookImpl, pluggy.HookImpl]] = field(default_factory=dict)
 
 
@@ -251,6 +256,9 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
             return ask_for(*args)
         except (PluginCrashed, Unavailable, DeadlineExceeded, Overloaded) as error:
             raise type(error)(f"{where}: {error}") from error
+        except BaseException as error:
+            process.was_left = process.was_left or not isinstance(error, Exception)
+            raise
         finally:
             process.callers.discard(waits)
 
@@ -271,6 +279,8 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
 
     def finish(token: int, result: Any, error: BaseException | None, known: Classes) -> Answer:
         old_style = bool(method.hookwrapper)
+        if error is not None and not isinstance(error, Exception) and process.was_left:
+            raise error  # who interrupts does not wait for a process that may be at the hook that was left
         if error is not None:
             return heard(answer_of(process.hooks.finish_raised, token, raised_of(error), attribute, old_style), known)
         try:
