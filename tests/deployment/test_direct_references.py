@@ -22,6 +22,8 @@ def test_they_are_refused_and_with_only_wheels_none_is_built(
 ) -> None:
     monkeypatch.setenv("MUKERNEL_INSTALLER", tool)
     mark, project = tmp_path / "built", tmp_path / "project"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "queue.py").write_text(f"open({str(mark)!r}, 'w').close()\n")  # the application's own, not Python's
     archive = write_source_distribution(tmp_path, "1.0", mark)
     write_project(project, "1.0")
     (project / "pyproject.toml").unlink()

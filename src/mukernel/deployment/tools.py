@@ -129,7 +129,7 @@ class Pip(Tools):
         self.store = store
 
     def create(self, folder: str, python: Python, work: Work) -> None:
-        work.run([python.executable, "-m", "venv", "--without-pip", folder], "no environment can be made")
+        work.run([python.executable, "-P", "-m", "venv", "--without-pip", folder], "no environment can be made")
 
     def pip(self, python: Python, work: Work, *more: str, alone: bool = False) -> list[str]:
         """The command that runs pip under an interpreter. `alone`: it can start no other program."""
@@ -139,9 +139,10 @@ class Pip(Tools):
             with self.store.making(folder) as unfinished:
                 self.create(unfinished, python, work)
                 # By itself it says why it fails; venv would only say that it did.
-                work.run([interpreter(unfinished), "-m", "ensurepip", "--default-pip"], "pip can't be set up")
+                work.run([interpreter(unfinished), "-I", "-m", "ensurepip", "--default-pip"], "pip can't be set up")
         quiet = ["--no-input", "--disable-pip-version-check", "--quiet"]
-        return [interpreter(str(folder)), *(["-c", ALONE] if alone else ["-m", "pip"]), *quiet, *more]
+        asked = ["-c", ALONE] if alone else ["-m", "pip"]
+        return [interpreter(str(folder)), "-P", *asked, *quiet, *more]  # nothing of the folder that it is called in
 
     def resolve(self, wanted: Wanted, python: Python, work: Work) -> list[Locked]:
         with self.store.scratch() as folder:
