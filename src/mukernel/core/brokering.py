@@ -89,10 +89,10 @@ class Brokering:
                 pass  # the broker was unloaded meanwhile
             except (ContractError, SwapFailed) as error:
                 log.warning(
-                    "%s: its broker stays with the version of the interface before: %s; calls wait that the present "
+                    "%s: its broker stays with the version of the interface before, and calls wait that the present "
                     "one can't answer. Where nobody calls that version any more, take its route off and on: "
-                    "kernel.route(%r, brokered=False), and then brokered=True",
-                    interface, error, interface,
+                    "kernel.route(%r, brokered=False), and then brokered=True. Why: %s",
+                    interface, interface, error,
                 )  # fmt: skip
 
     def check_changeable(self, name: str, how: str) -> None:
