@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, date, datetime, time, timedelta
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy
 from killing import kill
 from postgres_server import PostgresServer
 from waiting import until_event
@@ -36,6 +38,7 @@ from mukernel.drivers.sql import (
     transaction,
 )
 from mukernel.drivers.sql.database import MOST_ROWS
+from mukernel.drivers.sql.driver import EXECUTED
 
 TIRELESS = RestartPolicy(intensity=1000, period=1.0, backoff=0.001, longest_backoff=0.01)
 NUMBERS = (
@@ -370,6 +373,47 @@ async def test_a_database_that_can_t_be_reached_is_told_without_its_password(cap
     [said] = [each.getMessage() for each in caplog.records if each.name == "mukernel.sql"]
     assert said.startswith("config.url: the database can't be reached: ") and "\n" not in said
     assert "secret" not in said + str(caught.value)
+
+
+async def test_a_driver_starts_while_another_makes_the_table_of_keys(postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    engine = database.new_engine(url, 2)
+    async with Kernel() as kernel:
+        with engine.connect() as other, engine.connect() as watcher:
+            other.exec_driver_sql(EXECUTED)
+            loading = asyncio.create_task(kernel.load(SqlDriver, name="sql", config={"url": url}))
+            waits = (
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like '%%mukernel_executed%%'"
+            )
+            while not loading.done() and watcher.exec_driver_sql(waits).first() is None:
+                watcher.rollback()  # the activity is looked at once for each transaction
+                await asyncio.sleep(0)
+            other.commit()
+            await loading
+        assert (await kernel.get(Sql).query("select 1")).rows == [[1]]
+    engine.dispose()
+
+
+async def test_a_database_that_hangs_is_gone_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "CONNECT", 2)  # the least that libpq takes
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it is connected to, and says nothing
+        engine = database.new_engine(f"postgresql://user@127.0.0.1:{silent.getsockname()[1]}/x", 1)
+        with pytest.raises(DatabaseGone, match="timeout"):
+            await asyncio.to_thread(database.connect, engine, True)
+
+
+@pytest.mark.parametrize(("query", "seconds"), [("", 5), ("?connect_timeout=60", 60)])
+def test_a_url_may_say_how_long_a_connection_takes(query: str, seconds: int) -> None:
+    engine, asked = database.new_engine(f"postgresql://user@x/x{query}", 1), list[int]()
+
+    def note(dialect: Any, record: Any, positional: Any, named: dict[str, Any]) -> None:
+        asked.append(int(named["connect_timeout"]))
+        raise InterruptedError
+
+    sqlalchemy.event.listen(engine, "do_connect", note)
+    with pytest.raises(InterruptedError):
+        engine.connect()
+    assert asked == [seconds]
 
 
 @pytest.mark.parametrize(

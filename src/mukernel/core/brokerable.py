@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from ..contract import Description
+from ..contract import ContractError, Description
 from .builtin import BUILTIN
 
 EVENTS = "Events"  # the interface of the server that keeps the calls
@@ -32,3 +32,15 @@ def unbrokered(description: Description, rights: Sequence[str]) -> list[str]:
                 "no harm, or @oneway if nobody waits for its result, or take it to another interface"
             )
     return lines
+
+
+def check_brokered(
+    brokered: Container[tuple[str, str]], plugin: str, interfaces: Sequence[Description], rights: Sequence[str]
+) -> None:
+    """Raises ContractError where a version of a plug-in can't have the brokered routes that lead to it, with every
+    reason. `brokered`: each an interface, and the plug-in that serves it."""
+    lines = {each.name: unbrokered(each, rights) for each in interfaces if (each.name, plugin) in brokered}
+    names = [name for name, reasons in lines.items() if reasons]
+    if names:
+        reasons = [line for name in names for line in lines[name]]
+        raise ContractError(f"the route to {', '.join(names)} is brokered, which the new version can't be", reasons)

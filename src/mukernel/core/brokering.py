@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError, NotFound, SwapFailed, Unavailable
-from .brokerable import EVENTS, unbrokered
+from .brokerable import EVENTS, check_brokered, unbrokered
 from .capabilities import BROKER as BROKER_RIGHT
 from .instances import Instances
 from .journal import Journal
@@ -15,6 +15,7 @@ from .messages import Source
 from .registry import Entry, RestartPolicy
 from .replacement import Replacement
 
+log = logging.getLogger("mukernel")
 BROKER = "mukernel.servers.events.broker", "CallBroker"
 PATIENT = RestartPolicy(intensity=1000, backoff=0.02, longest_backoff=1.0)
 QUEUE = 10_000  # calls that may wait, unless somebody says otherwise
@@ -71,18 +72,28 @@ class Brokering:
         return broker
 
     async def follow(self, entry: Entry) -> None:
-        """A plug-in is of another version: the brokers of its routes serve that version's interfaces from now on. Where
-        one can't, an event says why, and it serves the one before."""
+        """A plug-in is of another version: the brokers of its routes serve that version's interfaces from now on. One
+        that can't serves those of the one before; the log says why, and the way out."""
         served = {each.name: each for each in entry.interfaces}
         for (interface, plugin), name in list(self.registry.brokers.items()):
             if plugin != entry.name or interface not in served or name not in self.registry.entries:
                 continue
-            with suppress(SwapFailed, Unavailable):  # or the broker was unloaded meanwhile
+            try:
+                check_brokered(self.registry.brokers, plugin, [served[interface]], entry.rights)
                 async with self.registry.changing(name) as broker:
                     source = msgspec.structs.replace(broker.source, stands_in=served[interface])
                     if broker.source.stands_in != source.stands_in:
                         work = Replacement(self.instances, self.journal, broker, "restart", source, broker.options)
                         await work.run()
+            except Unavailable:
+                pass  # the broker was unloaded meanwhile
+            except (ContractError, SwapFailed) as error:
+                log.warning(
+                    "%s: its broker stays with the version of the interface before, and calls wait that the present "
+                    "one can't answer. Where nobody calls that version any more, take its route off and on: "
+                    "kernel.route(%r, brokered=False), and then brokered=True. Why: %s",
+                    interface, interface, error,
+                )  # fmt: skip
 
     def check_changeable(self, name: str, how: str) -> None:
         """Raises ContractError for a broker: there is one for a route, where nothing else lives."""

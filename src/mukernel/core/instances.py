@@ -15,6 +15,7 @@ from ..transports.contract import WHOLE_WIRE, Wire
 from ..transports.kind import Kind
 from ..transports.link import LARGEST_MESSAGE
 from . import messages
+from .brokerable import check_brokered
 from .callers import Silent, tell
 from .capabilities import checked_rights, is_sandbox
 from .checks import too_many_replicas
@@ -119,6 +120,7 @@ class Instances:
             )
             check_callers_grants(replica, entry.name, instance.built)
             check_replicas(entry, options, instance.built)
+            check_brokered(self.registry.brokers, entry.name, instance.built.interfaces, instance.built.rights)
             self.attach_all(replica, instance)
             await self.activate(replica, instance, recover)
         except BaseException:

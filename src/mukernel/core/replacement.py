@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
-from .brokerable import unbrokered
+from .brokerable import check_brokered
 from .callers import tell, tell_one
 from .ending import to_its_end
 from .instances import Instances, check_callers_grants, check_replicas, check_serves_no_more, cut_off
@@ -226,12 +226,7 @@ class Replacement:
             lines = differences(caller, served[caller.name]) if caller.hash != served[caller.name].hash else []
             if lines:
                 raise ContractError(f"{caller.name}: present callers can't call the new version", lines)
-        brokered = [name for name, plugin in self.instances.registry.brokers if plugin == self.entry.name]
-        lines = [line for name in brokered if name in served for line in unbrokered(served[name], built.rights)]
-        if lines:
-            raise ContractError(
-                f"the route to {', '.join(brokered)} is brokered, which the new version can't be", lines
-            )
+        check_brokered(self.instances.registry.brokers, self.entry.name, built.interfaces, built.rights)
         missing = {each.name for each in self.entry.interfaces} - set(served)
         if missing:
             raise ContractError(f"the new version no longer serves {', '.join(sorted(missing))}")

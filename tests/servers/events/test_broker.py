@@ -12,7 +12,17 @@ import pytest
 from brokered_samples import Jobs, NextRouted, NextRouting, Routed, Routing, UnfitRouting, Worker
 from events_collecting import until
 
-from mukernel import Interface, Kernel, Plugin, RestartPolicy, SwapFailed, Unavailable, idempotent, oneway
+from mukernel import (
+    ContractError,
+    Interface,
+    Kernel,
+    Plugin,
+    RestartPolicy,
+    SwapFailed,
+    Unavailable,
+    idempotent,
+    oneway,
+)
 from mukernel.contract.interface import HOOKS
 from mukernel.servers.events import Events, EventServer
 from mukernel.servers.events.broker import CallBroker, KeptCalls
@@ -174,6 +184,45 @@ async def test_a_broker_serves_what_the_next_version_of_its_plug_in_adds(
     with pytest.raises(SwapFailed, match=r"(?s)brokered, which the new version can't be.*Routed\.once"):
         await kernel.swap("routing", UnfitRouting)
     assert await routed.old() == "older"
+
+
+async def test_what_can_t_be_brokered_is_not_loaded_behind_a_broker(kernel: Kernel, tmp_path: Path) -> None:
+    await keep_calls_of(kernel, "Routed", tmp_path)
+    await kernel.load(Routing, name="routing")
+    await kernel.route(Routed, brokered=True)
+    await kernel.unload("routing")
+    with pytest.raises(ContractError, match=r"(?s)brokered, which the new version can't be.*Routed\.once"):
+        await kernel.load(UnfitRouting, name="routing")
+    assert "routing" not in kernel.registry.entries
+    await kernel.load(Routing, name="routing")
+    assert await kernel.get(Routed).old() == "old"
+
+
+async def test_a_broker_follows_to_nothing_that_can_t_be_brokered(
+    kernel: Kernel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await keep_calls_of(kernel, "Routed", tmp_path)
+    await kernel.load(UnfitRouting, name="routing")
+    entry = kernel.registry.entry("routing")
+    kernel.registry.brokers["Routed", "routing"] = "Routed.broker"  # as if routed while a swap was being checked
+    await kernel.load(Routing, name="Routed.broker")
+    await kernel.brokering.follow(entry)
+    assert "Routed.once can't be brokered" in caplog.text
+    assert not any(each.what == "rolled back" for each in kernel.events)
+
+
+async def test_the_log_says_how_a_broker_goes_back_to_an_earlier_version(
+    kernel: Kernel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await keep_calls_of(kernel, "Routed", tmp_path)
+    await kernel.load(NextRouting, name="routing")
+    await kernel.route(Routed, brokered=True)
+    await kernel.unload("routing")
+    await kernel.load(Routing, name="routing")
+    assert "kernel.route('Routed', brokered=False), and then brokered=True" in caplog.text
+    await kernel.route("Routed", brokered=False)
+    await kernel.route("Routed", brokered=True)
+    assert await kernel.get(Routed).old() == "old"
 
 
 async def test_a_route_that_goes_direct_again_says_how_many_calls_it_leaves_behind(tmp_path: Path) -> None:

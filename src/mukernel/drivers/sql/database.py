@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 100_000  # in one reply
 BUSY = 30.0  # seconds that SQLite waits for a writer in another process
+CONNECT = 5  # seconds that PostgreSQL has to take a connection, unless the URL says otherwise
 READ_ONLY = "mukernel_read_only"  # an execution option of a connection
 
 
@@ -41,6 +42,8 @@ def new_engine(url: str, connections: int) -> Engine:
         arguments["cached_statements"] = 0  # the guard is asked when a statement is compiled, so for each of them
     if where.drivername == "postgresql+psycopg":
         arguments["prepare_threshold"] = 0  # what is prepared is one statement: none can end a read-only transaction
+        if "connect_timeout" not in where.query:
+            arguments["connect_timeout"] = CONNECT  # a host that hangs answers nothing, where one that is off refuses
     cleaned = sqlite or where.drivername == "postgresql+psycopg"  # of others a connection is used once
     pool: dict[str, Any] = {"poolclass": sqlalchemy.NullPool}
     if cleaned:

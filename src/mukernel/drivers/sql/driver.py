@@ -69,9 +69,15 @@ class SqlDriver(Plugin, Sql):
             oldest = self.clock.wall().timestamp() - self.remember
             database.run(connection, "delete from mukernel_executed where at < :oldest", {"oldest": oldest})
 
-        async with self.preparing:  # two that create one table at once may fail
+        async with self.preparing:
             if not self.prepared:
-                await self.work(work)
+                try:
+                    await self.work(work)
+                except SqlError as error:
+                    if self.is_sqlite or isinstance(error, DatabaseGone):
+                        raise
+                    # PostgreSQL says so, too, where another driver makes the table at this moment: now it is there.
+                    await self.work(work)
                 self.prepared = True
 
     async def stop(self) -> None:

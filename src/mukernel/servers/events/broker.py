@@ -273,6 +273,11 @@ class KeptCalls:
                 if self.crashes[event.offset] < CRASHES:
                     await self.settle(event, "nak")
                     return
+                # What the crash itself says is of the last time alone.
+                crash = PluginCrashed(
+                    f"{self.name}.{event.headers.get(METHOD)}: its plug-in died over this call {CRASHES} times; it is "
+                    "not run again"
+                )
             failure = crash
         except Exception as error:
             failure = error
