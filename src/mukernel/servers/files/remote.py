@@ -103,9 +103,10 @@ class RemoteFolder:
         with self.asked():
             self.system.invalidate_cache()
             found = self.system.info(self.at(path))
-            if found.get("type") == "file" and found.get("size") is None:
-                found = {**found, "size": self.counted(path)}
-            return info_of(path, found)
+            info = info_of(path, found)
+            if info.kind == "file" and (found.get("size") is None or (self.archive and not info.size)):
+                info.size = self.counted(path)
+            return info
 
     def kind(self, path: str) -> str | None:
         """As fsspec calls it; None: there is nothing. Raises OSError where that can't be known: fsspec's own `isfile`
@@ -117,14 +118,29 @@ class RemoteFolder:
             return None
 
     def counted(self, path: str) -> int:
-        """Bytes of a file of which the other side tells no size, as web servers may: it is read for that."""
+        """Bytes of a file of which the other side tells no size, as web servers may, or an archive of a link: it is
+        read for that."""
         size = 0
-        with self.system.open(self.at(path), "rb") as file:
+        with self.opened(path) as file:
             while some := file.read(CHUNK):
                 size += len(some)
                 if size > LARGEST_READ:
                     raise OSError(errno.EFBIG, f"no size is told of it, and it has more than {LARGEST_READ} bytes")
         return size
+
+    def opened(self, path: str) -> Any:
+        """To be read. fsspec calls links, pipes and devices of an archive files, and gets nothing to read of them."""
+        try:
+            file = self.system.open(self.at(path), "rb")
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "it is a link to what the archive has not") from None
+        except AttributeError:  # of that nothing
+            if not self.archive:
+                raise
+            file = None
+        if file is None:
+            raise PermissionError(errno.EPERM, "it is no regular file")
+        return file
 
     def list(self, path: str) -> Iterator[FileInfo]:
         with self.asked():
