@@ -15,7 +15,7 @@ from ... import shared
 from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
-from .local import STAGING, LocalFolder
+from .local import LocalFolder
 from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
 
@@ -250,10 +250,7 @@ class RemoteFolder:
         self.spooled().write_part(upload, offset, data)
 
     def commit(self, path: str, upload: str, size: int) -> None:
-        spool = self.spooled()
-        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked(), self.alone(path):
-            if (found := os.fstat(staged).st_size) != size:
-                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+        with self.spooled().uploaded(upload, size) as staged, self.asked(), self.alone(path):
             self.no_folder(path)
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
