@@ -17,7 +17,10 @@ from mukernel.servers.files.local import LocalFolder
 async def files(tmp_path: Path) -> AsyncIterator[Files]:
     for name in ("data", "deep"):
         (tmp_path / name).mkdir()
-    mounts = {"/data": str(tmp_path / "data"), "/data/sub/deep": str(tmp_path / "deep"), "/proc": "/proc"}
+    mounts = {
+        "/data": str(tmp_path / "data"), "/data/sub/deep": str(tmp_path / "deep"), "/proc": "/proc",
+        "/memory": "memory://odd",
+    }  # fmt: skip
     async with Kernel() as kernel:
         await kernel.load(FileServer, config={"mounts": mounts})
         yield kernel.get(Files)
@@ -82,6 +85,18 @@ def test_nor_is_it_by_mukernel_urls(system: fsspec.AbstractFileSystem, tmp_path:
 async def test_a_mount_that_can_not_hold_what_is_not_yet_whole_says_so(files: Files) -> None:
     with pytest.raises(OSError, match=r"'/proc/x': \.mukernel, where files lie until they are whole, can't be made"):
         await files.write("/proc/x", Buffer(b"x"))
+
+
+@pytest.mark.parametrize("path", ["/data/x", "/memory/x"])
+async def test_a_commit_of_no_upload_says_that_it_is_the_upload_that_is_missing(files: Files, path: str) -> None:
+    gone, there = "0" * 32, "1" * 32
+    missing = f"'{path}': the upload {gone} is not there .*begin it anew"
+    with pytest.raises(FileNotFoundError, match=missing):
+        await files.commit(path, gone, 1)
+    await files.write_part(path, there, 0, Buffer(b"x"))  # nor is it where uploads of the mount lie already
+    with pytest.raises(FileNotFoundError, match=missing):
+        await files.commit(path, gone, 1)
+    await files.discard(path, there)
 
 
 async def test_a_folder_that_becomes_a_file_while_it_is_looked_at_ends_no_watch(

@@ -9,7 +9,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -131,10 +131,7 @@ class LocalFolder:
     def commit(self, path: str, upload: str, size: int) -> None:
         """What is renamed is a second name of the upload, so this may be run again after a crash at any point."""
         ready = f"{upload}.ready"
-        with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
-            found = os.stat(upload, dir_fd=staging, follow_symlinks=False).st_size
-            if found != size:
-                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+        with self.uploaded(upload, size), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
             with suppress(FileNotFoundError):
                 os.unlink(ready, dir_fd=staging)
             os.link(upload, ready, src_dir_fd=staging, dst_dir_fd=staging, follow_symlinks=False)
@@ -142,6 +139,19 @@ class LocalFolder:
             self.put_in_place(path, ready)
         finally:
             self.discard(ready)  # it failed, or both were names of one file: then rename does nothing
+
+    @contextmanager
+    def uploaded(self, upload: str, size: int) -> Iterator[int]:
+        """A descriptor of an upload of `size` bytes, to read. Raises OSError where it is not there, or not whole."""
+        with ExitStack() as held:
+            try:
+                file = held.enter_context(self.opened(f"{STAGING}/{upload}", os.O_RDONLY | os.O_NOFOLLOW))
+            except FileNotFoundError:
+                told = f"the upload {upload} is not there (any more): begin it anew"
+                raise FileNotFoundError(errno.ENOENT, told) from None
+            if (found := os.fstat(file).st_size) != size:
+                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+            yield file
 
     def discard(self, upload: str) -> None:
         with suppress(FileNotFoundError), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:

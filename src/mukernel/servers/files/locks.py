@@ -47,9 +47,9 @@ class LockTable:
             raise ValueError(f"lease: got {lease}, wanted seconds above 0, or None")
         self.token += 1
         lock = FileLock(path, owner, self.token, shared, lease)
-        queue = self.queues.setdefault(path, [])
-        if not wait and not self.free_for(lock, queue):
+        if not wait and not self.free_for(lock, self.queues.get(path, [])):
             raise BlockingIOError(errno.EAGAIN, f"{path!r} is locked by {self.holders(path)}")
+        queue = self.queues.setdefault(path, [])
         queue.append(lock)
         told = f"{path!r} is not locked yet; ask for the lock again"
         try:

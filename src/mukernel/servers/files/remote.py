@@ -15,10 +15,11 @@ from ... import shared
 from ...contract import Buffer, ContractError
 from .folders import MARKER, make_folder, remove_folder, rename_file, rename_folder
 from .interface import FileInfo
-from .local import STAGING, LocalFolder
+from .local import LocalFolder
 from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
 
+MISSING = (404, 410)  # what a web server answers where there is no such file
 LOCKS = 64  # for the paths of one mount: those that fall to the same one are changed one after another
 
 
@@ -77,15 +78,22 @@ class RemoteFolder:
         """What libraries raise, as the OSError that callers know."""
         try:
             yield
-        except OSError:
-            raise
-        except NotImplementedError:
-            raise OSError(errno.ENOTSUP, f"{type(self.system).__name__} can't do this") from None
-        except KeyError as error:
-            raise FileNotFoundError(errno.ENOENT, f"there is no {error}") from None
         except Exception as error:
-            number = errno.EINVAL if isinstance(error, ValueError) else errno.EIO
-            raise OSError(number, f"{type(error).__name__}: {error}") from None
+            raise self.known(error) from None
+
+    def known(self, error: Exception) -> OSError:
+        if self.names.web:
+            if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+                error = error.__cause__  # fsspec takes whatever fails over HTTP for a file that is not there
+            if getattr(error, "status", None) in MISSING:
+                return FileNotFoundError(errno.ENOENT, "the web server has no such file")
+        if isinstance(error, OSError):
+            return error
+        if isinstance(error, NotImplementedError):
+            return OSError(errno.ENOTSUP, f"{type(self.system).__name__} can't do this")
+        if isinstance(error, KeyError):
+            return FileNotFoundError(errno.ENOENT, f"there is no {error}")
+        return OSError(errno.EINVAL if isinstance(error, ValueError) else errno.EIO, f"{type(error).__name__}: {error}")
 
     # -- looking ------------------------------------------------------------------------------------------------
 
@@ -95,24 +103,49 @@ class RemoteFolder:
         with self.asked():
             self.system.invalidate_cache()
             found = self.system.info(self.at(path))
-            if found.get("type") == "file" and found.get("size") is None:
-                found = {**found, "size": self.counted(path)}
-            return info_of(path, found)
+            info = info_of(path, found)
+            if info.kind == "file" and (found.get("size") is None or (self.archive and not info.size)):
+                info.size = self.counted(path)
+            return info
+
+    def kind(self, path: str) -> str | None:
+        """As fsspec calls it; None: there is nothing. Raises OSError where that can't be known: fsspec's own `isfile`
+        and `exists` say no then."""
+        try:
+            with self.asked():
+                return str(self.system.info(self.at(path))["type"])
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def counted(self, path: str) -> int:
-        """Bytes of a file of which the other side tells no size, as web servers may: it is read for that."""
+        """Bytes of a file of which the other side tells no size, as web servers may, or an archive of a link: it is
+        read for that."""
         size = 0
-        with self.system.open(self.at(path), "rb") as file:
+        with self.opened(path) as file:
             while some := file.read(CHUNK):
                 size += len(some)
                 if size > LARGEST_READ:
                     raise OSError(errno.EFBIG, f"no size is told of it, and it has more than {LARGEST_READ} bytes")
         return size
 
+    def opened(self, path: str) -> Any:
+        """To be read. fsspec calls links, pipes and devices of an archive files, and gets nothing to read of them."""
+        try:
+            file = self.system.open(self.at(path), "rb")
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "it is a link to what the archive has not") from None
+        except AttributeError:  # of that nothing
+            if not self.archive:
+                raise
+            file = None
+        if file is None:
+            raise PermissionError(errno.EPERM, "it is no regular file")
+        return file
+
     def list(self, path: str) -> Iterator[FileInfo]:
         with self.asked():
             self.system.invalidate_cache()
-            if path and self.system.isfile(self.at(path)):
+            if path and self.kind(path) == "file":
                 raise NotADirectoryError(errno.ENOTDIR, "it is a file")
             found = self.listed(path)
         for name in sorted(found):
@@ -209,7 +242,7 @@ class RemoteFolder:
     def append(self, path: str, data: memoryview) -> None:
         with self.asked(), self.alone(path):
             self.no_folder(path)
-            mode = "ab" if self.system.exists(self.at(path)) else "wb"
+            mode = "ab" if self.kind(path) is not None else "wb"
             with self.system.open(self.at(path), mode) as file:
                 file.write(bytes(data))
 
@@ -217,10 +250,7 @@ class RemoteFolder:
         self.spooled().write_part(upload, offset, data)
 
     def commit(self, path: str, upload: str, size: int) -> None:
-        spool = self.spooled()
-        with spool.opened(f"{STAGING}/{upload}", os.O_RDONLY) as staged, self.asked(), self.alone(path):
-            if (found := os.fstat(staged).st_size) != size:
-                raise OSError(errno.EIO, f"the upload has {found} bytes, wanted {size}: begin it anew")
+        with self.spooled().uploaded(upload, size) as staged, self.asked(), self.alone(path):
             self.no_folder(path)
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
@@ -234,7 +264,7 @@ class RemoteFolder:
 
     def mkdir(self, path: str, parents: bool) -> None:
         with self.asked():
-            if self.system.isfile(self.at(path)):
+            if self.kind(path) == "file":
                 raise FileExistsError(errno.EEXIST, "there is a file of that name")
             parent = path.rpartition("/")[0]
             if parent and not parents and not self.system.isdir(self.at(parent)):
@@ -249,7 +279,7 @@ class RemoteFolder:
         if not path:
             raise PermissionError(errno.EPERM, "it is a mount itself: only what lies in it can be changed")
         with self.asked(), self.alone(path):
-            if self.system.isfile(self.at(path)):
+            if self.kind(path) == "file":
                 self.system.rm_file(self.at(path))
             elif recursive:
                 remove_folder(self.system, self.at(path))
