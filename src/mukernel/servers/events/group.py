@@ -357,12 +357,16 @@ class Group:
         return True
 
     def release(self, member: str) -> None:
-        """A member has gone: what it had is for the others, at once."""
+        """A member has gone: what it had is for the others, at once, or when the time has passed for which it put it
+        off."""
         self.alone.pop(member, None)
         for each in self.outstanding.values():
-            if each.member == member:
+            if each.member != member:
+                continue
+            if not each.put_off:
                 each.due = self.next_due = min(self.now(), each.due)
                 each.doubtful += not each.seen
+            self._let_go(each)
 
     # -- hand over --------------------------------------------------------------------------------------------
 
