@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mukernel.servers.events import Batch, Delivery, EventClient, Events, EventServer, Subscription
@@ -100,40 +101,45 @@ def test_a_swap_knows_how_far_a_member_has_come(tmp_path: Path, group: Group, ti
     successor.journal.close()
 
 
-async def test_a_slow_consumer_sends_nothing_to_the_dead_letters(kernel: TestKernel, config: dict[str, Any]) -> None:
+@pytest.mark.parametrize("seconds", [[WAIT / 10], [1.2 * WAIT, 1.2 * WAIT, WAIT / 10]], ids=["slow", "overdue"])
+async def test_a_slow_consumer_sends_nothing_to_the_dead_letters(
+    kernel: TestKernel, config: dict[str, Any], seconds: list[float]
+) -> None:
+    """`seconds` that it takes for each event; the last is for all that come after."""
     await kernel.load(EventServer, name="events", placement="process", config=config)
     client = EventClient(kernel.get(Events))
     for _ in range(64):
         await client.publish("orders.new", b"body")
-    handled = []
+    handled: dict[int, None] = {}
     async with aclosing(client.subscribe("orders.>", group="g", start="first")) as events:
-        async for event in events:
-            handled.append(event.offset)
-            await kernel.clock.sleep(WAIT / 10)
-            assert await event.ack()
-            if len(handled) == 64:
-                break
-    assert handled == list(range(1, 65))
+        while len(handled) < 64:
+            event = await anext(events)
+            handled[event.offset] = None
+            await kernel.clock.sleep(seconds.pop(0) if len(seconds) > 1 else seconds[0])
+            await event.ack()
+    assert list(handled) == list(range(1, 65))
     assert (await client.events.stats()).streams["dead-letters"].last == 0
 
 
 class SendingAgain:
-    """Events that sends all but the first once more while they wait in the client."""
+    """Events that sends one once more while it waits in the client, after some that were lost."""
 
     def __init__(self) -> None:
         self.sent = asyncio.Event()
 
     async def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
-        for deliveries, first in ((1, 1), (2, 2)):
-            yield Batch([Delivery("orders.new", b"", {}, "orders", each, AT, deliveries) for each in range(first, 4)])
+        first = [Delivery("orders.new", b"", {}, "orders", offset, AT) for offset in range(1, 5)]
+        yield Batch(first[:3])
+        yield Batch([msgspec.structs.replace(first[1], deliveries=2, missed=5), first[3]])
         self.sent.set()
         await asyncio.get_running_loop().create_future()
 
 
-async def test_what_is_sent_again_while_it_waits_in_the_client_is_handled_once() -> None:
+async def test_what_is_sent_again_while_it_waits_in_the_client_is_handled_once_and_keeps_its_place() -> None:
     events: Any = SendingAgain()
     async with aclosing(EventClient(events).subscribe("orders.>", group="g")) as subscription:
-        first = await anext(subscription)
+        first = (await anext(subscription)).delivery
         await events.sent.wait()
-        rest = [await anext(subscription) for _ in range(2)]
-    assert [(each.offset, each.delivery.deliveries) for each in (first, *rest)] == [(1, 1), (2, 2), (3, 2)]
+        rest = [(await anext(subscription)).delivery for _ in range(3)]
+    got = [(each.offset, each.deliveries, each.missed) for each in (first, *rest)]
+    assert got == [(1, 1, 0), (2, 2, 0), (3, 1, 0), (4, 1, 5)]

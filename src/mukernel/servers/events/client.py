@@ -126,7 +126,8 @@ class EventClient:
         """
         asked = Subscription(pattern, os.urandom(8).hex(), group, start, offset, since, ack_wait, max_deliver, prefetch)
         fetched: asyncio.Queue[Batch | BaseException] = asyncio.Queue(0 if group else AHEAD)
-        newest: dict[int, Delivery] = {}  # of what waits here for its turn, by offset
+        newest: dict[int, Delivery] = {}  # of what waits here for its turn, by offset; sent again, it keeps its place
+        missed = 0
         pump = asyncio.create_task(self._pump(asked, fetched, newest))
         try:
             while True:
@@ -135,10 +136,14 @@ class EventClient:
                     raise batch
                 if ready is not None:
                     ready.set()
-                for delivery in batch.events:
-                    if newest.get(delivery.offset, delivery) is not delivery and not delivery.missed:
-                        continue  # its ack wait passed here, and it was sent again: who has it twice would do it twice
-                    newest.pop(delivery.offset, None)
+                for sent in batch.events:
+                    missed += sent.missed
+                    delivery = newest.pop(sent.offset, None) if group and sent.stream else sent
+                    if delivery is None:  # it came before, in the place of an older delivery
+                        continue
+                    if delivery.missed != missed:
+                        delivery = msgspec.structs.replace(delivery, missed=missed)
+                    missed = 0
                     yield Event(self.events, delivery, group, delivery.body)
         finally:
             pump.cancel()
