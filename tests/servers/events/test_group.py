@@ -197,3 +197,25 @@ def test_beside_what_is_delivered_alone_is_nothing_until_it_is_done_or_put_off(t
     group.settle(3)
     assert offsets("four") == [4, 5, 6]
     group.journal.close()
+
+
+def test_what_a_member_put_off_is_put_off_still_when_it_has_left(tmp_path: Path) -> None:
+    now = 0.0
+    group = Group("g", "orders.new", Kept().read, lambda: now)
+    group.create(tmp_path / "g.group", 1)
+
+    def offsets(member: str) -> list[int]:
+        return [record.offset for record, _ in group.take(member, 1).records]
+
+    assert offsets("one") == [1]
+    assert group.put_off(1, 60.0)
+    group.release("one")
+    assert offsets("two") == [2]
+    group.settle(2)
+    now = 59.0
+    assert offsets("two") == [3]
+    group.settle(3)
+    now = 60.0
+    assert offsets("two") == [1]
+    assert group.outstanding[1].deliveries == 2
+    group.journal.close()

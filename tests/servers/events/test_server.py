@@ -312,6 +312,7 @@ async def test_a_swap_that_fails_with_the_log_open_leaves_the_old_version_servin
         ({"pattern": ">", "group": "g"}, "goes beyond the topics of stream 'orders'"),
         ({"pattern": "news.>", "start": "first"}, "of which nothing is kept"),
         ({"pattern": "orders.>", "group": "../../etc"}, "group: got"),
+        ({"pattern": "orders.>", "group": "g", "start": "live"}, "start: got 'live' with group 'g', wanted 'new'"),
         ({"pattern": "orders.>", "prefetch": 0}, "prefetch: got 0"),
         ({"pattern": "orders.>", "ack_wait": 0}, "ack_wait: got 0"),
         ({"pattern": "orders.>", "max_deliver": -1}, "max_deliver: got -1"),

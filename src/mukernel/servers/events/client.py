@@ -126,7 +126,9 @@ class EventClient:
         """
         asked = Subscription(pattern, os.urandom(8).hex(), group, start, offset, since, ack_wait, max_deliver, prefetch)
         fetched: asyncio.Queue[Batch | BaseException] = asyncio.Queue(0 if group else AHEAD)
-        pump = asyncio.create_task(self._pump(asked, fetched))
+        newest: dict[int, Delivery] = {}  # of what waits here for its turn, by offset; sent again, it keeps its place
+        missed = 0
+        pump = asyncio.create_task(self._pump(asked, fetched, newest))
         try:
             while True:
                 batch = await fetched.get()
@@ -134,13 +136,22 @@ class EventClient:
                     raise batch
                 if ready is not None:
                     ready.set()
-                for delivery in batch.events:
+                for sent in batch.events:
+                    missed += sent.missed
+                    delivery = newest.pop(sent.offset, None) if group and sent.stream else sent
+                    if delivery is None:  # it came before, in the place of an older delivery
+                        continue
+                    if delivery.missed != missed:
+                        delivery = msgspec.structs.replace(delivery, missed=missed)
+                    missed = 0
                     yield Event(self.events, delivery, group, delivery.body)
         finally:
             pump.cancel()
             await asyncio.wait([pump])  # a cancellation that comes meanwhile is the subscriber's own
 
-    async def _pump(self, asked: Subscription, fetched: asyncio.Queue[Batch | BaseException]) -> None:
+    async def _pump(
+        self, asked: Subscription, fetched: asyncio.Queue[Batch | BaseException], newest: dict[int, Delivery]
+    ) -> None:
         """Keep a stream of the server open. It ends with this task, so the server sees at once that we have gone."""
         try:
             while True:
@@ -149,6 +160,8 @@ class EventClient:
                     async for batch in batches:
                         if batch.next:
                             asked = msgspec.structs.replace(asked, offset=batch.next)
+                        if asked.group:
+                            newest.update((each.offset, each) for each in batch.events if each.stream)
                         await fetched.put(batch)
                 except PluginCrashed:
                     continue  # the mailbox outlives the server: the next call waits for its successor

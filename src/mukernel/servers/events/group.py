@@ -31,7 +31,8 @@ class Outstanding(msgspec.Struct):
     """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic).
 
     `seen`: its consumer has it in hands, and not only in what it was sent ahead. `doubtful`: deliveries that ended
-    with their member, and nobody knows whether it had seen the event; they don't count. `put_off`: by its consumer.
+    with their member, or their ack wait, and nobody knows whether it had seen the event; they don't count. `put_off`:
+    by its consumer. `number`: of the delivery, in the order in which the members were sent them.
     """
 
     deliveries: int
@@ -40,11 +41,20 @@ class Outstanding(msgspec.Struct):
     seen: bool = False
     doubtful: int = 0
     put_off: bool = False
+    number: int = 0
 
     @property
     def counted(self) -> int:
         """The deliveries that count."""
         return self.deliveries - self.doubtful
+
+
+class Progress(msgspec.Struct):
+    """How far a member has come in what it was sent: the last delivery of which it said something, and when it said
+    anything last (seconds, monotonic)."""
+
+    number: int
+    at: float
 
 
 class GroupState(msgspec.Struct):
@@ -55,6 +65,7 @@ class GroupState(msgspec.Struct):
     cursor: int
     outstanding: dict[int, Outstanding]
     lacking: bool = False  # the journal lacks something, and is to be written
+    progress: dict[str, Progress] = {}
 
 
 class Taken:
@@ -89,6 +100,8 @@ class Group:
         self.settled: set[int] = set()  # above the floor
         self.tried: dict[int, int] = {}  # deliveries that a crash of the server interrupted
         self.held: Counter[str] = Counter()  # outstanding events by member
+        self.progress: dict[str, Progress] = {}  # of members that hold some
+        self.deliveries = 0
         self.next_due = float("inf")  # no other outstanding event is due before
         self.redelivered = self.dead = 0
         self.journal: GroupJournal
@@ -209,11 +222,30 @@ class Group:
         if now < self.next_due:
             return
         for offset, each in self.outstanding.items():
-            if each.due <= now and offset not in self.again:
+            if each.due > now or offset in self.again:
+                continue
+            if each.member and not each.seen:
+                self._wait_for_its_turn(each)
+            if each.due <= now:
                 self.again.add(offset)
+                each.doubtful += bool(each.member) and not each.seen
                 self._let_go(each)
         waiting = (each.due for offset, each in self.outstanding.items() if offset not in self.again)
         self.next_due = min(waiting, default=float("inf"))
+
+    def _wait_for_its_turn(self, each: Outstanding) -> None:
+        """A member is sent events ahead, and the ack wait of each begins when it has come to it. It takes them in
+        order: what was sent before one of which it said something it has in hands, or had."""
+        progress = self.progress.get(each.member)
+        if progress is not None:
+            each.seen = each.number < progress.number
+            each.due = max(each.due, progress.at + self.ack_wait)
+
+    def _come_to(self, each: Outstanding) -> None:
+        """Its member says something of it."""
+        if each.member:
+            before = self.progress.get(each.member)
+            self.progress[each.member] = Progress(max(each.number, before.number if before else 0), self.now())
 
     def _dies(self, each: Outstanding) -> bool:
         return bool(self.max_deliver) and each.counted >= self.max_deliver
@@ -285,7 +317,10 @@ class Group:
 
     def _deliver(self, record: Record, deliveries: int, doubtful: int, member: str, now: float, taken: Taken) -> None:
         # Nothing is before it in what its member was sent: it is in its hands at once.
-        each = Outstanding(deliveries, now + self.ack_wait, member, not self.held[member], doubtful)
+        self.deliveries += 1
+        each = Outstanding(
+            deliveries, now + self.ack_wait, member, not self.held[member], doubtful, number=self.deliveries
+        )
         self._hold(record.offset, each)
         taken.add(record, deliveries)
         if each.counted > 1:
@@ -312,6 +347,7 @@ class Group:
             self.held[each.member] -= 1
             if not self.held[each.member]:
                 del self.held[each.member]
+                self.progress.pop(each.member, None)
             each.member = ""
 
     def can_take(self, member: str, prefetch: int, end: int) -> bool:
@@ -326,11 +362,13 @@ class Group:
 
     def settle(self, offset: int) -> bool:
         """An event is done with, for good; False if it was already, or was never delivered. Raises OSError."""
-        waited = offset in self.outstanding
-        if not waited and (offset < self.cursor or offset in self.settled):
+        each = self.outstanding.get(offset)
+        if each is None and (offset < self.cursor or offset in self.settled):
             return False
         # One that was delivered before a crash of the server may be ahead of the cursor.
         self.journal.append(Settled(offset))
+        if each is not None:
+            self._come_to(each)
         self._drop(offset)
         self.settled.add(offset)
         self.shorten()
@@ -352,22 +390,27 @@ class Group:
         if each is None:
             return False
         self.again.discard(offset)
+        self._come_to(each)
         each.due, each.seen, each.put_off = self.now() + seconds, True, False
         self.next_due = min(self.next_due, each.due)
         return True
 
     def release(self, member: str) -> None:
-        """A member has gone: what it had is for the others, at once."""
+        """A member has gone: what it had is for the others, at once, or when the time has passed for which it put it
+        off."""
         self.alone.pop(member, None)
         for each in self.outstanding.values():
-            if each.member == member:
+            if each.member != member:
+                continue
+            if not each.put_off:
                 each.due = self.next_due = min(self.now(), each.due)
                 each.doubtful += not each.seen
+            self._let_go(each)
 
     # -- hand over --------------------------------------------------------------------------------------------
 
     def hand_over(self, stream: str) -> GroupState:
-        return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking)
+        return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking, self.progress)
 
     def take_over(self, state: GroupState) -> None:
         self.cursor = max(self.cursor, state.cursor)
@@ -375,6 +418,8 @@ class Group:
         for offset, each in state.outstanding.items():
             if offset not in self.settled:
                 self._hold(offset, each)
+                self.deliveries = max(self.deliveries, each.number)
+        self.progress = {member: each for member, each in state.progress.items() if self.held[member]}
 
     async def close(self) -> None:
         """Settle nothing more, and leave a short journal behind. Raises OSError."""

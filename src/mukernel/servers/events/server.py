@@ -243,6 +243,11 @@ class EventServer(Plugin, Events):
             except (ValueError, OverflowError) as error:
                 raise ContractError(f"since: got {asked.since}, wanted a time that can be counted: {error}") from None
         if asked.start == "live":
+            if asked.group:
+                raise ContractError(
+                    f"start: got 'live' with group {asked.group!r}, wanted 'new' or 'first' in a group, which shares "
+                    "what a stream keeps; to watch what is published from now on, leave the group out"
+                )
             return ""
         for name, each in self.settings.items():
             if any(covers(pattern, asked.pattern) for pattern in each.topics):
