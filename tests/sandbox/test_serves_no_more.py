@@ -10,7 +10,8 @@ from sandbox_plugins import Neighbour, Quiet
 
 from mukernel import ContractError, Interface, Kernel, PluginCrashed, RestartPolicy, Sandbox, SwapFailed, Unavailable
 from mukernel.core.application import read_application
-from mukernel.core.instances import check_serves_no_more
+from mukernel.core.instances import check_serves_something
+from mukernel.core.messages import Built
 
 FLAG = """
 from pathlib import Path
@@ -103,4 +104,4 @@ async def test_not_what_it_did_not_show_when_it_was_looked_at(tmp_path: Path) ->
 def test_what_serves_nothing_at_first_is_no_plugin() -> None:
     """Else it could serve anything later."""
     with pytest.raises(ContractError, match="plug-in 'sly': got no interface that it serves"):
-        check_serves_no_more("sly", "sandbox", [], [])
+        check_serves_something("sly", Built([], False))

@@ -80,6 +80,7 @@ class Instances:
                 place.patience[key] = options.restart.hang
             await self.connect_anew(place)  # for the whole of what its neighbours and it hold now
             instance.built = await built_in_time(place, blueprint, options.restart.hang)
+            check_serves_something(entry.name, instance.built)
             await self.connect_anew(place)  # and once more, where that had to be asked
         except BaseException:
             instance.life.on(Event.BROKEN)
@@ -423,6 +424,13 @@ def check_callers_grants(replica: Replica, plugin: str, built: Built) -> None:
             checked_rights(plugin, built.rights, built.scopes, each, to_broker=True)
 
 
+def check_serves_something(plugin: str, built: Built) -> None:
+    """Raises ContractError where an instance says that it serves nothing, as no plug-in does: what one serves in a
+    sandbox is compared with that later."""
+    if not built.interfaces:
+        raise ContractError(f"plug-in {plugin!r}: got no interface that it serves, wanted one at least")
+
+
 def check_serves_no_more(
     plugin: str, placement: str, known: Sequence[Description], served: Sequence[Description]
 ) -> None:  # fmt: skip
@@ -430,8 +438,6 @@ def check_serves_no_more(
     take its neighbours' calls. Who swaps it says that it may."""
     names = {each.name for each in known}
     more = sorted({each.name for each in served} - names)
-    if not served:
-        raise ContractError(f"plug-in {plugin!r}: got no interface that it serves, wanted one at least")
     if names and more and is_sandbox(placement):
         raise ContractError(
             f"plug-in {plugin!r}, in a sandbox: got {', '.join(more)}, which it did not serve before; wanted "
