@@ -213,7 +213,9 @@ class Installer:
             check_platform(path, subject.python, request.use)
         else:
             source = source_of(request, locked.source if locked is not None else "", self.own, work)
-            path = wheel_of(request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work)
+            path, source = wheel_of(
+                request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work
+            )
         return replaced(subject, wheel=path, source=source, distribution=read_name(path).distribution)
 
     def holds(self, subject: Subject, locked: Resolution) -> bool:
