@@ -137,8 +137,9 @@ def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) 
 def test_what_another_application_of_that_name_asks_for_is_kept(store: Store, tmp_path: Path) -> None:
     """Until it does not any more, or is not there any more."""
     here, there = tmp_path / "here.lock", tmp_path / "there.lock"
+    (tmp_path / "link").symlink_to(tmp_path)
     first, second = (os.path.basename(written(store, f"shop-catalog=={each}")) for each in ("1.0", "2.0"))
-    for lock_file, names in ((here, [first]), (there, [first, second])):
+    for lock_file, names in ((tmp_path / "link" / here.name, [first]), (there, [first, second])):
         lock_file.touch()
         for name in names:
             Installer(store.folder, lock_file=lock_file).remember(

@@ -136,19 +136,24 @@ class Installer:
             self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
-        """Why a request could not be installed the last time; None where it was, or was not tried."""
+        """Why a request could not be installed the last time; None where it was, or was not tried with the present
+        settings."""
         found = self.store.notes().failures.get(failure_key(request))
-        return found.reason if found is not None else None
+        if found is None or (found.wheels, found.only_wheels) != (self.wheels, self.only_wheels):
+            return None
+        return found.reason
 
     def remember(self, request: Request, name: str | None, failure: str = "") -> None:
         notes = self.store.notes()
         notes.failures.pop(failure_key(request), None)
         if name is None:
-            notes.failures[failure_key(request)] = Failure(request.whole, request.python, failure)
+            notes.failures[failure_key(request)] = Failure(
+                request.whole, request.python, failure, self.wheels, self.only_wheels
+            )
         else:
             notes.environments[note_key(request)] = name
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
-                notes.askers[name] = sorted({*notes.askers.get(name, ()), str(self.lock_file.path)})
+                notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
 
