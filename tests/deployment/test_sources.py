@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from deployment_wheels import names, request, write_project
 
-from mukernel import ContractError, NotFound
+from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer
 from mukernel.deployment.lock_file import LockFile
 from mukernel.deployment.source_tree import SourceTree
@@ -78,15 +78,35 @@ def test_a_branch_or_a_tag_is_the_one_of_that_very_name(tmp_path: Path) -> None:
         commit_of(f"{repository}@x")
 
 
+def test_a_reference_that_is_no_branch_and_no_tag(tmp_path: Path) -> None:
+    """Such as that of a pull request, which may be pushed anew, so that a commit is gone."""
+    repository, copy = tmp_path / "repository", tmp_path / "copy"
+    write_repository(repository, "1.1")
+    git(repository, "checkout", "--quiet", "-b", "pulled")
+    commit = write_commit(repository, "1.2")
+    git(repository, "update-ref", "refs/pull/7/head", commit)
+    git(repository, "checkout", "--quiet", "main")
+    git(repository, "branch", "-D", "pulled")
+    asked = request(f"git+file://{repository}@refs/pull/7/head")
+    assert source_of(asked, "", [], Work()) == f"commit:{commit}"
+    check_out(asked, commit, str(copy), Work())
+    assert '"1.2"' in (copy / "pyproject.toml").read_text()
+    with pytest.raises(NotFound, match="has the commit 0123456789; wanted another, or, if that is the one in the lock"):
+        check_out(asked, "0123456789", str(tmp_path / "another"), Work())
+
+
 def test_a_repository_comes_with_its_submodules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
-        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     write_repository(inner, "1.1")
     write_repository(outer, "1.2")
-    git(outer, "submodule", "--quiet", "add", str(inner), "part")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "part")
     commit = write_commit(outer, "1.3")
-    check_out(request(f"git+file://{outer}"), commit, str(tmp_path / "copy"), Work())
+    asked = request(f"git+file://{outer}")
+    with pytest.raises(Unavailable, match=r"submodule '.*/inner', a path of .* protocol\.file\.allow always"):
+        check_out(asked, commit, str(tmp_path / "refused"), Work())
+    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    check_out(asked, commit, str(tmp_path / "copy"), Work())
     assert (tmp_path / "copy" / "part" / "pyproject.toml").exists()
 
 

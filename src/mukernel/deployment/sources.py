@@ -13,7 +13,7 @@ from .request import Request
 from .source_tree import SourceTree
 from .store import Store
 from .tools import Tools, Wanted
-from .work import Work
+from .work import ToolFailed, Work
 
 PROJECT = ("pyproject.toml", "setup.py")
 
@@ -72,6 +72,15 @@ def wheel_folder(request: Request, source: str, python: Python, store: Store) ->
 def check_out(request: Request, commit: str, folder: str, work: Work) -> None:
     what = f"use = {request.use!r}"
     work.run(["git", "clone", "--quiet", "--no-checkout", "--", request.target, folder], what)
+    if request.reference.startswith("refs/"):  # such as refs/pull/7/head, which no clone has
+        work.run(["git", "-C", folder, "fetch", "--quiet", "origin", request.reference], what)
+    try:
+        work.run(["git", "-C", folder, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}"], what)
+    except ToolFailed:
+        raise NotFound(
+            f"{what}: no branch or tag of the repository has the commit {commit}; wanted another, or, if that is the "
+            "one in the lock file, `mukernel install --upgrade` for the present one"
+        ) from None
     work.run(["git", "-C", folder, "checkout", "--quiet", "--detach", commit], what)
     work.run(["git", "-C", folder, "submodule", "--quiet", "update", "--init", "--recursive"], what)
     check_project(os.path.join(folder, request.subdirectory), request.use)
