@@ -14,7 +14,7 @@ import mukernel.core.deployments
 from mukernel import Kernel, SwapFailed
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
-from mukernel.deployment.environment import Environment, Hold, write_record
+from mukernel.deployment.environment import Environment, Hold, interpreter, write_record
 from mukernel.deployment.installer import note_key
 from mukernel.deployment.pythons import find_python
 from mukernel.deployment.request import distribution_of
@@ -35,9 +35,12 @@ def written(store: Store, use: str) -> str:
     asked = request(use)
     name = use.replace("==", "-")
     folder = store.path(name)
-    os.makedirs(os.path.join(folder, "lib", "python3", "site-packages"))
+    python = find_python("", None)
+    for part in ("bin", "runtime", f"lib/{os.path.basename(python.library)}/site-packages"):
+        os.makedirs(os.path.join(folder, part))
+    os.symlink(python.executable, interpreter(folder))
     plugins = {distribution_of(use): {"catalog": "shop_module:Shelf"}}
-    write_record(folder, Environment(name, find_python("", None), "1.0", {}, plugins))
+    write_record(folder, Environment(name, python, "1.0", {}, plugins))
     notes = store.notes()
     notes.environments[note_key(asked)] = name
     store.write_notes(notes)
