@@ -1,5 +1,6 @@
 """Cleaning, while somebody installs or begins to use what is being looked at."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from deployment_wheels import request, write_project
 
 import mukernel.core.deployments
 from mukernel import Kernel, SwapFailed
+from mukernel.core.deployments import Deployments
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
-from mukernel.deployment.environment import Environment, Hold, interpreter, write_record
+from mukernel.deployment.environment import Environment, Hold, interpreter, unused, write_record
 from mukernel.deployment.installer import note_key
 from mukernel.deployment.pythons import find_python
 from mukernel.deployment.request import distribution_of
@@ -76,11 +78,11 @@ async def test_a_rollback_to_what_is_just_being_removed(
     removed = list[str]()
 
     class Late(Hold):
-        def __init__(self, folder: str) -> None:
+        def __init__(self, folder: str, wait: bool) -> None:
             if not removed:
                 removed.append(folder)
                 own_installer.store.remove(Path(folder))
-            super().__init__(folder)
+            super().__init__(folder, wait)
 
     async with Kernel(installer=own_installer) as kernel:
         await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
@@ -119,6 +121,20 @@ def test_a_hold_is_of_what_is_there_by_then(store: Store, monkeypatch: pytest.Mo
     monkeypatch.setattr("mukernel.deployment.environment.fcntl.flock", lock)
     with pytest.raises(FileNotFoundError, match="another environment has its name by now"):
         Hold(folder)
+
+
+async def test_the_loop_turns_while_it_waits_for_somebody_who_is_about_to_remove(store: Store) -> None:
+    """Who may be stopped as it does. `Hold` would wait for it in a thread."""
+    folder = written(store, "shop-catalog==1.0")
+    deployments = Deployments("shop", None, lambda use, step: None)
+    with unused(folder) as free:
+        assert free
+        holding = asyncio.create_task(deployments.hold(folder))
+        await asyncio.sleep(0)
+        assert not holding.done()
+    await holding
+    assert store.is_held(os.path.basename(folder))
+    deployments.release()
 
 
 def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) -> None:

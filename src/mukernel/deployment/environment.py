@@ -209,14 +209,15 @@ def chosen(environment: Environment, folder: str, request: Request, distribution
 
 class Hold:
     """Keeps an environment from being removed, by whichever process, until it is closed or this process ends. Raises
-    FileNotFoundError where it has been removed."""
+    FileNotFoundError where it has been removed. `wait`: until nobody is about to remove it; else BlockingIOError is
+    raised where somebody is."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, wait: bool = True) -> None:
         self.folder = folder
         path = os.path.join(folder, IN_USE)
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self.file, fcntl.LOCK_SH)
+            fcntl.flock(self.file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
             if not os.path.samestat(os.fstat(self.file), os.stat(path)):  # while we waited for the lock
                 raise FileNotFoundError(errno.ENOENT, "another environment has its name by now", path)
         except BaseException:
