@@ -22,6 +22,7 @@ from mukernel.deployment.pythons import find_python
 from mukernel.deployment.request import distribution_of
 from mukernel.deployment.store import Store
 from mukernel.deployment.work import Work
+from mukernel.kernel.clock import Clock
 
 APPLICATION = """
 [app]
@@ -126,7 +127,7 @@ def test_a_hold_is_of_what_is_there_by_then(store: Store, monkeypatch: pytest.Mo
 async def test_the_loop_turns_while_it_waits_for_somebody_who_is_about_to_remove(store: Store) -> None:
     """Who may be stopped as it does. `Hold` would wait for it in a thread."""
     folder = written(store, "shop-catalog==1.0")
-    deployments = Deployments("shop", None, lambda use, step: None)
+    deployments = Deployments("shop", None, Clock(), lambda use, step: None)
     with unused(folder) as free:
         assert free
         holding = asyncio.create_task(deployments.hold(folder))

@@ -15,6 +15,7 @@ from ..deployment import Request, read_request
 from ..deployment.environment import Hold, Installed, read_environment
 from ..deployment.request import checked_python
 from ..deployment.work import WAIT, Work
+from ..kernel.clock import Clock
 from .loader import source_of
 from .messages import Source
 
@@ -27,8 +28,10 @@ class Deployments:
     this kernel is of it. `application`: its name, which says where, unless there is an `installer`. `say`: called, on
     the loop, with (what was asked for, a line of text) at each step."""
 
-    def __init__(self, application: str, installer: Installer | None, say: Callable[[str, str], object]) -> None:
-        self.application, self.given, self.say = application, installer, say
+    def __init__(
+        self, application: str, installer: Installer | None, clock: Clock, say: Callable[[str, str], object]
+    ) -> None:  # fmt: skip
+        self.application, self.given, self.clock, self.say = application, installer, clock, say
         self.holds: dict[str, Hold] = {}  # by the folder of the environment
         self.busy: Counter[str] = Counter()  # environments that something is just being made of
 
@@ -126,7 +129,7 @@ class Deployments:
             try:
                 self.holds[environment] = hold(environment)
             except BlockingIOError:
-                await asyncio.sleep(WAIT)
+                await self.clock.sleep(WAIT)
 
     def release(self, used: Collection[str] = ()) -> None:
         """Let go of the environments that nothing is of any more."""
