@@ -12,7 +12,7 @@ import pytest
 from core_stubborn import Named, Naming
 from waiting import until
 
-from mukernel import Kernel, MukernelError, Unavailable
+from mukernel import Kernel, MukernelError, Plugin, Unavailable
 from mukernel.core.sandboxed import enclosed
 from mukernel.testing import TestKernel
 
@@ -25,6 +25,75 @@ CHANGES: dict[str, Callable[[Kernel], Awaitable[object]]] = {
     "scale": lambda kernel: kernel.scale("named", 2),
     "restart": lambda kernel: kernel.restart("named"),
 }
+
+
+ENDS = list[str]()
+
+
+class Slow(Plugin, Naming):
+    """It takes a second to end."""
+
+    def __init__(self, *, name: str) -> None:
+        self.known = name
+
+    async def name(self) -> str:
+        return self.known
+
+    async def stop(self) -> None:
+        ENDS.append(f"{self.known} begins")
+        await asyncio.sleep(1)
+        ENDS.append(f"{self.known} ends")
+
+
+class SlowCaller(Slow):
+    def __init__(self, naming: Naming, *, name: str) -> None:
+        super().__init__(name=name)
+
+
+@pytest.mark.parametrize("placement", ["process", "inline"])
+def test_what_does_not_call_each_other_ends_at_the_same_time(placement: str) -> None:
+    async def main(kernel: TestKernel) -> None:
+        ENDS.clear()
+        for name, use in (("base", Slow), ("alone", Slow), ("caller", SlowCaller), ("late", Slow)):
+            bind = {"Naming": "base"} if use is SlowCaller else {}
+            await kernel.load(use, name=name, placement=placement, config={"name": name}, bind=bind)
+        await kernel.close()
+        first = ["late begins", "caller begins", "alone begins"]
+        assert ENDS[:3] == first and sorted(ENDS[3:6]) == ["alone ends", "caller ends", "late ends"]
+        assert ENDS[6:] == ["base begins", "base ends"]
+
+    TestKernel().run(main)
+
+
+def test_a_broker_ends_after_those_who_call_what_it_stands_for() -> None:
+    async def main(kernel: TestKernel) -> None:
+        ENDS.clear()
+        for name, use in (("base", Slow), ("broker", Slow), ("caller", SlowCaller)):
+            bind = {"Naming": "base"} if use is SlowCaller else {}
+            await kernel.load(use, name=name, placement="process", config={"name": name}, bind=bind)
+        kernel.registry.brokers["Naming", "base"] = "broker"
+        await kernel.close()
+        assert ENDS[:3] == ["caller begins", "caller ends", "broker begins"]
+
+    TestKernel().run(main)
+
+
+@pytest.mark.parametrize("how", ["close", "scale", "swap"])
+def test_replicas_end_at_the_same_time(how: str) -> None:
+    async def main(kernel: TestKernel) -> None:
+        ENDS.clear()
+        await kernel.load(Slow, name="slow", placement="process", replicas=3, config={"name": "slow"})
+        match how:
+            case "close":
+                await kernel.close()
+            case "scale":
+                await kernel.scale("slow", 1)
+            case "swap":
+                await kernel.swap("slow", Slow)
+        count = 2 if how == "scale" else 3
+        assert ENDS[: 2 * count] == ["slow begins"] * count + ["slow ends"] * count
+
+    TestKernel().run(main)
 
 
 @pytest.fixture

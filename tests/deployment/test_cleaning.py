@@ -1,5 +1,6 @@
 """Cleaning, while somebody installs or begins to use what is being looked at."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -12,14 +13,16 @@ from deployment_wheels import request, write_project
 
 import mukernel.core.deployments
 from mukernel import Kernel, SwapFailed
+from mukernel.core.deployments import Deployments
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
-from mukernel.deployment.environment import Environment, Hold, write_record
+from mukernel.deployment.environment import Environment, Hold, interpreter, unused, write_record
 from mukernel.deployment.installer import note_key
 from mukernel.deployment.pythons import find_python
 from mukernel.deployment.request import distribution_of
 from mukernel.deployment.store import Store
 from mukernel.deployment.work import Work
+from mukernel.kernel.clock import Clock
 
 APPLICATION = """
 [app]
@@ -35,9 +38,12 @@ def written(store: Store, use: str) -> str:
     asked = request(use)
     name = use.replace("==", "-")
     folder = store.path(name)
-    os.makedirs(os.path.join(folder, "lib", "python3", "site-packages"))
+    python = find_python("", None)
+    for part in ("bin", "runtime", f"lib/{os.path.basename(python.library)}/site-packages"):
+        os.makedirs(os.path.join(folder, part))
+    os.symlink(python.executable, interpreter(folder))
     plugins = {distribution_of(use): {"catalog": "shop_module:Shelf"}}
-    write_record(folder, Environment(name, find_python("", None), "1.0", {}, plugins))
+    write_record(folder, Environment(name, python, "1.0", {}, plugins))
     notes = store.notes()
     notes.environments[note_key(asked)] = name
     store.write_notes(notes)
@@ -73,11 +79,11 @@ async def test_a_rollback_to_what_is_just_being_removed(
     removed = list[str]()
 
     class Late(Hold):
-        def __init__(self, folder: str) -> None:
+        def __init__(self, folder: str, wait: bool) -> None:
             if not removed:
                 removed.append(folder)
                 own_installer.store.remove(Path(folder))
-            super().__init__(folder)
+            super().__init__(folder, wait)
 
     async with Kernel(installer=own_installer) as kernel:
         await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
@@ -118,6 +124,20 @@ def test_a_hold_is_of_what_is_there_by_then(store: Store, monkeypatch: pytest.Mo
         Hold(folder)
 
 
+async def test_the_loop_turns_while_it_waits_for_somebody_who_is_about_to_remove(store: Store) -> None:
+    """Who may be stopped as it does. `Hold` would wait for it in a thread."""
+    folder = written(store, "shop-catalog==1.0")
+    deployments = Deployments("shop", None, Clock(), lambda use, step: None)
+    with unused(folder) as free:
+        assert free
+        holding = asyncio.create_task(deployments.hold(folder))
+        await asyncio.sleep(0)
+        assert not holding.done()
+    await holding
+    assert store.is_held(os.path.basename(folder))
+    deployments.release()
+
+
 def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) -> None:
     """What is asked for is looked up once nobody else changes the store."""
     file = tmp_path / "app.toml"
@@ -137,8 +157,9 @@ def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) 
 def test_what_another_application_of_that_name_asks_for_is_kept(store: Store, tmp_path: Path) -> None:
     """Until it does not any more, or is not there any more."""
     here, there = tmp_path / "here.lock", tmp_path / "there.lock"
+    (tmp_path / "link").symlink_to(tmp_path)
     first, second = (os.path.basename(written(store, f"shop-catalog=={each}")) for each in ("1.0", "2.0"))
-    for lock_file, names in ((here, [first]), (there, [first, second])):
+    for lock_file, names in ((tmp_path / "link" / here.name, [first]), (there, [first, second])):
         lock_file.touch()
         for name in names:
             Installer(store.folder, lock_file=lock_file).remember(

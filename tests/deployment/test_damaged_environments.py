@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from deployment_wheels import names, request
 
-from mukernel import NotFound, Unavailable
+from mukernel import Kernel, NotFound, Sandbox, Unavailable
+from mukernel.core.deployments import source_in
+from mukernel.core.inspection import inspect_plugins
 from mukernel.deployment import Installer
 from mukernel.deployment.cleaning import collect_garbage
 from mukernel.deployment.work import Work
+from mukernel.kernel.process import Limits
 
 
 @pytest.mark.parametrize("damage", ["torn", "another", "missing", "unreadable"])
@@ -42,7 +45,26 @@ def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: st
     assert names(own_installer) == [installed.environment.name]
 
 
-@pytest.mark.parametrize("gone", ["shop_library.py", "shop_library-*.dist-info", "mukernel/kernel/clock.py"])
+async def test_a_sandbox_of_an_environment_that_lacks_mukernel(own_installer: Installer) -> None:
+    installed, hold = own_installer.install(request("shop-catalog==1.0"))
+    hold.close()
+    shutil.rmtree(os.path.join(installed.folder, "runtime"))
+    remedy = f"; if files are missing in {installed.folder}, `mukernel install` makes it anew"
+    async with Kernel(installer=own_installer) as kernel:
+        with pytest.raises(Unavailable, match=f"its process ended before, and its log may say why{re.escape(remedy)}"):
+            await kernel.load("shop-catalog==1.0", placement="sandbox")
+    source = source_in(own_installer.present(request("shop-catalog==1.0")), None)
+    shutil.rmtree(os.path.join(installed.folder, "bin"))
+    for boxes in (None, {"shelf": (Sandbox(), Limits())}):
+        (problem,) = (await inspect_plugins({"shelf": (source, {})}, ".", boxes=boxes))["shelf"].problems
+        assert problem.endswith(remedy)
+    assert own_installer.install(request("shop-catalog==1.0"), verify=True)[0].folder == installed.folder
+    assert os.path.exists(os.path.join(installed.folder, "runtime", "mukernel"))
+
+
+@pytest.mark.parametrize(
+    "gone", ["shop_library.py", "shop_library-*.dist-info", "mukernel/kernel/clock.py", "../../../bin/python"]
+)
 def test_an_environment_that_lacks_files_is_damaged(own_installer: Installer, gone: str) -> None:
     asked, store = request("shop-catalog==1.0"), own_installer.store
     installed, hold = own_installer.install(asked)
@@ -53,7 +75,7 @@ def test_an_environment_that_lacks_files_is_damaged(own_installer: Installer, go
     assert store.damage(name) == ""
     (path,) = glob(f"{installed.folder}/lib/python*/site-packages/{gone}")
     shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-    assert re.search("shop-library is not in it|shop_library.py is missing|clock.py is missing", store.damage(name))
+    assert re.search("shop-library is not in it|(shop_library.py|clock.py|bin/python),? is missing", store.damage(name))
     with pytest.raises(Unavailable, match="is damaged, and is being used; stop the plug-in"):
         own_installer.install(asked, verify=True)
     assert collect_garbage(store, lambda: {name}, Work()) == []

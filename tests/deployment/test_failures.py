@@ -2,9 +2,10 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
-from deployment_wheels import request
+from deployment_wheels import request, write_wheel
 
 from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer
@@ -20,6 +21,24 @@ def test_a_failure_is_of_the_entry_that_was_asked_for(installer: Installer) -> N
         installer.install(request(wheel))
     assert installer.failure(request(wheel)) == str(raised.value)
     assert installer.failure(request(f"{wheel}:one")) is None
+
+
+def test_a_failure_is_of_the_settings_that_it_was_met_with(
+    shared_folder: Path, wheels: str, tmp_path: Path
+) -> None:  # fmt: skip
+    """Others may mend it."""
+    asked = request("shop-elsewhere==1.0")
+    installer = Installer(shared_folder, wheels=[wheels])
+    with pytest.raises(Unavailable) as raised:
+        installer.install(asked)
+    assert installer.failure(asked) == str(raised.value)
+    mended = Installer(shared_folder, wheels=[wheels, str(tmp_path)])
+    assert [each.failure(asked) for each in (mended, Installer(shared_folder, wheels=[wheels], only_wheels=True))] == [
+        None, None,
+    ]  # fmt: skip
+    write_wheel(tmp_path, "shop-elsewhere", "1.0", files={"shop_else.py": ""}, plugins={"shop": "shop_else:Shop"})
+    mended.install(asked)[1].close()
+    assert installer.failure(asked) is None
 
 
 def test_an_installer_that_is_not_there_is_no_failure_of_the_package(

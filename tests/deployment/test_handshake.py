@@ -109,7 +109,8 @@ async def test_an_environment_of_a_mukernel_to_come(own_installer: Installer, ca
         assert request is not None
         installed, hold = own_installer.install(request)
         hold.close()
-        file = Path(site_packages(installed.folder), "mukernel", "core", "handshake.py")
+        packages = site_packages(installed.folder, installed.environment.python.library)
+        file = Path(packages, "mukernel", "core", "handshake.py")
         file.write_text(
             file.read_text().replace(
                 "PROTOCOLS = (1,)", "PROTOCOLS = (2,)  # of another size: its bytecode is compiled"

@@ -104,6 +104,12 @@ def test_what_is_locked_is_obeyed_and_names_no_host(tool: str, tmp_path: Path, w
     assert lock.read_text() != text
 
 
+def test_a_marker_that_excludes_the_python(tool: str, installer: Installer) -> None:
+    asked = request("shop-catalog==1.0; python_version < '3'")
+    with pytest.raises(ContractError, match=r"what stands after ';' excludes Python 3\..* wanted a marker that holds"):
+        installer.install(asked)
+
+
 def test_another_file_than_the_locked_one_is_refused(
     tmp_path: Path, wheels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,14 +1,16 @@
 """Directories and repositories: what is taken of them, and that it is what was meant."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from deployment_wheels import names, request, write_project
 
-from mukernel import ContractError, NotFound
+from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer
+from mukernel.deployment.lock_file import LockFile
 from mukernel.deployment.source_tree import SourceTree
 from mukernel.deployment.sources import check_out, source_of
 from mukernel.deployment.work import Work
@@ -76,15 +78,35 @@ def test_a_branch_or_a_tag_is_the_one_of_that_very_name(tmp_path: Path) -> None:
         commit_of(f"{repository}@x")
 
 
+def test_a_reference_that_is_no_branch_and_no_tag(tmp_path: Path) -> None:
+    """Such as that of a pull request, which may be pushed anew, so that a commit is gone."""
+    repository, copy = tmp_path / "repository", tmp_path / "copy"
+    write_repository(repository, "1.1")
+    git(repository, "checkout", "--quiet", "-b", "pulled")
+    commit = write_commit(repository, "1.2")
+    git(repository, "update-ref", "refs/pull/7/head", commit)
+    git(repository, "checkout", "--quiet", "main")
+    git(repository, "branch", "-D", "pulled")
+    asked = request(f"git+file://{repository}@refs/pull/7/head")
+    assert source_of(asked, "", [], Work()) == f"commit:{commit}"
+    check_out(asked, commit, str(copy), Work())
+    assert '"1.2"' in (copy / "pyproject.toml").read_text()
+    with pytest.raises(NotFound, match="has the commit 0123456789; wanted another, or, if that is the one in the lock"):
+        check_out(asked, "0123456789", str(tmp_path / "another"), Work())
+
+
 def test_a_repository_comes_with_its_submodules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
-        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     write_repository(inner, "1.1")
     write_repository(outer, "1.2")
-    git(outer, "submodule", "--quiet", "add", str(inner), "part")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "part")
     commit = write_commit(outer, "1.3")
-    check_out(request(f"git+file://{outer}"), commit, str(tmp_path / "copy"), Work())
+    asked = request(f"git+file://{outer}")
+    with pytest.raises(Unavailable, match=r"submodule '.*/inner', a path of .* protocol\.file\.allow always"):
+        check_out(asked, commit, str(tmp_path / "refused"), Work())
+    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    check_out(asked, commit, str(tmp_path / "copy"), Work())
     assert (tmp_path / "copy" / "part" / "pyproject.toml").exists()
 
 
@@ -95,6 +117,27 @@ def test_a_directory(own_installer: Installer, tmp_path: Path) -> None:
     assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder == first.folder
     (tmp_path / "project" / "shop_module.py").write_text("broken = True\n")
     assert own_installer.install(request("./project", folder=str(tmp_path)))[0].folder != first.folder
+
+
+def test_a_directory_that_is_edited_while_it_is_copied(
+    own_installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is known by what was built."""
+    project, asked = tmp_path / "project", request("./project", folder=str(tmp_path))
+    write_project(project, "1.1")
+    copy = shutil.copy2
+
+    def edit_and_copy(path: str, target: str) -> None:
+        write_project(project, "1.2")
+        copy(path, target)
+
+    with monkeypatch.context() as editing:
+        editing.setattr(shutil, "copy2", edit_and_copy)
+        first = own_installer.install(asked)[0]
+    assert first.version == "1.2" and own_installer.install(asked)[0].folder == first.folder
+    assert len(first.environment.sources) == 1
+    write_project(project, "1.1")
+    assert own_installer.install(asked)[0].version == "1.1"
 
 
 def test_a_directory_that_holds_what_an_installation_changes_is_built_once(wheels: str, tmp_path: Path) -> None:
@@ -121,6 +164,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "project" / "shop" / "link").symlink_to("../../beside")
     (tmp_path / "project" / "shop" / "inner").symlink_to("build")
     (tmp_path / "project" / "shop" / "nowhere").symlink_to("../none")
+    (tmp_path / "project" / "shop" / "built").symlink_to("../build")
+    (tmp_path / "project" / "build" / "again").symlink_to("../run")
+    LockFile(tmp_path / "project" / "other.lock").write([])
+    (tmp_path / "project" / "uv.lock").write_text("version = 1")
     return tmp_path / "project"
 
 
@@ -131,11 +178,13 @@ def test_a_copy_of_a_source_tree(folder: Path) -> None:
     SourceTree(str(folder), "./", [str(own)]).copy(str(folder.parent / "copy"))
     copy = folder.parent / "copy"
     assert sorted(str(each.relative_to(copy)) for each in copy.rglob("*")) == [
-        ".git", ".git/HEAD", "run", "shop", "shop/build", "shop/build/one.py", "shop/inner", "shop/link",
-        "shop/link/part", "shop/link/part/two.py", "shop/nowhere",
+        ".git", ".git/HEAD", "run", "shop", "shop/build", "shop/build/one.py", "shop/built", "shop/built/again",
+        "shop/built/one.py", "shop/inner", "shop/link", "shop/link/part", "shop/link/part/two.py", "shop/nowhere",
+        "uv.lock",
     ]  # fmt: skip
     assert os.access(copy / "run", os.X_OK) and not os.access(copy / "shop" / "build" / "one.py", os.X_OK)
     assert os.readlink(copy / "shop" / "inner") == "build" and not (copy / "shop" / "link").is_symlink()
+    assert not (copy / "shop" / "built").is_symlink() and not (copy / "shop" / "built" / "again").is_symlink()
 
 
 def test_a_source_tree_has_changed(folder: Path) -> None:
@@ -143,11 +192,13 @@ def test_a_source_tree_has_changed(folder: Path) -> None:
         return SourceTree(str(folder), "./", [str(folder / "app.lock")]).digest()
 
     first = digest()
-    for name in ("app.lock", "build/two.py", "shop/new.pyc", ".git/index"):
+    for name in ("app.lock", "dist", "shop/new.pyc", ".git/index"):
         (folder / name).write_text("new")
+    LockFile(folder / "another.lock").write([])  # of another application: else each would make the other build anew
     assert digest() == first
     seen = {first}
-    for number, name in enumerate(("shop/build/one.py", "shop/new.py", "../beside/part/two.py"), 2):
+    changed = ("shop/build/one.py", "shop/new.py", "../beside/part/two.py", "build/two.py", "uv.lock")
+    for number, name in enumerate(changed, 2):
         (folder / name).write_text("new")
         seen.add(digest())
         assert len(seen) == number

@@ -70,12 +70,32 @@ async def test_a_wheel_in_a_sandbox_runs_nothing_outside_of_it(
     assert not mark.exists()
 
 
-def test_no_distribution_has_files_where_mukernel_lies_apart(own_installer: Installer, tmp_path: Path) -> None:
-    files = {"shop_sly.py": "", "shop_sly-1.0.data/data/runtime/mukernel/__init__.py": ""}
+@pytest.mark.parametrize(
+    "path", ["runtime/mukernel/__init__.py", "in-use/one.txt"]  # the second can't be written over
+)  # fmt: skip
+def test_no_distribution_has_files_where_mukernel_has_its_own(
+    path: str, own_installer: Installer, tmp_path: Path
+) -> None:  # fmt: skip
+    files = {"shop_sly.py": "", f"shop_sly-1.0.data/data/{path}": ""}
     wheel = write_wheel(tmp_path, "shop-sly", "1.0", files=files, plugins={"sly": "shop_sly:Sly"})
-    with pytest.raises(ContractError, match="has files for the folder 'runtime' of the environment"):
+    with pytest.raises(ContractError, match=f"has files for '{path.partition('/')[0]}' in the environment") as raised:
         own_installer.install(asked(wheel))
     assert os.listdir(own_installer.store.environments) == []
+    assert own_installer.failure(asked(wheel)) == str(raised.value)
+
+
+def test_a_distribution_has_files_for_another_python(installer: Installer, tmp_path: Path) -> None:
+    """They are not taken for what is in the environment."""
+    files = {
+        f"shop_old-1.0.data/data/lib/python{version}/site-packages/junk-1.dist-info/METADATA": ABOUT
+        for version in ("2.7", "3")
+    }
+    plugins = {"old": "shop_old:Old"}
+    wheel = write_wheel(tmp_path, "shop-old", "1.0", files={"shop_old.py": "", **files}, plugins=plugins)
+    installed, hold = installer.install(asked(wheel))
+    hold.close()
+    assert installed.environment.plugins == {"shop-old": plugins}
+    assert "shop-junk" not in installed.environment.distributions
 
 
 ABOUT = "Metadata-Version: 2.1\nName: shop-junk\nVersion: 1\n"

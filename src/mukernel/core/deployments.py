@@ -14,7 +14,8 @@ from ..contract import ContractError, NotFound, Unavailable
 from ..deployment import Request, read_request
 from ..deployment.environment import Hold, Installed, read_environment
 from ..deployment.request import checked_python
-from ..deployment.work import Work
+from ..deployment.work import WAIT, Work
+from ..kernel.clock import Clock
 from .loader import source_of
 from .messages import Source
 
@@ -27,8 +28,10 @@ class Deployments:
     this kernel is of it. `application`: its name, which says where, unless there is an `installer`. `say`: called, on
     the loop, with (what was asked for, a line of text) at each step."""
 
-    def __init__(self, application: str, installer: Installer | None, say: Callable[[str, str], object]) -> None:
-        self.application, self.given, self.say = application, installer, say
+    def __init__(
+        self, application: str, installer: Installer | None, clock: Clock, say: Callable[[str, str], object]
+    ) -> None:  # fmt: skip
+        self.application, self.given, self.clock, self.say = application, installer, clock, say
         self.holds: dict[str, Hold] = {}  # by the folder of the environment
         self.busy: Counter[str] = Counter()  # environments that something is just being made of
 
@@ -42,7 +45,7 @@ class Deployments:
 
         Raises NotFound, ContractError, Unavailable.
         """
-        request = self.request(use, folder, python, entry, fallback)
+        request = await self.request(use, folder, python, entry, fallback)
         if request is None:
             if python or entry:
                 what, got = ("python", python) if python else ("entry", entry)
@@ -59,19 +62,19 @@ class Deployments:
                     "removed and can't be made again: there is something else now; swap to what you want"
                 )
         if source.environment:
-            self.hold(source.environment)
+            await self.hold(source.environment)
         self.busy[source.environment] += 1
         try:
             yield source
         finally:
             self.busy[source.environment] -= 1
 
-    def request(
+    async def request(
         self, use: object, folder: str | None, python: str, entry: str, fallback: Source | None
     ) -> Request | None:
         """What is to be installed; None where nothing is."""
         if isinstance(use, Source):
-            if not use.environment or self.try_to_hold(use.environment):
+            if not use.environment or await self.try_to_hold(use.environment):
                 return None
             return read_request(use.use, use.folder or None, use.python)  # it has been removed since
         checked_python(python)
@@ -87,7 +90,7 @@ class Deployments:
         work = Work(lambda text: loop.call_soon_threadsafe(self.say, request.whole, text))
         installed, hold = await in_thread(work, lambda: self.installer.install(request, work))
         try:
-            self.hold(installed.folder)
+            await self.hold(installed.folder)
         finally:
             hold.close()
         return installed
@@ -111,18 +114,22 @@ class Deployments:
             return [str(default_folder(self.application))]
         return [str(self.given.store.folder), *self.given.wheels]
 
-    def try_to_hold(self, environment: str) -> bool:
+    async def try_to_hold(self, environment: str) -> bool:
         """Keep an environment from being removed; False where it has been, or is being removed at this moment."""
         try:
-            self.hold(environment)
+            await self.hold(environment)
         except NotFound:
             return False
         return is_whole(environment)
 
-    def hold(self, environment: str) -> None:
-        """Keep an environment from being removed. Raises NotFound where it has been."""
-        if environment not in self.holds:
-            self.holds[environment] = hold(environment)
+    async def hold(self, environment: str) -> None:
+        """Keep an environment from being removed. Raises NotFound where it has been. Whoever is about to remove it may
+        be stopped as it does: meanwhile the loop turns."""
+        while environment not in self.holds:
+            try:
+                self.holds[environment] = hold(environment)
+            except BlockingIOError:
+                await self.clock.sleep(WAIT)
 
     def release(self, used: Collection[str] = ()) -> None:
         """Let go of the environments that nothing is of any more."""
@@ -142,8 +149,11 @@ def checked_apart(use: object, placement: str, folder: str | None = None) -> Non
 
 
 def hold(environment: str) -> Hold:
+    """Raises NotFound, and BlockingIOError where it may be about to be removed."""
     try:
-        held = Hold(environment)
+        held = Hold(environment, wait=False)
+    except BlockingIOError:
+        raise
     except OSError:
         held = None
     if held is not None and is_whole(environment):

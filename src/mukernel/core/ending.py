@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from signal import Signals
 from typing import Any
@@ -82,4 +82,11 @@ async def to_its_end(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> as
     return cancelled
 
 
-__all__ = ["contained", "described", "to_its_end"]
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at the same time, each to its end; then raises the first of what they raised."""
+    for result in await asyncio.gather(*works, return_exceptions=True):
+        if result is not None:
+            raise result
+
+
+__all__ = ["contained", "described", "to_its_end", "together"]

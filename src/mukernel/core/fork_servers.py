@@ -180,4 +180,4 @@ def imported_from(environment: str) -> list[str]:
     """The folders from which a process of an environment imports: for a sandbox, which is to find them."""
     python = read_environment(environment).python
     base = os.path.join(python.base_prefix, "lib")
-    return [environment, site_packages(environment), python.library, base]
+    return [environment, site_packages(environment, python.library), python.library, base]

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 import msgspec
 
 from ..contract import ContractError, Description, MukernelError, RemoteError
-from ..deployment.environment import imported_apart, interpreter, read_environment, see_packages
+from ..deployment.environment import imported_apart, interpreter, made_anew, read_environment, see_packages
 from ..deployment.work import environment_variables
 from ..kernel.process import PR_SET_PDEATHSIG, Limits, prctl
 from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
@@ -150,6 +150,8 @@ async def _inspect(
         return await _heard(process, subjects, limits, kept)
     except MukernelError as error:
         return {}, f"was not tried: {error}"
+    except OSError as error:
+        return {}, f"was not tried: {error}{made_anew(environment)}"
     finally:
         close_all([*given, *kept])
 
@@ -197,7 +199,7 @@ async def _heard(
                     if why := not_enclosed(reports):
                         return seen, f"was not tried: its sandbox could not be set up: {why}"
                     how = f"signal {-code}" if code < 0 else f"exit status {code}"
-                    return seen, f"ended the process that did it ({how})"
+                    return seen, f"ended the process that did it ({how}){made_anew(subject.source.environment)}"
             try:
                 seen[subject.name] = msgspec.json.decode(line, type=Inspected)
             except Exception as error:  # what was imported has written there, too

@@ -19,6 +19,7 @@ from .brokerable import check_brokered
 from .callers import Silent, tell
 from .capabilities import checked_rights, is_sandbox
 from .checks import too_many_replicas
+from .ending import together
 from .ledger import Ledger
 from .lifecycle import Event, State
 from .messages import Blueprint, Built, Counts, Source
@@ -219,8 +220,7 @@ class Instances:
         served: they were before, and they are opened when one of its name is there again."""
         if entry.interfaces:
             await self.close_callers_routes(entry, reason)
-        for replica in list(entry.replicas):
-            await self.remove_replica(entry, replica, reason, drain)
+        await together(self.remove_replica(entry, replica, reason, drain) for replica in list(entry.replicas))
         self.registry.entries.pop(entry.name, None)
 
     async def drain_replica(self, entry: Entry, replica: Replica, silent: Silent) -> float:
@@ -261,6 +261,16 @@ class Instances:
         own = [r.instance.place for r in entry.replicas if r.instance is not None and is_own(r.instance.place)]
         routes = self.switchboard.space_plugins
         return on.name in entry.bindings.values() or any(on.name in routes.get(place.space, ()) for place in own)
+
+    def related(self, one: Entry, other: Entry) -> bool:
+        """May one of two plug-ins call the other? It may in doubt: what shares a process shares its routes."""
+        return self.may_call(one, other) or self.may_call(other, one)
+
+    def may_call(self, entry: Entry, server: Entry) -> bool:
+        places = [each.instance.place for each in entry.replicas if each.instance is not None]
+        routes = self.switchboard.space_plugins
+        given = {server.name, self.registry.kept_for(server.name)} & set(entry.bindings.values())
+        return bool(given) or any(server.name in routes.get(place.space, ()) for place in places)
 
     async def refuse_all(self, entry: Entry, replica: Replica, reason: str) -> None:
         """No instance will come for a replica: answer every call. Its callers have the others, or closed routes. While

@@ -42,6 +42,7 @@ from .checks import (
     checked_replicas,
     checked_seconds,
 )
+from .closing import unload_all
 from .deployments import Deployments, checked_apart
 from .directory import Grant
 from .ending import to_its_end
@@ -102,7 +103,7 @@ class Kernel:
         self.registry = Registry()
         self.switchboard = Switchboard(self.registry)
         self.journal = Journal(self.clock)
-        self.deployments = Deployments(name, installer, lambda use, step: self.record("install", use, step))
+        self.deployments = Deployments(name, installer, self.clock, lambda use, step: self.record("install", use, step))
         self.changes = Changes()
         self.closed: bool | None = None  # None: not opened yet
         self.ending: asyncio.Task[None] | None = None  # for which everybody who closes it waits
@@ -137,8 +138,9 @@ class Kernel:
         await self.close()
 
     async def close(self) -> None:
-        """End every change under way in Unavailable, stop every plug-in, the last loaded first, and end every process.
-        Once begun it runs to its end, though its caller be cancelled. In a process that was forked since, nothing."""
+        """End every change under way in Unavailable, stop every plug-in, those first that were loaded later and call
+        it, and end every process. Once begun it runs to its end, though its caller be cancelled. In a process that was
+        forked since, nothing."""
         if self.closed is None or self.space.lost is not None:
             return
         self.check_own_loop()
@@ -154,11 +156,7 @@ class Kernel:
         self.processes.fork_servers.let_go_on()
         await self.supervisor.close()
         await self.changes.end()
-        for entry in sorted(self.registry.entries.values(), key=lambda e: -e.order):
-            try:
-                await self.unload(entry.name)
-            except Exception:
-                log.exception("%s did not stop cleanly", entry.name)
+        await unload_all(self.instances, self.unload)
         await self.processes.close()
         self.switchboard.unread.space_died()
         self.deployments.release()

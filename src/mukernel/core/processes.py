@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..contract import ContractError
+from ..deployment.environment import made_anew
 from ..kernel.process import ForkServer, Limits, Process
 from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.policy import Sandbox
@@ -189,7 +190,7 @@ class Processes:
             close_all(given)
             given.clear()
             if sandbox is not None:
-                await enclosed(self.loop, report, name, process)
+                await enclosed(self.loop, report, name, process, made_anew(source.environment))
                 enclosure = Enclosed(self.loop, process, cgroup)
             if source.environment:
                 agreement = await introduced(self.loop, link.socket, name, source.environment)

@@ -15,7 +15,7 @@ import msgspec
 from ..contract import ContractError, MukernelError, SwapFailed, Unavailable, differences
 from .brokerable import check_brokered
 from .callers import tell, tell_one
-from .ending import to_its_end
+from .ending import to_its_end, together
 from .instances import Instances, check_callers_grants, check_replicas, check_serves_no_more, cut_off
 from .journal import Journal
 from .ledger import Ledger
@@ -150,9 +150,7 @@ class Replacement:
         had been told that nobody would come, ask again."""
         if any(each.failure is not None for each in self.successions):
             await self.instances.reroute_callers(self.entry)
-        for each in self.successions:
-            if not each.down:
-                await self.instances.replaced(each.old)
+        await together(self.instances.replaced(each.old) for each in self.successions if not each.down)
 
     async def prepare_all(self) -> None:
         """Build a successor of each instance. That ends as soon as one of these crashes, since nobody can hand over for

@@ -78,8 +78,11 @@ def written(policy: Policy) -> int:
     return memory
 
 
-async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, process: Process) -> None:
-    """Return when a process has enclosed itself. Raises Unavailable that says what could not be set up, and ends it."""
+async def enclosed(
+    loop: asyncio.AbstractEventLoop, report: int, plugin: str, process: Process, remedy: str = ""
+) -> None:  # fmt: skip
+    """Return when a process has enclosed itself. Raises Unavailable that says what could not be set up, and ends it.
+    `remedy`: what that says to do where the process ended before it came to that."""
     said = loop.create_future()
 
     def heard() -> None:
@@ -100,11 +103,10 @@ async def enclosed(loop: asyncio.AbstractEventLoop, report: int, plugin: str, pr
         loop.remove_reader(report)
     if words != READY:
         process.kill()
-        why = words.decode(errors="replace") or "its process ended before"
-        raise Unavailable(
-            f"plug-in {plugin!r} was not started: its sandbox could not be set up: {why} "
-            "(`mukernel check` says what this machine can enforce)"
-        )
+        why = f"{words.decode(errors='replace')} (`mukernel check` says what this machine can enforce)"
+        if not words:
+            why = f"its process ended before, and its log may say why{remedy}"
+        raise Unavailable(f"plug-in {plugin!r} was not started: its sandbox could not be set up: {why}")
 
 
 def main(rights: list[int], run: Callable[[list[int]], None] = host.main) -> None:

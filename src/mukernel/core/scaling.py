@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from ..contract import ContractError
-from .ending import to_its_end
+from .ending import to_its_end, together
 from .instances import Instances
 from .journal import Journal
 from .registry import Entry, Replica
@@ -72,8 +72,7 @@ async def grow(instances: Instances, entry: Entry, count: int, report: SwapRepor
 
 
 async def let_all_go(instances: Instances, entry: Entry, replicas: list[Replica]) -> None:
-    for replica in replicas:
-        await instances.remove_replica(entry, replica)
+    await together(instances.remove_replica(entry, replica) for replica in replicas)
 
 
 async def let_go(instances: Instances, entry: Entry, leaving: list[Replica]) -> None:
@@ -82,6 +81,8 @@ async def let_go(instances: Instances, entry: Entry, leaving: list[Replica]) -> 
     silent = await instances.reroute_callers(entry)
     lefts = await asyncio.gather(*(instances.drain_replica(entry, replica, silent) for replica in leaving))
     async with entry.lock:
-        for replica, left in zip(leaving, lefts, strict=True):
-            if replica in entry.replicas:
-                await instances.remove_replica(entry, replica, drain=left)
+        await together(
+            instances.remove_replica(entry, replica, drain=left)
+            for replica, left in zip(leaving, lefts, strict=True)
+            if replica in entry.replicas
+        )

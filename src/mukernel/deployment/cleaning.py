@@ -69,10 +69,11 @@ def removal(store: Store, name: str) -> Removed:
 
 
 def still_asking(notes: Notes, own: Collection[str], lock_file: str) -> dict[str, list[str]]:
-    """For each environment, the applications that are there and asked for it; that of `lock_file` asks for its `own`
-    alone by now."""
+    """For each environment, the applications that are there and asked for it; that of `lock_file`, by whichever path,
+    asks for its `own` alone by now."""
+    here = os.path.realpath(lock_file) if lock_file else ""
     asking = {
-        name: [each for each in askers if (name in own if each == lock_file else os.path.exists(each))]
+        name: [each for each in askers if (name in own if os.path.realpath(each) == here else os.path.exists(each))]
         for name, askers in notes.askers.items()
     }
     return {name: askers for name, askers in asking.items() if askers}

@@ -6,7 +6,6 @@ import contextlib
 import csv
 import errno
 import fcntl
-import glob
 import os
 import site
 import sys
@@ -26,6 +25,7 @@ ENTRY_POINTS = "mukernel.plugins"
 RECORD = "environment.json"
 RUNTIME = "runtime"  # the folder in which mukernel is once more, apart from all that came with the plug-in
 IN_USE = "in-use"  # who uses the environment holds a shared lock on this file, which goes with its process
+OWN = (RECORD, RUNTIME, IN_USE)  # what mukernel has in an environment, where no distribution may have anything
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -73,30 +73,39 @@ def read_environment(folder: str) -> Environment:
         raise NotFound(f"there is no environment in {folder}: {error}; `mukernel install` makes it anew") from None
 
 
+def made_anew(folder: str) -> str:
+    """What an error says to do that may come of a damaged environment; "" for the kernel's own."""
+    return f"; if files are missing in {folder}, `mukernel install` makes it anew" if folder else ""
+
+
 def damage_in(folder: str) -> str:
     """Why an environment is not whole any more; "" where it is. Looks for every file that its distributions list, which
     takes time with their number, and for what it knows of itself; not into the files."""
     try:
         environment = read_environment(folder)
-        if gone := sorted(environment.distributions.keys() - seen_in(folder)[0].keys()):
+        packages = site_packages(folder, environment.python.library)
+        if not os.path.exists(interpreter(folder)):
+            return f"its interpreter, {interpreter(folder)}, is missing"
+        if gone := sorted(environment.distributions.keys() - seen_in(packages)[0].keys()):
             return f"{gone[0]} is not in it any more"
-        gone = sorted(missing_files(folder) - set(environment.lacking))
+        gone = sorted(missing_files(folder, packages) - set(environment.lacking))
     except (OSError, MukernelError) as error:
         return str(error)
     return f"{gone[0]} is missing" + (f", and {len(gone) - 1} more" if len(gone) > 1 else "") if gone else ""
 
 
-def missing_files(folder: str) -> set[str]:
-    """The files that distributions in an environment list and that are not there, relative to its folder; but for
-    bytecode, which Python makes by itself. Raises OSError, NotFound, ContractError."""
+def missing_files(folder: str, packages: str) -> set[str]:
+    """The files that distributions in an environment, in the folder `packages` or that of mukernel apart, list and that
+    are not there, relative to its folder; but for bytecode, which Python makes by itself. Raises OSError,
+    ContractError."""
     missing: set[str] = set()
-    packages = site_packages(folder)
-    for name, each in distributions_in(packages):
-        with understood(name):
-            for row in csv.reader((each.read_text("RECORD") or "").splitlines()):
-                path = os.path.join(packages, row[0]) if row else packages
-                if not path.endswith(".pyc") and not os.path.exists(path):
-                    missing.add(os.path.relpath(path, folder))
+    for where in (packages, os.path.join(folder, RUNTIME)):
+        for name, each in distributions_in(where):
+            with understood(name):
+                for row in csv.reader((each.read_text("RECORD") or "").splitlines()):
+                    path = os.path.join(where, row[0]) if row else where
+                    if not path.endswith(".pyc") and not os.path.exists(path):
+                        missing.add(os.path.relpath(path, folder))
     return missing
 
 
@@ -130,12 +139,13 @@ def write_record(folder: str, environment: Environment) -> None:
             file.write(content)
 
 
-def site_packages(folder: str) -> str:
-    """Where its distributions are."""
-    found = glob.glob(os.path.join(glob.escape(folder), "lib", "python*", "site-packages"))
-    if not found:
-        raise NotFound(f"{folder} is no environment of Python: it has no site-packages")
-    return found[0]
+def site_packages(folder: str, library: str) -> str:
+    """Where the distributions of an environment are: its folder for them has the name of that of its Python's standard
+    `library`. A distribution may have files in one of another name."""
+    found = os.path.join(folder, "lib", os.path.basename(library), "site-packages")
+    if not os.path.isdir(found):
+        raise NotFound(f"{folder} is no environment of Python: it has no folder {found}")
+    return found
 
 
 def imported_apart(folder: str, python: Python) -> list[str]:
@@ -147,19 +157,19 @@ def imported_apart(folder: str, python: Python) -> list[str]:
 def see_packages(folder: str) -> None:
     """Let this process import all that is in an environment, as the environment's own interpreter would."""
     sys.prefix = sys.exec_prefix = folder
-    site.addsitedir(site_packages(folder))
+    site.addsitedir(site_packages(folder, os.path.dirname(os.__file__)))
 
 
 def interpreter(folder: str) -> str:
     return os.path.join(folder, "bin", "python")
 
 
-def seen_in(folder: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The distributions in an environment, and the plug-ins that they offer. Nothing of them is imported; what has no
-    name or no version is none. Raises OSError, NotFound, ContractError."""
+def seen_in(packages: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The distributions in a folder, and the plug-ins that they offer. Nothing of them is imported; what has no name or
+    no version is none. Raises OSError, ContractError."""
     versions: dict[str, str] = {}
     plugins: dict[str, dict[str, str]] = {}
-    for folder_name, each in distributions_in(site_packages(folder)):
+    for folder_name, each in distributions_in(packages):
         with understood(folder_name):
             name, version = (str(each.metadata[key] or "") for key in ("Name", "Version"))
             points = {point.name: point.value for point in each.entry_points if point.group == ENTRY_POINTS}
@@ -199,14 +209,15 @@ def chosen(environment: Environment, folder: str, request: Request, distribution
 
 class Hold:
     """Keeps an environment from being removed, by whichever process, until it is closed or this process ends. Raises
-    FileNotFoundError where it has been removed."""
+    FileNotFoundError where it has been removed. `wait`: until nobody is about to remove it; else BlockingIOError is
+    raised where somebody is."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, wait: bool = True) -> None:
         self.folder = folder
         path = os.path.join(folder, IN_USE)
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            fcntl.flock(self.file, fcntl.LOCK_SH)
+            fcntl.flock(self.file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
             if not os.path.samestat(os.fstat(self.file), os.stat(path)):  # while we waited for the lock
                 raise FileNotFoundError(errno.ENOENT, "another environment has its name by now", path)
         except BaseException:

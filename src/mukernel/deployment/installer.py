@@ -13,6 +13,7 @@ import msgspec
 
 from ..contract import ContractError, MukernelError, NotFound, Unavailable
 from .environment import (
+    OWN,
     RUNTIME,
     Environment,
     Hold,
@@ -21,6 +22,7 @@ from .environment import (
     interpreter,
     missing_files,
     seen_in,
+    site_packages,
     size_of,
     write_record,
 )
@@ -136,19 +138,24 @@ class Installer:
             self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
-        """Why a request could not be installed the last time; None where it was, or was not tried."""
+        """Why a request could not be installed the last time; None where it was, or was not tried with the present
+        settings."""
         found = self.store.notes().failures.get(failure_key(request))
-        return found.reason if found is not None else None
+        if found is None or (found.wheels, found.only_wheels) != (self.wheels, self.only_wheels):
+            return None
+        return found.reason
 
     def remember(self, request: Request, name: str | None, failure: str = "") -> None:
         notes = self.store.notes()
         notes.failures.pop(failure_key(request), None)
         if name is None:
-            notes.failures[failure_key(request)] = Failure(request.whole, request.python, failure)
+            notes.failures[failure_key(request)] = Failure(
+                request.whole, request.python, failure, self.wheels, self.only_wheels
+            )
         else:
             notes.environments[note_key(request)] = name
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
-                notes.askers[name] = sorted({*notes.askers.get(name, ()), str(self.lock_file.path)})
+                notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
 
@@ -187,6 +194,11 @@ class Installer:
         except ContractError as error:
             raise ContractError(f"use = {request.use!r}: {error}") from None
         kept = [each for each in found if each.name != "mukernel"]
+        if subject.distribution not in (each.name for each in kept):
+            raise ContractError(
+                f"use = {request.use!r}: what stands after ';' excludes Python {python.version} on {python.platform}, "
+                "so there is nothing to install; wanted a marker that holds there, or another Python (`python`)"
+            )
         if subject.source:  # built here, and so by no other machine into the very same file
             kept = [msgspec.structs.replace(e, hashes=[]) if e.name == subject.distribution else e for e in kept]
         without = [
@@ -213,7 +225,9 @@ class Installer:
             check_platform(path, subject.python, request.use)
         else:
             source = source_of(request, locked.source if locked is not None else "", self.own, work)
-            path = wheel_of(request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work)
+            path, source = wheel_of(
+                request, source, self.own, subject.python, self.store, subject.tools, subject.wanted, work
+            )
         return replaced(subject, wheel=path, source=source, distribution=read_name(path).distribution)
 
     def holds(self, subject: Subject, locked: Resolution) -> bool:
@@ -287,11 +301,13 @@ class Installer:
                 subject.tools.create(unfinished, subject.python, work)
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+                check_own_names(unfinished, subject.request.use)
                 self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
                 raise ToolFailed(f"use = {subject.request.use!r}: {error}{self.hint}") from None
             try:
-                (versions, plugins), lacking = seen_in(unfinished), sorted(missing_files(unfinished))
+                packages = site_packages(unfinished, subject.python.library)
+                (versions, plugins), lacking = seen_in(packages), sorted(missing_files(unfinished, packages))
             except ContractError as error:
                 raise ContractError(f"use = {subject.request.use!r}: {error}") from None
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
@@ -309,11 +325,6 @@ class Installer:
     ) -> None:  # fmt: skip
         """mukernel once more, where no distribution of the environment can have put a file in place of one of its."""
         target = os.path.join(folder, RUNTIME)
-        if os.path.lexists(target):
-            raise ContractError(
-                f"use = {subject.request.use!r}: one of its distributions has files for the folder {RUNTIME!r} of the "
-                "environment, which is that of mukernel itself"
-            )
         os.mkdir(target)
         listed = written(target, needed, local)
         subject.tools.install_apart(target, subject.python, listed, subject.wanted, work)
@@ -333,6 +344,15 @@ def written(folder: str, distributions: Sequence[Locked], local: dict[str, str])
     lines = [requirement_line(each, local.get(each.name)) for each in distributions]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
+
+
+def check_own_names(folder: str, use: str) -> None:
+    """Raises ContractError where a distribution of an environment has put something where mukernel has its own."""
+    if taken := [name for name in OWN if os.path.lexists(os.path.join(folder, name))]:
+        raise ContractError(
+            f"use = {use!r}: one of its distributions has files for {', '.join(map(repr, taken))} in the environment, "
+            "where mukernel has its own; wanted a version without"
+        )
 
 
 def is_compiled(folder: Path) -> bool:

@@ -7,6 +7,7 @@ environment has that of its kernel.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -113,6 +114,15 @@ class LockFile:
             write_whole(self.path, as_toml(ordered).encode())
         except OSError as error:
             raise Unavailable(f"the lock file {self.path} can't be written: {error.strerror}") from None
+
+
+def is_lock_file(path: str) -> bool:
+    """Was the file at a path written as the lock file of an application? What others call so has another beginning."""
+    if not path.endswith(".lock") or not os.path.isfile(path):
+        return False
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(len(HEADER)) == HEADER.encode()
+    return False
 
 
 def line_of(content: str, problem: str) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 from ..contract import ContractError
+from .lock_file import is_lock_file
 
 LEFT_OUT = ("__pycache__", "*.py[cod]", "*.egg-info", ".venv", ".tox", ".nox", ".*_cache")
 LEFT_OUT_AT_TOP = ("build", "dist", "venv")  # further down a package may have one of these names
@@ -26,11 +27,11 @@ class Entry:
 
 
 class SourceTree:
-    """The directory `folder`, but for what tools leave there, for what is no file, folder or link, and for `own`:
-    absolute paths of what mukernel itself keeps there.
+    """The directory `folder`, but for what tools leave there, for what is no file, folder or link, and for what
+    mukernel itself keeps there: lock files of applications, and `own`, absolute paths.
 
-    A symbolic link that leads to somewhere in the directory is one; in the place of any other the tree has what it
-    leads to, which would be out of reach from a copy. `use`: as the directory was asked for, for errors.
+    A symbolic link that leads to something of the tree is one; in the place of any other the tree has what it leads to,
+    which would be out of reach from a copy. `use`: as the directory was asked for, for errors.
     """
 
     def __init__(self, folder: str, use: str, own: Collection[str]) -> None:
@@ -39,18 +40,13 @@ class SourceTree:
 
     def digest(self) -> str:
         """Of all that a wheel of it could be made of. Raises ContractError, OSError."""
-        found = hashlib.sha256()
-        for each in self.entries(history=False):
-            if each.kind != "folder":
-                runs = each.kind == "file" and bool(os.stat(each.path).st_mode & 0o111)
-                content = os.fsencode(os.readlink(each.path)) if each.kind == "link" else read(each.path)
-                found.update(os.fsencode(f"{each.name}\0{each.kind}\0{runs}\0{len(content)}\0"))
-                found.update(content)
-        return found.hexdigest()[:32]
+        return digest_of(self.entries(history=False))
 
-    def copy(self, target: str) -> None:
-        """Into a folder that is not there yet. Raises ContractError, OSError."""
+    def copy(self, target: str) -> str:
+        """Into a folder that is not there yet. Returns the digest of what the copy has: it may be edited meanwhile.
+        Raises ContractError, OSError."""
         os.mkdir(target)
+        copied = []
         for each in self.entries(history=True):
             path = os.path.join(target, each.name)
             match each.kind:
@@ -60,6 +56,8 @@ class SourceTree:
                     os.symlink(os.readlink(each.path), path)
                 case _:
                     shutil.copy2(each.path, path)
+            copied.append(replace(each, path=path))
+        return digest_of(each for each in copied if HISTORY not in each.name.split(os.sep))
 
     def entries(self, *, history: bool) -> Iterator[Entry]:
         """All that is in it, a folder before what it holds; `history`: of its repository, too."""
@@ -68,16 +66,16 @@ class SourceTree:
 
     def walk(self, folder: str, within: str, left_out: Collection[str], followed: tuple[str, ...]) -> Iterator[Entry]:
         """`within`: the folder's path in the tree; `followed`: where the links lie that led to it."""
-        patterns = left_out if within else (*left_out, *LEFT_OUT_AT_TOP)
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda each: each.name)
         for entry in entries:
-            name, path, links = os.path.join(within, entry.name), entry.path, followed
-            if path in self.own or any(fnmatch(entry.name, pattern) for pattern in patterns):
+            name, links = os.path.join(within, entry.name), followed
+            path = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+            if is_left_out(within, entry.name, left_out) or path in self.own or is_lock_file(path):
                 continue
             if entry.is_symlink():
-                path, links = os.path.realpath(path), (*followed, folder)
-                if not os.path.exists(path) or os.path.commonpath((self.folder, path)) == self.folder:
+                links = (*followed, folder)
+                if not os.path.exists(path) or (not followed and self.has(path)):
                     yield Entry(name, entry.path, "link")
                     continue
                 if any(os.path.commonpath((each, path)) == path for each in links):
@@ -90,6 +88,29 @@ class SourceTree:
                 yield from self.walk(path, name, left_out, links)
             elif os.path.isfile(path):
                 yield Entry(name, path, "file")
+
+    def has(self, path: str) -> bool:
+        """Is what lies at a path, links resolved, in the directory, and not left out of the tree?"""
+        if os.path.commonpath((self.folder, path)) != self.folder:
+            return False
+        parts = os.path.relpath(path, self.folder).split(os.sep)
+        return not any(is_left_out(os.sep.join(parts[:at]), part, LEFT_OUT) for at, part in enumerate(parts))
+
+
+def is_left_out(within: str, name: str, patterns: Collection[str]) -> bool:
+    """Is what has that name in a folder of a tree, "" at its top, what tools leave there?"""
+    return any(fnmatch(name, pattern) for pattern in (patterns if within else (*patterns, *LEFT_OUT_AT_TOP)))
+
+
+def digest_of(entries: Iterable[Entry]) -> str:
+    found = hashlib.sha256()
+    for each in entries:
+        if each.kind != "folder":
+            runs = each.kind == "file" and bool(os.stat(each.path).st_mode & 0o111)
+            content = os.fsencode(os.readlink(each.path)) if each.kind == "link" else read(each.path)
+            found.update(os.fsencode(f"{each.name}\0{each.kind}\0{runs}\0{len(content)}\0"))
+            found.update(content)
+    return found.hexdigest()[:32]
 
 
 def read(path: str) -> bytes:

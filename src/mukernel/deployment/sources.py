@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Collection
+from pathlib import Path
 
 from ..contract import ContractError, NotFound
 from .pythons import Python
@@ -13,7 +13,7 @@ from .request import Request
 from .source_tree import SourceTree
 from .store import Store
 from .tools import Tools, Wanted
-from .work import Work
+from .work import ToolFailed, Work
 
 PROJECT = ("pyproject.toml", "setup.py")
 
@@ -43,28 +43,44 @@ def source_of(request: Request, locked: str, own: Collection[str], work: Work) -
 def wheel_of(
     request: Request, source: str, own: Collection[str], python: Python, store: Store, tools: Tools, wanted: Wanted,
     work: Work,
-) -> str:  # fmt: skip
-    """The path of a wheel of what `source` names, built unless it is there. `own`: as for `source_of`."""
-    name = hashlib.sha256(f"{request.target}\0{request.subdirectory}\0{source}\0{python.identity}".encode()).hexdigest()
-    folder = store.wheels / name[:24]
+) -> tuple[str, str]:  # fmt: skip
+    """The path of a wheel of what `source` names, built unless it is there; and what names the content that the wheel
+    is made of: another one where a directory was edited meanwhile. `own`: as for `source_of`."""
+    folder = wheel_folder(request, source, python, store)
     if not folder.exists():
         work.say(f"building {request.use}")
-        with store.making(folder) as unfinished:
-            tree = os.path.join(unfinished, "source")
+        with store.scratch() as scratch:
+            tree = os.path.join(scratch, "source")
             if request.kind == "git":
                 check_out(request, source.removeprefix("commit:"), tree, work)
             else:
-                SourceTree(request.target, request.use, own).copy(tree)
-            tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
-            shutil.rmtree(tree)
-            if not any(each.endswith(".whl") for each in os.listdir(unfinished)):
-                raise ContractError(f"use = {request.use!r}: building it made no wheel")
-    return str(next(each for each in folder.iterdir() if each.suffix == ".whl"))
+                source = f"directory:{SourceTree(request.target, request.use, own).copy(tree)}"
+                folder = wheel_folder(request, source, python, store)
+            if not folder.exists():
+                with store.making(folder) as unfinished:
+                    tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
+                    if not any(each.endswith(".whl") for each in os.listdir(unfinished)):
+                        raise ContractError(f"use = {request.use!r}: building it made no wheel")
+    return str(next(each for each in folder.iterdir() if each.suffix == ".whl")), source
+
+
+def wheel_folder(request: Request, source: str, python: Python, store: Store) -> Path:
+    name = hashlib.sha256(f"{request.target}\0{request.subdirectory}\0{source}\0{python.identity}".encode()).hexdigest()
+    return store.wheels / name[:24]
 
 
 def check_out(request: Request, commit: str, folder: str, work: Work) -> None:
     what = f"use = {request.use!r}"
     work.run(["git", "clone", "--quiet", "--no-checkout", "--", request.target, folder], what)
+    if request.reference.startswith("refs/"):  # such as refs/pull/7/head, which no clone has
+        work.run(["git", "-C", folder, "fetch", "--quiet", "origin", request.reference], what)
+    try:
+        work.run(["git", "-C", folder, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}"], what)
+    except ToolFailed:
+        raise NotFound(
+            f"{what}: no branch or tag of the repository has the commit {commit}; wanted another, or, if that is the "
+            "one in the lock file, `mukernel install --upgrade` for the present one"
+        ) from None
     work.run(["git", "-C", folder, "checkout", "--quiet", "--detach", commit], what)
     work.run(["git", "-C", folder, "submodule", "--quiet", "update", "--init", "--recursive"], what)
     check_project(os.path.join(folder, request.subdirectory), request.use)

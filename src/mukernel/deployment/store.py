@@ -27,11 +27,14 @@ UNFINISHED = ".unfinished-"  # how the names of folders begin that are being mad
 
 
 class Failure(msgspec.Struct):
-    """Why something could not be installed the last time."""
+    """Why something could not be installed the last time. `wheels`, `only_wheels`: what the installer was told then, as
+    another word may mend it."""
 
     use: str
     python: str
     reason: str
+    wheels: tuple[str, ...] = ()
+    only_wheels: bool = False
 
 
 class Notes(msgspec.Struct):

@@ -95,7 +95,7 @@ class Uv(Tools):
 
     def install(self, folder: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         self.fill(["--python", interpreter(folder)], requirements, wanted, work)
-        self.compile(site_packages(folder), python, work)
+        self.compile(site_packages(folder, python.library), python, work)
 
     def install_apart(self, target: str, python: Python, requirements: str, wanted: Wanted, work: Work) -> None:
         self.fill(["--python", python.executable, "--target", target], requirements, wanted, work)

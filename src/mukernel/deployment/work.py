@@ -26,6 +26,7 @@ UNREACHABLE = re.compile(
     r"timed out|request failed after",
     re.IGNORECASE,
 )
+LOCAL = re.compile(r"transport 'file' not allowed\s+fatal: clone of ('[^']*')")
 OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
 FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
@@ -109,6 +110,11 @@ def explained(tool: str, what: str, errors: str, status: int) -> str:
         return (
             f"{what}: a file is another than the one that is locked ({shortened(errors)}); if that is meant, "
             "`mukernel install --upgrade` locks the new one"
+        )
+    if found := LOCAL.search(errors):
+        return (
+            f"{what}: got the submodule {found[1]}, a path of this machine, from which git takes none; wanted an "
+            "address such as https://..., or, if you trust it, `git config --global protocol.file.allow always`"
         )
     said = shortened(errors) or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
     if UNREACHABLE.search(errors) and tool == "git":
