@@ -7,7 +7,6 @@ import copy
 import errno
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +17,7 @@ from .local import LocalFolder
 from .paths import below, joined, normalised
 from .remote import RemoteFolder
 from .storage import Storage
+from .threads import Threads
 
 T = TypeVar("T")
 THREADS = 8  # that work on one mount at a time, at most
@@ -39,7 +39,7 @@ class Mounted:
         self.path, self.read_only = path, declared.read_only
         self.storage = storage_of(f"mounts.{path!r}", declared)
         several = not isinstance(self.storage, RemoteFolder) or self.storage.for_many
-        self.threads = ThreadPoolExecutor(THREADS if several else 1, "files")
+        self.threads = Threads(THREADS if several else 1, f"files {path}")
 
     def without_links(self) -> Mounted:
         """This mount for a caller who was granted a part of it: a link could lead to another part."""
@@ -53,7 +53,7 @@ class Mounted:
 
     def close(self) -> None:
         """Let go of it when nobody works on it any more: waits for that."""
-        self.threads.shutdown(cancel_futures=True)
+        self.threads.close()
         self.storage.close()
 
     def inner(self, path: str) -> str:

@@ -102,18 +102,26 @@ class RemoteFolder:
             return FileInfo("", "directory")
         with self.asked():
             self.system.invalidate_cache()
-            found = self.system.info(self.at(path))
+            found = self.info(path)
             info = info_of(path, found)
             if info.kind == "file" and (found.get("size") is None or (self.archive and not info.size)):
                 info.size = self.counted(path)
             return info
+
+    def info(self, path: str) -> dict[str, Any]:
+        """As fsspec tells it, which calls all of the web files: where the server leads from a name to that with a slash
+        behind it, it is a folder."""
+        found: dict[str, Any] = self.system.info(self.at(path))
+        if self.names.web and str(found.get("url", "")).endswith("/"):
+            return {"name": found["name"], "type": "directory"}
+        return found
 
     def kind(self, path: str) -> str | None:
         """As fsspec calls it; None: there is nothing. Raises OSError where that can't be known: fsspec's own `isfile`
         and `exists` say no then."""
         try:
             with self.asked():
-                return str(self.system.info(self.at(path))["type"])
+                return str(self.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -234,14 +242,20 @@ class RemoteFolder:
                 held.enter_context(self.changing[number])
             yield
 
-    def write(self, path: str, data: memoryview) -> None:
+    @contextmanager
+    def placing(self, path: str) -> Iterator[None]:
+        """To put a file there, in the place of one that is there already."""
         with self.asked(), self.alone(path):
             self.no_folder(path)
+            with no_file_on_the_way():
+                yield
+
+    def write(self, path: str, data: memoryview) -> None:
+        with self.placing(path):
             self.system.pipe_file(self.at(path), bytes(data))
 
     def append(self, path: str, data: memoryview) -> None:
-        with self.asked(), self.alone(path):
-            self.no_folder(path)
+        with self.placing(path):
             mode = "ab" if self.kind(path) is not None else "wb"
             with self.system.open(self.at(path), mode) as file:
                 file.write(bytes(data))
@@ -250,8 +264,7 @@ class RemoteFolder:
         self.spooled().write_part(upload, offset, data)
 
     def commit(self, path: str, upload: str, size: int) -> None:
-        with self.spooled().uploaded(upload, size) as staged, self.asked(), self.alone(path):
-            self.no_folder(path)
+        with self.spooled().uploaded(upload, size) as staged, self.placing(path):
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
     def discard(self, upload: str) -> None:
@@ -272,8 +285,9 @@ class RemoteFolder:
             if not path:
                 self.system.makedirs(self.root, exist_ok=True)
             parts = path.split("/") if path else []
-            for count in range(1, len(parts) + 1):
-                make_folder(self.system, self.at("/".join(parts[:count])))
+            with no_file_on_the_way():
+                for count in range(1, len(parts) + 1):
+                    make_folder(self.system, self.at("/".join(parts[:count])))
 
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
@@ -315,6 +329,15 @@ class RemoteFolder:
             check_private(folder)
             self.spool = LocalFolder(folder)
         return self.spool
+
+
+@contextmanager
+def no_file_on_the_way() -> Iterator[None]:
+    """Where what exists is no obstacle by itself, by FileExistsError a library means a file that should be a folder."""
+    try:
+        yield
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "a part of its path is a file") from None
 
 
 def spool_folder() -> str:

@@ -21,12 +21,14 @@ from .locks import LockTable
 from .mounts import Mount, Mounted, MountTable
 from .paths import below, joined, normalised, possible
 from .storage import CHUNK, Storage
+from .threads import Threads
 
 T = TypeVar("T")
 Right = Literal["read", "write"]
 UPLOAD = re.compile(r"[0-9a-f]{32}")
 SHORTEST_INTERVAL = 0.01  # seconds between two looks of a watcher
 LARGEST_FILE = (1 << 63) - 1  # bytes that the system can count
+ENDING = 2.0  # seconds that what is under way has when the server stops
 COPIED = 64 * CHUNK  # bytes of one step of a copy
 
 
@@ -55,7 +57,9 @@ class FileServer(Plugin, Files):
         self.leaving = Leaving()  # nothing is begun before the server has left, or goes on since the swap has failed
 
     async def stop(self) -> None:
-        await asyncio.to_thread(self.mounts.close)  # which goes on by itself where it is not waited for any more
+        # What is still under way was asked by nobody who waits: another machine may never answer it.
+        closing = asyncio.wrap_future(Threads(1, "files").submit(self.mounts.close))
+        await asyncio.wait([closing], timeout=ENDING)
 
     def allowed(self, path: str, right: Right) -> Mounted:
         """The one place where it is decided whether a call may do what it asks: the mount, or PermissionError; what its
