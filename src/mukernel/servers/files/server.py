@@ -18,7 +18,7 @@ from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .leaving import Leaving
 from .locks import LockTable
-from .mounts import Mount, Mounted, MountTable
+from .mounts import Mount, Mounted, MountTable, problems_of
 from .paths import below, joined, normalised, possible
 from .storage import CHUNK, Storage
 from .threads import Threads
@@ -45,6 +45,10 @@ class FileServer(Plugin, Files):
         # Tokens go on growing over restarts, as the wall clock does.
         self.locked = LockTable(clock, int(clock.wall().timestamp() * 1000) << 10)
         self.leaving = Leaving()
+
+    @staticmethod
+    def config_problems(*, mounts: dict[str, str | Mount]) -> list[str]:
+        return problems_of(mounts)
 
     async def start(self) -> None:
         now = self.clock.wall().timestamp()
