@@ -252,16 +252,30 @@ class Raising:
             b"\xff".decode()
         if why == "import":
             importlib.import_module("nowhere_at_all")
+        if why == "end":
+            raise StopIteration(5)
+        if why == "group":
+            group = ExceptionGroup("several", [error, ExceptionGroup("inner", [KeyError("a"), OwnError("own")])])
+            group.add_note("of all")
+            raise group
         raise {
             "key": KeyError("a", ("b",)), "noted": error, "object": ValueError(Path),
-            "group": ExceptionGroup("", [error]), "named as Python's": type("LookupError", (Exception,), {})("own"),
+            "named as Python's": type("LookupError", (Exception,), {})("own"),
         }[why]  # fmt: skip
 
     @staticmethod
     @hookimpl
     def wrapped(items: list[Any]) -> None:
-        items.append("changed")
+        odd = {"unsendable": sys, "unexpected": Colour.RED}
+        items.append(odd.get(items[0], "changed"))
         raise LookupError("after that")
+
+
+class Passing:
+    @staticmethod
+    @hookimpl(wrapper=True)
+    def fails(why: str) -> Generator[None, Any, Any]:
+        return (yield)
 
 
 @dataclass
@@ -270,7 +284,7 @@ class Changing:
 
     @hookimpl
     def changed(self, order: Any) -> None:
-        _, (notes, held) = order
+        _, (notes, held, *_) = order
         notes.append(self.label)
         held.name = self.label
 

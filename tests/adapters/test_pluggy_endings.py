@@ -1,18 +1,18 @@
 """What becomes of the hooks that run when their plug-in ends."""
 
-import asyncio
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from hook_samples import Around, Asking, Endless, Specs
 
-from mukernel import DeadlineExceeded, KernelThread, deadline
+from mukernel import DeadlineExceeded, KernelThread, Unavailable, deadline
 from mukernel.adapters.pluggy import DRAIN, PluginManager
-from mukernel.core.lifecycle import State
 
 
 @pytest.fixture
@@ -58,23 +58,47 @@ def test_nor_for_the_wrapper_of_the_same_process(kernel: KernelThread) -> None:
 
 
 def test_a_hook_for_which_another_thread_waits_runs_to_its_end(
-    kernel: KernelThread, manager: PluginManager, tmp_path: Path
+    manager: PluginManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (entry,) = kernel.kernel.registry.entries.values()
-
-    async def until_ended() -> None:
-        while entry.state is not State.STOPPED:  # noqa: ASYNC110 - nothing tells when it changes
-            await asyncio.sleep(0)
-
     os.mkfifo(pipe := tmp_path / "pipe")
+    waits = when_it_waits(monkeypatch)
     with ThreadPoolExecutor() as threads:
         called = threads.submit(manager.hook.names, given=pipe)
         with pipe.open("w") as file:  # when the hook has opened it, too
             unregistered = threads.submit(manager.unregister, Endless)
-            kernel.run(until_ended())
+            waits.get()
             file.write("to its end")
         assert called.result() == ["to its end"]
         assert unregistered.result() is Endless
+
+
+@pytest.mark.parametrize("how", ["close", "unregister"])
+def test_ctrl_c_cuts_that_short(
+    manager: PluginManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    waits = when_it_waits(monkeypatch)
+    with ThreadPoolExecutor() as threads:
+        called = threads.submit(manager.hook.names, given=pipe)
+        with pipe.open("w"):
+            threads.submit(lambda: (waits.get(), os.kill(os.getpid(), signal.SIGINT)))
+            with pytest.raises(KeyboardInterrupt):
+                manager.close() if how == "close" else manager.unregister(Endless)
+            with pytest.raises(Unavailable):
+                called.result()
+
+
+def when_it_waits(monkeypatch: pytest.MonkeyPatch) -> SimpleQueue[None]:
+    """Which is told when a manager waits for hooks, until one has left."""
+    told: SimpleQueue[None] = SimpleQueue()
+
+    class Leaves(SimpleQueue[None]):
+        def get(self, *args: Any, **kwargs: Any) -> None:
+            told.put(None)
+            super().get(*args, **kwargs)
+
+    monkeypatch.setattr("mukernel.adapters.pluggy.SimpleQueue", Leaves)
+    return told
 
 
 def test_a_plugin_one_hook_of_which_never_ends_is_registered_again(manager: PluginManager, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import hook_samples
 import pytest
-from hook_samples import Compact, Compared, Delegating, Early, Specs
+from hook_samples import Compact, Compared, Delegating, Early, OwnError, Specs
 
 from mukernel import ContractError, KernelThread
 from mukernel.adapters.pluggy import PluginManager, isolated
@@ -23,6 +23,14 @@ def test_nobody_asks_it_for_what_only_the_object_itself_has(kind: Any) -> None:
         assert (repr(first), first != second) == (f"isolated({kind.__name__}, ...)", True)
         manager.unregister(first)
         assert manager.hook.names(given=None) == ["b"]
+
+
+@pytest.mark.parametrize("kind", [dict, OwnError, bool])
+def test_what_python_makes_itself_is_refused(kind: type) -> None:
+    with pytest.raises(
+        ContractError, match=rf"isolated\({kind.__name__}, \.\.\.\): .* wanted a plain class: put the hooks"
+    ):
+        isolated(kind)
 
 
 def test_an_object_at_the_top_of_its_module_is_imported_as_modules_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hook_samples import Changing, Colour, Order, Raising, Specs
+from hook_samples import Changing, Colour, Order, Passing, Raising, Specs
 
 from mukernel import RemoteError
 from mukernel.adapters.pluggy import PluginManager, isolated
@@ -36,11 +36,40 @@ def test_one_that_holds_what_can_not_travel_arrives_with_its_text(manager: Plugi
         manager.hook.fails(why="object")
 
 
-@pytest.mark.parametrize(("why", "kind"), [("group", "ExceptionGroup"), ("named as Python's", "LookupError")])
-def test_every_other_one_is_a_remote_error(manager: PluginManager, why: str, kind: str) -> None:
+def test_a_group_arrives_with_what_it_has(manager: PluginManager) -> None:
+    with pytest.raises(ExceptionGroup) as raised:
+        manager.hook.fails(why="group")
+    noted, inner = raised.value.exceptions
+    assert (raised.value.message, raised.value.__notes__) == ("several", ["of all"])
+    assert (type(noted), str(noted), noted.__notes__) == (ValueError, "noted", ["a note"])
+    assert isinstance(inner, ExceptionGroup) and inner.message == "inner"
+    key, own = inner.exceptions
+    assert key.args == ("a",) and isinstance(own, RemoteError) and own.type_name == "OwnError"
+
+
+def test_the_end_of_an_iteration_is_an_exception_as_others(manager: PluginManager) -> None:
+    with pytest.raises(StopIteration) as raised:
+        manager.hook.fails(why="end")
+    assert raised.value.value == 5
+    manager.register(Passing)
+    with pytest.raises(StopIteration):  # through a wrapper
+        manager.hook.fails(why="end")
+
+
+def test_every_other_one_is_a_remote_error(manager: PluginManager) -> None:
     with pytest.raises(RemoteError) as raised:
-        manager.hook.fails(why=why)
-    assert raised.value.type_name == kind
+        manager.hook.fails(why="named as Python's")
+    assert raised.value.type_name == "LookupError"
+
+
+def test_what_can_not_travel_back_hides_no_exception(manager: PluginManager) -> None:
+    items = ["unsendable"]
+    with pytest.raises(LookupError, match="after that") as raised:
+        manager.hook.wrapped(items=items)
+    assert "argument '0'[1]: got builtins.module, which can't travel" in raised.value.__notes__[0]
+    assert items == ["unsendable"]
+    with pytest.raises(LookupError, match="after that"):
+        manager.hook.wrapped(items=["unexpected"])  # a record of a class that the call has not brought
 
 
 @pytest.mark.parametrize(
@@ -69,3 +98,5 @@ def test_what_is_changed_in_a_tuple_is_changed(manager: PluginManager) -> None:
     manager.register(isolated(Changing, "more"), "changing")
     manager.hook.changed(order=(1, (notes, order)))
     assert (notes, order) == (["more"], Order("more", Colour.RED))
+    manager.hook.changed(order=(1, (notes, order, notes)))
+    assert notes == ["more", "more"]

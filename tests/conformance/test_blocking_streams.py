@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,8 +16,10 @@ from mukernel.contract import MethodCodec
 from mukernel.kernel.clock import Clock
 from mukernel.transports import packets
 from mukernel.transports.blocking import BlockingCaller, NotTaken
+from mukernel.transports.blocking_socket import BlockingSocketWire
 from mukernel.transports.calling import STREAM_CREDIT
 from mukernel.transports.contract import WHOLE_WIRE
+from mukernel.transports.frame import hello, pack
 from mukernel.transports.kind import Kind
 from mukernel.transports.message import Message
 from mukernel.transports.packet_wire import BlockingPacketWire
@@ -175,6 +178,29 @@ def test_what_comes_while_a_packet_waits_to_be_sent_keeps_its_order() -> None:
         other.close()
         for fd in owned:
             os.close(fd)
+
+
+def test_a_packet_that_can_not_be_sent_any_more_hides_nothing_that_came_before() -> None:
+    server, caller, owned, _ = packets.make_channel(-1, -1)
+    wire, other = BlockingPacketWire([os.dup(fd) for fd in caller]), packets.PacketEnd([os.dup(fd) for fd in server])
+    for fd in owned:
+        os.close(fd)
+    packets.send_packet(other.side, Kind.ERROR, WHOLE_WIRE, b"revoked")
+    other.close()
+    assert not wire.send(Kind.CREDIT, 1, b"")
+    assert wire.receive().kind == Kind.ERROR  # type: ignore[union-attr]
+    assert wire.receive() is None and wire.closed is not None
+
+
+def test_what_a_socket_can_not_send_any_more_hides_nothing_that_came_before() -> None:
+    here, there = socket.socketpair()
+    with there:
+        wire = BlockingSocketWire(here)
+        there.sendall(hello(b"", 8, 1024) + pack(Kind.ERROR, 7, WHOLE_WIRE) + b"revoked")
+    wire.send(Kind.CREDIT, 1, b"")
+    assert wire.receive().kind == Kind.ERROR  # type: ignore[union-attr]
+    assert wire.receive() is None and wire.closed is not None
+    wire.close()
 
 
 def test_a_one_way_call_goes_elsewhere_when_its_mailbox_is_gone() -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from conformance_wires import TRANSPORTS, Everything, Peer, pair
 
-from mukernel import ContractError, Overloaded, PluginCrashed, Unavailable
+from mukernel import ContractError, Overloaded, PermissionDenied, PluginCrashed, Unavailable
+from mukernel.contract.faults import encode_fault
 from mukernel.transports.calling import STREAM_CREDIT, Caller
-from mukernel.transports.contract import Wire
+from mukernel.transports.contract import WHOLE_WIRE, Wire
 from mukernel.transports.kind import Kind
 from mukernel.transports.message import Message
 
@@ -121,6 +122,24 @@ async def test_a_closed_wire_sends_nothing_and_tells_its_owner_once(transport: s
         with pytest.raises(Unavailable, match="enough"):
             await peer.call("add", 1)
         assert not wires.caller.send(Kind.ITEM, 1, b"")
+
+
+async def test_what_the_other_side_said_last_is_heard_though_sending_fails_first(
+    transport: str, tmp_path: Path
+) -> None:
+    async with pair(transport, tmp_path) as wires, asyncio.timeout(10):
+        peer = Peer(wires)
+        call = asyncio.ensure_future(peer.call("hold_call", "x"))
+        await peer.actor.held("x")
+        wires.server.post(Kind.ERROR, WHOLE_WIRE, encode_fault(PermissionDenied("revoked")))
+        wires.server.close()
+        if transport == "packets":
+            wires.endings.pop()()  # its other descriptors, as those of a kernel
+        late = asyncio.ensure_future(peer.call("add", 1))
+        wires.caller.post(Kind.CREDIT, 1, b"", 0, 0, 0, 0, 1)  # before it has read any of that
+        for each in (call, late):
+            with pytest.raises(PermissionDenied, match="revoked"):
+                await each
 
 
 async def test_a_server_that_is_detached_cancels_what_it_runs(transport: str, tmp_path: Path) -> None:

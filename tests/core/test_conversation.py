@@ -301,7 +301,15 @@ async def test_an_answer_that_is_too_large_for_the_kernel_is_an_error_and_ends_n
         other.conversation.handler = handle
         other.send(7, False, messages.Ping())
         failed = await failure(other)
-        assert "Built: got 20,971" in str(decode_fault(failed.fault)) and not other.gone
+        assert "a plug-in that serves nothing: got 20,971" in str(decode_fault(failed.fault)) and not other.gone
+
+
+async def test_what_is_asked_for_and_too_large_for_the_kernel_is_named() -> None:
+    async with peer() as other:
+        large = Description("Large", "1.0", documentation="long " * LARGEST_OF_PROCESS)
+        with pytest.raises(ContractError, match=r"interface 'Large': got 2,621,\d+ bytes, wanted at most 524,288"):
+            await other.conversation.ask(messages.Connect(large, None, "here"))
+        assert not other.gone
 
 
 async def test_an_error_that_says_too_much_is_cut() -> None:

@@ -3,7 +3,11 @@
 import re
 import threading
 from collections.abc import AsyncIterator, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -47,14 +51,25 @@ class Server(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+class Listing(SimpleHTTPRequestHandler):
+    def log_message(self, *given: object) -> None:
+        """No."""
+
+
+@contextmanager
+def served(handler: Any) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with served(Server) as url:
+        yield url
 
 
 @pytest.fixture
@@ -78,6 +93,24 @@ async def test_a_part_is_the_part_that_was_asked_for(files: Files, name: str) ->
 async def test_another_part_is_an_error(files: Files, name: str, got: str) -> None:
     with pytest.raises(OSError, match=f"'/web/{name}': asked for 10 bytes from 5 on of {len(CONTENT)}, {got}: "):
         await files.read(f"/web/{name}", 5, 10)
+
+
+async def test_folders_of_a_web_server_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "a folder#1" / "deeper").mkdir(parents=True)
+    (tmp_path / "a folder#1" / "50%.txt").write_text("found")
+    handler = partial(Listing, directory=str(tmp_path))
+    with served(handler) as url:
+        async with Kernel() as kernel:
+            await kernel.load(FileServer, placement="process", config={"mounts": {"/web": url}})
+            files = kernel.get(Files)
+            assert [(each.path, each.kind) for each in await files.list("/web")] == [("/web/a folder#1", "directory")]
+            assert (await files.stat("/web/a folder#1")).kind == "directory"
+            within = [(each.path.rpartition("/")[2], each.kind) for each in await files.list("/web/a folder#1")]
+            assert within == [("50%.txt", "file"), ("deeper", "directory")]
+            assert await files.read("/web/a folder#1/50%.txt") == Buffer(b"found")
+            assert await files.list("/web/a folder#1/deeper") == []
+            with pytest.raises(NotADirectoryError):
+                await files.list("/web/a folder#1/50%.txt")
 
 
 def test_an_open_file_has_the_part_that_was_asked_for(url: str) -> None:

@@ -1,6 +1,9 @@
 """A mount over HTTP whose server answers with an error, or not at all: nobody is told that a file is not there."""
 
 import errno
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
@@ -95,3 +98,34 @@ async def test_a_file_that_the_server_says_is_missing_is(files: Files, server: W
     for call in (files.stat("/web/x"), files.read("/web/x"), files.list("/web/x")):
         with pytest.raises(FileNotFoundError, match="'/web/x': "):
             await call
+
+
+PROGRAM = """
+import asyncio, sys
+from mukernel import Kernel
+from mukernel.servers.files import Files, FileServer
+
+async def main() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, config={"mounts": {"/web": sys.argv[1]}}, drain=0.0)
+        calls = [asyncio.create_task(kernel.get(Files).stat(f"/web/{number}")) for number in range(20)]
+        await asyncio.to_thread(sys.stdin.readline)
+    await asyncio.wait(calls)
+    print("ended")
+
+asyncio.run(main())
+"""
+
+
+def test_a_web_server_that_never_answers_keeps_no_program_from_ending() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        command = [sys.executable, "-c", PROGRAM, url]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+            connection, _ = silent.accept()
+            with connection:
+                try:
+                    said, _ = program.communicate("go on\n", timeout=100)  # the library itself gives up after 300
+                finally:
+                    program.kill()
+    assert (said, program.returncode) == ("ended\n", 0)

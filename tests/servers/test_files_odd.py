@@ -87,6 +87,21 @@ async def test_a_mount_that_can_not_hold_what_is_not_yet_whole_says_so(files: Fi
         await files.write("/proc/x", Buffer(b"x"))
 
 
+@pytest.mark.parametrize("mount", ["/data", "/memory"])
+async def test_what_is_to_lie_below_a_file_is_told_that_it_is_no_folder(files: Files, mount: str) -> None:
+    await files.write(f"{mount}/file", Buffer(b"x"))
+    await files.write_part(f"{mount}/file/in", "2" * 32, 0, Buffer(b"x"))
+    for work in (
+        files.write(f"{mount}/file/in", Buffer(b"y")), files.append(f"{mount}/file/in/deep", Buffer(b"y")),
+        files.commit(f"{mount}/file/in", "2" * 32, 1), files.mkdir(f"{mount}/file/in", parents=True),
+    ):  # fmt: skip
+        with pytest.raises(NotADirectoryError, match=f"'{mount}/file/in"):
+            await work
+    assert await files.read(f"{mount}/file") == Buffer(b"x")
+    await files.discard(f"{mount}/file/in", "2" * 32)
+    await files.remove(f"{mount}/file")
+
+
 @pytest.mark.parametrize("path", ["/data/x", "/memory/x"])
 async def test_a_commit_of_no_upload_says_that_it_is_the_upload_that_is_missing(files: Files, path: str) -> None:
     gone, there = "0" * 32, "1" * 32

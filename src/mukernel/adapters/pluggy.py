@@ -10,8 +10,9 @@ import re
 import sys
 import types
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from types import ModuleType, TracebackType
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from ..contract import ContractError, DeadlineExceeded, Overloaded, PluginCrashed, RemoteError, Unavailable
 from ..core.kernel_thread import KernelThread
+from ..kernel.clock import Clock
 from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
 from .records import fields_of, name_of, one_of
 from .values import can_change, pack, unpack
@@ -33,6 +35,7 @@ Classes = dict[str, type]  # of records, by name
 RECIPE = "_mukernel_recipe"
 INLINE = "inline"
 DRAIN = 30.0  # seconds for hooks that others wait for when a plug-in ends; what was interrupted has nobody who waits
+CLOCK = Clock()
 NUMBERS = itertools.count(1)  # in the names of plug-ins in a kernel, which several managers may share
 
 
@@ -40,11 +43,18 @@ def isolated(kind: type[T], /, *args: Any, **kwargs: Any) -> T:
     """In place of `kind(*args, **kwargs)` as a plug-in to register: the object is made in the plug-in's own process.
 
     What is returned stands for it: an object of a class derived from `kind`, no constructor of which has run. Raises
-    ContractError for arguments that can't travel.
+    ContractError for arguments that can't travel, and for a class of which nothing can be made so: one of dicts,
+    exceptions or other types that Python makes itself, or one that lets no class be derived.
     """
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    derived = types.new_class(kind.__name__, (_Isolated, kind), exec_body=lambda body: body.update(names))
-    made: T = object.__new__(derived)
+    try:
+        derived = types.new_class(kind.__name__, (_Isolated, kind), exec_body=lambda body: body.update(names))
+        made: T = object.__new__(derived)
+    except TypeError as error:
+        raise ContractError(
+            f"isolated({kind.__qualname__}, ...): nothing can stand for such an object here: {error}; wanted a plain "
+            f"class: put the hooks into one that holds a {kind.__qualname__}"
+        ) from None
     recipe = _Recipe(kind, pack((args, kwargs), f"{kind.__qualname__}: its arguments"))
     object.__setattr__(made, RECIPE, recipe)
     return made
@@ -81,14 +91,21 @@ class _Isolated:
 
 @dataclass
 class _Process:
-    """The process of one plug-in: its name in the kernel, its hooks, one object for each caller that waits, and whether
-    one was interrupted: then the process may be at that hook still."""
+    """The process of one plug-in: its name in the kernel, its hooks, one object for each caller that waits, who is told
+    when one has left, and whether one was interrupted: then the process may be at that hook still."""
 
     plugin: str
     hooks: Hooks
     callers: set[object] = field(default_factory=set)
+    leaves: SimpleQueue[None] | None = None  # written in C: a signal handler may raise anywhere
     was_left: bool = False
     stand_ins: dict[int, tuple[pluggy.HookImpl, pluggy.HookImpl]] = field(default_factory=dict)
+
+    def was_called(self, waited: object) -> None:
+        """A caller has left."""
+        self.callers.discard(waited)
+        if self.leaves is not None:
+            self.leaves.put(None)
 
 
 class PluginManager(pluggy.PluginManager):
@@ -136,6 +153,7 @@ class PluginManager(pluggy.PluginManager):
             ends.callback(self._close_own_kernel)
             for name in reversed(self._processes):
                 ends.callback(self.unregister, name=name)
+            until_left([*self._processes.values()])
 
     def _close_own_kernel(self) -> None:
         if self._own_kernel and self.kernel is not None:
@@ -169,7 +187,9 @@ class PluginManager(pluggy.PluginManager):
         """As pluggy's; the plug-in's process is ended."""
         known = name or (self.get_name(plugin) if plugin is not None else None)
         try:
-            return super().unregister(plugin, name)
+            found = super().unregister(plugin, name)
+            until_left([self._processes[known]] if known in self._processes else [])
+            return found
         finally:
             if known is not None:
                 self._end(known)
@@ -199,7 +219,7 @@ class PluginManager(pluggy.PluginManager):
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None and self.kernel is not None:
-            self.kernel.unload(process.plugin, drain=DRAIN if process.callers else 0.0)
+            self.kernel.unload(process.plugin, drain=0.0)
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
@@ -222,6 +242,19 @@ class PluginManager(pluggy.PluginManager):
             if named and getattr(method.plugin, attribute) == method.function:
                 return attribute
         raise ContractError(f"hook {hook_name} of plug-in {method.plugin_name!r}: the plug-in has it no more")
+
+
+def until_left(processes: Sequence[_Process]) -> None:
+    """Wait for the hooks for which somebody waits, DRAIN seconds at most; once for each process, so that who interrupts
+    it, by Ctrl-C, waits no more."""
+    asked = [(each, SimpleQueue[None]()) for each in processes if each.leaves is None]
+    for process, leaves in asked:
+        process.leaves = leaves
+    end = CLOCK.now() + DRAIN
+    for process, leaves in asked:
+        while process.callers and (left := end - CLOCK.now()) > 0:
+            with suppress(Empty):
+                leaves.get(timeout=left)
 
 
 def located(plugin: Any, name: str) -> tuple[str, str, bytes]:
@@ -260,7 +293,7 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
             process.was_left = process.was_left or not isinstance(error, Exception)
             raise
         finally:
-            process.callers.discard(waits)
+            process.was_called(waits)
 
     def ask(ask_for: Callable[..., Answer], args: Sequence[Any], kwargs: dict[str, Any], known: Classes) -> Answer:
         arguments = [
@@ -269,8 +302,9 @@ def caller(process: _Process, method: pluggy.HookImpl, attribute: str, records: 
         named = {name: pack(each, f"{where}: argument {name!r}", known) for name, each in kwargs.items()}
         answer = answer_of(ask_for, attribute, arguments, named)
         given = {str(place): each for place, each in enumerate(args)} | kwargs
-        for key, data in answer.changed.items():
-            refill(given.get(key), unpack(data, one_of(known, where)), where)
+        with suppress(ContractError) if answer.raised is not None else nullcontext():  # what was raised goes before
+            for key, data in answer.changed.items():
+                refill(given.get(key), unpack(data, one_of(known, where)), where)
         return heard(answer, known)
 
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -20,12 +20,11 @@ from .records import Known, imported
 from .values import can_change, pack, unpack
 
 log = logging.getLogger(__name__)
-NO_EXCEPTIONS = (StopIteration, StopAsyncIteration)  # where they are raised in a generator they end it
 
 
 class Raised(msgspec.Struct):
     """An exception. `made_of`: of one of Python's own, packed, the arguments of which it is made, and what state it has
-    beside them; empty for every other."""
+    beside them; of a group its text and, each as a Raised, what it has; empty for every other."""
 
     kind: str
     message: str
@@ -132,7 +131,12 @@ class HookProcess(Plugin, Hooks):
         try:
             result = then(getattr(self.target, attribute)(*args, **kwargs))
         except Exception as error:
-            return None, Answer(raised=raised_of(error), changed=changed(self.described(attribute), given, sent))
+            try:
+                changes = changed(self.described(attribute), given, sent)
+            except ContractError as lost:  # what the hook raised says more
+                error.add_note(f"What it had changed is lost: {lost}")
+                changes = {}
+            return None, Answer(raised=raised_of(error), changed=changes)
         return result, Answer(changed=changed(self.described(attribute), given, sent))
 
     def finish(self, token: int, result: bytes, attribute: str, old_style: bool) -> Answer:
@@ -160,7 +164,9 @@ class HookProcess(Plugin, Hooks):
             else:
                 value = ended(wrapper, lambda: wrapper.throw(error), self.described(attribute))
         except Exception as raised:
-            return Answer(passed_on=True) if raised is error else Answer(raised=raised_of(raised))
+            # A generator can't be left by StopIteration: Python makes a RuntimeError of it.
+            passed_on = raised is error or (isinstance(error, StopIteration) and raised.__cause__ is error)
+            return Answer(passed_on=True) if passed_on else Answer(raised=raised_of(raised))
         return Answer(pack(value, f"{self.described(attribute)}: its result"))
 
     def abandon(self, token: int) -> None:
@@ -193,18 +199,28 @@ def raised_of(error: BaseException) -> Raised:
     kind, message, made_of = type(error), text_of(error), b""
     if getattr(builtins, kind.__name__, None) is kind:
         try:
-            made_of = pack(error.__reduce__()[1:], message)
+            parts: Any = group_of(error) if isinstance(error, BaseExceptionGroup) else error.__reduce__()[1:]
+            made_of = pack(parts, message)
         except ContractError:  # of more than can travel; many can be made of their text
             made_of = pack(((message,),), message)
     return Raised(kind.__name__, message, end_of(trace_of(error)), made_of)
 
 
+def group_of(error: BaseExceptionGroup[Any]) -> tuple[Any, ...]:
+    """What a group of exceptions is made of, as `__reduce__` says it, but each exception as a Raised."""
+    parts = [msgspec.structs.asdict(raised_of(each)) for each in error.exceptions]
+    return (error.message, parts), vars(error)
+
+
 def exception_of(raised: Raised, known: Known) -> Exception:
     """An exception of another process, as itself where it is one of Python's own; else as a RemoteError."""
     kind = getattr(builtins, raised.kind, None)
-    if raised.made_of and isinstance(kind, type) and issubclass(kind, Exception) and kind not in NO_EXCEPTIONS:
+    if raised.made_of and isinstance(kind, type) and issubclass(kind, Exception):
         try:
             args, *states = unpack(raised.made_of, known)
+            if issubclass(kind, ExceptionGroup):
+                message, parts = args
+                args = message, [exception_of(msgspec.convert(each, Raised), known) for each in parts]
             made = kind(*args)
             for state in states:
                 made.__setstate__(state)

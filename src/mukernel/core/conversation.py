@@ -101,8 +101,9 @@ class Conversation:
         content = envelope.content
         largest = LARGEST_BUILT if isinstance(content, messages.Built) else LARGEST_OF_PROCESS
         if not self.of_process and len(data) > largest and not isinstance(content, messages.OfState):
-            kind = type(content).__name__
-            raise ContractError(f"{kind}: got {len(data):,} bytes, wanted at most {largest:,} for the kernel")
+            raise ContractError(
+                f"{subject_of(content)}: got {len(data):,} bytes, wanted at most {largest:,} for the kernel"
+            )
         try:
             self.link.send(data, rights)
         except OSError as error:
@@ -288,6 +289,17 @@ class Conversation:
         for task in list(self.tasks):
             task.cancel()
         self.on_closed()
+
+
+def subject_of(content: messages.Message) -> str:
+    """What a message to the kernel is about, for who has to make it smaller."""
+    match content:
+        case messages.Connect():
+            return f"the description of interface {content.interface.name!r}"
+        case messages.Built():
+            names = ", ".join(each.name for each in content.interfaces) or "nothing"
+            return f"the description of a plug-in that serves {names}"
+    return type(content).__name__
 
 
 def fault_of(error: Exception) -> bytes:

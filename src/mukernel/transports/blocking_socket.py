@@ -84,7 +84,8 @@ class BlockingSocketWire:
                     self.wait_until_writable()
                     continue
                 except OSError as error:
-                    self.broken = f"the peer is gone ({error.strerror or error})"
+                    self.read()  # what came before: the last of it may say why
+                    self.broken = self.broken or f"the peer is gone ({error.strerror or error})"
                     return
                 while parts and sent >= len(parts[0]):
                     sent -= len(parts.pop(0))

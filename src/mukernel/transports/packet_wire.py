@@ -87,7 +87,7 @@ class PacketWire(Wire):
                 return True
             self.full = True
         except ConnectionError as error:  # not closed here: a caller may be about to count on the wire
-            self.loop.call_soon(self.close, str(error))
+            self.loop.call_soon(self.end_after_the_rest, str(error))
             return True
         return False
 
@@ -97,12 +97,22 @@ class PacketWire(Wire):
             while self.unsent and send_packet(self.mailbox, *self.unsent[0]):
                 self.unsent.popleft()
         except ConnectionError as error:
-            self.loop.call_soon(self.close, str(error))
+            self.loop.call_soon(self.end_after_the_rest, str(error))
             return
         if self.unsent:
             self.loop.add_writer(self.mailbox, self.send_calls)
         elif self.loop.remove_writer(self.mailbox):
             self.flushed()
+
+    def end_after_the_rest(self, why: str) -> None:
+        """The other side is gone. A caller takes first what it has said before: the last of that may say why."""
+        if self.listening and not self.serves:
+            self.receiver(self)
+            with contextlib.suppress(ConnectionError):
+                if self.closed is None and look(self.side) is not None:  # there was no time for more
+                    self.loop.call_soon(self.end_after_the_rest, why)
+                    return
+        self.close(why)
 
     def is_empty(self) -> bool:
         try:
@@ -309,6 +319,8 @@ class BlockingPacketWire:
                 return True
             self.full = True
         except ConnectionError as error:
+            while (message := self.arrived()) is not None:  # the last of it may say why
+                self.kept.append(message)
             self.close(str(error))
             return False
         self.table.accept(-1)

@@ -101,7 +101,7 @@ class SocketWire(Wire):
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError as error:
-                self.loop.call_soon(self.close, f"the peer is gone ({error.strerror or error})")
+                self.loop.call_soon(self.end_after_the_rest, f"the peer is gone ({error.strerror or error})")
                 return
             if sent == len(header) + len(body):
                 return
@@ -128,12 +128,19 @@ class SocketWire(Wire):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self.close(f"the peer is gone ({error.strerror or error})")
+            self.end_after_the_rest(f"the peer is gone ({error.strerror or error})")
             return
         self.writing = False
         self.loop.remove_writer(self.socket)
         if self.outbox or self.when_room:
             self.flush()
+
+    def end_after_the_rest(self, why: str) -> None:
+        """Nothing can be sent any more. What the peer has said before is received first: the last of it may say why."""
+        if self.closed is None and self.readable():
+            self.loop.call_soon(self.end_after_the_rest, why)
+        else:
+            self.close(why)
 
     def want_room(self) -> None:
         """Room comes with what the socket takes (`writable`) and with what the other side begins (`readable`)."""
@@ -147,9 +154,10 @@ class SocketWire(Wire):
 
     # -- receiving --------------------------------------------------------------------------------------------
 
-    def readable(self) -> None:
-        """Receive what is there. What arrived before the end of the stream is handed over before the wire closes."""
-        why = None
+    def readable(self) -> bool:
+        """Receive what is there; True where there may be more, for which there was no time. What arrived before the end
+        of the stream is handed over before the wire closes."""
+        why, more = None, True
         taken = self.reader.taken
         try:
             for _ in range(READS_AT_ONCE):
@@ -160,10 +168,10 @@ class SocketWire(Wire):
                 for message in self.reader.advance(count):
                     self.accept(message)
         except (BlockingIOError, InterruptedError):
-            pass
+            more = False
         except Garbage as garbage:
             self.fail(str(garbage))
-            return
+            return False
         except OSError as error:
             why = f"the connection broke: {error.strerror or error}"
         if self.arrived and self.listening:
@@ -172,6 +180,7 @@ class SocketWire(Wire):
             self.close(why)
         elif self.reader.taken != taken and (self.outbox or self.when_room):
             self.flush()
+        return more and self.closed is None
 
     def accept(self, message: Message) -> None:
         """Sort one message. Raises Garbage."""

@@ -7,7 +7,6 @@ import copy
 import errno
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,8 +15,9 @@ from ...contract import ContractError
 from .interface import FileInfo
 from .local import LocalFolder
 from .paths import below, joined, normalised
-from .remote import RemoteFolder
+from .remote import RemoteFolder, missing_for
 from .storage import Storage
+from .threads import Threads
 
 T = TypeVar("T")
 THREADS = 8  # that work on one mount at a time, at most
@@ -39,7 +39,7 @@ class Mounted:
         self.path, self.read_only = path, declared.read_only
         self.storage = storage_of(f"mounts.{path!r}", declared)
         several = not isinstance(self.storage, RemoteFolder) or self.storage.for_many
-        self.threads = ThreadPoolExecutor(THREADS if several else 1, "files")
+        self.threads = Threads(THREADS if several else 1, f"files {path}")
 
     def without_links(self) -> Mounted:
         """This mount for a caller who was granted a part of it: a link could lead to another part."""
@@ -53,7 +53,7 @@ class Mounted:
 
     def close(self) -> None:
         """Let go of it when nobody works on it any more: waits for that."""
-        self.threads.shutdown(cancel_futures=True)
+        self.threads.close()
         self.storage.close()
 
     def inner(self, path: str) -> str:
@@ -61,12 +61,25 @@ class Mounted:
         return path[len(self.path) :].lstrip("/")
 
 
+def folder_of(url: str) -> str | None:
+    """The folder of this machine that is meant; None: it is for fsspec."""
+    scheme, colon, rest = url.partition("://")
+    if "::" in url or (colon and scheme not in ("file", "local")):
+        return None
+    return rest if colon else url
+
+
+def problems_of(mounts: dict[str, str | Mount]) -> list[str]:
+    """Which libraries are missing, without anything being opened."""
+    urls = {path: each if isinstance(each, str) else each.url for path, each in mounts.items()}
+    found = {path: missing_for(url) for path, url in urls.items() if folder_of(url) is None}
+    return [f"mounts.{path!r}: {problem}" for path, problem in found.items() if problem]
+
+
 def storage_of(where: str, declared: Mount) -> Storage:
     """Raises ContractError, which begins with `where`."""
-    scheme, colon, rest = declared.url.partition("://")
-    if not colon and "::" not in declared.url:
-        rest = declared.url
-    elif scheme not in ("file", "local") or "::" in declared.url:
+    rest = folder_of(declared.url)
+    if rest is None:
         return RemoteFolder(where, declared.url, declared.options)
     if declared.options:
         raise ContractError(f"{where}.options: got {declared.options!r}; a folder of this machine takes none")

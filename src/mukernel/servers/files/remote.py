@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from .local import LocalFolder
 from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
 
+PROTOCOL = re.compile("[a-z]+")  # of what stands in a chain without "://", as fsspec tells it from a path
 MISSING = (404, 410)  # what a web server answers where there is no such file
 LOCKS = 64  # for the paths of one mount: those that fall to the same one are changed one after another
 
@@ -31,11 +33,11 @@ class RemoteFolder:
     """
 
     def __init__(self, where: str, url: str, options: dict[str, Any]) -> None:
-        try:
-            from fsspec.archive import AbstractArchiveFileSystem
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
+        if problem := missing_for(url):
+            raise ContractError(f"{where}: {problem}")
+        from fsspec.archive import AbstractArchiveFileSystem
+        from fsspec.core import url_to_fs
+
         try:
             self.system, root = url_to_fs(url, **own_options(url, options))
         except ImportError as error:
@@ -102,18 +104,26 @@ class RemoteFolder:
             return FileInfo("", "directory")
         with self.asked():
             self.system.invalidate_cache()
-            found = self.system.info(self.at(path))
+            found = self.info(path)
             info = info_of(path, found)
             if info.kind == "file" and (found.get("size") is None or (self.archive and not info.size)):
                 info.size = self.counted(path)
             return info
+
+    def info(self, path: str) -> dict[str, Any]:
+        """As fsspec tells it, which calls all of the web files: where the server leads from a name to that with a slash
+        behind it, it is a folder."""
+        found: dict[str, Any] = self.system.info(self.at(path))
+        if self.names.web and str(found.get("url", "")).endswith("/"):
+            return {"name": found["name"], "type": "directory"}
+        return found
 
     def kind(self, path: str) -> str | None:
         """As fsspec calls it; None: there is nothing. Raises OSError where that can't be known: fsspec's own `isfile`
         and `exists` say no then."""
         try:
             with self.asked():
-                return str(self.system.info(self.at(path))["type"])
+                return str(self.info(path)["type"])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -234,14 +244,20 @@ class RemoteFolder:
                 held.enter_context(self.changing[number])
             yield
 
-    def write(self, path: str, data: memoryview) -> None:
+    @contextmanager
+    def placing(self, path: str) -> Iterator[None]:
+        """To put a file there, in the place of one that is there already."""
         with self.asked(), self.alone(path):
             self.no_folder(path)
+            with no_file_on_the_way():
+                yield
+
+    def write(self, path: str, data: memoryview) -> None:
+        with self.placing(path):
             self.system.pipe_file(self.at(path), bytes(data))
 
     def append(self, path: str, data: memoryview) -> None:
-        with self.asked(), self.alone(path):
-            self.no_folder(path)
+        with self.placing(path):
             mode = "ab" if self.kind(path) is not None else "wb"
             with self.system.open(self.at(path), mode) as file:
                 file.write(bytes(data))
@@ -250,8 +266,7 @@ class RemoteFolder:
         self.spooled().write_part(upload, offset, data)
 
     def commit(self, path: str, upload: str, size: int) -> None:
-        with self.spooled().uploaded(upload, size) as staged, self.asked(), self.alone(path):
-            self.no_folder(path)
+        with self.spooled().uploaded(upload, size) as staged, self.placing(path):
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
     def discard(self, upload: str) -> None:
@@ -272,8 +287,9 @@ class RemoteFolder:
             if not path:
                 self.system.makedirs(self.root, exist_ok=True)
             parts = path.split("/") if path else []
-            for count in range(1, len(parts) + 1):
-                make_folder(self.system, self.at("/".join(parts[:count])))
+            with no_file_on_the_way():
+                for count in range(1, len(parts) + 1):
+                    make_folder(self.system, self.at("/".join(parts[:count])))
 
     def remove(self, path: str, recursive: bool) -> None:
         if not path:
@@ -317,6 +333,15 @@ class RemoteFolder:
         return self.spool
 
 
+@contextmanager
+def no_file_on_the_way() -> Iterator[None]:
+    """Where what exists is no obstacle by itself, by FileExistsError a library means a file that should be a folder."""
+    try:
+        yield
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, "a part of its path is a file") from None
+
+
 def spool_folder() -> str:
     return os.path.join(tempfile.gettempdir(), f"mukernel-uploads-{os.getuid()}")
 
@@ -326,6 +351,25 @@ def check_private(folder: str) -> None:
     found = os.lstat(folder)
     if not os.path.isdir(folder) or os.path.islink(folder) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, f"{folder} is not a folder that only this user may enter: remove it")
+
+
+def missing_for(url: str) -> str:
+    """Which library a URL needs that is not here; "" where all are."""
+    try:
+        from fsspec import get_filesystem_class
+    except ImportError:
+        return f"{url!r} needs fsspec: pip install 'mukernel[files]'"
+    for bit in url.split("::"):
+        protocol, is_url, _ = bit.partition("://")
+        if not is_url and not PROTOCOL.fullmatch(bit):  # a path
+            continue
+        try:
+            get_filesystem_class(protocol)
+        except ImportError as error:
+            return f"{url!r} needs a library that is not installed: {error}"
+        except ValueError as error:
+            return f"{url!r} can't be opened: {error}"
+    return ""
 
 
 def own_options(url: str, options: dict[str, Any]) -> dict[str, Any]:
