@@ -229,6 +229,7 @@ class Processes:
         place.environment, place.settings = source.environment, settings_of_process(options)
         if begun.agreement is not None and begun.agreement.transports != available():
             place.transports = self.switchboard.transports[space] = begun.agreement.transports
+        self.switchboard.bounds.begun(space, options.limits.files, place.sandbox is not None)
         self.places[space] = place
         if stacks is not None:
             process.on_exit(lambda status: stacks.close())
