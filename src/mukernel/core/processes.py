@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..contract import ContractError
@@ -167,6 +167,8 @@ class Processes:
         stacks = StackPipe()
         given = [stacks.writer]
         entry, limits = "mukernel.core.host:main", options.limits
+        if limits.cpu_seconds is not None:  # the host asks for a warning a second before it
+            limits = replace(limits, cpu_seconds=limits.cpu_seconds + 1)
         if source.environment:
             entry = environment_host.ENTRY
         cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
