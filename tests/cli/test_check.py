@@ -142,6 +142,29 @@ async def test_what_a_class_itself_finds_wrong_with_its_configuration(tmp_path: 
     assert "config: checking it raised ZeroDivisionError" in told["none"] and "Expected `int`" in told["wrong"]
 
 
+FORGING = r"""
+import os
+os.write(2, b"app.toml is sound\x1b]52;c;cHduZWQ=\x07")
+os.write(2, b"\n" + b"y" * 100_000)
+"""
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+def test_what_is_printed_at_import_is_named_bounded_and_nothing_that_a_terminal_obeys(
+    home: Path, tmp_path: Path, mukernel: Any, placement: str
+) -> None:
+    (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(tmp_path / "mark"), more=FORGING))
+    (tmp_path / "app.toml").write_text(f'[plugins.guest]\nuse = "guest:Stranger"\nplacement = "{placement}"\n')
+    checked = subprocess.run(
+        [sys.executable, "-m", "mukernel.cli", "check", str(tmp_path / "app.toml")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    lines = checked.stderr.splitlines()
+    assert all(line.startswith("guest, as it is imported: ") for line in lines)
+    assert "guest, as it is imported: app.toml is sound?]52;c;cHduZWQ=?" in lines
+    assert len(checked.stderr) < 5_000 and lines[-1].endswith("y (the rest is left out)")
+
+
 @pytest.mark.parametrize(("command", "status"), [("check", 130), ("run", 0)])
 def test_ctrl_c_while_a_class_is_imported_prints_no_traceback(
     home: Path, tmp_path: Path, command: str, status: int
@@ -155,7 +178,7 @@ def test_ctrl_c_while_a_class_is_imported_prints_no_traceback(
     )  # fmt: skip
     with checking:
         assert checking.stderr is not None
-        assert checking.stderr.readline() == "importing\n"
+        assert checking.stderr.readline().endswith("catalog, greeter, as it is imported: importing\n")
         os.killpg(checking.pid, signal.SIGINT)  # as a terminal sends it, to all of the group
         output, errors = checking.communicate(timeout=20)  # whoever has the pipes has ended, too
     assert (checking.returncode, errors) == (status, "")

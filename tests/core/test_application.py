@@ -68,6 +68,10 @@ def table(**keys: Any) -> dict[str, Any]:
         ({"replicas": True}, "replicas: got True, wanted a whole number of at least 1 and at most 1,000"),
         ({"threads": -1}, "threads: got -1, wanted a whole number of at least 0 and at most 1,000"),
         (
+            {"placement": "sandbox", "threads": 8, "sandbox": {"processes": 8}},
+            "threads: got 8, wanted fewer than sandbox.processes, 8, which counts the first thread, too",
+        ),
+        (
             {"memory": "12X"},
             "memory: got '12X', wanted a size in bytes such as 1048576, '512K', '256M' or '2G'",
         ),

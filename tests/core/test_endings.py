@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import select
 import signal
 import sys
@@ -15,8 +16,9 @@ import pytest
 from core_samples import Counter, Tally, Tally2
 from waiting import until, until_event
 
-from mukernel import ContractError, Kernel, RestartPolicy, SwapFailed, Unavailable
+from mukernel import ContractError, Interface, Kernel, Plugin, PluginCrashed, RestartPolicy, SwapFailed, Unavailable
 from mukernel.core.ending import contained
+from mukernel.kernel.process import Limits
 
 LIMIT = 20.0  # seconds within which all must be over
 PLACEMENTS = ("inline", "process")
@@ -240,3 +242,26 @@ async def test_the_old_process_dies_while_a_swap_is_rolled_back(kernel: Kernel, 
         assert not (await kernel.swap("counter", Tally2, config={})).rolled_back
         assert (await counter.version(), await counter.value()) == ("two", 1)
     assert (await kernel.ledger("counter")).lost == 0
+
+
+class Allowance(Interface):
+    async def seconds(self) -> list[int]: ...
+    async def use_up(self) -> None: ...
+
+
+class Spender(Plugin, Allowance):
+    async def seconds(self) -> list[int]:
+        return list(resource.getrlimit(resource.RLIMIT_CPU))
+
+    async def use_up(self) -> None:
+        """As the system does when it has."""
+        signal.raise_signal(signal.SIGXCPU)
+
+
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_what_has_used_up_its_processor_time_is_told_so(kernel: Kernel, placement: str) -> None:
+    await kernel.load(Spender, placement=placement, limits=Limits(cpu_seconds=100))
+    spender = kernel.get(Allowance)
+    assert await spender.seconds() == [100, 101]  # the signal that says so comes first
+    with pytest.raises(PluginCrashed, match=r"SIGXCPU: it had used up the processor time that its `cpu` allows"):
+        await spender.use_up()

@@ -28,6 +28,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"concurrency": 10**9}, "concurrency"),
     ({"threads": -1}, "threads"),
     ({"threads": 1001}, "threads"),
+    ({"placement": "sandbox", "threads": 64}, "threads"),  # its processes, which threads are among
+    ({"placement": "process", "threads": 8, "limits": Limits(processes=8)}, "threads"),
     ({"checkpoint": 0}, "checkpoint"),
     ({"drain": "a"}, "drain"),
     ({"drain": float("inf")}, "drain"),

@@ -10,6 +10,8 @@ import os
 import select
 import socket
 
+import msgspec
+
 from mukernel import Interface, Plugin
 from mukernel.core import messages
 from mukernel.core.conversation import Conversation
@@ -23,7 +25,7 @@ class Flooding(Interface, version="1.0"):
     async def nest(self) -> None: ...
     async def hollow(self, size: int) -> None: ...
     async def step(self, count: int) -> None: ...
-    async def connect(self, count: int) -> str: ...
+    async def connect(self, count: int, documentation: int = 0, version: str = "") -> str: ...
     async def at_length(self, size: int) -> None: ...
 
 
@@ -68,11 +70,17 @@ class Flooder(Plugin, Flooding):
             link.tell(messages.Step(f"{number}" + "k" * 1000, "x"))
         await link.ask(messages.Step("flooder#0.1", "\x1b[2J" + "long " * 1000))
 
-    async def connect(self, count: int) -> str:
-        """Channels that are not let go of."""
-        for _ in range(count):
+    async def connect(self, count: int, documentation: int = 0, version: str = "") -> str:
+        """Channels that are not let go of, each asked for with so many characters of documentation, and as if it was
+        for another version of the interface."""
+        for number in range(count):
             try:
-                asked = messages.Connect(Neighbour.__contract__.describe(), None, "flooder")
+                interface = msgspec.structs.replace(
+                    Neighbour.__contract__.describe(), documentation=f"{number}" + "x" * documentation
+                )
+                if version:
+                    interface = msgspec.structs.replace(interface, hash=version)
+                asked = messages.Connect(interface, None, "flooder")
                 reader, bell = os.pipe()
                 _, rights = await conversation().ask(asked, [bell])
                 for right in [*rights, reader, bell]:

@@ -8,13 +8,15 @@ import os
 import resource
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import pytest_asyncio
 from sandbox_flooding import Beside, Flooder, Flooding, Neighbour
 
 from mukernel import Kernel, PluginCrashed
-from mukernel.core import allowance, conversation, switchboard
+from mukernel.core import allowance, bounds, conversation
 from mukernel.core.place import RemotePlace
+from mukernel.kernel.process import Limits
 
 
 @pytest_asyncio.fixture
@@ -64,10 +66,52 @@ async def test_steps_of_instances_that_there_are_not(kernel: Kernel) -> None:
 
 
 async def test_channels_that_nobody_lets_go_of(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switchboard, "MOST_CHANNELS", 50)
+    monkeypatch.setattr(bounds, "MOST_CHANNELS", 50)
     answer = await kernel.get(Flooding).connect(100)
-    assert answer.startswith("Overloaded: process ") and "holds 50 channels, wanted at most 50" in answer
+    assert answer.startswith("Overloaded: process ") and "would have 51 channels, wanted at most 50" in answer
     await assert_unharmed(kernel)
+
+
+async def test_what_each_channel_is_asked_for_with_is_not_kept(kernel: Kernel) -> None:
+    assert await kernel.get(Flooding).connect(10, 100_000) == "all"
+    assert await kernel.get(Flooding).connect(10, 100_000, "another") == "all"  # compatible, and not the same
+    entry = kernel.registry.entry("beside")
+    kept = {id(each): each for each in entry.replicas[0].callers.values()}
+    assert len(entry.replicas[0].callers) >= 20 and len(kept) == 2 and id(entry.interfaces[0]) in kept
+    assert [each.documentation for each in kept.values() if each is not entry.interfaces[0]] == [""]
+
+
+async def test_contracts_that_nobody_serves_are_bounded(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(msgspec.msgpack.encode(Neighbour.__contract__.describe()))
+    monkeypatch.setattr(bounds, "LARGEST_TOTAL", 3 * size)
+    answers = [await kernel.get(Flooding).connect(1, version=f"version {number}") for number in range(6)]
+    assert answers[0] == "all" and answers[-1].startswith("Overloaded: process ")
+    assert "contracts that nobody serves as it has them" in answers[-1]
+    await assert_unharmed(kernel)
+
+
+async def test_a_sandbox_takes_half_of_what_its_server_may_open_and_no_more(kernel: Kernel) -> None:
+    await kernel.unload("beside")
+    await kernel.load(Beside, name="beside", placement="process", limits=Limits(files=80))
+    answer = await kernel.get(Flooding).connect(100)
+    assert "holds 10 channels to one that may open 80 files, half of which are for others" in answer
+    await assert_unharmed(kernel)
+
+
+async def test_several_leave_the_kernel_the_files_that_it_needs(kernel: Kernel) -> None:
+    names = [f"flooder-{number}" for number in range(4)]
+    for name in names:
+        await kernel.load(Flooder, name=name, placement="sandbox", grants=["Neighbour"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soon = open_files() + 400
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soon, hard))
+    try:
+        answers = [await kernel.get(Flooding, plugin=name).connect(300) for name in names]
+        assert f"would have {soon // 10 + 1} channels, wanted at most {soon // 10}" in answers[0]
+        assert "for a channel from process" in answers[-1] and "beside those that it keeps for itself" in answers[-1]
+        await assert_unharmed(kernel)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_who_takes_up_the_kernels_time_is_heard_less(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:

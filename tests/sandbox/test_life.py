@@ -4,6 +4,7 @@ to."""
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from mukernel import ContractError, Kernel, PluginCrashed, Sandbox, Unavailable
 from mukernel.core import sandboxed
 from mukernel.core.application_file import check_application
 from mukernel.core.place import RemotePlace
+from mukernel.sandbox import enclosure
 from mukernel.sandbox.family import children, descendants
 
 KERNEL = """
@@ -159,6 +161,15 @@ async def test_what_cannot_be_set_up_refuses_to_start(monkeypatch: pytest.Monkey
         assert kernel.places == {}
 
 
+def test_why_there_is_no_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(enclosure, "unshare", refused)
+    with pytest.raises(enclosure.NotEnclosed, match=r"^namespaces of its own \(user\): No space left on device$"):
+        enclosure.mapped_users(61_184)
+
+
 async def test_those_that_share_a_sandbox_have_the_same(tmp_path: Path) -> None:
     async with Kernel() as kernel:
         await kernel.load(Quiet, name="one", placement="sandbox:both")
@@ -187,6 +198,7 @@ async def test_what_it_may_replace_is_not_followed(tmp_path: Path) -> None:
         (Sandbox(read=("/no/such/folder",)), "that exists"),
         (Sandbox(write=("/",)), "are refused"),
         (Sandbox(write=(os.path.expanduser("~"),)), "are refused"),
+        (Sandbox(write=("/usr/lib",)), r"/usr/lib.*could put something else there"),
         (Sandbox(temporary=1), "temporary"),
         (Sandbox(processes=0), "processes"),
     ],

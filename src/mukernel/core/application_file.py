@@ -32,6 +32,7 @@ from .checks import (
     WANTED_OTHER,
     checked_grant_list,
     checked_placement,
+    checked_threads,
     checked_whole,
     nearest,
 )
@@ -176,6 +177,10 @@ def contradictions(plugin: PluginTable) -> list[str]:
     lines = []
     if plugin.sandbox is not None and kind != "sandbox":
         lines.append(f"sandbox: a plug-in of placement {plugin.placement!r} has none; wanted placement = 'sandbox'")
+    try:
+        checked_threads(plugin.placement, plugin.threads, plugin.sandbox)
+    except ContractError as error:
+        lines.append(str(error))
     if kind != "inline":
         return lines
     if plugin.replicas != 1:

@@ -128,6 +128,7 @@ def checked_options(options: Options) -> Options:
         raise wrong("bind", options.bind, "a dict of names: which plug-in is meant, by interface")
     checked_restart(options.restart)
     checked_sandbox(options)
+    checked_threads(options.placement, options.threads, options.sandbox, options.limits.processes)
     return replace(options, config=config, bind=dict(options.bind), grants=checked_grant_list(options.grants))
 
 
@@ -162,6 +163,17 @@ def checked_sandbox(options: Options) -> None:
                 )
     checked_count("sandbox.temporary", sandbox.temporary, LEAST_TEMPORARY, MOST_MEMORY)
     checked_count("sandbox.processes", sandbox.processes, 1, MOST_PROCESSES)
+
+
+def checked_threads(placement: str, threads: int, sandbox: Sandbox | None, processes: int | None = None) -> None:
+    """Raises ContractError for more threads than the process of a plug-in can ever have beside its first. `processes`:
+    what it is limited to, sandbox or none."""
+    kind = placement.partition(":")[0]
+    if kind == "sandbox" and not processes:
+        processes = (sandbox or Sandbox()).processes
+    if kind != "inline" and processes and threads >= processes:
+        what = "sandbox.processes" if kind == "sandbox" else "limits.processes"
+        raise wrong("threads", threads, f"fewer than {what}, {processes:,}, which counts the first thread, too")
 
 
 def checked_config(config: object) -> dict[str, Any]:

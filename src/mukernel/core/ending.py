@@ -20,6 +20,8 @@ def described(status: ExitStatus) -> str:
     """How a process ended, as in "it ..."."""
     if status.signal is not None:
         name = Signals(status.signal).name if status.signal in set(Signals) else "unknown"
+        if status.signal == Signals.SIGXCPU:
+            name += ": it had used up the processor time that its `cpu` allows"
         return f"ended by signal {status.signal} ({name})"
     return f"exited with status {status.code}" if status.code is not None else "ended"
 

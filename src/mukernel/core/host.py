@@ -183,10 +183,18 @@ def configure_logging() -> None:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
 
 
+def warn_before_killing() -> None:
+    """Of what uses up its processor time SIGXCPU, which says so, comes a second before SIGKILL."""
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    if most != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_CPU, (max(1, most - 1), most))
+
+
 def main(rights: list[int]) -> None:
     """Entry point of a process: `rights` holds its end of the link, and of the pipe for its stack, if it has one."""
     if len(rights) > 1:
         answer_with_stack(rights[1])
+    warn_before_killing()
     configure_logging()
     all_here_is_warm()
     connection = socket.socket(fileno=rights[0])

@@ -28,6 +28,7 @@ from ..sandbox.enclosure import READY, in_enclosure, scrubbed_environment
 from ..sandbox.policy import Policy, Sandbox
 from ..transports.descriptors import close_all
 from .fork_servers import imported_from
+from .import_output import ImportOutput
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_grant_rights, checked_grant_scopes, checked_interfaces, one_replica
 from .loader import load_class, source_of
@@ -131,6 +132,7 @@ async def _inspect(
     became of that one. `box`: the sandbox that they are looked at in, if any."""
     environment = subjects[0].source.environment
     given, kept = list[int](), list[int]()
+    printed = ImportOutput(asyncio.get_running_loop(), ", ".join(each.name for each in subjects))
     try:
         if box is not None:
             imported = imported_from(environment) if environment else sys.path
@@ -142,11 +144,13 @@ async def _inspect(
         process = await asyncio.create_subprocess_exec(
             *python, "-P", "-m", "mukernel.core.inspection", *map(str, given), pass_fds=given,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LONGEST_LINE,
+            stderr=printed.end,
             process_group=0,  # Ctrl-C is for us: we end it
             env=variables,
         )  # fmt: skip
         close_all(given)
         given.clear()
+        printed.handed_over()
         return await _heard(process, subjects, limits, kept)
     except MukernelError as error:
         return {}, f"was not tried: {error}"
@@ -154,6 +158,7 @@ async def _inspect(
         return {}, f"was not tried: {error}{made_anew(environment)}"
     finally:
         close_all([*given, *kept])
+        printed.close()
 
 
 def interpreted_by(environment: str, boxed: bool) -> tuple[list[str], dict[str, str]]:
@@ -236,10 +241,13 @@ def look_at_all(results: int) -> NoReturn:
     subjects = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Subject])
     if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
         see_packages(subjects[0].source.environment)
-    with open(results, "wb") as output:
-        for subject in subjects:
-            _write(output, look_at(subject))
-        sys.stdout.flush()
+    try:
+        with open(results, "wb") as output:
+            for subject in subjects:
+                _write(output, look_at(subject))
+            sys.stdout.flush()
+    except OSError:  # what was imported has closed it
+        os._exit(1)
     os._exit(0)  # whatever threads the imports started
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..contract import ContractError
@@ -168,6 +168,8 @@ class Processes:
         stacks = StackPipe()
         given = [stacks.writer]
         entry, limits = "mukernel.core.host:main", options.limits
+        if limits.cpu_seconds is not None:  # the host asks for a warning a second before it
+            limits = replace(limits, cpu_seconds=limits.cpu_seconds + 1)
         if source.environment:
             entry = environment_host.ENTRY
         cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
@@ -230,6 +232,7 @@ class Processes:
         place.environment, place.settings = source.environment, settings_of_process(options)
         if begun.agreement is not None and begun.agreement.transports != available():
             place.transports = self.switchboard.transports[space] = begun.agreement.transports
+        self.switchboard.bounds.begun(space, options.limits.files, place.sandbox is not None)
         self.places[space] = place
         if stacks is not None:
             process.on_exit(lambda status: stacks.close())

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..contract import ContractError
 from ..deployment import read_request
-from ..sandbox.policy import Sandbox, contains, importable_from, replaceable
+from ..sandbox.policy import Sandbox, contains, importable_from, libraries, replaceable
 from .capabilities import is_sandbox
 from .messages import Source
 from .registry import Options
@@ -84,6 +84,7 @@ class Reach:
             ("where the kernel imports from", os.path.join(path, WITHIN)) for path in (*sys.path, *self.imports)
         )
         yield from (("what the kernel installs, and from where", os.path.join(path, WITHIN)) for path in self.stores)
+        yield from (("the kernel's shared libraries", os.path.join(path, WITHIN)) for path in libraries())
 
 
 def misplaced(folder: str, path: str, what: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +9,7 @@ from ..contract import ContractError, Description, Granted, Overloaded, Permissi
 from ..kernel.ipc import Channel
 from ..transports.carriers import ledger, mint_by
 from ..transports.descriptors import duplicated, enough_for
+from .bounds import Bounds
 from .capabilities import KERNEL, Capabilities, checked_rights
 from .directory import Grant
 from .ledger import Ledger
@@ -17,8 +17,6 @@ from .messages import Connected
 from .narrowing import Narrowed, Narrowings, part_of
 from .registry import Entry, Registry, Replica
 from .unread import Unread
-
-MOST_CHANNELS = 4096  # of one process: each takes some descriptors of the kernel's
 
 
 class Switchboard:
@@ -31,7 +29,7 @@ class Switchboard:
         self.space_plugins: dict[str, set[str]] = {}  # those that each space has routes to, gone ones too
         self.transports: dict[str, list[str]] = {}  # those of the spaces that can't be reached by all
         self.unread = Unread()
-        self.minted: Counter[str] = Counter()  # channels of each space since they were counted the last time
+        self.bounds = Bounds(registry)
 
     def connect(
         self, interface: Description, plugin: str | None, bell: int, space: str, turn: int = -1, token: str = ""
@@ -51,7 +49,7 @@ class Switchboard:
         entry = self.registry.answering(interface.name, plugin, to_broker)
         if entry.failure is not None:
             raise Unavailable(f"{interface.name}: {entry.name} is given up: {entry.failure}")
-        self.check(entry, interface)
+        served = self.check(entry, interface)
         for each in granted.capabilities if granted is not None else ():
             checked_rights(entry.name, entry.rights, entry.scopes, each, to_broker)
         self.space_plugins.setdefault(space, set()).add(entry.name)
@@ -64,7 +62,9 @@ class Switchboard:
             replicas = [replicas[turn % len(replicas)]]
         if not replicas:
             raise Unavailable(f"{interface.name}: {entry.name} is being unloaded")
-        self.check_channels(space, len(replicas))
+        if space.partition(" ")[0] != KERNEL:
+            interface = self.bounds.kept(space, interface, served)
+            self.bounds.check_channels(space, replicas)
         transport = self.transport_for(space, replicas[0])
         grant = Grant(Connected(entry.name, [], transport=transport))
         if kept_for := self.registry.kept_for(entry.name):
@@ -95,30 +95,19 @@ class Switchboard:
                 self.disconnect(number)
             raise
 
-    def check_channels(self, space: str, more: int) -> None:
-        """Raises Overloaded for a process that would hold more channels than any may."""
-        self.minted[space] += more
-        if self.minted[space] <= MOST_CHANNELS or space.partition(" ")[0] == KERNEL:
-            return
-        channels = (each for _, replica in self.registry.replicas() for each in replica.port.channels.values())
-        held = sum(each.caller == space for each in channels)  # those that it has let go of are not among them
-        self.minted[space] = held + more
-        if held + more > MOST_CHANNELS:
-            raise Overloaded(
-                f"{space} holds {held:,} channels, wanted at most {MOST_CHANNELS:,}: close what is not used"
-            )
-
     def is_broker(self, space: str) -> bool:
         """Do brokers live in a process? They reach what they keep calls for."""
         brokers = self.registry.brokers.values()
         return any(holder.entry.name in brokers for holder in self.capabilities.holders.get(space, {}).values())
 
-    def check(self, entry: Entry, caller: Description) -> None:
+    def check(self, entry: Entry, caller: Description) -> Description:
+        """What an entry serves of the interface that is called. Raises ContractError where the two don't fit."""
         served = next(each for each in entry.interfaces if each.name == caller.name)
         if caller.hash != served.hash:
             lines = differences(caller, served)
             if lines:
                 raise ContractError(f"{caller.name}: the caller's contract and that of {entry.name!r} don't fit", lines)
+        return served
 
     def mint(
         self, replica: Replica, caller: Description, bell: int, space: str, granted: Granted | None = None,
@@ -202,7 +191,7 @@ class Switchboard:
         """A process is gone, and its send rights with it."""
         self.space_plugins.pop(space, None)
         self.transports.pop(space, None)
-        self.minted.pop(space, None)
+        self.bounds.forget(space)
         self.capabilities.space_died(space)
         self.unread.space_died(space)
         for _, replica in self.registry.replicas():

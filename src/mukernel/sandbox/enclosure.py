@@ -11,6 +11,7 @@ As root it first becomes a user of no other use, who owns nothing: from there on
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -145,15 +146,18 @@ def mapped_users(user: int) -> int:
     if child == 0:
         try:
             os.close(end)
-            unshare(CLONE_NEWUSER)
-            os.write(made, b"1")
-            os.read(ended, 1)
+            failure = unshared_user()
+            os.write(made, str(failure).encode())
+            if not failure:
+                os.read(ended, 1)
         finally:
             os._exit(0)
     try:
         os.close(made)
-        if not os.read(ready, 1):
-            raise OSError(0, "a user namespace could not be made")
+        failure = int(os.read(ready, 16) or errno.ECHILD)
+        with part("namespaces of its own (user)"):
+            if failure:
+                raise OSError(failure, os.strerror(failure))
         map_user(str(child), 0, user, 0, user)
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
@@ -161,6 +165,15 @@ def mapped_users(user: int) -> int:
         os.waitpid(child, 0)
         os.close(ready)
         os.close(ended)
+
+
+def unshared_user() -> int:
+    """Enter a new user namespace; 0, or the number of the error."""
+    try:
+        unshare(CLONE_NEWUSER)
+    except OSError as error:
+        return error.errno or errno.EPERM
+    return 0
 
 
 def map_user(process: str, inside: int, outside: int, group_inside: int, group_outside: int) -> None:

@@ -24,8 +24,8 @@ class TestKernel(Kernel):
     break between processes breaks here. `weather`: delays and losses of messages, from a seed.
 
     What it can't show: blocking calls into other processes are answered only by methods that run at once, limits on
-    memory and processor time do nothing, and a plug-in that blocks its thread blocks them all. Use real processes for
-    those.
+    memory and processor time do nothing, a placement of "sandbox" keeps its plug-in from nothing but what it was not
+    granted, and a plug-in that blocks its thread blocks them all. Use real processes for those.
     """
 
     __test__ = False  # pytest: not a class of tests

@@ -7,13 +7,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..contract import as_told
+from ..contract import Overloaded, as_told
+from .method_threads import MethodThreads
 from .stray import end_stray
-
-if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
 
 
 class MethodPool:
@@ -30,11 +28,7 @@ class MethodPool:
         self.busy = 0
         self.waiting: deque[asyncio.Future[None]] = deque()  # steps, for a place
         self.turn_of_steps = False  # the last place was a call's
-        self.executor: ThreadPoolExecutor | None = None
-        if threads:
-            from concurrent.futures import ThreadPoolExecutor  # here: what it does at every fork costs a process memory
-
-            self.executor = ThreadPoolExecutor(threads, "mukernel-method")
+        self.begun = MethodThreads(loop, threads)
 
     @property
     def full(self) -> bool:
@@ -67,10 +61,15 @@ class MethodPool:
         outlive: Callable[[asyncio.Future[Any]], object] = lambda future: None,
     ) -> Any:  # fmt: skip
         """The result of a method, in a thread and in `context`, or a copy of the present one. Raises what it raises,
-        and for StopIteration, which Python raises through no `await`, a RemoteError. `outlive`: called with what a
-        thread is still at when this is cancelled."""
+        and for StopIteration, which Python raises through no `await`, a RemoteError; Overloaded, and it was not run,
+        where no thread can be started. `outlive`: called with what a thread is still at when this is cancelled."""
         work = InThread(context or copy_context(), function, arguments)
-        future = self.loop.run_in_executor(self.executor, work)
+        try:
+            future = self.begun.run(work)
+        except BaseException:
+            work.withdrawn()
+            self.give_back_place()
+            raise
         try:
             result, error = await asyncio.shield(future)
         finally:
@@ -122,8 +121,8 @@ class MethodPool:
         """Let a thread clean up, whoever waits for that: it gives what `InThread` does. None: there are no threads any
         more."""
         try:
-            future = self.loop.run_in_executor(self.executor, InThread(context, function, ()))
-        except RuntimeError:
+            future = self.begun.run(InThread(context, function, ()))
+        except (RuntimeError, Overloaded):
             return None
         self.busy += 1
         future.add_done_callback(self.outlived)
@@ -135,8 +134,7 @@ class MethodPool:
 
     def close(self) -> None:
         """What was not begun is not begun any more; nobody waits for what runs."""
-        if self.executor is not None:
-            self.executor.shutdown(wait=False, cancel_futures=True)
+        self.begun.close()
 
 
 class InThread:
