@@ -30,6 +30,7 @@ from .imported import (
     stale_modules,
     unremembered,
 )
+from .imported_for_plugins import imported_for_plugin
 from .messages import Source
 from .plain import class_of_function
 
@@ -175,12 +176,13 @@ def load_version(source: Source) -> Version:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     version = Version(object)
-    if source.module in SCRIPTS:
-        module = load_main(source.file, source.main)
-    elif source.file:
-        module = load_file(source, version)
-    else:
-        module = load_module(source, version)
+    with imported_for_plugin(source.file if source.module in SCRIPTS else source.module):
+        if source.module in SCRIPTS:
+            module = load_main(source.file, source.main)
+        elif source.file:
+            module = load_file(source, version)
+        else:
+            module = load_module(source, version)
     try:
         version.kind = class_in(module, source)
     except BaseException:
@@ -280,6 +282,8 @@ def load_main(file: str, name: str = "") -> ModuleType:
             traceback.clear_frames(error.__traceback__)
         sys.modules["__main__"] = before
         sys.modules.pop(MAIN, None)
+        if isinstance(error, ContractError):  # which says what to do
+            raise
         raise ContractError(
             f"{file}: to load a plug-in's class from it, another process imports this script, which raised "
             f'{type(error).__name__}: {error}; put what starts its work below `if __name__ == "__main__":`, or the '
