@@ -204,7 +204,10 @@ def class_in(module: ModuleType, source: Source) -> type:
             if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
         )  # fmt: skip
         got = "is not there" if found is None else f"is a {type(found).__name__}"
-        raise NotFound(f"{source.module}:{source.name} {got}; wanted a class (the module defines: {classes or 'none'})")
+        raise NotFound(
+            f"{source.module}:{source.name} {got}; wanted a class, or a function written in Python (the module "
+            f"defines: {classes or 'no class'})"
+        )
     return found
 
 
