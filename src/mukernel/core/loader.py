@@ -137,6 +137,10 @@ def source_of_class(plugin: type) -> Source:
     name = f"{os.getpid()}:{id(plugin)}"
     given[name] = plugin
     file = os.path.abspath(file) if file and file != STANDARD_INPUT else ""
+    if plugin.__module__ not in SCRIPTS and not os.path.exists(
+        file
+    ):  # in a zip file, from which it is imported by name
+        file = ""
     main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
     run_as = main.name if main is not None and main.name not in SCRIPTS else ""
     return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
@@ -272,6 +276,11 @@ def load_main(file: str, name: str = "") -> ModuleType:
     main = sys.modules.get(MAIN) or sys.modules.get("__main__")
     if main is not None and os.path.abspath(getattr(main, "__file__", None) or "") == file:
         return main
+    if not os.path.exists(file):
+        raise ContractError(
+            f"{file}: a plug-in's class is defined in it, and another process can't import the main program of a zip "
+            "file; put the class into a module of its own, which may lie in that file, too"
+        )
     module, before = ModuleType(MAIN), sys.modules["__main__"]
     try:
         module.__file__ = file
