@@ -137,10 +137,8 @@ def source_of_class(plugin: type) -> Source:
     name = f"{os.getpid()}:{id(plugin)}"
     given[name] = plugin
     file = os.path.abspath(file) if file and file != STANDARD_INPUT else ""
-    if plugin.__module__ not in SCRIPTS and not os.path.exists(
-        file
-    ):  # in a zip file, from which it is imported by name
-        file = ""
+    if plugin.__module__ not in SCRIPTS and not os.path.exists(file):
+        file = ""  # it lies in a zip file, from which it is imported by name
     main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
     run_as = main.name if main is not None and main.name not in SCRIPTS else ""
     return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
