@@ -14,6 +14,7 @@ from hook_samples import Compared, Early, Specs
 from mukernel import ContractError, KernelThread
 from mukernel.adapters.pluggy import PluginManager, isolated
 from mukernel.adapters.pluggy_process import this_process
+from mukernel.core import imported_for_plugins
 
 
 class CallsThrough(PluginManager):
@@ -137,3 +138,12 @@ def test_in_the_process_of_a_plugin_hooks_are_inline_but_for_those_that_may_not_
         monkeypatch.setattr(this_process, "sandboxed", True)
         manager.register(Early, "boxed")
         assert manager.hook.where() == [os.getpid()]
+
+
+def test_a_plugin_of_another_kind_may_import_such_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process imports the host, which starts those of its own plug-ins; they start none."""
+    monkeypatch.setattr(imported_for_plugins, "of_plugins", True)
+    with imported_for_plugins.imported_for_plugin("web"), PluginManager("sample") as manager:
+        manager.add_hookspecs(Specs)
+        manager.register(Early)
+        assert manager.hook.where() != [os.getpid()]

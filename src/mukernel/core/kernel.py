@@ -49,7 +49,6 @@ from .extensions import missing_extensions
 from .file_limit import raise_file_limit
 from .granting import Granting
 from .imported import remember_here
-from .imported_for_plugins import check_may_start_kernel
 from .instances import Instances
 from .journal import Happening, Journal
 from .ledger import Ledger
@@ -111,9 +110,7 @@ class Kernel:
     # -- begin and end --------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Kernel:
-        """Raises ContractError for a kernel that is open already, or not closed yet, and where a module starts it that
-        is just imported for a plug-in, in a process of its own."""
-        check_may_start_kernel()
+        """Raises ContractError for a kernel that is open already, or not closed yet."""
         if self.closed is False or not (self.ending is None or self.ending.done()):
             raise ContractError("this kernel is open already: enter it once, or make a Kernel() for each `async with`")
         self.loop, self.closed, self.ending = asyncio.get_running_loop(), False, None

@@ -13,7 +13,6 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from ..contract import Unavailable
 from ..transports.waiting_thread import result_of
-from .imported_for_plugins import check_may_start_kernel
 from .kernel import Kernel
 
 T = TypeVar("T")
@@ -58,7 +57,6 @@ class KernelThread:
         once, and not again after its end."""
         if self.process:
             raise Unavailable(f"this KernelThread {'runs already' if self.running else self.why_not()}")
-        check_may_start_kernel()  # here, too: this thread knows where
         self.process = os.getpid()
         self.thread.start()
         self.opened.wait()
