@@ -59,7 +59,7 @@ def main() -> None:
     with kernel:
         kernel.load(English, name="greeter", placement="process")
         server = make_server("127.0.0.1", 0, get_wsgi_application(), Server, Handler)
-        web = threading.Thread(target=server.serve_forever)
+        web = threading.Thread(target=server.serve_forever, daemon=True)
         web.start()
 
         def ask(name: str) -> str:

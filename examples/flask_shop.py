@@ -44,7 +44,7 @@ def main() -> None:
         kernel.load(Prices, name="catalog", placement="process", config={"tea": 123})
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = make_server("127.0.0.1", 0, create_app(kernel), threaded=True)
-        web = threading.Thread(target=server.serve_forever)
+        web = threading.Thread(target=server.serve_forever, daemon=True)
         web.start()
 
         def ask(_: int) -> str:

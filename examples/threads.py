@@ -71,7 +71,7 @@ def main() -> None:
         catalog.put("tea", 123)
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
-        web = threading.Thread(target=server.serve_forever)
+        web = threading.Thread(target=server.serve_forever, daemon=True)
         web.start()
         port = server.server_address[1]
         with ThreadPoolExecutor(8) as customers:

@@ -110,3 +110,30 @@ def test_a_plugin_one_hook_of_which_never_ends_is_registered_again(manager: Plug
     manager.register(Endless)
     (tmp_path / "text").write_text("there again")
     assert manager.hook.names(given=tmp_path / "text") == ["there again"]
+
+
+def test_closed_already_is_closed() -> None:
+    with KernelThread() as kernel:
+        manager = PluginManager("sample", kernel=kernel)
+        manager.add_hookspecs(Specs)
+        manager.register(Endless)
+    manager.close()
+    assert manager.get_plugins() == set()
+
+
+def test_a_forked_child_closes_nothing_and_waits_for_nobody(manager: PluginManager) -> None:
+    """Though a thread of its parent waits for a hook, the answer of which never comes there."""
+    (process,) = manager._processes.values()
+    process.callers.add(object())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(20)
+            manager.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    process.callers.clear()
+    assert manager.hook.names(given=Path(os.devnull)) == [""]

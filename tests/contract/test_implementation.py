@@ -175,7 +175,7 @@ ASYNC = "wanted an async generator, or a def that returns an AsyncIterator"
             [
                 "parameter 'name': annotation 'Nowhere' cannot be resolved (NameError: name "
                 "'Nowhere' is not defined): "
-                "wanted a name that the module, or the class, defines"
+                "wanted a name that the module, or the class, defines, or imports"
             ],
         ),
         ("door", no_shut, ["parameter 'shut' is missing"]),

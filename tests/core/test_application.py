@@ -336,7 +336,8 @@ async def test_classes_that_can_not_be_used(application: Any) -> None:
     found = "\n".join(problems)
     for expected in (
         "plugins.a.use: there is no module 'nowhere' (looked for nowhere:A)",
-        "plugins.b.use: parts:Nobody is not there; wanted a class (the module defines: Files,",
+        "plugins.b.use: parts:Nobody is not there; wanted a class, or a function written in Python (the module "
+        "defines: Files,",
         "plugins.c.use: Half does not implement Files\n    - Half.read: is not implemented, and Files.read",
         "plugins.d.use: importing broken raised ModuleNotFoundError: No module named 'what_is_not_there'\n"
         "    broken.py:1: import what_is_not_there",

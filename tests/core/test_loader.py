@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,30 @@ def test_a_module_that_is_missing_in_an_environment_is_said_to_be_so() -> None:
         NotFound, match=r"nowhere:Thing\) in /shop-1\.0; if files are missing there, `mukernel install`"
     ):
         load_class(Source("nowhere", "Thing", environment="/shop-1.0"))
+
+
+ZIPPED = """
+import sys, zipped
+from mukernel import KernelThread, Plugin
+class Here(Plugin, zipped.Named):
+    async def name(self) -> str:
+        return "here"
+if __name__ == "__main__":
+    with KernelThread() as kernel:
+        kernel.load(zipped.Thing, name="thing", placement="process")
+        print(kernel.get(zipped.Named).name())
+        kernel.swap("thing", zipped.Thing)
+        kernel.load(Here, placement="process")
+"""
+
+
+def test_a_class_in_a_zip_file_is_imported_from_there(tmp_path: Path) -> None:
+    """As zipapp packs them; but for one that is in its main program."""
+    with zipfile.ZipFile(tmp_path / "app.pyz", "w") as app:
+        app.writestr("__main__.py", ZIPPED)
+        app.writestr("zipped.py", textwrap.dedent(PLUGIN.format(helper="words")))
+        app.writestr("words.py", "LABEL = 'zipped'")
+    done = subprocess.run([sys.executable, "app.pyz"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "zipped1\n"), done.stderr
+    problem = done.stderr.splitlines()[-1]
+    assert f"{tmp_path / 'app.pyz' / '__main__.py'}: a plug-in's class is defined in it, and another process" in problem

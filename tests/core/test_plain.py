@@ -1,7 +1,11 @@
 """Plain classes are plug-ins: the interface is read from their typed public methods."""
 
+import importlib
 import os
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from plain_samples import Document, Empty, Formatter, Mixed, Renders
@@ -9,7 +13,7 @@ from plain_samples import Document, Empty, Formatter, Mixed, Renders
 from mukernel import ContractError, Interface, Kernel, NotFound, Plugin, RemoteError, interface_of
 from mukernel.contract import Contract
 from mukernel.core.inspection import look_at
-from mukernel.core.loader import source_of
+from mukernel.core.loader import load_class, source_of
 from mukernel.core.plain import plugin_class
 
 PLACEMENTS = ["inline", "process"]
@@ -184,3 +188,56 @@ async def test_entry_points_of_any_group_are_plugins(kernel: Kernel, shipped: Pa
 async def test_what_is_wrong_with_an_entry_point_is_said(kernel: Kernel, shipped: Path, use: str, problem: str) -> None:
     with pytest.raises((ContractError, NotFound), match=problem):
         await kernel.load(use, name="plugin")
+
+
+FOR_CHECKERS = """
+from __future__ import annotations
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sys
+    from collections.abc import Sequence
+    if sys.version_info < (3, 0):
+        from nowhere_at_all import Number
+    else:
+        from decimal import Decimal as Number
+    import datetime, email.charset
+    import uuid as numbers
+    from . import kinds
+    from .kinds import Kind as Same
+    Made = int
+def other(kind: kinds.Kind, same: list[Same], when: datetime.date, number: numbers.UUID) -> None: ...
+class Sums:
+    def __init__(self, *, first: Sequence[int]) -> None:
+        self.first = first
+    def total(self, numbers: Sequence[int], factor: Number | None = None) -> Number:
+        return (sum(self.first) + sum(numbers)) * factor
+def made(number: Made) -> None: ...
+"""
+
+
+async def test_what_is_imported_for_type_checkers_only_is_a_type_all_the_same(
+    kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "sums_for_checkers").mkdir()
+    (tmp_path / "sums_for_checkers" / "__init__.py").write_text(FOR_CHECKERS)
+    (tmp_path / "sums_for_checkers" / "kinds.py").write_text("import enum\nclass Kind(enum.Enum):\n    A = 1")
+    await kernel.load("sums_for_checkers:Sums", name="sums", placement="process", config={"first": [1, 2]})
+    sums = importlib.import_module("sums_for_checkers")
+    assert kernel.get(interface_of(sums.Sums)).total([3], Decimal("0.5")) == Decimal("3.0")
+    kinds = importlib.import_module("sums_for_checkers.kinds")
+    parameters = interface_of(sums.other).__contract__.methods["other"].parameters
+    assert [each.annotation for each in parameters] == [kinds.Kind, list[kinds.Kind], date, UUID]
+    with pytest.raises(ContractError, match=r"annotation 'Made' cannot be resolved .* imports"):
+        interface_of(sums.made)
+
+
+def test_methods_that_were_named_are_not_asked_for_again() -> None:
+    with pytest.raises(ContractError, match=r"Mixed can't be served by all methods that were named") as refused:
+        interface_of(Mixed, only=["untyped"])
+    assert "name the methods" not in str(refused.value)
+
+
+def test_a_function_that_is_not_written_in_python_is_refused_with_what_is_wanted() -> None:
+    with pytest.raises(NotFound, match=r"zlib:crc32 is a builtin.*; wanted a class, or a function written in Python"):
+        load_class(source_of("zlib:crc32"))

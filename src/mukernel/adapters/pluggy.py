@@ -24,9 +24,19 @@ except ModuleNotFoundError as error:
     ) from None
 
 from ..contract import ContractError, DeadlineExceeded, Overloaded, PluginCrashed, RemoteError, Unavailable
+from ..core.capabilities import is_sandbox
 from ..core.kernel_thread import KernelThread
 from ..kernel.clock import Clock
-from .pluggy_process import Answer, Hooks, checked_importable, exception_of, name_at_the_top, raised_of, remote
+from .pluggy_process import (
+    Answer,
+    Hooks,
+    checked_importable,
+    exception_of,
+    name_at_the_top,
+    raised_of,
+    remote,
+    this_process,
+)
 from .records import fields_of, name_of, one_of
 from .values import can_change, pack, unpack
 
@@ -115,6 +125,9 @@ class PluginManager(pluggy.PluginManager):
     does. `placements`: for single plug-ins, by the name under which they are registered. `kernel`: one that runs
     already; without it there is one for this manager, opened with its first process and closed with it. `records`: data
     classes, attrs classes and enums that plug-ins may return, beyond those that a call has brought them.
+
+    In the process of a plug-in, which mostly imports its host, that host's manager starts no process: all plug-ins are
+    inline there, but for those whose hooks may not run there: `isolated` ones, and those of a sandbox outside of one.
     """
 
     def __init__(
@@ -126,6 +139,7 @@ class PluginManager(pluggy.PluginManager):
         self.kernel, self._own_kernel = kernel, kernel is None
         self.records = {name_of(each, "records"): each for each in records}
         self._processes: dict[str, _Process] = {}
+        self._only_elsewhere: set[str] = set()  # plug-ins whose hooks may not run here
         run = self._inner_hookexec
 
         def run_with_stand_ins(
@@ -148,12 +162,14 @@ class PluginManager(pluggy.PluginManager):
         self.close()
 
     def close(self) -> None:
-        """End the processes of all plug-ins; their hooks can't be called any more. The end of the program does so."""
+        """End the processes of all plug-ins; their hooks can't be called any more. The end of the program does so. Once
+        the kernel has been closed they have ended; in a process that was forked since they go on, and are its parent's.
+        """
         with ExitStack() as ends:  # each of them, whatever an earlier one raises
             ends.callback(self._close_own_kernel)
             for name in reversed(self._processes):
                 ends.callback(self.unregister, name=name)
-            until_left([*self._processes.values()])
+            self._until_left(*self._processes)
 
     def _close_own_kernel(self) -> None:
         if self._own_kernel and self.kernel is not None:
@@ -169,10 +185,14 @@ class PluginManager(pluggy.PluginManager):
             return super().register(plugin, name)  # which says what is wrong, if anything
         placement = self.placements.get(known, self.placement)
         if placement == INLINE:
-            if RECIPE in getattr(plugin, "__dict__", {}):
+            if is_isolated(plugin):
                 raise ContractError(
                     f"plug-in {known!r} is isolated(...), and its placement is 'inline': make the object"
                 )
+            return super().register(plugin, name)
+        if this_process.plugin:
+            if is_isolated(plugin) or (is_sandbox(placement) and not this_process.sandboxed):
+                self._only_elsewhere.add(known)
             return super().register(plugin, name)
         self._processes[known] = self._start(plugin, known, placement)  # before pluggy replays its history to it
         try:
@@ -188,10 +208,11 @@ class PluginManager(pluggy.PluginManager):
         known = name or (self.get_name(plugin) if plugin is not None else None)
         try:
             found = super().unregister(plugin, name)
-            until_left([self._processes[known]] if known in self._processes else [])
+            self._until_left(known)
             return found
         finally:
             if known is not None:
+                self._only_elsewhere.discard(known)
                 self._end(known)
 
     def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
@@ -212,21 +233,29 @@ class PluginManager(pluggy.PluginManager):
         known = f"{known}-{next(NUMBERS)}"
         self.kernel.load(
             "mukernel.adapters.pluggy_process:HookProcess", name=known, placement=placement, threads=1, drain=0.0,
-            config={"name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe},
+            config={
+                "name": name, "module": module, "file": file, "attribute": attribute, "made_with": recipe,
+                "sandboxed": is_sandbox(placement),
+            },
         )  # fmt: skip
         return _Process(known, self.kernel.get(Hooks, plugin=known))
 
     def _end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None and self.kernel is not None:
-            self.kernel.unload(process.plugin, drain=0.0)
+            with suppress(Unavailable):  # it is gone already, with its kernel; or it is not this process's own
+                self.kernel.unload(process.plugin, drain=0.0)
+
+    def _until_left(self, *names: str | None) -> None:
+        if self.kernel is not None and self.kernel.running:  # else there is nobody who could leave
+            until_left([process for name, process in self._processes.items() if name in names])
 
     # -- hooks ----------------------------------------------------------------------------------------------------
 
     def _stand_in(self, method: pluggy.HookImpl, hook_name: str) -> pluggy.HookImpl:
         process = self._processes.get(method.plugin_name)
         if process is None:
-            return method
+            return refusing(method, hook_name) if method.plugin_name in self._only_elsewhere else method
         known = process.stand_ins.get(id(method))
         if known is None or known[0] is not method:
             made = copy.copy(method)
@@ -242,6 +271,24 @@ class PluginManager(pluggy.PluginManager):
             if named and getattr(method.plugin, attribute) == method.function:
                 return attribute
         raise ContractError(f"hook {hook_name} of plug-in {method.plugin_name!r}: the plug-in has it no more")
+
+
+def is_isolated(plugin: object) -> bool:
+    return RECIPE in getattr(plugin, "__dict__", {})
+
+
+def refusing(method: pluggy.HookImpl, hook_name: str) -> pluggy.HookImpl:
+    """In the place of an implementation that may not run in this process."""
+
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        raise ContractError(
+            f"hook {hook_name} of plug-in {method.plugin_name!r}: it runs in a process of its own, and this is that of "
+            f"plug-in {this_process.plugin!r}; wanted this call in the host"
+        )
+
+    made = copy.copy(method)
+    made.function = refuse  # type: ignore[misc]
+    return made
 
 
 def until_left(processes: Sequence[_Process]) -> None:

@@ -9,12 +9,14 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ..contract import ContractError, Interface, NotFound, Plugin, RemoteError
 from ..contract.error_texts import end_of, text_of, trace_of
+from ..core.imported_for_plugins import imported_for_plugin
 from ..core.loader import load_main
 from .records import Known, imported
 from .values import can_change, pack, unpack
@@ -68,16 +70,31 @@ class Hooks(Interface, name="mukernel.adapters.pluggy.Hooks", version="1.0"):
         raise NotImplementedError
 
 
+@dataclass
+class ThisProcess:
+    """`plugin`: of which plug-in's hooks it is; "" for every other process, the host's among them."""
+
+    plugin: str = ""
+    sandboxed: bool = False
+
+
+this_process = ThisProcess()
+
+
 class HookProcess(Plugin, Hooks):
     """`module` and `attribute`: the module, or the class or object in it, that was registered as `name`; `file`: of a
     script. `made_with`: packed arguments, with which an object of the class is made first. Raises ContractError where
-    that attribute is not there in this process."""
+    that attribute is not there in this process. `sandboxed`: is it in a sandbox?"""
 
     def __init__(
-        self, *, name: str, module: str, file: str = "", attribute: str = "", made_with: bytes = b""
+        self, *, name: str, module: str, file: str = "", attribute: str = "", made_with: bytes = b"",
+        sandboxed: bool = False,
     ) -> None:  # fmt: skip
+        this_process.plugin, this_process.sandboxed = name, sandboxed
+        script = module == "__main__"
         try:
-            target: Any = load_main(file) if module == "__main__" else importlib.import_module(module)
+            with imported_for_plugin(file if script else module):
+                target: Any = load_main(file) if script else importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise  # what the module imports is missing

@@ -35,6 +35,7 @@ from .errors import (
     error_code,
 )
 from .faults import as_told, decode_fault, encode_fault
+from .hints import type_hints
 from .implementation import check_implements
 from .interface import Interface, Plugin, interfaces_of, is_plugin
 from .large import Buffer, encode_large
@@ -90,6 +91,7 @@ __all__ = [
     "plain_annotations",
     "raises",
     "read_capability",
+    "type_hints",
     "type_text",
     "unwrap_blocking",
 ]

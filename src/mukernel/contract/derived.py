@@ -74,7 +74,9 @@ def _derived(kind: type, name: str, only: tuple[str, ...]) -> type[Interface]:
             methods.append(read)
     if problems:
         raise ContractError(
-            f"{plain_name(kind)} can't be served as it is; name the methods that are to be served, in an "
+            f"{plain_name(kind)} can't be served by all methods that were named; wanted others, or fewer"
+            if only
+            else f"{plain_name(kind)} can't be served as it is; name the methods that are to be served, in an "
             f'application file as "module:{plain_name(kind)}[one, another]"',
             problems,
         )

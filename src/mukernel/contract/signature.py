@@ -18,6 +18,7 @@ from typing import Any
 
 from .declared import declared_parameters, is_coroutine_function, plain_annotations
 from .errors import ContractError
+from .hints import type_hints
 from .marks import Marks, marks_of
 from .method import Method, Model, Parameter
 
@@ -78,17 +79,17 @@ def annotations_of(function: Callable[..., Any], namespace: Mapping[str, Any], w
     if plain is not None:
         return plain
     try:
-        return typing.get_type_hints(function, localns=dict(namespace), include_extras=True)
+        return type_hints(function, namespace)
     except Exception:  # once more, one by one, to say which
         for name, annotation in function.__annotations__.items():
             try:
-                typing.get_type_hints(_only(function, name, annotation), localns=dict(namespace), include_extras=True)
+                type_hints(_only(function, name, annotation), namespace)
             except Exception as error:
                 place = "the result" if name == "return" else f"parameter {name!r}"
                 raise ContractError(
                     f"{where}: {place}: annotation {annotation!r} cannot be resolved "
                     f"({type(error).__name__}: {error}): "
-                    "wanted a name that the module, or the class, defines"
+                    "wanted a name that the module, or the class, defines, or imports"
                 ) from None
         raise
 

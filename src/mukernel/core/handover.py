@@ -6,12 +6,11 @@ The hooks are read when the instance is built, not when callers wait for the han
 from __future__ import annotations
 
 import inspect
-import typing
 from typing import Any
 
 import msgspec
 
-from ..contract import SwapFailed
+from ..contract import SwapFailed, type_hints
 from . import hooks
 from .hooks import TookTooLong, outcome
 
@@ -36,7 +35,7 @@ class Handover:
             self.knows_version = len(parameters) > 1
             wanted = function.__annotations__.get(parameters[0], Any) if parameters else Any
             if isinstance(wanted, str):
-                wanted = typing.get_type_hints(function).get(parameters[0], Any)
+                wanted = type_hints(function, {}).get(parameters[0], Any)
             self.decode = msgspec.msgpack.Decoder(wanted).decode
 
     async def save(self) -> bytes | None:

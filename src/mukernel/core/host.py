@@ -22,6 +22,7 @@ from . import messages
 from .conversation import Conversation
 from .directory import Grant
 from .imported import all_here_is_warm
+from .imported_for_plugins import this_process_is_of_plugins
 from .inventory import inventory
 from .last_words import say_last_words
 from .messages import Connect, Done
@@ -197,6 +198,7 @@ def main(rights: list[int]) -> None:
     warn_before_killing()
     configure_logging()
     all_here_is_warm()
+    this_process_is_of_plugins()
     connection = socket.socket(fileno=rights[0])
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -17,6 +17,7 @@ from ..contract import (
     Interface,
     declared_parameters,
     plain_annotations,
+    type_hints,
     unwrap_blocking,
 )
 
@@ -51,7 +52,7 @@ def read_constructor(plugin: type) -> tuple[list[Need], list[Setting]]:
     try:
         hints = plain_annotations(function, {})
         if hints is None:
-            hints = typing.get_type_hints(function, include_extras=True)
+            hints = type_hints(function, {})
     except NameError as error:
         raise ContractError(f"{plugin.__qualname__}.__init__: an annotation can't be resolved: {error}") from None
     needs, settings = [], []

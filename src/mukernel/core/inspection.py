@@ -29,6 +29,7 @@ from ..sandbox.policy import Policy, Sandbox
 from ..transports.descriptors import close_all
 from .fork_servers import imported_from
 from .import_output import ImportOutput
+from .imported_for_plugins import this_process_is_of_plugins
 from .injection import Setting, checked_configuration, read_constructor
 from .instance import checked_grant_rights, checked_grant_scopes, checked_interfaces, one_replica
 from .loader import load_class, source_of
@@ -227,6 +228,7 @@ def main() -> None:
     """Look at all, in the sandbox that the arguments name by its descriptors, if any: that of its policy, and that
     which takes why it could not be set up."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # an import that never returns does not outlive who asked
+    this_process_is_of_plugins()
     results = os.dup(1)
     os.dup2(2, 1)  # what plug-ins print as they are imported is no result
     if len(sys.argv) > 1:

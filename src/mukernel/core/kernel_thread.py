@@ -56,8 +56,7 @@ class KernelThread:
         """Open the kernel; return when it is. Raises what `Kernel` raises, and Unavailable the second time: it starts
         once, and not again after its end."""
         if self.process:
-            runs = self.loop is not None and self.process == os.getpid()
-            raise Unavailable(f"this KernelThread {'runs already' if runs else self.why_not()}")
+            raise Unavailable(f"this KernelThread {'runs already' if self.running else self.why_not()}")
         self.process = os.getpid()
         self.thread.start()
         self.opened.wait()
@@ -67,13 +66,18 @@ class KernelThread:
         atexit.register(self.end_of_program)
         return self
 
+    @property
+    def running(self) -> bool:
+        """Does it run, in this process?"""
+        return self.loop is not None and self.process == os.getpid()
+
     def close(self) -> None:
         """Stop every plug-in and end the thread; a second time, nothing. Raises RuntimeError on that very thread."""
         if threading.current_thread() is self.thread:
             raise RuntimeError("a KernelThread can't wait for its own end: call close() from another thread")
         atexit.unregister(self.end_of_program)
         loop = self.loop
-        if loop is None or self.process != os.getpid():
+        if loop is None or not self.running:
             return
         loop.call_soon_threadsafe(self.closing.set)
         self.thread.join()
@@ -115,7 +119,7 @@ class KernelThread:
         Raises Unavailable where no kernel runs, and RuntimeError on the kernel's own thread: it can't wait for itself.
         """
         loop = self.loop
-        if loop is None or self.process != os.getpid():
+        if loop is None or not self.running:
             work.close()
             raise Unavailable(f"this KernelThread {self.why_not()}")
         result: T = result_of(loop, work)

@@ -30,6 +30,7 @@ from .imported import (
     stale_modules,
     unremembered,
 )
+from .imported_for_plugins import imported_for_plugin
 from .messages import Source
 from .plain import class_of_function
 
@@ -136,6 +137,8 @@ def source_of_class(plugin: type) -> Source:
     name = f"{os.getpid()}:{id(plugin)}"
     given[name] = plugin
     file = os.path.abspath(file) if file and file != STANDARD_INPUT else ""
+    if plugin.__module__ not in SCRIPTS and not os.path.exists(file):
+        file = ""  # it lies in a zip file, from which it is imported by name
     main = getattr(module, "__spec__", None) if plugin.__module__ in SCRIPTS else None
     run_as = main.name if main is not None and main.name not in SCRIPTS else ""
     return Source(plugin.__module__, plugin.__qualname__, file, tuple(sys.path), given=name, main=run_as)
@@ -175,12 +178,13 @@ def load_version(source: Source) -> Version:
         if folder not in sys.path:
             sys.path.insert(0, folder)
     version = Version(object)
-    if source.module in SCRIPTS:
-        module = load_main(source.file, source.main)
-    elif source.file:
-        module = load_file(source, version)
-    else:
-        module = load_module(source, version)
+    with imported_for_plugin(source.file if source.module in SCRIPTS else source.module):
+        if source.module in SCRIPTS:
+            module = load_main(source.file, source.main)
+        elif source.file:
+            module = load_file(source, version)
+        else:
+            module = load_module(source, version)
     try:
         version.kind = class_in(module, source)
     except BaseException:
@@ -202,7 +206,10 @@ def class_in(module: ModuleType, source: Source) -> type:
             if inspect.isclass(value) and value.__module__ == module.__name__ and not name.startswith("_")
         )  # fmt: skip
         got = "is not there" if found is None else f"is a {type(found).__name__}"
-        raise NotFound(f"{source.module}:{source.name} {got}; wanted a class (the module defines: {classes or 'none'})")
+        raise NotFound(
+            f"{source.module}:{source.name} {got}; wanted a class, or a function written in Python (the module "
+            f"defines: {classes or 'no class'})"
+        )
     return found
 
 
@@ -267,6 +274,11 @@ def load_main(file: str, name: str = "") -> ModuleType:
     main = sys.modules.get(MAIN) or sys.modules.get("__main__")
     if main is not None and os.path.abspath(getattr(main, "__file__", None) or "") == file:
         return main
+    if not os.path.exists(file):
+        raise ContractError(
+            f"{file}: a plug-in's class is defined in it, and another process can't import the main program of a zip "
+            "file; put the class into a module of its own, which may lie in that file, too"
+        )
     module, before = ModuleType(MAIN), sys.modules["__main__"]
     try:
         module.__file__ = file
@@ -280,6 +292,8 @@ def load_main(file: str, name: str = "") -> ModuleType:
             traceback.clear_frames(error.__traceback__)
         sys.modules["__main__"] = before
         sys.modules.pop(MAIN, None)
+        if isinstance(error, ContractError):  # which says what to do
+            raise
         raise ContractError(
             f"{file}: to load a plug-in's class from it, another process imports this script, which raised "
             f'{type(error).__name__}: {error}; put what starts its work below `if __name__ == "__main__":`, or the '

@@ -25,6 +25,7 @@ from .enclosed import Enclosed
 from .ending import described
 from .fork_servers import ForkServers, imported_from
 from .handshake import Agreement, introduced
+from .imported_for_plugins import check_no_chain
 from .loader import check_importable
 from .messages import Done, Source
 from .place import LocalPlace, Place, RemotePlace
@@ -95,14 +96,16 @@ class Processes:
 
     async def place_for(self, options: Options, source: Source, plugin: str) -> Place:
         """Where a plug-in is to run: a new process, unless its placement says otherwise. Raises ContractError for a
-        class that no other process can import, or whose sandbox reaches what it must not, or which another sandbox
-        reaches; ProcessError where none can be started."""
+        class that no other process can import, or that a module loads which is itself just imported for a plug-in, or
+        whose sandbox reaches what it must not, or which another sandbox reaches; ProcessError where none can be
+        started."""
         others = {each.name: (each.source, each.options) for each in self.registry.entries.values()}
         if any(sandbox_of(each) is not None for each in (options, *(each for _, each in others.values()))):
             self.reach().check(plugin, source, options, others)
         if options.placement == "inline":
             return self.here
         check_importable(source)
+        check_no_chain(source.module)
         _, _, group = options.placement.partition(":")
         if options.placement == BROKERS and source.stands_in is None:
             raise ContractError(f"placement: got {BROKERS!r}, which is the brokers' own; wanted another NAME")
