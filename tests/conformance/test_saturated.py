@@ -83,7 +83,8 @@ async def test_a_call_that_is_refused_there_has_its_answer_and_breaks_nothing(tr
         assert wires.caller.send(Kind.ONEWAY, 5000, b"", 999)  # a method that is none
         peer.remotes["add"].index, known = 999, peer.remotes["add"].index
         with pytest.raises(Exception, match="999"):
-            await peer.call("add", 1)
+            async with asyncio.timeout(60):
+                await peer.call("add", 1)
         peer.remotes["add"].index = known
         await came(lambda: wires.server.ledger()[3] == 2)
         peer.server.paused, peer.server.backlog = True, Backlog(1)
