@@ -142,6 +142,28 @@ def test_whatever_store_it_dies_at_each_call_is_counted_once(reply_wanted: bool)
         stores += 1
 
 
+def test_whatever_store_it_dies_at_a_call_that_is_discarded_is_counted_once() -> None:
+    stores, ended = 0, False
+    while not ended:
+        memory = make_table()
+        table = CallTable(memory)
+        table.accept(1)
+        table.unused.clear()  # it needs none
+        table.fields, in_socket = Fields(table.fields, stores), True  # type: ignore[assignment]
+        try:
+            table.discard(7)
+            in_socket = False
+            table.discarded()
+            ended = True
+        except Dead:
+            stores += 1
+        for _ in range(2):  # the second as its successor
+            successor = CallTable(memory)
+            assert successor.recover(7 if in_socket else None) == []
+            assert successor.counts() == (1, int(not in_socket), 0, int(not in_socket)), stores
+        os.close(memory)
+
+
 def test_neither_side_can_make_a_table_unreadable() -> None:
     memory = make_table()
     with pytest.raises(PermissionError):

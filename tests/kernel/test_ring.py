@@ -151,6 +151,25 @@ def test_a_body_without_memory_for_it_is_taken_all_the_same(ends: Ends, monkeypa
     assert ring.ledger(ends.memory) == (2, 2, 0, 1)
 
 
+def test_a_call_that_is_never_run_needs_no_slot(ends: Ends) -> None:
+    for number in range(1, SLOTS + 3):
+        ends.sender.send(0, number, b"body")
+    running = [ends.receiver.receive() for _ in range(SLOTS)]
+    unwanted, waiting = ends.receiver.peek(), ends.receiver.peek()
+    assert ends.receiver.full
+    unwanted.discard()
+    assert unwanted.body == b"body"
+    assert ring.ledger(ends.memory) == (SLOTS + 2, SLOTS + 1, 0, 1)
+    running.pop().finished()
+    waiting.take()
+    successor = ends.successor()
+    interrupted = [call for call, _, _ in successor.interrupted()]
+    assert sorted(interrupted) == [*range(1, SLOTS), SLOTS + 2] and successor.peek() is None
+    for call in interrupted:
+        successor.forget(call)
+    assert ring.ledger(ends.memory) == (SLOTS + 2, SLOTS + 2, 1, SLOTS + 1)
+
+
 def no_memory(*arguments: object) -> bytes:
     raise MemoryError
 

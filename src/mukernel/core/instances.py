@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from ..contract import ContractError, Description, Overloaded, PluginCrashed, Unavailable, encode_fault
 from ..kernel.ipc import Channel, Port
@@ -396,15 +395,12 @@ def refuse_waiting(wire: Wire, kind: int, body: bytes) -> None:
     """Take what waits in a mailbox, and answer each call with `kind` and `body`."""
     while wire.closed is None and (message := wire.peek()) is not None:
         try:
-            with suppress(MemoryError):  # taken it is, and nobody reads it
-                message.take()
+            message.discard()
         except ConnectionError as broken:
             wire.fail(str(broken))
             break
-        if message.kind < Kind.ITEM:
-            if message.kind != Kind.ONEWAY:
-                wire.post(kind, message.call, body)
-            message.finished(True)
+        if message.kind < Kind.ITEM and message.kind != Kind.ONEWAY:
+            wire.post(kind, message.call, body)
 
 
 def cut_off(reason: str) -> str:

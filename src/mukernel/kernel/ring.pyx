@@ -123,6 +123,8 @@ cdef class Message:
             raise MemoryError(f"there is no memory for a body of {self.lacking} bytes")
         return self.body
 
+    def discard(self): self.receiver.start(self, True)     # take it out, never to be run: it needs no slot
+
     @property
     def plain(self):
         """A request/response call without deadline, priority or trace, for which the table has room."""
@@ -365,7 +367,7 @@ cdef class Receiver(Right):
             self.start(message)
         return message
 
-    cdef start(self, Message message):
+    cdef start(self, Message message, bint discarded=False):
         cdef uint64_t offset = message.position & (self.capacity - 1)
         cdef mu_header* header = <mu_header*>(self.data + offset)
         cdef uint64_t size = header.size
@@ -384,21 +386,20 @@ cdef class Receiver(Right):
         except (MemoryError, OSError):                     # taken all the same: else it would bar the way for ever
             message.lacking = blob[1] if large else size
         if message.kind < CALLS_BELOW:
-            if self.table and message.kind != ONEWAY:      # a one-way call has no reply to account for
+            if discarded: self.shared.refused += 1
+            elif self.table and message.kind != ONEWAY:    # a one-way call has no reply to account for
                 for i in range(self.slots):                # bounded: the other side can write the table
                     message.slot = <int>((message.call + <uint64_t>i) % <uint64_t>self.slots)
                     if not self.memory.table[message.slot].call:
                         break
                 else:
                     raise Garbage("the table of calls in flight was written by somebody else")
-                self.in_flight += 1
-                self.full = self.in_flight >= self.slots
+                self.in_flight, self.full = self.in_flight + 1, self.in_flight + 1 >= self.slots
                 self.memory.table[message.slot] = mu_slot(0, message.interface, message.method, <uint32_t>offset)
                 mu_store(&self.memory.table[message.slot].call, message.call)
-            elif self.table:
-                self.shared.answered += 1
-            mu_store(&self.shared.taken, self.shared.taken + 1)
-        header.waiting = 0
+            elif self.table: self.shared.answered += 1
+        header.waiting = 0                                 # before it is counted: none is counted twice
+        if message.kind < CALLS_BELOW: mu_store(&self.shared.taken, self.shared.taken + 1)
         self.release()
         if large:                                          # only now: a successor would have read it again
             fallocate(self.memory.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, blob[0], (blob[1] + PAGE - 1) & ~(<uint64_t>PAGE - 1))
@@ -409,8 +410,7 @@ cdef class Receiver(Right):
         cdef mu_header* header
         while self.head < self.cursor:                     # not `!=`: a hostile producer may change a size behind us
             header = <mu_header*>(self.data + (self.head & (self.capacity - 1)))
-            if header.waiting == 1:
-                break
+            if header.waiting == 1: break
             self.head += padded(header.size)
         self.head = min(self.head, self.cursor)
         mu_store(&self.shared.head, self.head)

@@ -37,6 +37,11 @@ class Message:
             raise MemoryError(f"there is no memory for a body of {self.lacking} bytes")
         return self.content
 
+    def discard(self) -> None:
+        """Take it out, never to be run; it counts as refused."""
+        if self.mailbox is not None and self.kind < Kind.ITEM:
+            self.mailbox.discarded(self)
+
     def finished(self, refused: bool = False) -> None:
         """The reply is out: the call is in flight no more."""
         if self.mailbox is not None and self.kind != Kind.ONEWAY:
@@ -59,6 +64,11 @@ class Mailbox:
             self.answered += 1
         else:
             self.running[message.call] = message
+
+    def discarded(self, message: Message) -> None:
+        self.started(message)
+        if message.kind != Kind.ONEWAY:
+            self.finished(message, True)
 
     def finished(self, message: Message, refused: bool) -> None:
         self.running.pop(message.call, None)

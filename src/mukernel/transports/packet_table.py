@@ -7,6 +7,8 @@ first (the journal) and done then, so that a successor can finish what its prede
 - A call is *begun* in three steps: journal, then its slot; take it out of the socket; count it. Where its slot is
 empty, or the call is found in the socket, the second step did not happen, and the call waits there as before; else the
 third is done again. A call that wants no reply is accounted for then, and its slot is freed.
+- One that is never run is *discarded* in three, too, without a slot, as there may be none: journal; take it out of the
+socket; count it as taken and refused. Where it is found in the socket, the second step did not happen.
 - It is *ended* in two, after the reply was sent: journal, then count it and free its slot. The second may be done
 twice.
 
@@ -26,9 +28,10 @@ import struct
 SLOTS = 1024
 (
     ACCEPTED, TAKEN, ANSWERED, REFUSED, STEP, STEP_SLOT, STEP_TAKEN, STEP_ANSWERED, STEP_REFUSED,
-) = range(9)  # fmt: skip
+    STEP_CALL,
+) = range(10)  # fmt: skip
 FIRST_SLOT = 16
-BEGINNING, ENDING, BEGINNING_ONEWAY = 1, 2, 3
+BEGINNING, ENDING, BEGINNING_ONEWAY, DISCARDING = 1, 2, 3, 4
 FIRST_CANCELLED = FIRST_SLOT + 2 * SLOTS
 REMEMBERED = 1024  # cancellations of calls that were not begun
 BYTES = 8 * (FIRST_CANCELLED + REMEMBERED)
@@ -109,6 +112,18 @@ class CallTable:
             self.free(slot)
         fields[STEP] = 0
 
+    def discard(self, call: int) -> None:
+        """First step of taking out a call that is never run. `discarded` must follow once it is out of the socket."""
+        fields = self.fields
+        fields[STEP_CALL], fields[STEP_TAKEN] = call, fields[TAKEN] + 1 & ROUND
+        fields[STEP_REFUSED] = fields[REFUSED] + 1 & ROUND
+        fields[STEP] = DISCARDING
+
+    def discarded(self) -> None:
+        fields = self.fields
+        fields[TAKEN], fields[REFUSED] = fields[STEP_TAKEN], fields[STEP_REFUSED]
+        fields[STEP] = 0
+
     def end(self, slot: int, refused: bool) -> None:
         """The reply is out."""
         fields = self.fields
@@ -143,6 +158,8 @@ class CallTable:
                 self.free(slot)
             else:
                 self.taken_out(slot, fields[STEP] == BEGINNING)
+        elif fields[STEP] == DISCARDING and fields[STEP_CALL] != next_call:
+            self.discarded()
         fields[STEP] = 0
         found = []
         for slot in range(SLOTS):

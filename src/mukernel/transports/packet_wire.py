@@ -34,6 +34,9 @@ class Begun(Mailbox):
     def started(self, message: Message) -> None:
         self.wire.begin(message)
 
+    def discarded(self, message: Message) -> None:
+        self.wire.discard(message)
+
     def finished(self, message: Message, refused: bool) -> None:
         self.wire.end(message, refused)
 
@@ -231,10 +234,9 @@ class PacketWire(Wire):
             if message.call in self.slots:
                 raise Garbage(f"call number {message.call} came twice")
             message.mailbox, self.first = self.begun, message
-            if self.cancelled and message.call in self.cancelled and not self.saturated:
-                with contextlib.suppress(MemoryError):  # nobody wants its body
-                    received(message.take())
-                message.finished(True)
+            if self.cancelled and message.call in self.cancelled:
+                message.discard()
+                received(message.body)  # and let go of what it lends
                 continue
             self.leave_mailbox()
             return message
@@ -248,15 +250,30 @@ class PacketWire(Wire):
             return
         wanted = message.kind != Kind.ONEWAY
         slot = self.table.begin(message.call, message.interface, message.method, wanted)
+        self.take_out(message)
+        self.table.taken_out(slot, wanted)
+        if wanted:
+            self.slots[message.call] = slot
+        self.go_on(message)
+
+    def discard(self, message: Message) -> None:
+        """Take a call out of the mailbox that is never run: it needs no slot."""
+        if self.first is message:
+            self.table.discard(message.call)
+            self.take_out(message)
+            self.table.discarded()
+            self.go_on(message)
+
+    def take_out(self, message: Message) -> None:
         whole = receive_packet(self.mailbox)
         assert whole is not None and whole.call == message.call
         message.content, message.lacking, self.first = whole.content, whole.lacking, None
-        self.table.taken_out(slot, wanted)
+
+    def go_on(self, message: Message) -> None:
+        """A call is out of the mailbox: on to the next."""
         if message.call in self.cancelled:
             self.places.append(self.cancelled.pop(message.call))
             self.table.heed(self.places[-1])
-        if wanted:
-            self.slots[message.call] = slot
         self.read_mailbox()
         self.tell_taken()
 

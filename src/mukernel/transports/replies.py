@@ -57,12 +57,22 @@ class Replies:
             self.reply(wire, message, Kind.ERROR, refusal.too_large(method, error), refused=True)
 
     def discard(self, wire: Wire, message: Received) -> None:
-        """Take a call that nobody wants any more out of its mailbox."""
+        """Take a call that is not run, and that nobody waits for any more, out of its mailbox."""
         wire.overtaken.discard(message.call)
-        self.taken(wire, message)
-        message.finished(True)
+        try:
+            message.discard()
+        except ConnectionError as broken:
+            wire.fail(str(broken))
+        else:
+            received(message.body)  # and let go of what it lends
 
-    def refuse(self, wire: Wire, message: Received, reason: bytes) -> None:
-        """Refuse a call that was not started."""
-        self.taken(wire, message)
-        self.reply(wire, message, Kind.GONE, reason or b"more calls wait here than the plug-in may hold", refused=True)
+    def refuse(self, wire: Wire, message: Received, kind: int, body: bytes) -> None:
+        """Answer a call that is not run. Where its channel can account for no more calls in flight it stays in the
+        mailbox until the answer is out, for a successor, should we die in between."""
+        if not wire.saturated:
+            self.taken(wire, message)
+            self.reply(wire, message, kind, body, refused=True)
+        elif message.kind == Kind.ONEWAY:
+            self.discard(wire, message)
+        else:
+            wire.post_last(partial(self.discard, wire, message), kind, message.call, body)

@@ -226,14 +226,13 @@ class Server:
             wire.fail(f"call number {message.call} came twice")
             return
         if not pushed:
-            self.replies.refuse(wire, message, b"")
+            self.replies.refuse(wire, message, Kind.GONE, b"more calls wait here than the plug-in may hold")
 
     def method_of(self, wire: Wire, message: Received) -> ServedMethod | None:
         try:
             return self.tables[wire][message.method]
         except IndexError:
-            self.replies.taken(wire, message)
-            self.reply(wire, message, Kind.ERROR, refusal.unknown_method(message.method), refused=True)
+            self.replies.refuse(wire, message, Kind.ERROR, refusal.unknown_method(message.method))
             return None
 
     def run_next(self) -> None:
@@ -316,8 +315,7 @@ class Server:
             trace = (message.trace_high, message.trace_low, message.span)
             context = CallContext(message.deadline, message.priority, trace if any(trace) else None)
             if message.deadline and self.now_ns() > message.deadline:
-                self.replies.taken(wire, message)
-                self.reply(wire, message, Kind.ERROR, refusal.too_late(method), refused=True)
+                self.replies.refuse(wire, message, Kind.ERROR, refusal.too_late(method))
                 return
         if method.runs_here:
             self.run_here(wire, message, method, context)
