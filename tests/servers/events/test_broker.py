@@ -249,7 +249,8 @@ async def test_a_broker_serves_what_the_next_version_of_its_plug_in_adds(
         await kernel.swap("routing", NextRouting)
     else:
         await kernel.unload("routing")
-        await kernel.load(NextRouting, name="routing")
+        await kernel.load(NextRouting, name="routing", restart=RestartPolicy(intensity=7))
+        assert kernel.registry.entry("Routed.broker").options.config["intensity"] == 7
     following = kernel.get(NextRouted)
     assert "brokered" in repr(following)
     assert (await following.added(), await following.old(), await routed.old()) == ("added", "older", "older")
