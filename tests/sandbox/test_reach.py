@@ -68,6 +68,25 @@ async def test_nor_by_a_link_on_the_way(share: Path, tmp_path: Path) -> None:
             await kernel.load(Quiet, name="own", placement="sandbox", sandbox=own)
 
 
+async def test_relative_paths_mean_what_they_mean_outside(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(share.parent)
+    async with Kernel() as kernel:
+        await load_writer(kernel, share)
+        assert (await kernel.get(Hostile).attempt("write to a file of the operator", "share/new"))[:7] == "ESCAPED"
+    assert (share / "new").exists()
+
+
+async def test_where_nothing_of_the_working_folder_is_given_the_root_folder_is_it(
+    share: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "private").mkdir()
+    monkeypatch.chdir(tmp_path / "private")
+    async with Kernel() as kernel:
+        await load_writer(kernel, share)
+        relative = str(share / "new").lstrip("/")
+        assert (await kernel.get(Hostile).attempt("write to a file of the operator", relative))[:7] == "ESCAPED"
+
+
 async def test_what_is_shared_as_a_whole_is_given(share: Path) -> None:
     """It can't be replaced: its place lies outside. And the file server leads nobody out of its mount."""
     async with Kernel() as kernel:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from typing import Any
 
 import msgspec
 
@@ -24,6 +26,14 @@ QUEUE = 10_000  # calls that may wait, unless somebody says otherwise
 def broker_name(interface: str) -> str:
     """The plug-in that keeps the calls of an interface."""
     return f"{interface}.broker"
+
+
+def config_of_broker(entry: Entry) -> dict[str, Any]:
+    """What it has to know of the plug-in that it stands in for. `period`: in which crashes add up to what its
+    supervisor gives it up for; they count from each restart on, which comes after its back-off."""
+    policy = entry.options.restart
+    period = policy.period + policy.back_off(max(1, policy.intensity))
+    return {"plugin": entry.name, "intensity": policy.intensity, "period": period}
 
 
 def grants_of_broker(interface: str) -> list[str]:
@@ -72,8 +82,8 @@ class Brokering:
         return broker
 
     async def follow(self, entry: Entry) -> None:
-        """A plug-in is of another version: the brokers of its routes serve that version's interfaces from now on. One
-        that can't serves those of the one before; the log says why, and the way out."""
+        """A plug-in is of another version: the brokers of its routes serve that version's interfaces from now on, by
+        its policy of restarts. One that can't serves those of the one before; the log says why, and the way out."""
         served = {each.name: each for each in entry.interfaces}
         for (interface, plugin), name in list(self.registry.brokers.items()):
             if plugin != entry.name or interface not in served or name not in self.registry.entries:
@@ -82,8 +92,10 @@ class Brokering:
                 check_brokered(self.registry.brokers, plugin, [served[interface]], entry.rights)
                 async with self.registry.changing(name) as broker:
                     source = msgspec.structs.replace(broker.source, stands_in=served[interface])
-                    if broker.source.stands_in != source.stands_in:
-                        work = Replacement(self.instances, self.journal, broker, "restart", source, broker.options)
+                    config = {**broker.options.config, **config_of_broker(entry)}
+                    if broker.source.stands_in != source.stands_in or broker.options.config != config:
+                        options = replace(broker.options, config=config)
+                        work = Replacement(self.instances, self.journal, broker, "restart", source, options)
                         await work.run()
             except Unavailable:
                 pass  # the broker was unloaded meanwhile

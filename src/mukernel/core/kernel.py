@@ -28,7 +28,7 @@ from ..kernel.process import Limits
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import new_port, preferred
 from ..transports.segment import account
-from .brokering import PATIENT, QUEUE, Brokering, broker_name, grants_of_broker
+from .brokering import PATIENT, QUEUE, Brokering, broker_name, config_of_broker, grants_of_broker
 from .capabilities import BROKERS, checked_grants
 from .changes import Changes, change
 from .checks import (
@@ -304,7 +304,7 @@ class Kernel:
         source, broker = self.brokering.begin(entry, description), broker_name(name)
         try:
             await self.load(
-                source, name=broker, placement=BROKERS, config={"plugin": entry.name, "queue": queue},
+                source, name=broker, placement=BROKERS, config={**config_of_broker(entry), "queue": queue},
                 grants=grants_of_broker(name), restart=PATIENT,
             )  # fmt: skip
         except BaseException:

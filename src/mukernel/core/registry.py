@@ -21,6 +21,7 @@ from .place import Place
 
 LONGEST_HISTORY = 10  # versions
 DEFAULT_LOG = 64 << 20  # bytes
+MOST_DOUBLINGS = 60  # of the back-off: that is longer than any, and still a float
 History = deque[tuple[Source, dict[str, Any]]]
 
 
@@ -40,6 +41,10 @@ class RestartPolicy:
     longest_backoff: float = 10.0
     strategy: str = "one-for-one"
     hang: float = 30.0
+
+    def back_off(self, restarts: int) -> float:
+        """Seconds to wait after so many restarts in a row, at least 1, before the next."""
+        return min(self.backoff * 2.0 ** min(restarts - 1, MOST_DOUBLINGS), self.longest_backoff)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from .lifecycle import Event, State
 from .place import RemotePlace
 from .registry import Entry, Replica
 
-MOST_DOUBLINGS = 60  # of the back-off: that is longer than any, and still a float
 log = logging.getLogger("mukernel")
 T = TypeVar("T")
 
@@ -138,9 +137,7 @@ class Supervisor:
                 await self.give_up(entry, replica, often + problem)
                 continue  # it may have been revived meanwhile, and have crashed again
             if replica.restarts:
-                doublings = min(len(replica.restarts) - 1, MOST_DOUBLINGS)
-                seconds = min(policy.backoff * 2**doublings, policy.longest_backoff)
-                replica.back_off = self.keep(clock.sleep(seconds))
+                replica.back_off = self.keep(clock.sleep(policy.back_off(len(replica.restarts))))
                 await asyncio.wait((replica.back_off,))
             async with entry.lock:
                 if replica not in entry.replicas or not died(replica):

@@ -77,7 +77,7 @@ def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
             with open(os.path.join(folder, "cgroup.procs"), "w", encoding="ascii") as file:
                 file.write("0")  # this very process
     with part("files"):
-        root, parent = os.geteuid() == 0, os.getppid()
+        root, parent, working = os.geteuid() == 0, os.getppid(), working_folder()
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("1000")  # where memory runs out, it goes first
         paths = [*policy.read, *libraries()]
@@ -121,6 +121,8 @@ def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
         socket.sethostname("sandbox")
     with part("a root folder of its own"):
         enter_root(trees, links, policy.temporary)
+        with contextlib.suppress(OSError):  # else it stays in the root folder
+            os.chdir(working)  # relative paths mean what they mean outside, if what leads there was given
     with part("limits of resources"):
         limit(policy)
     with part("capabilities"):
@@ -136,6 +138,13 @@ def enclose(policy: Policy, keep: Sequence[int], report: int) -> None:
     if inner:
         be_first(inner, ends)
     close_others({0, 1, 2, *keep, report})
+
+
+def working_folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it is gone
+        return os.sep
 
 
 def mapped_users(user: int) -> int:

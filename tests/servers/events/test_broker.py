@@ -6,17 +6,20 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from brokered_samples import Jobs, NextRouted, NextRouting, Routed, Routing, UnfitRouting, Worker
+from brokered_samples import Billing, Bills, Jobs, NextRouted, NextRouting, Routed, Routing, UnfitRouting, Worker
 from events_collecting import until
 
 from mukernel import (
+    Buffer,
     ContractError,
     Interface,
     Kernel,
     Plugin,
+    PluginCrashed,
     RestartPolicy,
     SwapFailed,
     Unavailable,
@@ -135,6 +138,75 @@ async def test_one_call_that_kills_its_plug_in_takes_no_other_to_the_dead_letter
     assert set(ran.read_text().split()) == set(good)
 
 
+async def until_dead(kernel: Kernel, letters: int = 1) -> None:
+    events = kernel.get(Events)
+    while (await events.stats()).streams["dead-letters"].last < letters:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def test_how_often_a_call_killed_its_plug_in_is_known_after_a_restart_of_everything(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    patient = RestartPolicy(intensity=1000, backoff=0.0)
+    for life in range(2):
+        async with Kernel() as kernel:
+            await keep_calls_of(kernel, "Bills", tmp_path)
+            config = {"file": str(file)}
+            await kernel.load(Billing, name="billing", placement="process", config=config, restart=patient)
+            await kernel.route(Bills, brokered=True)
+            if life == 0:
+                await kernel.get(Bills).note("die 1000")
+                await until(lambda: file.exists() and len(file.read_text().splitlines()) >= 3)
+            else:
+                await until_dead(kernel)
+    assert len(file.read_text().splitlines()) in (5, 6)  # the end of the first life may have cut one off
+
+
+async def test_a_call_that_kills_its_plug_in_does_not_have_it_given_up(kernel: Kernel, tmp_path: Path) -> None:
+    await keep_calls_of(kernel, "Bills", tmp_path)
+    policy = RestartPolicy(intensity=1, period=0.5, backoff=0.0)
+    config = {"file": str(tmp_path / "file")}
+    await kernel.load(Billing, name="billing", placement="process", config=config, restart=policy)
+    await kernel.route(Bills, brokered=True)
+    await kernel.get(Bills).note("die 1000")
+    await until_dead(kernel)
+    assert await kernel.get(Bills).size(Buffer(b"abc")) == 3
+    await until(lambda: kernel.registry.entry("billing").restarts == 5)
+
+
+async def crash(calls: KeptCalls, count: int = 1) -> None:
+    """So many calls end in one crash of the plug-in."""
+    for _ in range(count):
+        call: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        calls.sent[call] = 1
+        call.set_exception(PluginCrashed("its process died"))
+        calls.answered(call)
+
+
+async def test_after_crashes_calls_are_made_as_its_supervisor_puts_up_with() -> None:
+    now = 100.0
+    clock: Any = SimpleNamespace(now=lambda: now)
+    client: Any = None
+    calls = KeptCalls(Office(), clock, client, "office", 10, 4, 10.0)
+
+    def left(crashes: int) -> tuple[float, int]:
+        return round(calls.rest(crashes), 3), calls.company(crashes)
+
+    assert left(0) == (0, 256)
+    await crash(calls, 200)
+    assert left(0) == (0, 256) and left(1) == (0, 2) and left(3) == (0, 1)
+    now = 101.0
+    await crash(calls, 2)
+    assert left(0) == (0, 2) and left(1) == (0, 1)
+    now = 102.0
+    await crash(calls)
+    assert left(0) == (0, 1) and left(1)[0] == 8.0
+    now = 103.0
+    await crash(calls)
+    assert left(0)[0] == 7.0 and left(1)[0] == 8.0
+    now = 111.0
+    assert left(0) == (0, 2) and left(1) == (0, 1)
+
+
 class FullDisk:
     """An event that can't be settled `refusals` times. It is the clock, too, on which no time passes."""
 
@@ -158,7 +230,7 @@ async def test_calls_that_can_t_be_settled_for_long_are_an_error_in_the_log(
 ) -> None:
     event: Any = FullDisk(refusals)
     client: Any = None
-    calls = KeptCalls(Office(), event, client, "office", 10)
+    calls = KeptCalls(Office(), event, client, "office", 10, 5, 10.0)
     await calls.settle(event, "ack")
     said = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
     assert said == ["Post: offset 7 is not settled yet: the disk is full"] * errors
@@ -177,7 +249,8 @@ async def test_a_broker_serves_what_the_next_version_of_its_plug_in_adds(
         await kernel.swap("routing", NextRouting)
     else:
         await kernel.unload("routing")
-        await kernel.load(NextRouting, name="routing")
+        await kernel.load(NextRouting, name="routing", restart=RestartPolicy(intensity=7))
+        assert kernel.registry.entry("Routed.broker").options.config["intensity"] == 7
     following = kernel.get(NextRouted)
     assert "brokered" in repr(following)
     assert (await following.added(), await following.old(), await routed.old()) == ("added", "older", "older")

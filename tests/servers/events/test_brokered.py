@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -292,7 +293,10 @@ async def test_full_is_an_answer_and_room_comes_back(kernel: Kernel, billed: Pat
         await bills.note("too many")
     hold.unlink()
     await until_made(kernel)
-    await bills.note("again")
+    while True:  # the event server knows before the broker does
+        with contextlib.suppress(Overloaded):
+            await bills.note("again")
+            break
     await until_made(kernel)
     assert sorted(lines(billed)) == sorted([*map(str, range(8)), "again"])
 

@@ -122,7 +122,7 @@ def broker_of(events: Any = None) -> Any:
     clock: Any = Ticking()
     stand_in, space = StandIn(), SimpleNamespace(instances={})
     identify(stand_in, space, "Bills.broker#0.0")  # type: ignore[arg-type]
-    return KeptCalls(stand_in, clock, EventClient(events), "billing", 10)
+    return KeptCalls(stand_in, clock, EventClient(events), "billing", 10, 5, 10.0)
 
 
 async def test_a_call_that_was_not_begun_when_it_was_cut_off_can_be_made_again() -> None:

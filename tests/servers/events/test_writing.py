@@ -17,7 +17,7 @@ from events_collecting import Listening, take
 from mukernel import Kernel, Overloaded, Unavailable
 from mukernel.servers.events import Delivery, EventClient, Events, EventServer, LogDamaged, Subscription
 from mukernel.servers.events.group import Group
-from mukernel.servers.events.group_journal import GroupJournal, Settled, Snapshot
+from mukernel.servers.events.group_journal import GroupJournal, Settled, Snapshot, Tried
 from mukernel.servers.events.live import LiveSubscriber
 from mukernel.servers.events.log import Log
 from mukernel.servers.events.records import HEADER_SIZE
@@ -276,17 +276,17 @@ async def test_what_a_group_has_settled_it_goes_past_though_the_disk_has_lost_it
 
 
 def test_a_journal_has_what_was_written(tmp_path: Path) -> None:
-    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [7], {6: 2}))
+    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [Tried(3, 2, 1, 1)], [7]))
     journal.append(Settled(6))
     journal.close()
     again, entries = GroupJournal.open(tmp_path / "g.group")
-    assert entries == [Snapshot("orders.>", 5, [7], {6: 2}), Settled(6)]
+    assert entries == [Snapshot("orders.>", 5, [Tried(3, 2, 1, 1)], [7]), Settled(6)]
     again.close()
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12])
 def test_a_torn_step_is_cut_off(tmp_path: Path, cut: int) -> None:
-    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [], {}))
+    journal = GroupJournal.create(tmp_path / "g.group", Snapshot("orders.>", 5, [], []))
     journal.append(Settled(6))
     whole = journal.size
     journal.append(Settled(7))
@@ -336,7 +336,6 @@ def test_a_group_that_is_killed_at_any_step_knows_what_was_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long: int
 ) -> None:
     monkeypatch.setattr("mukernel.servers.events.group_journal.LONG", long)
-    monkeypatch.setattr("mukernel.servers.events.group.PRUNE", 3)
     records = [Record(offset, 1, "orders.new", b"body") for offset in range(1, 101)]
 
     def read(offset: int, count: int) -> tuple[list[Record], int, int]:

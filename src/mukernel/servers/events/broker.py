@@ -42,6 +42,8 @@ GROUP = "broker"
 ACK_WAIT = 6.0  # seconds after which what nobody works on any more, since its broker died, is delivered again
 PREFETCH = 256  # calls that are made at a time
 CRASHES = 5  # of the plug-in, over one call, after which that is not made again
+CAREFUL = 2  # crashes of the plug-in after which new calls may be to blame for the next, too
+BURST = 0.05  # seconds: calls that end in a crash so soon after one another are of the same crash
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for who is not there
 LEAVING = 1.0  # seconds that calls have to end before a replacement cuts them off
 METHOD, CALL, CONTEXT = "Mukernel-Method", "Mukernel-Call", "Mukernel-Context"
@@ -53,10 +55,13 @@ class CallBroker(Plugin):
     begins with an underscore.
 
     plugin: the one that serves the interface. queue: calls that may wait or run; beyond them callers get Overloaded.
+    intensity, period: the plug-in is given up when it crashes more often than that within so many seconds.
     """
 
-    def __init__(self, clock: Clock, events: Events, *, plugin: str, queue: int) -> None:
-        self._calls = KeptCalls(self, clock, EventClient(events), plugin, queue)
+    def __init__(
+        self, clock: Clock, events: Events, *, plugin: str, queue: int, intensity: int, period: float
+    ) -> None:  # fmt: skip
+        self._calls = KeptCalls(self, clock, EventClient(events), plugin, queue, intensity, period)
 
     async def start(self) -> None:
         await self._calls.start()
@@ -64,10 +69,10 @@ class CallBroker(Plugin):
     def draining(self) -> None:
         self._calls.draining()
 
-    async def save(self) -> dict[int, int]:
+    async def save(self) -> list[float]:
         return await self._calls.save()
 
-    def restore(self, crashes: dict[int, int]) -> None:
+    def restore(self, crashes: list[float]) -> None:
         self._calls.take_over(crashes)
 
     async def stop(self) -> None:
@@ -80,8 +85,12 @@ class CallBroker(Plugin):
 class KeptCalls:
     """Keeps the calls that `stand_in` is given, and makes each when `plugin`, which it stands in for, is there."""
 
-    def __init__(self, stand_in: Plugin, clock: Clock, client: EventClient, plugin: str, queue: int) -> None:
+    def __init__(
+        self, stand_in: Plugin, clock: Clock, client: EventClient, plugin: str, queue: int, intensity: int,
+        period: float,
+    ) -> None:  # fmt: skip
         self.stand_in, self.clock, self.client, self.plugin, self.queue = stand_in, clock, client, plugin, queue
+        self.intensity, self.period = intensity, period
         (self.interface,) = interfaces_of(type(stand_in))
         contract = self.interface.__contract__
         self.name, self.stream = contract.name, call_stream(contract.name)
@@ -97,7 +106,8 @@ class KeptCalls:
         self.making: dict[int, Event[bytes]] = {}  # what is being made, by offset
         self.tasks: set[asyncio.Task[None]] = set()
         self.sent: dict[asyncio.Future[Any], int] = {}  # calls under way, and how many of them there may be beside each
-        self.crashes: dict[int, int] = {}  # of the plug-in while it ran a call, by that one's offset
+        self.crashes: list[float] = []  # when the plug-in crashed over calls, within the last `period`
+        self.crashed = self.rests = float("-inf")  # when a call ended in a crash last; until when suspects wait
         self.in_order = asyncio.Lock()  # held while a call is sent
         self.background: list[asyncio.Task[None]] = []
         self.delivering: asyncio.Task[None] | None = None
@@ -152,13 +162,13 @@ class KeptCalls:
                     Unavailable(f"{self.name}: the broker is being replaced; the call is kept, and made later")
                 )
 
-    async def save(self) -> dict[int, int]:
+    async def save(self) -> list[float]:
         """Deliver no more, so that the successor can. Should it fail, the next call, or the next count, begins anew."""
         if cancelled := await to_its_end(self.let_go([])):
             raise cancelled
         return self.crashes
 
-    def take_over(self, crashes: dict[int, int]) -> None:
+    def take_over(self, crashes: list[float]) -> None:
         self.crashes = crashes
         self.begin()
 
@@ -269,9 +279,8 @@ class KeptCalls:
             result = await self.made(event)
         except PluginCrashed as crash:
             if not was_answered(crash):
-                self.crashes[event.offset] = self.crashes.get(event.offset, 0) + 1
-                if self.crashes[event.offset] < CRASHES:
-                    await self.settle(event, "nak")
+                if event.delivery.given_back + 1 < CRASHES:
+                    await self.settle(event, "nak")  # which the event server counts, and keeps on its disk
                     return
                 # What the crash itself says is of the last time alone.
                 crash = PluginCrashed(
@@ -281,7 +290,6 @@ class KeptCalls:
             failure = crash
         except Exception as error:
             failure = error
-        self.crashes.pop(event.offset, None)
         if answer is None or answer.done():
             told = False
         elif failure is None:
@@ -300,16 +308,20 @@ class KeptCalls:
             raise ContractError(f"{self.name} has no method {event.headers.get(METHOD)!r}")
         current.set(read(event.headers.get(CONTEXT, "")))
         arguments = up_to_left_out(codec.decode_arguments(event.body))
-        company = largest_company(self.crashes.get(event.offset, 0))
+        crashes = event.delivery.given_back
         pause = FIRST_PAUSE
         while True:
+            while rest := self.rest(crashes):
+                await self.clock.sleep(rest)
             try:
                 async with self.in_order:
-                    while len(self.sent) >= min([company, *self.sent.values()]):
+                    while len(self.sent) >= min([self.company(crashes), *self.sent.values()]):
                         await asyncio.wait(self.sent, return_when=asyncio.FIRST_COMPLETED)
+                    if self.rest(crashes):  # there was a crash meanwhile
+                        continue
                     call = asyncio.ensure_future(getattr(await self.served(), codec.method.name)(*arguments))
-                    self.sent[call] = company
-                    call.add_done_callback(self.sent.pop)
+                    self.sent[call] = self.company(crashes)
+                    call.add_done_callback(self.answered)
                     try:
                         await asyncio.sleep(0)  # its first step sends it
                     except asyncio.CancelledError:
@@ -321,6 +333,46 @@ class KeptCalls:
                     raise
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def company(self, crashes: int) -> int:
+        """How many calls, this one included, may be under way together with one that the plug-in has crashed over so
+        often. Any of those that it crashed over may be to blame. Fewer and fewer are suspect together, and in the end
+        each is made alone, so that what comes to `CRASHES` is what crashes it. And each may crash it anew: there are no
+        more than it may crash. Only of new ones so many crash it that rarely."""
+        if not crashes and len(self.crashes) < CAREFUL:
+            return PREFETCH
+        return max(1, min(PREFETCH >> 3 * crashes, self.most_crashes(crashes) - len(self.crashes)))
+
+    def most_crashes(self, crashes: int) -> int:
+        """Crashes within `period` that its supervisor puts up with; one is left for calls that it never crashed
+        over."""
+        return max(1, self.intensity - bool(crashes))
+
+    def answered(self, call: asyncio.Future[Any]) -> None:
+        """A call is under way no more; a crash counts before the next is sent."""
+        del self.sent[call]
+        error = None if call.cancelled() else call.exception()
+        if isinstance(error, PluginCrashed) and not was_answered(error):
+            now = self.clock.now()
+            if now - self.crashed >= BURST:
+                self.crashes.append(now)
+            self.crashed = now
+
+    def rest(self, crashes: int) -> float:
+        """Seconds for which no call is made over which the plug-in has crashed so often: it would be given up should it
+        crash again, and then honest calls are not made either."""
+        now, most = self.clock.now(), self.most_crashes(crashes)
+        self.crashes = [each for each in self.crashes if now - each < self.period]
+        if len(self.crashes) < most:
+            return 0.0
+        until = self.crashes[-most] + self.period
+        if until > self.rests:
+            self.rests = until
+            log.warning(
+                "%s: its plug-in crashed %d times within %g s; %s wait for %.1f s, so that it is not given up",
+                self.name, len(self.crashes), self.period, "those that it ran" if crashes else "calls", until - now,
+            )  # fmt: skip
+        return until - now
 
     async def served(self) -> Any:
         """A proxy of the plug-in, as soon as it is there."""
@@ -358,13 +410,6 @@ class KeptCalls:
                 log.log(level, "%s: offset %d is not settled yet: %s", self.name, event.offset, error)
             await self.clock.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def largest_company(crashes: int) -> int:
-    """How many calls, this one included, may be under way together with one that the plug-in has crashed over so often.
-    Any of those that it crashed over may be to blame. Fewer and fewer are suspect together, and in the end each is made
-    alone, so that what comes to `CRASHES` is what crashes it."""
-    return max(1, PREFETCH >> 3 * crashes)
 
 
 def up_to_left_out(arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -17,10 +17,10 @@ from .segment import Record
 from .topics import matches
 
 log = logging.getLogger("mukernel.events")
-PRUNE = 1024  # settled offsets that are kept before those below the floor are forgotten
 LARGE = 256 * 1024  # bytes after which no more is delivered in one step
 SCAN = 256  # records of one look, after which what was found has to do
-FAR = 65536  # offsets that the last delivered may be ahead of the oldest unsettled one
+MOST = 65536  # events of a group that may be outstanding: delivered or put off, and not settled
+FAR = 65536  # offsets that are looked at when a group is opened
 DOUBTS = 2  # doubtful deliveries after which an event is delivered alone
 
 # (records from an offset on, the offset to go on from, how many were lost on the way)
@@ -32,7 +32,8 @@ class Outstanding(msgspec.Struct):
 
     `seen`: its consumer has it in hands, and not only in what it was sent ahead. `doubtful`: deliveries that ended
     with their member, or their ack wait, and nobody knows whether it had seen the event; they don't count. `put_off`:
-    by its consumer. `number`: of the delivery, in the order in which the members were sent them.
+    by its consumer. `number`: of the delivery, in the order in which the members were sent them. `given_back`: how
+    often consumers put it off.
     """
 
     deliveries: int
@@ -42,6 +43,7 @@ class Outstanding(msgspec.Struct):
     doubtful: int = 0
     put_off: bool = False
     number: int = 0
+    given_back: int = 0
 
     @property
     def counted(self) -> int:
@@ -52,6 +54,10 @@ class Outstanding(msgspec.Struct):
     def ended(self) -> int:
         """The deliveries that have come to nothing: all but that which is under way."""
         return self.deliveries - (bool(self.member) and not self.put_off)
+
+    def tried(self, offset: int) -> Tried:
+        """For the journal."""
+        return Tried(offset, self.ended, self.doubtful, self.given_back)
 
 
 class Progress(msgspec.Struct):
@@ -88,7 +94,8 @@ class Taken:
 
 
 class Group:
-    """One group of one stream. `cursor`: the next offset that nobody was given; `now` gives monotonic seconds.
+    """One group of one stream. `cursor`: the next offset that nobody was given: what is before it, and not outstanding,
+    is settled, or no matter of this group. `now` gives monotonic seconds.
 
     Members share the events that fall under `pattern`; "": its journal was damaged, and the next member says it. Each
     has at most its `prefetch` at a time. What several members have left behind is delivered alone: one event that kills
@@ -102,24 +109,35 @@ class Group:
         self.outstanding: dict[int, Outstanding] = {}
         self.again: set[int] = set()  # outstanding events that are due
         self.alone: dict[str, int] = {}  # what a member was given alone, last
-        self.settled: set[int] = set()  # above the floor
-        self.tried: dict[int, Tried] = {}  # what was delivered before a crash of the server, and not since
+        self.settled: set[int] = set()  # from the cursor on: they were given before a crash of the server
         self.held: Counter[str] = Counter()  # outstanding events by member
         self.progress: dict[str, Progress] = {}  # of members that hold some
         self.deliveries = 0
         self.next_due = float("inf")  # no other outstanding event is due before
         self.redelivered = self.dead = 0
+        self.full_told = False  # that no more may be outstanding is said once, until there is much room
         self.journal: GroupJournal
 
     @property
     def floor(self) -> int:
         """Every event up to this offset is settled."""
-        return min(self.outstanding, default=self.cursor) - 1
+        return min(self.cursor, min(self.outstanding, default=self.cursor)) - 1
+
+    @property
+    def is_full(self) -> bool:
+        """May no more be outstanding?"""
+        return len(self.outstanding) >= MOST
+
+    def behind(self, first: int, end: int) -> int:
+        """Offsets of a stream, from `first` to before `end`, that nobody was given."""
+        start = max(self.cursor, first)
+        known = sum(each >= start for each in self.settled) + sum(each >= start for each in self.outstanding)
+        return max(0, end - start - known)
 
     @property
     def reach(self) -> int:
         """The last offset that the stream had when this group looked, as far as its journal knows."""
-        return max(self.cursor - 1, max(self.settled, default=0), max(self.tried, default=0))
+        return max(self.cursor - 1, max(self.settled, default=0), max(self.outstanding, default=0))
 
     # -- the journal ------------------------------------------------------------------------------------------
 
@@ -142,32 +160,29 @@ class Group:
         group.journal = journal
         for entry in entries:
             if isinstance(entry, Snapshot):
-                group.pattern, group.cursor = entry.pattern, entry.floor + 1
-                group.settled = set(entry.settled)
-                group.tried = {
-                    offset: Tried(offset, deliveries, entry.doubtful.get(offset, 0))
-                    for offset, deliveries in entry.tried.items()
-                }
+                group.pattern, group.cursor, group.settled = entry.pattern, entry.cursor, set(entry.settled)
+                for tried in entry.outstanding:
+                    group._bring_back(tried)
             elif isinstance(entry, Settled):
+                group._drop(entry.offset)
                 group.settled.add(entry.offset)
-                group.tried.pop(entry.offset, None)
             else:
-                group.tried[entry.offset] = entry
+                group._bring_back(entry)
         return group
 
     def go_on(self) -> None:
-        """Go on from what is settled, so that the figures are right though no member has come yet. What lies between is
+        """Go on from what is known, so that the figures are right though no member has come yet. What lies between is
         looked at, FAR events at most; a gap or damage in the log is left for a member, who is told."""
         last, start = max(self.settled, default=0), self.cursor
         while self.cursor <= last and self.cursor - start < FAR:
-            if self.cursor in self.settled:
+            if self._knows(self.cursor):
                 self.cursor += 1
                 continue
             try:
                 records, following, lost = self.read(self.cursor, SCAN)
             except LogDamaged:
                 break
-            waits = (each for each in records if each.offset not in self.settled and self._wants(each))
+            waits = (each for each in records if not self._knows(each.offset) and self._wants(each))
             first = next(waits, None)
             if lost or not records or first is not None:
                 self.cursor = self.cursor if lost or first is None else first.offset
@@ -175,17 +190,23 @@ class Group:
             self.cursor = following
         self.settled = {each for each in self.settled if each >= self.cursor}
 
+    def _bring_back(self, tried: Tried) -> None:
+        """What was outstanding before a crash of the server, or its end: it is due."""
+        back = Outstanding(tried.deliveries, self.now(), "", doubtful=tried.doubtful, given_back=tried.given_back)
+        self._hold(tried.offset, back)
+        self.again.add(tried.offset)
+
+    def _knows(self, offset: int) -> bool:
+        """From the cursor on: was it given to somebody, before a crash of the server?"""
+        return offset in self.settled or offset in self.outstanding
+
     def _wants(self, record: Record) -> bool:
         return not self.pattern or matches(self.pattern, record.topic)
 
     def snapshot(self) -> Snapshot:
-        floor = self.floor
-        ended = [*self.tried.values()]
-        ended += [Tried(offset, each.ended, each.doubtful) for offset, each in self.outstanding.items() if each.ended]
-        ended = [each for each in ended if each.offset > floor]
-        tried = {each.offset: each.deliveries for each in ended}
-        doubtful = {each.offset: each.doubtful for each in ended if each.doubtful}
-        return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried, doubtful)
+        outstanding = [each.tried(offset) for offset, each in sorted(self.outstanding.items())]
+        ahead = sorted(each for each in self.settled if each >= self.cursor)
+        return Snapshot(self.pattern, self.cursor, outstanding, ahead)
 
     def shorten(self) -> None:
         """Let a snapshot stand for a long journal, or one that lacks something. Where that can't be written the old one
@@ -225,10 +246,21 @@ class Group:
                     break
                 self._drop(offset)
                 raise
-        room = prefetch - self.held[member]
-        if room > 0 and not suspects and not taken.records and self.cursor - self.floor < FAR:
+        self._tell_of_room()
+        room = min(prefetch - self.held[member], MOST - len(self.outstanding))
+        if room > 0 and not suspects and not taken.records:
             self._take_new(room, member, now, taken)
         return taken
+
+    def _tell_of_room(self) -> None:
+        if self.is_full and not self.full_told:
+            self.full_told = True
+            log.warning(
+                "%s: %d events are delivered or put off, and not settled; nothing new is delivered before some are",
+                self.journal.path, len(self.outstanding),
+            )  # fmt: skip
+        elif self.full_told and len(self.outstanding) < MOST // 2:
+            self.full_told = False
 
     def _come_due(self, now: float) -> None:
         """Take what is due from the members that had it."""
@@ -285,7 +317,8 @@ class Group:
         group: then twice as much, and so on."""
         count = room
         while True:
-            while self.cursor in self.settled:  # what is damaged there is no matter of this group any more
+            while self._knows(self.cursor):  # what is damaged there is no news
+                self.settled.discard(self.cursor)
                 self.cursor += 1
             try:
                 records, following, lost = self.read(self.cursor, count)
@@ -299,23 +332,13 @@ class Group:
                 if len(taken.records) >= room:
                     self.cursor = record.offset
                     return
-                if record.offset in self.settled or not self._wants(record):
-                    continue
-                if record.offset in self.tried:
-                    self.cursor = record.offset + 1
-                    self._bring_back(record.offset, now)
-                    return
-                self._deliver(record, 1, 0, member, now, taken)
+                if not self._knows(record.offset) and self._wants(record):
+                    self._deliver(record, Outstanding(0, now, ""), member, now, taken)
+                self.settled.discard(record.offset)
             self.cursor = following
             if taken.size >= LARGE or len(taken.records) >= room or len(records) < count or count >= SCAN:
                 return
             count *= 2
-
-    def _bring_back(self, offset: int, now: float) -> None:
-        """An event that was delivered before a crash of the server: it is due, and the next look takes it."""
-        tried = self.tried.pop(offset)
-        self._hold(offset, Outstanding(tried.deliveries, now, "", doubtful=tried.doubtful))
-        self.again.add(offset)
 
     def _again(self, offset: int, member: str, now: float, taken: Taken) -> int:
         """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
@@ -325,25 +348,26 @@ class Group:
             self._drop(offset)
             return 1
         if self._dies(each):  # outstanding until the dead letters have it
-            self._hold(offset, Outstanding(each.deliveries, now + self.ack_wait, "", doubtful=each.doubtful))
+            self._hold(offset, msgspec.structs.replace(each, due=now + self.ack_wait, put_off=False))
             taken.add(records[0], each.deliveries, dead=True)
         else:
             self.redelivered += 1
-            self._deliver(records[0], each.deliveries + 1, each.doubtful, member, now, taken)
+            self._deliver(records[0], each, member, now, taken)
         return 0
 
-    def _deliver(self, record: Record, deliveries: int, doubtful: int, member: str, now: float, taken: Taken) -> None:
+    def _deliver(self, record: Record, before: Outstanding, member: str, now: float, taken: Taken) -> None:
         # Nothing is before it in what its member was sent: it is in its hands at once.
         self.deliveries += 1
         each = Outstanding(
-            deliveries, now + self.ack_wait, member, not self.held[member], doubtful, number=self.deliveries
-        )
+            before.deliveries + 1, now + self.ack_wait, member, not self.held[member], before.doubtful,
+            number=self.deliveries, given_back=before.given_back,
+        )  # fmt: skip
         self._hold(record.offset, each)
-        taken.add(record, deliveries)
+        taken.add(record, each.deliveries)
 
     def _note(self, offset: int, each: Outstanding) -> None:
         """A delivery has come to nothing: a crash of the server must not make us forget that. Raises OSError."""
-        self.journal.append(Tried(offset, each.deliveries, each.doubtful))
+        self.journal.append(each.tried(offset))
         self.shorten()
 
     def _hold(self, offset: int, each: Outstanding) -> None:
@@ -373,7 +397,7 @@ class Group:
         """Is there more for this member to look at, up to the stream's end?"""
         if self._suspects():
             return not self._has_any(member)
-        if self.held[member] >= prefetch or self.cursor >= end or self.cursor - self.floor >= FAR:
+        if self.held[member] >= prefetch or self.cursor >= end or self.is_full:
             return False
         return not self._has_one_alone(member)
 
@@ -389,12 +413,9 @@ class Group:
         if each is not None:
             self._come_to(each)
         self._drop(offset)
-        self.tried.pop(offset, None)
-        self.settled.add(offset)
+        if offset >= self.cursor:
+            self.settled.add(offset)
         self.shorten()
-        if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
-            floor = self.floor
-            self.settled = {each for each in self.settled if each > floor}
         return True
 
     def put_off(self, offset: int, seconds: float) -> bool:
@@ -402,8 +423,9 @@ class Group:
         OSError."""
         found = self.keep_on(offset, seconds)
         if found:
-            self.outstanding[offset].put_off = True
-            self._note(offset, self.outstanding[offset])
+            each = self.outstanding[offset]
+            each.put_off, each.given_back = True, each.given_back + 1
+            self._note(offset, each)
         return found
 
     def keep_on(self, offset: int, seconds: float) -> bool:
@@ -433,19 +455,26 @@ class Group:
                 with suppress(OSError):  # whoever is told of the disk, it is not who has gone
                     self._note(offset, each)
 
+    def given_back(self, offset: int) -> int:
+        """How often consumers put an event off that is outstanding."""
+        each = self.outstanding.get(offset)
+        return each.given_back if each is not None else 0
+
     # -- hand over --------------------------------------------------------------------------------------------
 
     def hand_over(self, stream: str) -> GroupState:
         return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking, self.progress)
 
     def take_over(self, state: GroupState) -> None:
-        self.cursor = max(self.cursor, state.cursor)
         self.journal.lacking = state.lacking
+        # Of what was settled the journal may lack something, and it may have had more since: after a swap that failed.
+        for offset in [each for each in self.outstanding if each < state.cursor and each not in state.outstanding]:
+            self._drop(offset)
         for offset, each in state.outstanding.items():
-            if offset not in self.settled:
-                self.tried.pop(offset, None)
+            if offset in self.outstanding or (offset >= self.cursor and offset not in self.settled):
                 self._hold(offset, each)
                 self.deliveries = max(self.deliveries, each.number)
+        self.cursor = max(self.cursor, state.cursor)
         self.progress = {member: each for member, each in state.progress.items() if self.held[member]}
 
     async def close(self) -> None:

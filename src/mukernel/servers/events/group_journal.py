@@ -16,27 +16,29 @@ log = logging.getLogger("mukernel.events")
 LONG = 1024 * 1024  # bytes; or twice what it had after it was last replaced
 
 
-class Snapshot(msgspec.Struct, array_like=True, tag=0):
-    """`floor`: all up to it is settled; `settled`: what is beyond; `tried`, `doubtful`: of what is not, as in Tried."""
-
-    pattern: str
-    floor: int
-    settled: list[int]
-    tried: dict[int, int]
-    doubtful: dict[int, int] = {}
-
-
 class Settled(msgspec.Struct, array_like=True, tag=1):
     offset: int
 
 
 class Tried(msgspec.Struct, array_like=True, tag=2):
-    """`deliveries` of an event have ended, and it is not settled. `doubtful`: so many of them don't count. What was
-    under way when the server was killed is in neither: that says nothing of the event."""
+    """`deliveries` of an event have ended, and it is not settled. `doubtful`: so many of them don't count;
+    `given_back`: so many its consumers ended. What was under way when the server was killed is in none: that says
+    nothing of the event."""
 
     offset: int
     deliveries: int
     doubtful: int = 0
+    given_back: int = 0
+
+
+class Snapshot(msgspec.Struct, array_like=True, tag=0):
+    """`cursor`: the next offset that nobody was given; all before it is settled but what is `outstanding`. `settled`:
+    what is from there on."""
+
+    pattern: str
+    cursor: int
+    outstanding: list[Tried]
+    settled: list[int]
 
 
 Entry = Snapshot | Settled | Tried

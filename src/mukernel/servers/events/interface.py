@@ -60,7 +60,8 @@ class Subscription(msgspec.Struct, frozen=True):
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """One event. `at`: when the server took it (UTC); `deliveries`: 1 at the first; `missed`: events that this
-    subscriber did not get before it, since it was too slow or they were too old."""
+    subscriber did not get before it, since it was too slow or they were too old; `given_back`: how often consumers of
+    its group put it off with `nak`."""
 
     topic: str
     body: bytes
@@ -70,6 +71,7 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
     at: datetime
     deliveries: int = 1
     missed: int = 0
+    given_back: int = 0
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -81,8 +83,9 @@ class Batch(msgspec.Struct, frozen=True, array_like=True):
 
 class GroupFigures(msgspec.Struct, frozen=True):
     """`pattern`: "" where its journal was damaged and no member has come since. `settled`: every event up to this
-    offset is; `outstanding`: delivered and not settled; `behind`: offsets between the last delivered and the end of the
-    stream; `redelivered`, `dead`: counted since the server started."""
+    offset is; `outstanding`: delivered or put off, and not settled; `behind`: offsets that nobody was given yet;
+    `redelivered`, `dead`: counted since the server started; `full`: as much is outstanding as may be (65,536 events),
+    and nothing new is delivered before some of it is settled."""
 
     pattern: str
     settled: int
@@ -90,6 +93,7 @@ class GroupFigures(msgspec.Struct, frozen=True):
     behind: int
     redelivered: int
     dead: int
+    full: bool = False
 
 
 class StreamFigures(msgspec.Struct, frozen=True):

@@ -114,8 +114,8 @@ class Log:
             last.seal()
         self.missing += given + 1 - lost
         log.error(
-            "stream %r: offsets %d to %d are lost, and what was stored after them, if there was more: groups have "
-            "settled up to there, and the log in %s ends before%s; what is published now has offsets from %d on",
+            "stream %r: offsets %d to %d are lost, and what was stored after them, if there was more: groups were "
+            "given what was up to there, and the log in %s ends before%s; what is published now has offsets from %d on",
             self.name, lost, given, self.folder, f" (in {cut} bytes that were cut off)" if cut else "", given + 1,
         )  # fmt: skip
         self.segments.append(Segment.create(self.folder, given + 1))

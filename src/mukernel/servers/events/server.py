@@ -331,7 +331,10 @@ class EventServer(Plugin, Events):
                     except (MukernelError, OSError) as error:  # the group goes on; this comes again after its ack wait
                         log.error("stream %r, group %r: offset %d waits: %s", name, group.name, record.offset, error)
                 if taken.records:
-                    events = [delivery(record, name, count) for record, count in taken.records]
+                    events = [
+                        delivery(record, name, count, group.given_back(record.offset))
+                        for record, count in taken.records
+                    ]
                     events[0] = msgspec.structs.replace(events[0], missed=missed)
                     missed = 0
                     yield Batch(events)
@@ -446,7 +449,9 @@ class EventServer(Plugin, Events):
         return EventFigures(streams, len(self.live.members), self.live.missed)
 
 
-def delivery(record: Record, stream: str, deliveries: int = 1) -> Delivery:
+def delivery(record: Record, stream: str, deliveries: int = 1, given_back: int = 0) -> Delivery:
     """A record of the log, for a subscriber."""
     at = EPOCH + timedelta(microseconds=record.at // 1000)
-    return Delivery(record.topic, record.body, record.headers, stream, record.offset, at, deliveries)
+    return Delivery(
+        record.topic, record.body, record.headers, stream, record.offset, at, deliveries, given_back=given_back
+    )

@@ -165,8 +165,8 @@ class Stream:
         stream = self.log
         groups = {
             each.name: GroupFigures(
-                each.pattern, each.floor, len(each.outstanding), max(0, stream.end - max(each.cursor, stream.first)),
-                each.redelivered, each.dead,
+                each.pattern, each.floor, len(each.outstanding), each.behind(stream.first, stream.end),
+                each.redelivered, each.dead, each.is_full,
             )
             for each in self.groups.values()
         }  # fmt: skip
