@@ -139,6 +139,19 @@ def write_record(folder: str, environment: Environment) -> None:
             file.write(content)
 
 
+def name_place(folder: str, place: str) -> None:
+    """Let the scripts of an environment, filled in `folder`, name the interpreter in `place`, where it is to be. (Those
+    of uv find it beside themselves.)"""
+    for each in os.scandir(os.path.join(folder, "bin")):
+        if each.is_file(follow_symlinks=False):
+            with open(each.path, "r+b") as file:
+                content = file.read()
+                if os.fsencode(folder) in content:  # as no file of a wheel has it, such as one that shares its content
+                    file.seek(0)
+                    file.write(content.replace(os.fsencode(folder), os.fsencode(place)))
+                    file.truncate()
+
+
 def site_packages(folder: str, library: str) -> str:
     """Where the distributions of an environment are: its folder for them has the name of that of its Python's standard
     `library`. A distribution may have files in one of another name."""

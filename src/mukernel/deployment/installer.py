@@ -21,6 +21,7 @@ from .environment import (
     chosen,
     interpreter,
     missing_files,
+    name_place,
     seen_in,
     site_packages,
     size_of,
@@ -301,6 +302,7 @@ class Installer:
                 subject.tools.create(unfinished, subject.python, work)
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+                name_place(unfinished, self.store.path(name))
                 check_own_names(unfinished, subject.request.use)
                 self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
