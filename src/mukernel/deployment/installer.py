@@ -130,7 +130,7 @@ class Installer:
 
     def remembered(self, request: Request) -> Environment | None:
         """The environment that was made for a request, if it is still there."""
-        name = self.store.notes().environments.get(note_key(request))
+        name = self.store.notes().environments.get(self.note_key(request))
         return self.store.find(name) if name is not None else None
 
     def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
@@ -141,24 +141,34 @@ class Installer:
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried with the present
         settings."""
-        found = self.store.notes().failures.get(failure_key(request))
+        found = self.store.notes().failures.get(self.failure_key(request))
         if found is None or (found.wheels, found.only_wheels) != (self.wheels, self.only_wheels):
             return None
         return found.reason
 
     def remember(self, request: Request, name: str | None, failure: str = "") -> None:
         notes = self.store.notes()
-        notes.failures.pop(failure_key(request), None)
+        notes.failures.pop(self.failure_key(request), None)
         if name is None:
-            notes.failures[failure_key(request)] = Failure(
+            notes.failures[self.failure_key(request)] = Failure(
                 request.whole, request.python, failure, self.wheels, self.only_wheels
             )
         else:
-            notes.environments[note_key(request)] = name
+            notes.environments[self.note_key(request)] = name
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
                 notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
+
+    def note_key(self, request: Request) -> str:
+        """By which the environment of a request is remembered, whichever of its plug-ins is meant. Applications that
+        share a store may have locked something else each."""
+        asked = (request.target, request.reference, request.subdirectory, request.python)
+        return "|".join((*asked, os.path.realpath(self.lock_file.path)))
+
+    def failure_key(self, request: Request) -> str:
+        """By which a failure is: that may be of the one plug-in that was named, or of none that was."""
+        return f"{self.note_key(request)}|{request.entry}"
 
     @property
     def own(self) -> list[str]:
@@ -386,13 +396,3 @@ def check_platform(path: str, python: Python, use: str) -> None:
 
 def replaced(subject: Subject, **changes: object) -> Subject:
     return replace(subject, **changes)  # type: ignore[arg-type]
-
-
-def note_key(request: Request) -> str:
-    """By which the environment of a request is remembered, whichever of its plug-ins is meant."""
-    return f"{request.target}|{request.reference}|{request.subdirectory}|{request.python}"
-
-
-def failure_key(request: Request) -> str:
-    """By which a failure is: that may be of the one plug-in that was named, or of none that was."""
-    return f"{note_key(request)}|{request.entry}"

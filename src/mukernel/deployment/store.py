@@ -38,9 +38,9 @@ class Failure(msgspec.Struct):
 
 
 class Notes(msgspec.Struct):
-    """What the store remembers. `environments`: for what was asked for (`use` and Python), the name of the
-    environment; `failures`: of what could not be installed, why, with its entry; `askers`: for each
-    environment, the lock files of the applications that asked for it, as several may have the same name."""
+    """What the store remembers. `environments`: for what was asked for (`use`, Python, by which lock file), the name of
+    the environment; `failures`: of what could not be installed, why, with its entry; `askers`: for each environment,
+    the lock files of the applications that asked for it, as several may have the same name."""
 
     environments: dict[str, str] = {}
     failures: dict[str, Failure] = {}
