@@ -32,7 +32,7 @@ class Environment(msgspec.Struct, frozen=True):
     """What stands in an environment. `name`: of its folder; `runtime`: the version of mukernel in it; `distributions`:
     name → version; `plugins`: for each distribution that has some, entry point → "module:Class"; `sources`: what was
     built on this machine for it; `size`: bytes, as its files say; `lacking`: files that its distributions list and
-    that were not there from the first, relative to its folder."""
+    that were not there from the first, relative to its folder; `commit`: of the repository that it was built of."""
 
     name: str
     python: Python
@@ -42,6 +42,7 @@ class Environment(msgspec.Struct, frozen=True):
     sources: list[str] = []
     size: int = 0
     lacking: list[str] = []
+    commit: str = ""
 
 
 class Installed(msgspec.Struct, frozen=True):

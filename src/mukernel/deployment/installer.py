@@ -27,15 +27,15 @@ from .environment import (
     size_of,
     write_record,
 )
-from .lock_file import Locked, LockFile, LockFileUnsound, Resolution
+from .lock_file import Locked, LockFile, LockFileUnsound, LockFileUnwritable, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import NEEDED, Runtime
-from .sources import source_of, wheel_of
+from .sources import commit_of, source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
 from .wheel import check_wheel, digest, read_name
-from .work import ToolFailed, Work
+from .work import CHOSEN_ANEW, ToolFailed, Work
 
 T = TypeVar("T")
 COMPILERS = ["Cython>=3.1", "setuptools>=77"]
@@ -64,7 +64,8 @@ class Subject:
 
 
 class Installer:
-    """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself.
+    """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself, where
+    there is another for what that does not have, if its folder can't be written to.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
     in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
     built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
@@ -74,7 +75,11 @@ class Installer:
         wheels: Sequence[str] = (), settings: str | None = None, only_wheels: bool = False,
     ) -> None:  # fmt: skip
         self.store = Store(folder)
-        self.lock_file = LockFile(lock_file if lock_file is not None else self.store.folder / "app.lock")
+        if lock_file is None:
+            self.lock_file = LockFile(self.store.folder / "app.lock")
+        else:
+            spare = self.store.folder / f"read-only-{digest_of(os.path.realpath(lock_file))}.lock"
+            self.lock_file = LockFile(lock_file, LockFile(spare))
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
         self.settings, self.only_wheels = settings, only_wheels
 
@@ -93,12 +98,13 @@ class Installer:
                 tools = tools_for(self.store)  # that there are none is no failure of this request
                 try:
                     subject, resolution = self.resolved(request, tools, work, upgrade)
+                    lock_file = self.lock_file.taking(resolution)
                     name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
                     environment = self.environment(name, subject, resolution, work, verify)
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
                     if self.lock_file.find(*subject.lock_key) != resolution:
-                        self.lock_file.add(resolution)
-                except LockFileUnsound:  # no failure of this request
+                        lock_file.add(resolution)
+                except (LockFileUnsound, LockFileUnwritable):  # no failure of this request
                     raise
                 except MukernelError as error:
                     self.remember(request, None, str(error))
@@ -250,7 +256,7 @@ class Installer:
             if own is None or digest(subject.wheel) not in own.hashes:
                 raise ContractError(
                     f"use = {subject.request.use!r}: the file is another than the one in {self.lock_file.path}; "
-                    "if that is meant, `mukernel install --upgrade` locks the new one"
+                    f"if that is meant, {CHOSEN_ANEW}"
                 )
         return locked.source == subject.source
 
@@ -325,7 +331,7 @@ class Installer:
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
                 name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished),
-                lacking,
+                lacking, commit_of(subject.source),
             )  # fmt: skip
             chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
             write_record(unfinished, made)
@@ -347,7 +353,7 @@ class Installer:
             return distribution_of(request.target)
         if request.kind == "wheel":
             return read_name(request.target).distribution
-        return next((each.distribution for each in self.lock_file.read() if each.use == request.use), "")
+        return next((each.distribution for each in self.lock_file.everything() if each.use == request.use), "")
 
 
 def written(folder: str, distributions: Sequence[Locked], local: dict[str, str]) -> str:

@@ -16,6 +16,7 @@ from . import guardian
 
 LONGEST_REASON = 600  # characters of what a tool says
 WAIT = 0.1  # seconds between two looks at what is waited for
+CHOSEN_ANEW = "`mukernel install --upgrade` locks the new one, or `mukernel swap NAME USE --upgrade` what is swapped to"
 LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere else, or to something else
     "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX",
     "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_PYTHON", "PIP_PLATFORM",
@@ -116,10 +117,8 @@ def explained(tool: str, what: str, errors: str, status: int) -> str:
     if FULL.search(errors):
         return f"{what}: the disk is full"
     if OTHER.search(errors):
-        return (
-            f"{what}: a file is another than the one that is locked ({shortened(errors)}); if that is meant, "
-            "`mukernel install --upgrade` locks the new one"
-        )
+        another = f"a file is another than the one that is locked ({shortened(errors)})"
+        return f"{what}: {another}; if that is meant, {CHOSEN_ANEW}"
     if found := LOCAL.search(errors):
         return (
             f"{what}: got the submodule {found[1]}, a path of this machine, from which git takes none; wanted an "
