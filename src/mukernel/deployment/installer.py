@@ -30,7 +30,7 @@ from .environment import (
 from .lock_file import Locked, LockFile, LockFileUnsound, LockFileUnwritable, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import NEEDED, Runtime
+from .runtime import NEEDED, Runtime, check_as_it_began
 from .sources import commit_of, source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
@@ -96,6 +96,7 @@ class Installer:
         try:
             with self.store.locked(work):
                 tools = tools_for(self.store)  # that there are none is no failure of this request
+                check_as_it_began()  # nor is this
                 try:
                     subject, resolution = self.resolved(request, tools, work, upgrade)
                     lock_file = self.lock_file.taking(resolution)

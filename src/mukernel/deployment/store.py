@@ -87,6 +87,13 @@ class Store:
             for folder in (self.folder, self.environments, self.wheels, self.tools):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 found = os.lstat(folder)
+                if stat.S_ISLNK(found.st_mode) and folder == self.folder and found.st_uid == os.getuid():
+                    found = os.stat(folder)  # one's own leads where one wants it to
+                if stat.S_ISLNK(found.st_mode):
+                    raise Unavailable(
+                        f"{folder} is a symbolic link (of owner {found.st_uid}); wanted the folder itself, since what "
+                        "lies in it is run: name that with --state"
+                    )
                 if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
                     raise Unavailable(
                         f"{folder} is not a folder that only you may write to (owner {found.st_uid}, mode "
