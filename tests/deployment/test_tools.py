@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from glob import glob
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ from deployment_wheels import request, write_wheel
 from mukernel.deployment import Installer
 
 SET = {
-    "uv": {"UV_COMPILE_BYTECODE": "1", "UV_VENV_SEED": "1", "UV_OVERRIDE": "more.txt", "UV_EXCLUDE": "more.txt"},
+    "uv": {
+        "UV_COMPILE_BYTECODE": "1",
+        "UV_VENV_SEED": "1",
+        "UV_OVERRIDE": "more.txt",
+        "UV_EXCLUDE": "more.txt",
+        "UV_LINK_MODE": "copy",
+    },
     "pip": {"PIP_NO_DEPS": "1", "PIP_REQUIRE_HASHES": "1", "PIP_DRY_RUN": "1", "PIP_REQUIREMENT": "more.txt"},
 }
 
@@ -31,5 +38,7 @@ def test_an_environment_is_as_ever_whatever_is_set_for_its_tool_and_its_scripts_
     installed, hold = Installer(shared_folder, wheels=[wheels, str(tmp_path)]).install(request(f"shop-{tool}==1.0"))
     hold.close()
     assert installed.environment.distributions["shop-library"] == "2.0"
+    module = glob(f"{installed.folder}/lib/python*/site-packages/shop_tool.py")
+    assert [os.stat(each).st_nlink for each in module] == [1]  # copied, as is set
     script = os.path.join(installed.folder, "bin", "shop-tool")
     assert subprocess.run([script], check=True, capture_output=True, text=True).stdout == "it runs\n"
