@@ -465,3 +465,5 @@ def test_an_application_in_a_folder_that_can_not_be_written_to(
     assert newer.failure(request("shop-catalog<2")) is None
     newer.keep_locked([request("shop-catalog<2")], Work())
     assert newer.lock_file.everything() == newer.lock_file.read() == again.lock_file.read()
+    newer.keep_locked([], Work())
+    assert installer.lock_file.path.read_text() == locked

@@ -33,7 +33,8 @@ def test_an_environment_is_as_ever_whatever_is_set_for_its_tool_and_its_scripts_
         monkeypatch.setenv(name, value)
     write_wheel(
         tmp_path, f"shop-{tool}", "1.0", files={"shop_tool.py": "def main(): print('it runs')\n"},
-        requires=["shop-library>=2"], plugins={"tool": "shop_tool:Tool"}, scripts="shop-tool = shop_tool:main",
+        requires=["shop-library>=2"], plugins={"tool": "shop_tool:Tool"},
+        scripts="[console_scripts]\nshop-tool = shop_tool:main\n",
     )  # fmt: skip
     installed, hold = Installer(shared_folder, wheels=[wheels, str(tmp_path)]).install(request(f"shop-{tool}==1.0"))
     hold.close()

@@ -48,7 +48,7 @@ async def test_a_swap_to_a_wheel_that_was_built_anew(own_installer: Installer, c
         await kernel.swap("catalog", use)
         write_catalog(tmp_path, "2.0", "shop-library>=2", catalog="shop_module:Shelf", broken="shop_module:Broken")
         with pytest.raises(
-            SwapFailed, match=r"the file is another .* `mukernel swap NAME USE --upgrade` what is swapped"
+            SwapFailed, match=r"the file is another .* where it is only swapped to, `mukernel swap NAME USE --upg"
         ):
             await kernel.swap("catalog", use)
         with pytest.raises(SwapFailed, match=r"upgrade: got True with use = .* wanted a plug-in with"):

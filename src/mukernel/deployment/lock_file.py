@@ -122,9 +122,11 @@ class LockFile:
         self.write([*kept, resolution])
 
     def keep(self, uses: set[str]) -> None:
-        """Leave out what is none of these any more."""
+        """Leave out what is none of these any more; nothing where it can't be written."""
         if self.spare is not None:
             self.spare.keep(uses)
+        if not os.access(self.path.parent, os.W_OK):
+            return
         found = self.read()
         if kept := [each for each in found if each.use in uses]:
             if kept != found:

@@ -16,7 +16,10 @@ from . import guardian
 
 LONGEST_REASON = 600  # characters of what a tool says
 WAIT = 0.1  # seconds between two looks at what is waited for
-CHOSEN_ANEW = "`mukernel install --upgrade` locks the new one, or `mukernel swap NAME USE --upgrade` what is swapped to"
+CHOSEN_ANEW = (
+    "`mukernel install --upgrade` locks the new one, or, where it is only swapped to, "
+    "`mukernel swap NAME USE --upgrade`"
+)
 LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere else, or to something else
     "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX",
     "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_PYTHON", "PIP_PLATFORM",
