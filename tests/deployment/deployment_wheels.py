@@ -95,9 +95,9 @@ version = "1.0"
 
 def write_wheel(
     folder: Path, name: str, version: str, *, files: Mapping[str, str | bytes], requires: Sequence[str] = (),
-    plugins: Mapping[str, str] | None = None, tag: str = "py3-none-any",
+    plugins: Mapping[str, str] | None = None, tag: str = "py3-none-any", scripts: str = "",
 ) -> Path:  # fmt: skip
-    """A wheel; `plugins`: entry points of the group "mukernel.plugins"."""
+    """A wheel; `plugins`: entry points of the group "mukernel.plugins"; `scripts`: other groups."""
     stem = f"{name.replace('-', '_')}-{version}"
     about = f"{stem}.dist-info"
     needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
@@ -108,7 +108,7 @@ def write_wheel(
     }
     if plugins:
         lines = "".join(f"{point} = {value}\n" for point, value in plugins.items())
-        content[f"{about}/entry_points.txt"] = f"[mukernel.plugins]\n{lines}"
+        content[f"{about}/entry_points.txt"] = f"[mukernel.plugins]\n{lines}{scripts}"
     content[f"{about}/RECORD"] = "".join(f"{path},,\n" for path in [*content, f"{about}/RECORD"])
     path = folder / f"{stem}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:

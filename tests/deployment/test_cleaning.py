@@ -15,9 +15,8 @@ import mukernel.core.deployments
 from mukernel import Kernel, SwapFailed
 from mukernel.core.deployments import Deployments
 from mukernel.deployment import Installer
-from mukernel.deployment.cleaning import collect_garbage
+from mukernel.deployment.cleaning import collect_garbage, uninstall
 from mukernel.deployment.environment import Environment, Hold, interpreter, unused, write_record
-from mukernel.deployment.installer import note_key
 from mukernel.deployment.pythons import find_python
 from mukernel.deployment.request import distribution_of
 from mukernel.deployment.store import Store
@@ -33,7 +32,7 @@ placement = "process"
 """
 
 
-def written(store: Store, use: str) -> str:
+def written(store: Store, use: str, lock_file: Path | None = None) -> str:
     """An environment of nothing, as if `use` had been installed; its folder."""
     asked = request(use)
     name = use.replace("==", "-")
@@ -45,7 +44,7 @@ def written(store: Store, use: str) -> str:
     plugins = {distribution_of(use): {"catalog": "shop_module:Shelf"}}
     write_record(folder, Environment(name, python, "1.0", {}, plugins))
     notes = store.notes()
-    notes.environments[note_key(asked)] = name
+    notes.environments[Installer(store.folder, lock_file=lock_file).note_key(asked)] = name
     store.write_notes(notes)
     return folder
 
@@ -142,7 +141,7 @@ def test_what_is_installed_while_gc_waits_is_kept(store: Store, tmp_path: Path) 
     """What is asked for is looked up once nobody else changes the store."""
     file = tmp_path / "app.toml"
     file.write_text(APPLICATION)
-    folder, notes = written(store, "shop-catalog==1.0"), store.notes()
+    folder, notes = written(store, "shop-catalog==1.0", tmp_path / "app.lock"), store.notes()
     with store.locked(Work()):
         (store.folder / "notes.json").unlink()  # as before the installation
         command = [sys.executable, "-m", "mukernel.cli", "gc", str(file), "--state", str(store.folder)]
@@ -175,3 +174,17 @@ def test_what_another_application_of_that_name_asks_for_is_kept(store: Store, tm
     there.unlink()
     assert removed(here) == [second]
     assert store.notes().askers == {}
+
+
+def test_applications_that_share_a_store_and_have_locked_different_versions(store: Store, tmp_path: Path) -> None:
+    asked, installers = request("shop-catalog>=1"), []
+    for name in ("1.0", "2.0"):
+        installers.append(Installer(store.folder, lock_file=tmp_path / f"{name}.lock"))
+        installers[-1].lock_file.write([])
+        installers[-1].remember(asked, os.path.basename(written(store, f"shop-catalog=={name}")))
+    found = [each.present(asked).environment.name for each in installers]
+    assert found == ["shop-catalog-1.0", "shop-catalog-2.0"]
+    lock_file = str(installers[0].lock_file.path)
+    assert collect_garbage(store, lambda: found[:1], Work(), lock_file=lock_file) == []
+    uninstall(store, found[0], Work())
+    assert not installers[0].is_present(asked) and installers[1].is_present(asked)

@@ -93,7 +93,7 @@ def test_from_install_to_gc(shop: Path, start: Callable[[], Any]) -> None:
     call = ("call", "Catalog.versions", "--plugin", "catalog")
     assert as_json(*call)[:2] == ["1.0", "1.0"]
 
-    swapped = as_json("swap", "catalog", "shop-catalog==3.0:catalog")
+    swapped = as_json("swap", "catalog", "shop-catalog==3.0:catalog", "--upgrade")
     assert not swapped["rolled_back"] and swapped["lost"] == 0
     assert as_json(*call)[:2] == ["3.0", "2.0"]
     rows = {each["environment"].rpartition("-")[0]: each for each in as_json("list")["environments"]}

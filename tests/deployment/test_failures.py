@@ -2,13 +2,14 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from deployment_wheels import request, write_wheel
 
 from mukernel import ContractError, NotFound, Unavailable
-from mukernel.deployment import Installer
+from mukernel.deployment import Installer, runtime
 from mukernel.deployment.cleaning import collect_garbage
 from mukernel.deployment.store import Failure, Notes, Store
 from mukernel.deployment.work import Work
@@ -71,9 +72,11 @@ def test_what_failed_can_not_be_forgotten_on_a_full_disk(
         no_room.setattr(Store, "write_notes", full)
         assert collect_garbage(store, set, Work()) == []  # nothing is to be written
     store.write_notes(Notes(failures={"a": Failure("a==1", "", "there is none")}))
+    (store.wheels / "unused").mkdir()
     monkeypatch.setattr(Store, "write_notes", full)
     with pytest.raises(Unavailable, match="remembers of environments and failures can't be written: No space left"):
         collect_garbage(store, set, Work())
+    assert not (store.wheels / "unused").exists()
 
 
 def test_a_repository_that_is_not_reached_is_no_package_index(own_installer: Installer) -> None:
@@ -81,3 +84,47 @@ def test_a_repository_that_is_not_reached_is_no_package_index(own_installer: Ins
         Unavailable, match=r"the repository could not be reached .* see to its address, and to the netw"
     ):
         own_installer.install(request("git+http://127.0.0.1:9/shop"))
+
+
+def test_mukernel_is_upgraded_while_an_application_runs(
+    own_installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is installed from then on would not fit its kernel. That is no failure of what was asked for."""
+    asked, copy = request("shop-catalog==1.0"), tmp_path / "mukernel"
+    own_installer.install(asked)[1].close()
+    shutil.copytree(runtime.PACKAGE, copy)
+    monkeypatch.setattr(runtime, "PACKAGE", copy)
+    own_installer.install(asked)[1].close()  # the same files
+    with (copy / "core" / "handshake.py").open("a") as file:
+        file.write("PROTOCOLS = (2,)\n")
+    with pytest.raises(Unavailable, match="mukernel was upgraded since this application started: restart it"):
+        own_installer.install(asked)
+    assert own_installer.failure(asked) is None
+
+
+def test_a_store_that_is_a_symbolic_link(tmp_path: Path) -> None:
+    """It is where that leads, which is looked at as ever; a sandbox would not find it by the link. Those in it are
+    refused."""
+    (tmp_path / "large").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    store = Store(tmp_path / "link")
+    store.make_folders()
+    assert store.environments == tmp_path.resolve() / "large" / "environments" and store.environments.is_dir()
+    store.tools.rmdir()
+    store.tools.symlink_to(tmp_path)
+    with pytest.raises(
+        Unavailable, match=r"tools is not a folder that only you .* \(owner \d+, a symbolic link\); wan"
+    ):
+        store.make_folders()
+
+
+def test_an_environment_is_on_the_disk_before_it_has_its_name(
+    own_installer: Installer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = own_installer.store
+    store.make_folders()
+    written = list[str]()
+    monkeypatch.setattr("mukernel.deployment.store.write_through", written.append)
+    with store.making(store.environments / "shop") as unfinished:
+        assert written == []
+    assert written == [unfinished] and store.names() == ["shop"]

@@ -19,6 +19,7 @@ from mukernel.deployment import Installer, read_request
 from mukernel.deployment.cleaning import collect_garbage, uninstall
 from mukernel.deployment.environment import interpreter
 from mukernel.deployment.pythons import find_python
+from mukernel.deployment.tools import Uv
 from mukernel.deployment.work import Cancelled, Work
 
 INSTALL = """
@@ -437,3 +438,32 @@ def test_a_lock_file_gives_no_option_to_an_installer(tmp_path: Path, wheels: str
         lock.write_text(text.replace(old, new))
         with pytest.raises(ContractError, match="matching regex"):
             installer.install(request("shop-catalog==1.0"))
+
+
+def test_an_application_in_a_folder_that_can_not_be_written_to(
+    tmp_path: Path, shared_folder: Path, wheels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it swaps to is locked in the store; what app.lock says stays so, which is said before anything is built."""
+    (tmp_path / "app").mkdir()
+    installer = Installer(shared_folder, lock_file=tmp_path / "app" / "app.lock", wheels=[wheels])
+    installer.install(request("shop-catalog<2"))[1].close()
+    locked, can = installer.lock_file.path.read_text(), os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "app" and can(path, mode))
+    installer.install(request("shop-catalog>=2,<3"))[1].close()
+    installer.install(request("shop-catalog<2"))[1].close()
+    assert installer.lock_file.path.read_text() == locked
+    again = Installer(shared_folder, lock_file=tmp_path / "app" / "app.lock")
+    assert [len(again.lock_file.read()), len(again.lock_file.everything())] == [1, 2]
+    assert again.present(request("shop-catalog>=2,<3")).version == "2.0"
+    write_catalog(tmp_path, "1.5", "shop-library<2")
+    newer = Installer(shared_folder, lock_file=tmp_path / "app" / "app.lock", wheels=[wheels, str(tmp_path)])
+    monkeypatch.setattr(Uv, "create", None)
+    with pytest.raises(
+        Unavailable, match=r"app\.lock locks something else, and can't be written: its folder is read-on"
+    ):
+        newer.install(request("shop-catalog<2"), upgrade=True)
+    assert newer.failure(request("shop-catalog<2")) is None
+    newer.keep_locked([request("shop-catalog<2")], Work())
+    assert newer.lock_file.everything() == newer.lock_file.read() == again.lock_file.read()
+    newer.keep_locked([], Work())
+    assert installer.lock_file.path.read_text() == locked

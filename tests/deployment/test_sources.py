@@ -13,7 +13,7 @@ from mukernel.deployment import Installer
 from mukernel.deployment.lock_file import LockFile
 from mukernel.deployment.source_tree import SourceTree
 from mukernel.deployment.sources import check_out, source_of
-from mukernel.deployment.work import Work
+from mukernel.deployment.work import LEFT_OUT, Work
 
 IDENTITY = ["-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgsign=false"]
 
@@ -93,6 +93,23 @@ def test_a_reference_that_is_no_branch_and_no_tag(tmp_path: Path) -> None:
     assert '"1.2"' in (copy / "pyproject.toml").read_text()
     with pytest.raises(NotFound, match="has the commit 0123456789; wanted another, or, if that is the one in the lock"):
         check_out(asked, "0123456789", str(tmp_path / "another"), Work())
+
+
+def test_a_repository_is_none_that_git_names_in_a_hook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a commit of another would be checked out in that, with its files written over."""
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    write_repository(mine, "1.1")
+    commit = write_repository(theirs, "1.2")
+    local = git(mine, "rev-parse", "--local-env-vars").split()
+    monkeypatch.setenv("GIT_DIR", str(mine / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(mine / ".git" / "index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(mine))
+    asked = request(f"git+file://{theirs}")
+    assert source_of(asked, "", [], Work()) == f"commit:{commit}"
+    check_out(asked, commit, str(tmp_path / "copy"), Work())
+    assert '"1.2"' in (tmp_path / "copy" / "pyproject.toml").read_text()
+    assert git(mine, "status", "--porcelain") == "" and git(mine, "symbolic-ref", "HEAD") == "refs/heads/main"
+    assert {*local} - {*LEFT_OUT} <= {"GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"}  # settings, such as of addresses
 
 
 def test_a_repository_comes_with_its_submodules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from deployment_wheels import write_wheel
 
-from mukernel import ContractError, Interface, Kernel, Sandbox
+from mukernel import ContractError, Interface, Kernel, Sandbox, Unavailable
 from mukernel.core.deployments import source_in
 from mukernel.core.inspection import inspect_plugins
 from mukernel.deployment import Installer, Request, read_request
@@ -137,3 +137,14 @@ def test_metadata_of_nothing_are_passed_over(installer: Installer, tmp_path: Pat
 def test_the_interpreter_of_a_sandbox_looks_into_no_folder_that_anybody_may_write_to() -> None:
     """Its home is /tmp: packages of the user would be looked for there, before it encloses itself."""
     assert scrubbed_environment()["PYTHONNOUSERSITE"] == "1"
+
+
+async def test_a_pth_file_that_ends_its_interpreter(installer: Installer, tmp_path: Path) -> None:
+    files = {"shop_sly.py": "", "shop.pth": "import os; os._exit(7)\n"}
+    wheel = write_wheel(
+        tmp_path, "shop-ended", "1.0", files=files, requires=["mukernel"], plugins={"sly": "shop_sly:Sly"}
+    )
+    async with Kernel(installer=installer) as kernel:
+        why = r"started in its environment .*/shop-ended-1\.0-.* ended with status 7; .* such as a \.pth file"
+        with pytest.raises(Unavailable, match=why):
+            await kernel.load(str(wheel), name="sly", placement="process")

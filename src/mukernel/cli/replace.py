@@ -43,7 +43,8 @@ EXAMPLES = {
     "swap": "  mukernel swap greeter hello.polite:Polite\n"
     "  mukernel swap greeter --config polite=true\n"
     "  mukernel swap greeter\n"
-    "  mukernel swap catalog shop-catalog==2.1",
+    "  mukernel swap catalog shop-catalog==2.1\n"
+    "  mukernel swap catalog git+https://example.org/shop.git@main --upgrade",
     "rollback": "  mukernel rollback catalog",
     "move": "  mukernel move greeter process\n  mukernel move greeter inline",
     "scale": "  mukernel scale catalog 3",
@@ -68,6 +69,10 @@ def configure(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument(
             "--python", metavar="VERSION", default="",
             help="of the environment that is installed, such as 3.13 or a path (default: as it is)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--upgrade", action="store_true",
+            help="choose what is installed anew, whatever is locked, as after a push",
         )  # fmt: skip
     elif command == "move":
         parser.add_argument(
@@ -95,7 +100,8 @@ def swap(arguments: argparse.Namespace) -> int:
             use = f"{os.path.abspath(file)}:{name}"
     elif use is not None:
         use = as_seen_here(use)
-    return replaced(arguments, lambda control: control.swap(arguments.name, use, config, drain, arguments.python))
+    python, upgrade = arguments.python, arguments.upgrade
+    return replaced(arguments, lambda control: control.swap(arguments.name, use, config, drain, python, upgrade))
 
 
 def as_seen_here(use: str) -> str:

@@ -242,9 +242,10 @@ class Control(Interface, name="mukernel.Control", version="1.0"):
         config: dict[str, Any] | None = None,
         drain: float | None = None,
         python: str = "",
+        upgrade: bool = False,
     ) -> SwapReport:
-        """Replace a plug-in; without `use`, by the present state of its own source. A failure is in the
-        report."""
+        """Replace a plug-in; without `use`, by the present state of its own source; `upgrade`: what is installed is
+        chosen anew. A failure is in the report."""
         raise NotImplementedError
 
     async def rollback(self, name: str) -> SwapReport:

@@ -259,9 +259,10 @@ class ControlServer(Control):
         config: dict[str, Any] | None = None,
         drain: float | None = None,
         python: str = "",
+        upgrade: bool = False,
     ) -> SwapReport:
         try:
-            return await self.swapped(name, use, config, drain, python)
+            return await self.swapped(name, use, config, drain, python, upgrade)
         except SwapFailed as error:
             return report_of(error)
 
@@ -300,11 +301,14 @@ class ControlServer(Control):
         config: dict[str, Any] | None = None,
         drain: float | None = None,
         python: str = "",
+        upgrade: bool = False,
     ) -> SwapReport:
         """As `swap`. Raises SwapFailed, whose cause says what went wrong."""
         entry = self.running(name)
         wanted = use or self.uses.get(name) or entry.source
-        report = await self.kernel.swap(name, wanted, config=config, drain=drain, folder=self.folder, python=python)
+        report = await self.kernel.swap(
+            name, wanted, config=config, drain=drain, folder=self.folder, python=python, upgrade=upgrade
+        )
         if use is not None:
             self.uses[name] = use
         return report

@@ -38,25 +38,27 @@ class Deployments:
     @asynccontextmanager
     async def source(
         self, use: type | str | Source, folder: str | None = None, fresh: bool = False, python: str = "",
-        entry: str = "", fallback: Source | None = None,
+        entry: str = "", fallback: Source | None = None, upgrade: bool = False,
     ) -> AsyncIterator[Source]:  # fmt: skip
         """Where to load a plug-in from, installed first where that is meant; the environment stays while this lasts.
-        `fallback`: of the version before, whose Python and entry point are meant where none is named.
+        `fallback`: of the version before, whose Python and entry point are meant where none is named. `upgrade`: what
+        is installed is chosen anew, whatever is locked.
 
         Raises NotFound, ContractError, Unavailable.
         """
-        request = await self.request(use, folder, python, entry, fallback)
+        request = await self.request(use, folder, python, entry, fallback, upgrade)
         if request is None:
-            if python or entry:
-                what, got = ("python", python) if python else ("entry", entry)
+            given = {"python": python, "entry": entry, "upgrade": upgrade}
+            if what := next((name for name, got in given.items() if got), ""):
                 raise ContractError(
-                    f"{what}: got {got!r} with use = {use!r}, which runs with the Python of the kernel; wanted a "
-                    "plug-in with an environment of its own: a requirement, a wheel, a directory or 'git+...'"
+                    f"{what}: got {given[what]!r} with use = {use!r}, which runs with the Python of the kernel; wanted "
+                    "a plug-in with an environment of its own: a requirement, a wheel, a directory or 'git+...'"
                 )
             source = source_of(use, folder, fresh)
         else:
-            source = source_in(await self.install(request), folder)
-            if fresh and isinstance(use, Source) and source.environment != use.environment:  # a rollback
+            source = source_in(await self.install(request, upgrade), folder)
+            taken_back = fresh and not upgrade and isinstance(use, Source)
+            if isinstance(use, Source) and taken_back and source.environment != use.environment:
                 raise Unavailable(
                     f"use = {use.use!r}: the environment that it was, {os.path.basename(use.environment)}, has been "
                     "removed and can't be made again: there is something else now; swap to what you want"
@@ -70,13 +72,13 @@ class Deployments:
             self.busy[source.environment] -= 1
 
     async def request(
-        self, use: object, folder: str | None, python: str, entry: str, fallback: Source | None
+        self, use: object, folder: str | None, python: str, entry: str, fallback: Source | None, upgrade: bool
     ) -> Request | None:
         """What is to be installed; None where nothing is."""
         if isinstance(use, Source):
-            if not use.environment or await self.try_to_hold(use.environment):
+            if not use.environment or (not upgrade and await self.try_to_hold(use.environment)):
                 return None
-            return read_request(use.use, use.folder or None, use.python)  # it has been removed since
+            return read_request(use.use, use.folder or None, use.python)  # it has been removed since, or is old
         checked_python(python)
         before = read_request(fallback.use, fallback.folder or None, fallback.python) if fallback is not None else None
         request = read_request(use, folder, python or (before.python if before is not None else ""), entry)
@@ -84,11 +86,11 @@ class Deployments:
             return request
         return replace(request, fallback=before.entry)
 
-    async def install(self, request: Request) -> Installed:
+    async def install(self, request: Request, upgrade: bool = False) -> Installed:
         """The environment of a request, made unless it is there; it is held from then on."""
         loop = asyncio.get_running_loop()
         work = Work(lambda text: loop.call_soon_threadsafe(self.say, request.whole, text))
-        installed, hold = await in_thread(work, lambda: self.installer.install(request, work))
+        installed, hold = await in_thread(work, lambda: self.installer.install(request, work, upgrade=upgrade))
         try:
             await self.hold(installed.folder)
         finally:
@@ -175,7 +177,7 @@ def source_in(installed: Installed, folder: str | None) -> Source:
     """What an installation is loaded from, by a process of its environment."""
     return Source(
         installed.module, installed.attribute, environment=installed.folder, use=installed.use,
-        python=installed.request.python, folder=folder or "",
+        python=installed.request.python, folder=folder or "", commit=installed.environment.commit,
     )  # fmt: skip
 
 

@@ -315,12 +315,12 @@ class Kernel:
     @change
     async def swap(
         self, name: str, use: type | str | Source, *, config: dict[str, Any] | None = None, drain: float | None = None,
-        folder: str | None = None, python: str = "", entry: str = "",
+        folder: str | None = None, python: str = "", entry: str = "", upgrade: bool = False,
     ) -> SwapReport:  # fmt: skip
         """Replace a plug-in by another version while it is being called. `config`: new configuration, else the present
         one. `drain`: seconds that this swap waits for running calls, else as the plug-in was loaded with. What has to
         be installed for it is, beside the old version, which serves on; `python`, `entry`: as for `load`, and by
-        default as they are.
+        default as they are. `upgrade`: it is chosen anew, whatever is locked.
 
         Raises SwapFailed, whose `report` says what happened, when it was rolled back; the old version serves on then.
         """
@@ -328,7 +328,7 @@ class Kernel:
             config = checked_config(config)
         if drain is not None:
             checked_seconds("drain", drain)
-        return await self.replace(name, "swap", use, config, drain, folder, python, entry)
+        return await self.replace(name, "swap", use, config, drain, folder, python, entry, upgrade)
 
     @change
     async def rollback(self, name: str) -> SwapReport:
@@ -341,7 +341,7 @@ class Kernel:
 
     async def replace(
         self, name: str, what: str, use: type | str | Source, config: dict[str, Any] | None, drain: float | None = None,
-        folder: str | None = None, python: str = "", point: str = "",
+        folder: str | None = None, python: str = "", point: str = "", upgrade: bool = False,
     ) -> SwapReport:  # fmt: skip
         """A swap or a rollback, everything checked."""
         entry = self.registry.entry(name)
@@ -350,7 +350,7 @@ class Kernel:
             stack.push_async_callback(self.forget_unused)
             try:
                 checked_apart(use, entry.options.placement, folder)
-                wanted = self.deployments.source(use, folder, True, python, point, entry.source)
+                wanted = self.deployments.source(use, folder, True, python, point, entry.source, upgrade)
                 source = await stack.enter_async_context(wanted)
             except MukernelError as error:
                 report = SwapReport(name, what, entry.source.title, str(use), rolled_back=True, reason=str(error))

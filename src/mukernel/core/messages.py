@@ -43,8 +43,8 @@ class Source(msgspec.Struct, frozen=True):
     name of the class object itself in the process that was given it; in any other it means nothing. `only`: of a plain
     class, the methods that are served. `stands_in`: of a broker, the interface that it serves in another's stead.
     `environment`: the folder of the environment that it is installed in, whose Python its process runs; "": the
-    kernel's own. `use`, `python`: what was asked for there, relative to `folder`. `main`: the name by which the script
-    was run, where that was `python -m NAME`.
+    kernel's own. `use`, `python`: what was asked for there, relative to `folder`; `commit`: of a repository, the one
+    that it is. `main`: the name by which the script was run, where that was `python -m NAME`.
     """
 
     module: str
@@ -59,12 +59,14 @@ class Source(msgspec.Struct, frozen=True):
     use: str = ""
     python: str = ""
     folder: str = ""
+    commit: str = ""
     main: str = ""
 
     @property
     def title(self) -> str:
         """For people: the class, and what it was installed from."""
-        return f"{self.name} of {self.use}" if self.use else self.name
+        commit = f" (commit {self.commit[:12]})" if self.commit else ""
+        return f"{self.name} of {self.use}{commit}" if self.use else self.name
 
 
 class Build(msgspec.Struct, tag=True):

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..contract import ContractError
+from ..contract import ContractError, Unavailable
 from ..deployment.environment import made_anew
-from ..kernel.process import ForkServer, Limits, Process
+from ..kernel.process import ForkServer, Limits, Process, ProcessError
 from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL, available
@@ -159,8 +159,17 @@ class Processes:
 
     async def start_process(self, name: str, options: Options, source: Source) -> Begun:
         """A new process. Raises what keeps it from being what it is to be."""
-        async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
-            return await self.forked(server, name, options, source)
+        try:
+            async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
+                return await self.forked(server, name, options, source)
+        except ProcessError as error:
+            if not source.environment:
+                raise
+            raise Unavailable(
+                f"plug-in {name!r} was not started in its environment {source.environment}: {error}; if that ended by "
+                "itself, what its Python runs as it starts, such as a .pth file, may have ended it: wanted a version "
+                "without"
+            ) from error
 
     async def forked(self, server: ForkServer, name: str, options: Options, source: Source) -> Begun:
         if self.ticker is None and self.heartbeat:

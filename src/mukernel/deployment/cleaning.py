@@ -42,10 +42,10 @@ def collect_garbage(
         if not dry:
             gone = [each for each in gone if store.remove_unused(each.name)]
             notes.failures = {}
-            forget(store, {each.name for each in gone}, notes)
             remove_unused_wheels(store)
             for name in os.listdir(store.tools):
                 store.remove(store.tools / name)
+            forget(store, {each.name for each in gone}, notes)  # last: a full disk has room for it by now, or none
         return gone
 
 

@@ -32,7 +32,7 @@ class Environment(msgspec.Struct, frozen=True):
     """What stands in an environment. `name`: of its folder; `runtime`: the version of mukernel in it; `distributions`:
     name → version; `plugins`: for each distribution that has some, entry point → "module:Class"; `sources`: what was
     built on this machine for it; `size`: bytes, as its files say; `lacking`: files that its distributions list and
-    that were not there from the first, relative to its folder."""
+    that were not there from the first, relative to its folder; `commit`: of the repository that it was built of."""
 
     name: str
     python: Python
@@ -42,6 +42,7 @@ class Environment(msgspec.Struct, frozen=True):
     sources: list[str] = []
     size: int = 0
     lacking: list[str] = []
+    commit: str = ""
 
 
 class Installed(msgspec.Struct, frozen=True):
@@ -137,6 +138,19 @@ def write_record(folder: str, environment: Environment) -> None:
     for name, content in ((IN_USE, b""), (RECORD, msgspec.json.format(msgspec.json.encode(environment)))):
         with open(os.path.join(folder, name), "wb") as file:
             file.write(content)
+
+
+def name_place(folder: str, place: str) -> None:
+    """Let the scripts of an environment, filled in `folder`, name the interpreter in `place`, where it is to be. (Those
+    of uv find it beside themselves.)"""
+    for each in os.scandir(os.path.join(folder, "bin")):
+        if each.is_file(follow_symlinks=False):
+            with open(each.path, "r+b") as file:
+                content = file.read()
+                if os.fsencode(folder) in content:  # as no file of a wheel has it, such as one that shares its content
+                    file.seek(0)
+                    file.write(content.replace(os.fsencode(folder), os.fsencode(place)))
+                    file.truncate()
 
 
 def site_packages(folder: str, library: str) -> str:

@@ -21,20 +21,21 @@ from .environment import (
     chosen,
     interpreter,
     missing_files,
+    name_place,
     seen_in,
     site_packages,
     size_of,
     write_record,
 )
-from .lock_file import Locked, LockFile, LockFileUnsound, Resolution
+from .lock_file import Locked, LockFile, LockFileUnsound, LockFileUnwritable, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import NEEDED, Runtime
-from .sources import source_of, wheel_of
+from .runtime import NEEDED, Runtime, check_as_it_began
+from .sources import commit_of, source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
 from .wheel import check_wheel, digest, read_name
-from .work import ToolFailed, Work
+from .work import CHOSEN_ANEW, ToolFailed, Work
 
 T = TypeVar("T")
 COMPILERS = ["Cython>=3.1", "setuptools>=77"]
@@ -63,7 +64,8 @@ class Subject:
 
 
 class Installer:
-    """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself.
+    """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself, where
+    there is another for what that does not have, if its folder can't be written to.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
     in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
     built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
@@ -73,7 +75,11 @@ class Installer:
         wheels: Sequence[str] = (), settings: str | None = None, only_wheels: bool = False,
     ) -> None:  # fmt: skip
         self.store = Store(folder)
-        self.lock_file = LockFile(lock_file if lock_file is not None else self.store.folder / "app.lock")
+        if lock_file is None:
+            self.lock_file = LockFile(self.store.folder / "app.lock")
+        else:
+            spare = self.store.folder / f"read-only-{digest_of(os.path.realpath(lock_file))}.lock"
+            self.lock_file = LockFile(lock_file, LockFile(spare))
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
         self.settings, self.only_wheels = settings, only_wheels
 
@@ -90,14 +96,16 @@ class Installer:
         try:
             with self.store.locked(work):
                 tools = tools_for(self.store)  # that there are none is no failure of this request
+                check_as_it_began()  # nor is this
                 try:
                     subject, resolution = self.resolved(request, tools, work, upgrade)
+                    lock_file = self.lock_file.taking(resolution)
                     name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
                     environment = self.environment(name, subject, resolution, work, verify)
                     installed = chosen(environment, self.store.path(name), request, subject.distribution)
                     if self.lock_file.find(*subject.lock_key) != resolution:
-                        self.lock_file.add(resolution)
-                except LockFileUnsound:  # no failure of this request
+                        lock_file.add(resolution)
+                except (LockFileUnsound, LockFileUnwritable):  # no failure of this request
                     raise
                 except MukernelError as error:
                     self.remember(request, None, str(error))
@@ -129,7 +137,7 @@ class Installer:
 
     def remembered(self, request: Request) -> Environment | None:
         """The environment that was made for a request, if it is still there."""
-        name = self.store.notes().environments.get(note_key(request))
+        name = self.store.notes().environments.get(self.note_key(request))
         return self.store.find(name) if name is not None else None
 
     def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
@@ -140,24 +148,34 @@ class Installer:
     def failure(self, request: Request) -> str | None:
         """Why a request could not be installed the last time; None where it was, or was not tried with the present
         settings."""
-        found = self.store.notes().failures.get(failure_key(request))
+        found = self.store.notes().failures.get(self.failure_key(request))
         if found is None or (found.wheels, found.only_wheels) != (self.wheels, self.only_wheels):
             return None
         return found.reason
 
     def remember(self, request: Request, name: str | None, failure: str = "") -> None:
         notes = self.store.notes()
-        notes.failures.pop(failure_key(request), None)
+        notes.failures.pop(self.failure_key(request), None)
         if name is None:
-            notes.failures[failure_key(request)] = Failure(
+            notes.failures[self.failure_key(request)] = Failure(
                 request.whole, request.python, failure, self.wheels, self.only_wheels
             )
         else:
-            notes.environments[note_key(request)] = name
+            notes.environments[self.note_key(request)] = name
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
                 notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
             self.store.write_notes(notes)
+
+    def note_key(self, request: Request) -> str:
+        """By which the environment of a request is remembered, whichever of its plug-ins is meant. Applications that
+        share a store may have locked something else each."""
+        asked = (request.target, request.reference, request.subdirectory, request.python)
+        return "|".join((*asked, os.path.realpath(self.lock_file.path)))
+
+    def failure_key(self, request: Request) -> str:
+        """By which a failure is: that may be of the one plug-in that was named, or of none that was."""
+        return f"{self.note_key(request)}|{request.entry}"
 
     @property
     def own(self) -> list[str]:
@@ -239,7 +257,7 @@ class Installer:
             if own is None or digest(subject.wheel) not in own.hashes:
                 raise ContractError(
                     f"use = {subject.request.use!r}: the file is another than the one in {self.lock_file.path}; "
-                    "if that is meant, `mukernel install --upgrade` locks the new one"
+                    f"if that is meant, {CHOSEN_ANEW}"
                 )
         return locked.source == subject.source
 
@@ -301,6 +319,7 @@ class Installer:
                 subject.tools.create(unfinished, subject.python, work)
                 listed = written(unfinished, everything, local)
                 subject.tools.install(unfinished, subject.python, listed, subject.wanted, work)
+                name_place(unfinished, self.store.path(name))
                 check_own_names(unfinished, subject.request.use)
                 self.add_runtime(unfinished, subject, [each for each in everything if each.name in APART], local, work)
             except ToolFailed as error:
@@ -313,7 +332,7 @@ class Installer:
             sources = [os.path.basename(os.path.dirname(subject.wheel))] if subject.source and subject.wheel else []
             made = Environment(
                 name, subject.python, subject.runtime.version, versions, plugins, sources, size_of(unfinished),
-                lacking,
+                lacking, commit_of(subject.source),
             )  # fmt: skip
             chosen(made, unfinished, subject.request, subject.distribution)  # else nothing of it is kept
             write_record(unfinished, made)
@@ -335,7 +354,7 @@ class Installer:
             return distribution_of(request.target)
         if request.kind == "wheel":
             return read_name(request.target).distribution
-        return next((each.distribution for each in self.lock_file.read() if each.use == request.use), "")
+        return next((each.distribution for each in self.lock_file.everything() if each.use == request.use), "")
 
 
 def written(folder: str, distributions: Sequence[Locked], local: dict[str, str]) -> str:
@@ -384,13 +403,3 @@ def check_platform(path: str, python: Python, use: str) -> None:
 
 def replaced(subject: Subject, **changes: object) -> Subject:
     return replace(subject, **changes)  # type: ignore[arg-type]
-
-
-def note_key(request: Request) -> str:
-    """By which the environment of a request is remembered, whichever of its plug-ins is meant."""
-    return f"{request.target}|{request.reference}|{request.subdirectory}|{request.python}"
-
-
-def failure_key(request: Request) -> str:
-    """By which a failure is: that may be of the one plug-in that was named, or of none that was."""
-    return f"{note_key(request)}|{request.entry}"

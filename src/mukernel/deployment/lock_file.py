@@ -57,11 +57,16 @@ class LockFileUnsound(ContractError):
     """The lock file can't be read as one: a problem of the whole application, not of the plug-in that it was met at."""
 
 
-class LockFile:
-    """`path`: of the file, which need not be there."""
+class LockFileUnwritable(Unavailable):
+    """The lock file can't be written: no problem of what was to be locked."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+
+class LockFile:
+    """`path`: of the file, which need not be there. `spare`: the one that takes what does not stand in it, if its
+    folder can't be written to."""
+
+    def __init__(self, path: str | os.PathLike[str], spare: LockFile | None = None) -> None:
+        self.path, self.spare = Path(path).absolute(), spare
         self.known: tuple[str | None, list[Resolution]] = None, []  # what it says, and what that means
 
     def read(self) -> list[Resolution]:
@@ -89,9 +94,26 @@ class LockFile:
         self.known = text, found
         return found
 
+    def everything(self) -> list[Resolution]:
+        """With what the spare one says."""
+        return [*self.read(), *(self.spare.read() if self.spare is not None else ())]
+
     def find(self, use: str, python: str, platform: str) -> Resolution | None:
         wanted = (use, python, platform)
-        return next((each for each in self.read() if (each.use, each.python, each.platform) == wanted), None)
+        return next((each for each in self.everything() if (each.use, each.python, each.platform) == wanted), None)
+
+    def taking(self, resolution: Resolution) -> LockFile:
+        """Which of the two a resolution is to be added to. Raises LockFileUnwritable where it is ours that can't be
+        written: somebody has to know before it takes long to install it."""
+        key = (resolution.use, resolution.python, resolution.platform)
+        if os.access(self.path.parent, os.W_OK) or self.find(*key) == resolution:
+            return self
+        if self.spare is None or any((each.use, each.python, each.platform) == key for each in self.read()):
+            raise LockFileUnwritable(
+                f"use = {resolution.use!r}: {self.path} locks something else, and can't be written: its folder is "
+                "read-only; install it where that can be written, and bring the lock file from there"
+            )
+        return self.spare
 
     def add(self, resolution: Resolution) -> None:
         """Write a resolution in the place of an older one of the same `use`, Python and platform."""
@@ -100,7 +122,11 @@ class LockFile:
         self.write([*kept, resolution])
 
     def keep(self, uses: set[str]) -> None:
-        """Leave out what is none of these any more."""
+        """Leave out what is none of these any more; nothing where it can't be written."""
+        if self.spare is not None:
+            self.spare.keep(uses)
+        if not os.access(self.path.parent, os.W_OK):
+            return
         found = self.read()
         if kept := [each for each in found if each.use in uses]:
             if kept != found:
@@ -113,7 +139,7 @@ class LockFile:
         try:
             write_whole(self.path, as_toml(ordered).encode())
         except OSError as error:
-            raise Unavailable(f"the lock file {self.path} can't be written: {error.strerror}") from None
+            raise LockFileUnwritable(f"the lock file {self.path} can't be written: {error.strerror}") from None
 
 
 def is_lock_file(path: str) -> bool:

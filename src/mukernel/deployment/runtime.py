@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
+from ..contract import Unavailable
 from .pythons import Python
 from .wheel import write_wheel
 from .work import ToolFailed, Work
@@ -26,6 +27,9 @@ MODULES = ("kernel/ring", "transports/tracked")  # those that are compiled
 NEEDED = ("msgspec",)  # by mukernel, and by nothing that mukernel needs
 KEPT = ("Requires-Dist", "Requires-Python", "Provides-Extra")  # of the metadata
 SCRIPTS = ("console_scripts", "pytest11")  # entry points that no process of plug-ins needs
+
+
+began: list[str] = []  # the fingerprint of our files when this process first installed something
 
 
 class Runtime:
@@ -74,6 +78,15 @@ class Runtime:
         cythonize = "import sys; from Cython.Build.Cythonize import main; sys.argv[0] = 'cythonize'; main()"
         work.run([compiler, "-c", cythonize, "-i", "-3", "-q", *modules], "compiling mukernel", folder=folder)
         return {path: Path(folder, "mukernel", path).read_bytes() for path in self.compiled}
+
+
+def check_as_it_began() -> None:
+    """Raises Unavailable where mukernel is another on the disk than when this process began, as nearly as it knows: a
+    plug-in would get another mukernel than its kernel is, and might speak another protocol."""
+    now = fingerprint(tuple((path, *last_changed(path)) for path in sources()), "")
+    if now not in (began or [now]):
+        raise Unavailable("mukernel was upgraded since this application started: restart it, then install or swap")
+    began[:] = [now]
 
 
 def sources(within: str = "") -> Iterator[str]:

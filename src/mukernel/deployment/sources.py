@@ -13,9 +13,10 @@ from .request import Request
 from .source_tree import SourceTree
 from .store import Store
 from .tools import Tools, Wanted
-from .work import ToolFailed, Work
+from .work import CHOSEN_ANEW, ToolFailed, Work
 
 PROJECT = ("pyproject.toml", "setup.py")
+COMMIT = "commit:"  # how a source begins that is of a repository
 
 
 def source_of(request: Request, locked: str, own: Collection[str], work: Work) -> str:
@@ -25,7 +26,7 @@ def source_of(request: Request, locked: str, own: Collection[str], work: Work) -
     if request.kind == "directory":
         check_project(request.target, request.use)
         return f"directory:{SourceTree(request.target, request.use, own).digest()}"
-    if locked.startswith("commit:"):
+    if commit_of(locked):
         return locked
     work.say(f"asking {request.target} for {request.reference or 'its newest commit'}")
     wanted = request.reference or "HEAD"
@@ -34,10 +35,15 @@ def source_of(request: Request, locked: str, own: Collection[str], work: Work) -
     said = work.run(["git", "ls-remote", "--", request.target, *names], f"use = {request.use!r}")
     commits = {name: commit for commit, name in (line.split("\t") for line in said.splitlines())}
     if found := next((commits[name] for name in names if name in commits), None):
-        return f"commit:{found}"
+        return f"{COMMIT}{found}"
     if 7 <= len(wanted) <= 40 and set(wanted) <= set("0123456789abcdef"):
-        return f"commit:{wanted}"
+        return f"{COMMIT}{wanted}"
     raise NotFound(f"use = {request.use!r}: the repository has no branch, tag or commit {wanted!r}")
+
+
+def commit_of(source: str) -> str:
+    """Which commit a source is; "" for a directory."""
+    return source.removeprefix(COMMIT) if source.startswith(COMMIT) else ""
 
 
 def wheel_of(
@@ -52,7 +58,7 @@ def wheel_of(
         with store.scratch() as scratch:
             tree = os.path.join(scratch, "source")
             if request.kind == "git":
-                check_out(request, source.removeprefix("commit:"), tree, work)
+                check_out(request, commit_of(source), tree, work)
             else:
                 source = f"directory:{SourceTree(request.target, request.use, own).copy(tree)}"
                 folder = wheel_folder(request, source, python, store)
@@ -79,7 +85,7 @@ def check_out(request: Request, commit: str, folder: str, work: Work) -> None:
     except ToolFailed:
         raise NotFound(
             f"{what}: no branch or tag of the repository has the commit {commit}; wanted another, or, if that is the "
-            "one in the lock file, `mukernel install --upgrade` for the present one"
+            f"one in the lock file: {CHOSEN_ANEW}"
         ) from None
     work.run(["git", "-C", folder, "checkout", "--quiet", "--detach", commit], what)
     work.run(["git", "-C", folder, "submodule", "--quiet", "update", "--init", "--recursive"], what)

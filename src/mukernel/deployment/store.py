@@ -8,6 +8,7 @@ what a predecessor left half made.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
@@ -38,9 +39,9 @@ class Failure(msgspec.Struct):
 
 
 class Notes(msgspec.Struct):
-    """What the store remembers. `environments`: for what was asked for (`use` and Python), the name of the
-    environment; `failures`: of what could not be installed, why, with its entry; `askers`: for each
-    environment, the lock files of the applications that asked for it, as several may have the same name."""
+    """What the store remembers. `environments`: for what was asked for (`use`, Python, by which lock file), the name of
+    the environment; `failures`: of what could not be installed, why, with its entry; `askers`: for each environment,
+    the lock files of the applications that asked for it, as several may have the same name."""
 
     environments: dict[str, str] = {}
     failures: dict[str, Failure] = {}
@@ -51,7 +52,7 @@ class Store:
     """The folders `environments`, `wheels` (built here), `tools` (pip, Cython) and the file `notes.json`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder = Path(folder).resolve()  # a sandbox sees an environment by its own path
         self.environments, self.wheels, self.tools = (
             self.folder / name for name in ("environments", "wheels", "tools")
         )
@@ -88,9 +89,11 @@ class Store:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 found = os.lstat(folder)
                 if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+                    linked = stat.S_ISLNK(found.st_mode)
+                    mode = "a symbolic link" if linked else f"mode {stat.S_IMODE(found.st_mode):04o}"
                     raise Unavailable(
-                        f"{folder} is not a folder that only you may write to (owner {found.st_uid}, mode "
-                        f"{stat.S_IMODE(found.st_mode):04o}); wanted one, since what lies in it is run"
+                        f"{folder} is not a folder that only you may write to (owner {found.st_uid}, {mode}); wanted "
+                        "one, since what lies in it is run"
                     )
         except OSError as error:
             raise Unavailable(f"environments can't be kept in {self.folder}: {error.strerror}") from None
@@ -108,6 +111,7 @@ class Store:
         unfinished = tempfile.mkdtemp(prefix=UNFINISHED, dir=folder.parent)
         try:
             yield unfinished
+            write_through(unfinished)
             os.rename(unfinished, folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -175,6 +179,17 @@ class Store:
 
     def write_notes(self, notes: Notes) -> None:
         write_whole(self.folder / "notes.json", msgspec.json.format(msgspec.json.encode(notes)))
+
+
+def write_through(folder: str) -> None:
+    """Let all of the file system that a folder is in be on its disk: after a power cut the name of what is whole must
+    not be that of empty files. One by one, each file would take as long."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(opened):
+            raise OSError(error := ctypes.get_errno(), os.strerror(error))
+    finally:
+        os.close(opened)
 
 
 def write_whole(path: Path, content: bytes) -> None:

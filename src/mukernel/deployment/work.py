@@ -16,9 +16,22 @@ from . import guardian
 
 LONGEST_REASON = 600  # characters of what a tool says
 WAIT = 0.1  # seconds between two looks at what is waited for
-LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere else
-    "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX", "PIP_TARGET", "PIP_PREFIX", "PIP_USER",
-    "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET",
+CHOSEN_ANEW = (
+    "`mukernel install --upgrade` locks the new one, or, where it is only swapped to, "
+    "`mukernel swap NAME USE --upgrade`"
+)
+LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere else, or to something else
+    "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "CONDA_PREFIX",
+    "PIP_TARGET", "PIP_PREFIX", "PIP_USER", "PIP_ROOT", "PIP_REQUIRE_VIRTUALENV", "PIP_PYTHON", "PIP_PLATFORM",
+    "PIP_PYTHON_VERSION", "PIP_IMPLEMENTATION", "PIP_ABI", "PIP_NO_DEPS", "PIP_REQUIRE_HASHES", "PIP_DRY_RUN",
+    "PIP_REPORT", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP",
+    "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_COMPILE_BYTECODE", "UV_VENV_SEED",
+    "UV_OVERRIDE", "UV_EXCLUDE",
+    # Of git, which says in a hook which repository it is in: all of `git rev-parse --local-env-vars` but settings.
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX", "GIT_SHALLOW_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE",
+    "GIT_QUARANTINE_PATH",
 )  # fmt: skip
 UNREACHABLE = re.compile(
     r"failed to fetch|connection refused|dns error|name resolution|newconnectionerror|max retries|network is "
@@ -107,10 +120,8 @@ def explained(tool: str, what: str, errors: str, status: int) -> str:
     if FULL.search(errors):
         return f"{what}: the disk is full"
     if OTHER.search(errors):
-        return (
-            f"{what}: a file is another than the one that is locked ({shortened(errors)}); if that is meant, "
-            "`mukernel install --upgrade` locks the new one"
-        )
+        another = f"a file is another than the one that is locked ({shortened(errors)})"
+        return f"{what}: {another}; if that is meant, {CHOSEN_ANEW}"
     if found := LOCAL.search(errors):
         return (
             f"{what}: got the submodule {found[1]}, a path of this machine, from which git takes none; wanted an "
