@@ -63,8 +63,8 @@ class FilesOfApplication:
     def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
         self.call("write_part", path=path, upload=upload, offset=offset, data=data)
 
-    def commit(self, path: str, upload: str, size: int) -> FileInfo:
-        return msgspec.convert(self.call("commit", path=path, upload=upload, size=size), FileInfo)
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> FileInfo:
+        return msgspec.convert(self.call("commit", path=path, upload=upload, size=size, create=create), FileInfo)
 
     def discard(self, path: str, upload: str) -> None:
         self.call("discard", path=path, upload=upload)
