@@ -18,7 +18,9 @@ _connected: dict[str | None, Files] = {}
 def connect_files(files: Files, app: str | None = None) -> None:
     """Let `mukernel://` in this process go to `files`, a blocking proxy: `kernel.get(Files, blocking=True)`,
     `KernelThread.get(Files)`, or what a plug-in's constructor was given for `Blocking[Files]`. `app`: only where
-    storage_options={"app": …} says so. Another call with the same name replaces it."""
+    storage_options={"app": …} says so. Another call with the same name replaces it. Threads of a library
+    reach it while a method, or a program, that waits for them holds up the event loop, unless the file server is inline
+    in this process."""
     _connected[app] = files
 
 
