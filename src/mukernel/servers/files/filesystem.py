@@ -20,6 +20,7 @@ from ...contract import Buffer, Overloaded, PermissionDenied
 from .connection import FilesOfApplication, connected_files
 from .edited import EditedFile
 from .interface import FileInfo
+from .left_open import left_open
 
 BLOCK = 4 << 20  # bytes that an open file reads and writes at a time
 WHOLE = 64 << 20  # bytes that are read or written in one call
@@ -46,8 +47,10 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     @property
     def files(self) -> Any:
         """The server, looked up anew, since `connect_files` may have been called meanwhile."""
-        found = connected_files(self.app) if self.state is None and self.plugin is None else None
-        return self._of_application if found is None else found
+        connected = connected_files(self.app) if self.state is None and self.plugin is None else None
+        found = self._of_application if connected is None else connected
+        left_open.settle(found)
+        return found
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -250,6 +253,13 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         )  # fmt: skip
 
 
+class KeptBuffer(io.BytesIO):
+    """Is not closed when it is collected: the file whose it is, and which was collected with it, writes it then."""
+
+    def __del__(self) -> None:
+        """Instead of io's own, which closes."""
+
+
 class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
     """An open file. What is written is seen by readers when it is closed, all at once; what is appended, block by
     block. Where writing fails it is closed, and nothing of what was written is kept on the other side. `create`: where
@@ -269,6 +279,7 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
         self.upload, self.create = uuid4().hex, create
         self.version: str | None = None
         if mode != "rb":
+            left_open.begin()
             fs.refuse_folder(path)
         super().__init__(fs, path, mode, *args, **options)
         if mode == "rb":
@@ -278,6 +289,8 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             self.version = info["version"]
             if not self.size:  # nothing will be read of it, unless the server knows that it is not empty
                 fs.part(path, 0, 0, self.version)
+        else:
+            self.buffer = KeptBuffer()
         self.opened = True
 
     def _fetch_range(self, start: int, end: int) -> bytes:
@@ -362,6 +375,8 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
     def flush(self, force: bool = False) -> None:
         self.refuse_given_up()
         super().flush(force)
+        if self.mode != "rb" and not isinstance(self.buffer, KeptBuffer):
+            self.buffer = KeptBuffer()
 
     def refuse_given_up(self) -> None:
         if self.failure is not None:
@@ -371,6 +386,11 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
         if not self.opened:
             self.closed = True
         super().close()
+
+    def __del__(self) -> None:
+        """Of one that nobody closed, in whatever thread that is found out."""
+        if self.opened and not self.closed and self.mode != "rb":
+            left_open.close(self)
 
     def __exit__(self, *raised: Any) -> None:
         if raised[0] is not None and self.mode == "wb" and not self.closed:
