@@ -128,7 +128,7 @@ class LocalFolder:
             while done < len(data):
                 done += os.pwrite(file, data[done : done + CHUNK * 64], offset + done)
 
-    def commit(self, path: str, upload: str, size: int, create: bool) -> None:
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> None:
         """What is renamed is a second name of the upload, so this may be run again after a crash at any point."""
         if create:
             self.put_in_free_place(path, upload, size)

@@ -265,7 +265,7 @@ class RemoteFolder:
     def write_part(self, upload: str, offset: int, data: memoryview) -> None:
         self.spooled().write_part(upload, offset, data)
 
-    def commit(self, path: str, upload: str, size: int, create: bool) -> None:
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> None:
         with self.spooled().uploaded(upload, size) as staged, self.placing(path, create):
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
