@@ -116,6 +116,32 @@ def test_every_problem_is_listed(home: Path, tmp_path: Path, mukernel: Any) -> N
     ]  # fmt: skip
 
 
+async def test_what_a_class_itself_finds_wrong_with_its_configuration(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "from mukernel import Interface, Plugin\n"
+        "class Served(Interface):\n    async def name(self) -> str: ...\n"
+        "class Asking(Plugin, Served):\n"
+        "    def __init__(self, *, size: int) -> None: ...\n"
+        "    async def name(self) -> str: ...\n"
+        "    @staticmethod\n    def config_problems(*, size: int) -> list[str]:\n"
+        "        return [f'size: got {size}'] if 1 // size else []\n"
+    )
+    server = "mukernel.servers.files:FileServer"
+    mounts = {"/here": "nowhere/at/all", "/memory": "memory://", "/bad": "simplecache::bucket://x"}
+    uses: dict[str, Any] = {
+        "files": (server, {"mounts": mounts}), "good": ("own:Asking", {"size": 2}), "one": ("own:Asking", {"size": 1}),
+        "none": ("own:Asking", {"size": 0}), "wrong": ("own:Asking", {"size": "x"}),
+    }  # fmt: skip
+    found = await inspect_plugins(uses, str(tmp_path))
+    assert [len(each.problems) for each in found.values()] == [1, 0, 1, 1, 1]
+    told = {name: "".join(each.problems) for name, each in found.items()}
+    assert (
+        "plugins.files.config.mounts.'/bad': 'simplecache::bucket://x' can't be opened: Protocol not" in told["files"]
+    )
+    assert told["one"] == "app.toml: plugins.one.config.size: got 1"
+    assert "config: checking it raised ZeroDivisionError" in told["none"] and "Expected `int`" in told["wrong"]
+
+
 @pytest.mark.parametrize(("command", "status"), [("check", 130), ("run", 0)])
 def test_ctrl_c_while_a_class_is_imported_prints_no_traceback(
     home: Path, tmp_path: Path, command: str, status: int

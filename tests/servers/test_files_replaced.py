@@ -52,6 +52,30 @@ async def test_watchers_are_told_and_watch_again(kernel: Kernel, move: bool) -> 
         assert (await anext(again)).path == "/data/x"
 
 
+async def test_a_watcher_who_reads_nothing_holds_nothing_up(tmp_path: Path) -> None:
+    """He is told when he reads on, and what he had not read by then is still read."""
+    async with Kernel() as kernel:
+        config = {"mounts": {"/data": str(tmp_path)}}
+        await kernel.load(FileServer, name="files", placement="process", config=config, drain=20.0)
+        files = kernel.get(Files)
+        async with (
+            aclosing(files.watch("/data", interval=0.01)) as slow,  # type: ignore[type-var]
+            aclosing(files.watch("/data", interval=0.01)) as other,  # type: ignore[type-var]
+        ):
+            assert (await anext(slow)).kind == (await anext(other)).kind == "watching"
+            for number in range(200):
+                (tmp_path / f"{number:03}").touch()
+            while (await anext(other)).path != "/data/199":  # and the slow one's server has gone as far, or soon will
+                pass
+            await replaced(kernel, move=False)
+            seen = 0
+            with pytest.raises(Unavailable, match="'/data' is watched no more; watch it again"):
+                while await anext(slow):
+                    seen += 1
+            assert seen > 20
+        await files.write("/data/x", Buffer(b"1"))
+
+
 @pytest.mark.parametrize("lease", [None, 60.0])
 async def test_who_holds_or_waits_for_a_lock_is_told_and_asks_again(kernel: Kernel, lease: float | None) -> None:
     files = kernel.get(Files)

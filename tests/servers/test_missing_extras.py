@@ -3,6 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mukernel.servers.files import FileServer, Mount
 
 PROGRAM = """
 import asyncio, sys
@@ -24,6 +29,13 @@ async def main():
                 print(error)
 asyncio.run(main())
 """
+
+
+def test_a_library_of_a_mount_is_missed_before_anything_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    mounts: dict[str, Any] = {"/a": "folder", "/b": "file:///x", "/c": "zip::/a.zip", "/d": Mount("gs://bucket/in")}
+    (problem,) = FileServer.config_problems(mounts=mounts)
+    assert problem.startswith("mounts.'/d': 'gs://bucket/in' needs a library that is not installed: ")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -118,7 +118,8 @@ class Plugin:
     - restore(self, state: S) -> None: takes over what save() returned, after start() and before the first call.
     - health(self) -> None: raises if the instance cannot serve.
 
-    Once it is built, `await self.checkpoint()` hands the kernel what save() returns, to restart from.
+    Once it is built, `await self.checkpoint()` hands the kernel what save() returns, to restart from. By a static
+    or class method `config_problems(**config) -> list[str]` it may tell `mukernel check` what is wrong with those.
     """
 
     checkpoint: Callable[[], Awaitable[None]]  # set by whoever builds the instance

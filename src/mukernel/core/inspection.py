@@ -296,7 +296,13 @@ def misfits(kind: type, subject: Subject, settings: list[Setting]) -> list[str]:
             lines.append(str(error).removeprefix(f"plug-in {subject.name!r}: "))
         except Exception as error:  # such as of a type that nothing can be converted to
             lines.append(f"config.{key}: checking it raised {explained(error, subject.folder)}")
-    return lines
+    if lines or not hasattr(kind, "config_problems"):
+        return lines
+    try:
+        config = checked_configuration(kind, subject.name, settings, subject.config)
+        return [f"config.{each}" for each in kind.config_problems(**config)]
+    except Exception as error:
+        return [f"config: checking it raised {explained(error, subject.folder)}"]
 
 
 def setting_text(setting: Setting) -> str:

@@ -24,6 +24,8 @@ async def send_items(call: Running, items: Any, loop: Any, now_ns: Callable[[], 
     try:
         async for item in items if hasattr(items, "__aiter__") else one_by_one(items):
             while call.credit <= 0:  # before it is encoded: what waits here does not count against the quota
+                if call.ending is not None:
+                    raise call.ending
                 call.more_credit = loop.create_future()
                 await call.more_credit
                 ends = now_ns() + STEP_NS

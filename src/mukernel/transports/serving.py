@@ -26,7 +26,7 @@ from .kind import Kind
 from .method_pool import MethodPool
 from .outgoing import send_items
 from .replies import Replies
-from .running import Running
+from .running import Running, current_stream
 from .served import ServedMethod
 from .stepping import in_threads
 
@@ -298,8 +298,7 @@ class Server:
         elif call is not None:
             if kind == Kind.CREDIT:
                 call.credit += message.credit
-                if call.more_credit is not None and not call.more_credit.done():
-                    call.more_credit.set_result(None)
+                call.has_more_credit()
             elif call.inputs is not None and not call.inputs.received(kind, body):
                 call.wire.fail(f"{call.method.name}: more items came than there was credit for: {STREAM_CREDIT}")
 
@@ -409,6 +408,7 @@ class Server:
         try:
             if call.context is not None:
                 current.set(call.context)
+            current_stream.set(call)
             begin = partial(method.codec.binding.call, method.function, arguments, call.inputs)
             items = in_threads(self.pool, begin) if method.in_steps else begin()
             await send_items(call, items, self.loop, self.now_ns)

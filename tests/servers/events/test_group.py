@@ -38,6 +38,13 @@ class Kept:
         group.create(folder / "g.group", 1)
         return group
 
+    def after_a_crash(self, group: Group) -> Group:
+        """The group as the next server has it."""
+        group.journal.close()
+        again = Group.load(group.journal.path, "g", self.read, lambda: 0.0)
+        again.go_on()
+        return again
+
 
 @pytest.mark.parametrize("room", [1, 3, 64, 500])
 def test_no_more_is_read_than_is_delivered(tmp_path: Path, room: int) -> None:
@@ -99,9 +106,7 @@ def test_a_group_that_was_killed_knows_its_figures_before_a_member_comes(tmp_pat
     waits = len(mine) // 2
     for offset in [*mine[:waits], mine[waits + 1]]:
         group.settle(offset)
-    group.journal.close()
-    again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
-    again.go_on()
+    again = kept.after_a_crash(group)
     assert (again.cursor, again.floor) == (mine[waits], mine[waits] - 1)
     unsettled = [record.offset for record, _ in again.take("one", COUNT).records]
     assert unsettled == [mine[waits], *mine[waits + 2 :]]
@@ -113,10 +118,8 @@ def test_damage_among_what_was_settled_is_left_for_a_member(tmp_path: Path) -> N
     group = kept.group(tmp_path)
     for record, _ in group.take("one", 3).records:
         group.settle(record.offset)
-    group.journal.close()
     kept.damaged = 4
-    again = Group.load(tmp_path / "g.group", "g", kept.read, lambda: 0.0)
-    again.go_on()
+    again = kept.after_a_crash(group)
     assert again.cursor == 4
     with pytest.raises(LogDamaged):
         again.take("one", 3)
@@ -128,13 +131,16 @@ def test_damage_among_what_was_settled_is_left_for_a_member(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("place", [1, 10, 64])
 @pytest.mark.parametrize("at_once", [1, 64])
-def test_what_kills_its_consumers_takes_nothing_else_along(tmp_path: Path, place: int, at_once: int) -> None:
-    """A consumer handles as many as `at_once` of what it was sent, of which one kills it."""
-    group = Kept().group(tmp_path)
+@pytest.mark.parametrize("server_dies", [False, True])
+def test_what_kills_its_consumers_takes_nothing_else_along(
+    tmp_path: Path, place: int, at_once: int, server_dies: bool
+) -> None:
+    """A consumer handles as many as `at_once` of what it was sent, of which one kills it; the server too, perhaps."""
+    group = (kept := Kept()).group(tmp_path)
     seen: Counter[int] = Counter()
     dead: list[int] = []
     deaths = 0
-    while len(group.settled) < 100:
+    while len(group.settled) < 100 and deaths < 20:
         taken = group.take(f"member {deaths}", 64)
         for record, _ in taken.dead:
             dead.append(record.offset)
@@ -146,11 +152,31 @@ def test_what_kills_its_consumers_takes_nothing_else_along(tmp_path: Path, place
             if place in handled:
                 group.release(f"member {deaths}")
                 deaths += 1
+                if server_dies:
+                    group = kept.after_a_crash(group)
                 break
             for offset in handled:
                 group.settle(offset)
     assert dead == [place] and seen[place] >= 5 and deaths <= 7
     assert all(seen[offset] for offset in group.settled)
+    group.journal.close()
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_crashes_of_the_server_count_for_nothing(tmp_path: Path, snapshot: bool) -> None:
+    group = (kept := Kept()).group(tmp_path)
+    for member in ("one", "two"):
+        group.take(member, 3)
+        group.release(member)
+    assert [record.offset for record, _ in group.take("three", 3).records] == [2]
+    group.put_off(2, 0.0)
+    for _ in range(10):
+        if snapshot:
+            group.journal.replace(group.snapshot())
+        group = kept.after_a_crash(group)
+        looks = [group.take(member, 3) for member in ("four", "four", "five", "five", "six", "six")]
+        given = [(record.offset, deliveries) for taken in looks for record, deliveries in taken.records]
+        assert given[:3] == [(1, 3), (2, 4), (3, 3)] and not any(taken.dead for taken in looks)
     group.journal.close()
 
 

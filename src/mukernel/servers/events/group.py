@@ -48,6 +48,11 @@ class Outstanding(msgspec.Struct):
         """The deliveries that count."""
         return self.deliveries - self.doubtful
 
+    @property
+    def ended(self) -> int:
+        """The deliveries that have come to nothing: all but that which is under way."""
+        return self.deliveries - (bool(self.member) and not self.put_off)
+
 
 class Progress(msgspec.Struct):
     """How far a member has come in what it was sent: the last delivery of which it said something, and when it said
@@ -98,7 +103,7 @@ class Group:
         self.again: set[int] = set()  # outstanding events that are due
         self.alone: dict[str, int] = {}  # what a member was given alone, last
         self.settled: set[int] = set()  # above the floor
-        self.tried: dict[int, int] = {}  # deliveries that a crash of the server interrupted
+        self.tried: dict[int, Tried] = {}  # what was delivered before a crash of the server, and not since
         self.held: Counter[str] = Counter()  # outstanding events by member
         self.progress: dict[str, Progress] = {}  # of members that hold some
         self.deliveries = 0
@@ -138,11 +143,16 @@ class Group:
         for entry in entries:
             if isinstance(entry, Snapshot):
                 group.pattern, group.cursor = entry.pattern, entry.floor + 1
-                group.settled, group.tried = set(entry.settled), dict(entry.tried)
+                group.settled = set(entry.settled)
+                group.tried = {
+                    offset: Tried(offset, deliveries, entry.doubtful.get(offset, 0))
+                    for offset, deliveries in entry.tried.items()
+                }
             elif isinstance(entry, Settled):
                 group.settled.add(entry.offset)
+                group.tried.pop(entry.offset, None)
             else:
-                group.tried[entry.offset] = entry.deliveries
+                group.tried[entry.offset] = entry
         return group
 
     def go_on(self) -> None:
@@ -170,9 +180,12 @@ class Group:
 
     def snapshot(self) -> Snapshot:
         floor = self.floor
-        tried = {offset: each.counted for offset, each in self.outstanding.items() if each.counted > 1}
-        tried |= self.tried  # of what a crash interrupted, and nobody has been given since
-        return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried)
+        ended = [*self.tried.values()]
+        ended += [Tried(offset, each.ended, each.doubtful) for offset, each in self.outstanding.items() if each.ended]
+        ended = [each for each in ended if each.offset > floor]
+        tried = {each.offset: each.deliveries for each in ended}
+        doubtful = {each.offset: each.doubtful for each in ended if each.doubtful}
+        return Snapshot(self.pattern, floor, sorted(each for each in self.settled if each > floor), tried, doubtful)
 
     def shorten(self) -> None:
         """Let a snapshot stand for a long journal, or one that lacks something. Where that can't be written the old one
@@ -228,8 +241,11 @@ class Group:
                 self._wait_for_its_turn(each)
             if each.due <= now:
                 self.again.add(offset)
+                under_way = bool(each.member) and not each.put_off
                 each.doubtful += bool(each.member) and not each.seen
                 self._let_go(each)
+                if under_way:
+                    self._note(offset, each)
         waiting = (each.due for offset, each in self.outstanding.items() if offset not in self.again)
         self.next_due = min(waiting, default=float("inf"))
 
@@ -283,22 +299,23 @@ class Group:
                 if len(taken.records) >= room:
                     self.cursor = record.offset
                     return
-                self._take(record, member, now, taken)
+                if record.offset in self.settled or not self._wants(record):
+                    continue
+                if record.offset in self.tried:
+                    self.cursor = record.offset + 1
+                    self._bring_back(record.offset, now)
+                    return
+                self._deliver(record, 1, 0, member, now, taken)
             self.cursor = following
             if taken.size >= LARGE or len(taken.records) >= room or len(records) < count or count >= SCAN:
                 return
             count *= 2
 
-    def _take(self, record: Record, member: str, now: float, taken: Taken) -> None:
-        """Deliver a new event, if it is one for this group, or let it die."""
-        if record.offset in self.settled or not self._wants(record):
-            return
-        deliveries = self.tried.pop(record.offset, 0) + 1
-        if self.max_deliver and deliveries > self.max_deliver:
-            self._hold(record.offset, Outstanding(deliveries - 1, now + self.ack_wait, ""))
-            taken.add(record, deliveries - 1, dead=True)
-        else:
-            self._deliver(record, deliveries, 0, member, now, taken)
+    def _bring_back(self, offset: int, now: float) -> None:
+        """An event that was delivered before a crash of the server: it is due, and the next look takes it."""
+        tried = self.tried.pop(offset)
+        self._hold(offset, Outstanding(tried.deliveries, now, "", doubtful=tried.doubtful))
+        self.again.add(offset)
 
     def _again(self, offset: int, member: str, now: float, taken: Taken) -> int:
         """Deliver an event that is due, or let it die. How many events were lost: 1 if it is gone from the log."""
@@ -323,9 +340,11 @@ class Group:
         )
         self._hold(record.offset, each)
         taken.add(record, deliveries)
-        if each.counted > 1:
-            self.journal.append(Tried(record.offset, each.counted))
-            self.shorten()
+
+    def _note(self, offset: int, each: Outstanding) -> None:
+        """A delivery has come to nothing: a crash of the server must not make us forget that. Raises OSError."""
+        self.journal.append(Tried(offset, each.deliveries, each.doubtful))
+        self.shorten()
 
     def _hold(self, offset: int, each: Outstanding) -> None:
         self._drop(offset)
@@ -370,6 +389,7 @@ class Group:
         if each is not None:
             self._come_to(each)
         self._drop(offset)
+        self.tried.pop(offset, None)
         self.settled.add(offset)
         self.shorten()
         if len(self.settled) > PRUNE and len(self.settled) > 2 * (self.cursor - self.floor):
@@ -378,10 +398,12 @@ class Group:
         return True
 
     def put_off(self, offset: int, seconds: float) -> bool:
-        """Its consumer won't do it now: deliver it again after so long; False if it is not outstanding."""
+        """Its consumer won't do it now: deliver it again after so long; False if it is not outstanding. Raises
+        OSError."""
         found = self.keep_on(offset, seconds)
         if found:
             self.outstanding[offset].put_off = True
+            self._note(offset, self.outstanding[offset])
         return found
 
     def keep_on(self, offset: int, seconds: float) -> bool:
@@ -399,13 +421,17 @@ class Group:
         """A member has gone: what it had is for the others, at once, or when the time has passed for which it put it
         off."""
         self.alone.pop(member, None)
-        for each in self.outstanding.values():
+        for offset, each in self.outstanding.items():
             if each.member != member:
                 continue
-            if not each.put_off:
+            under_way = not each.put_off
+            if under_way:
                 each.due = self.next_due = min(self.now(), each.due)
                 each.doubtful += not each.seen
             self._let_go(each)
+            if under_way:
+                with suppress(OSError):  # whoever is told of the disk, it is not who has gone
+                    self._note(offset, each)
 
     # -- hand over --------------------------------------------------------------------------------------------
 
@@ -417,6 +443,7 @@ class Group:
         self.journal.lacking = state.lacking
         for offset, each in state.outstanding.items():
             if offset not in self.settled:
+                self.tried.pop(offset, None)
                 self._hold(offset, each)
                 self.deliveries = max(self.deliveries, each.number)
         self.progress = {member: each for member, each in state.progress.items() if self.held[member]}

@@ -17,12 +17,13 @@ LONG = 1024 * 1024  # bytes; or twice what it had after it was last replaced
 
 
 class Snapshot(msgspec.Struct, array_like=True, tag=0):
-    """`floor`: all up to it is settled; `settled`: what is beyond; `tried`: deliveries of what is not, if several."""
+    """`floor`: all up to it is settled; `settled`: what is beyond; `tried`, `doubtful`: of what is not, as in Tried."""
 
     pattern: str
     floor: int
     settled: list[int]
     tried: dict[int, int]
+    doubtful: dict[int, int] = {}
 
 
 class Settled(msgspec.Struct, array_like=True, tag=1):
@@ -30,8 +31,12 @@ class Settled(msgspec.Struct, array_like=True, tag=1):
 
 
 class Tried(msgspec.Struct, array_like=True, tag=2):
+    """`deliveries` of an event have ended, and it is not settled. `doubtful`: so many of them don't count. What was
+    under way when the server was killed is in neither: that says nothing of the event."""
+
     offset: int
     deliveries: int
+    doubtful: int = 0
 
 
 Entry = Snapshot | Settled | Tried

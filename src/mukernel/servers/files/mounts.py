@@ -15,7 +15,7 @@ from ...contract import ContractError
 from .interface import FileInfo
 from .local import LocalFolder
 from .paths import below, joined, normalised
-from .remote import RemoteFolder
+from .remote import RemoteFolder, missing_for
 from .storage import Storage
 from .threads import Threads
 
@@ -61,12 +61,25 @@ class Mounted:
         return path[len(self.path) :].lstrip("/")
 
 
+def folder_of(url: str) -> str | None:
+    """The folder of this machine that is meant; None: it is for fsspec."""
+    scheme, colon, rest = url.partition("://")
+    if "::" in url or (colon and scheme not in ("file", "local")):
+        return None
+    return rest if colon else url
+
+
+def problems_of(mounts: dict[str, str | Mount]) -> list[str]:
+    """Which libraries are missing, without anything being opened."""
+    urls = {path: each if isinstance(each, str) else each.url for path, each in mounts.items()}
+    found = {path: missing_for(url) for path, url in urls.items() if folder_of(url) is None}
+    return [f"mounts.{path!r}: {problem}" for path, problem in found.items() if problem]
+
+
 def storage_of(where: str, declared: Mount) -> Storage:
     """Raises ContractError, which begins with `where`."""
-    scheme, colon, rest = declared.url.partition("://")
-    if not colon and "::" not in declared.url:
-        rest = declared.url
-    elif scheme not in ("file", "local") or "::" in declared.url:
+    rest = folder_of(declared.url)
+    if rest is None:
         return RemoteFolder(where, declared.url, declared.options)
     if declared.options:
         raise ContractError(f"{where}.options: got {declared.options!r}; a folder of this machine takes none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from .local import LocalFolder
 from .names import Names, layers, protocols
 from .storage import CHUNK, LARGEST_READ, Room
 
+PROTOCOL = re.compile("[a-z]+")  # of what stands in a chain without "://", as fsspec tells it from a path
 MISSING = (404, 410)  # what a web server answers where there is no such file
 LOCKS = 64  # for the paths of one mount: those that fall to the same one are changed one after another
 
@@ -31,11 +33,11 @@ class RemoteFolder:
     """
 
     def __init__(self, where: str, url: str, options: dict[str, Any]) -> None:
-        try:
-            from fsspec.archive import AbstractArchiveFileSystem
-            from fsspec.core import url_to_fs
-        except ImportError:
-            raise ContractError(f"{where}: {url!r} needs fsspec: pip install 'mukernel[files]'") from None
+        if problem := missing_for(url):
+            raise ContractError(f"{where}: {problem}")
+        from fsspec.archive import AbstractArchiveFileSystem
+        from fsspec.core import url_to_fs
+
         try:
             self.system, root = url_to_fs(url, **own_options(url, options))
         except ImportError as error:
@@ -351,6 +353,25 @@ def check_private(folder: str) -> None:
     found = os.lstat(folder)
     if not os.path.isdir(folder) or os.path.islink(folder) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise PermissionError(errno.EPERM, f"{folder} is not a folder that only this user may enter: remove it")
+
+
+def missing_for(url: str) -> str:
+    """Which library a URL needs that is not here; "" where all are."""
+    try:
+        from fsspec import get_filesystem_class
+    except ImportError:
+        return f"{url!r} needs fsspec: pip install 'mukernel[files]'"
+    for bit in url.split("::"):
+        protocol, is_url, _ = bit.partition("://")
+        if not is_url and not PROTOCOL.fullmatch(bit):  # a path
+            continue
+        try:
+            get_filesystem_class(protocol)
+        except ImportError as error:
+            return f"{url!r} needs a library that is not installed: {error}"
+        except ValueError as error:
+            return f"{url!r} can't be opened: {error}"
+    return ""
 
 
 def own_options(url: str, options: dict[str, Any]) -> dict[str, Any]:

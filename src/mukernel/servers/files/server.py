@@ -18,7 +18,7 @@ from ...transports.granted import caller_grant
 from .interface import Change, Entries, FileInfo, FileLock, Files, Locks
 from .leaving import Leaving
 from .locks import LockTable
-from .mounts import Mount, Mounted, MountTable
+from .mounts import Mount, Mounted, MountTable, problems_of
 from .paths import below, joined, normalised, possible
 from .storage import CHUNK, Storage
 from .threads import Threads
@@ -46,6 +46,10 @@ class FileServer(Plugin, Files):
         self.locked = LockTable(clock, int(clock.wall().timestamp() * 1000) << 10)
         self.leaving = Leaving()
 
+    @staticmethod
+    def config_problems(*, mounts: dict[str, str | Mount]) -> list[str]:
+        return problems_of(mounts)
+
     async def start(self) -> None:
         now = self.clock.wall().timestamp()
         for each in self.mounts.mounted:
@@ -53,7 +57,7 @@ class FileServer(Plugin, Files):
                 await each.do(each.storage.sweep, now)
 
     def draining(self) -> None:
-        self.leaving.begun.set()
+        self.leaving.begin()
         self.leaving = Leaving()  # nothing is begun before the server has left, or goes on since the swap has failed
 
     async def stop(self) -> None:
@@ -205,15 +209,16 @@ class FileServer(Plugin, Files):
             raise ValueError(f"interval: got {interval}, wanted at least {SHORTEST_INTERVAL} seconds")
         path, leaving = normalised(path), self.leaving
         told = f"{path!r} is watched no more; watch it again, and look at what is there then"
-        before = await leaving.unless_begun(self.seen(path, recursive), told)
-        yield Change("watching", path)
-        while True:
-            await leaving.unless_begun(self.clock.sleep(interval), told)
-            now = await leaving.unless_begun(self.seen(path, recursive), told)
-            for each in sorted(before.keys() | now.keys()):
-                if before.get(each) != now.get(each):
-                    yield Change("created" if each not in before else "removed" if each not in now else "changed", each)
-            before = now
+        with leaving.ending("Files.watch", told):
+            before = await leaving.unless_begun(self.seen(path, recursive), told)
+            yield Change("watching", path)
+            while True:
+                await leaving.unless_begun(self.clock.sleep(interval), told)
+                now = await leaving.unless_begun(self.seen(path, recursive), told)
+                for each in sorted(before.keys() | now.keys()):
+                    if before.get(each) != now.get(each):
+                        yield change(each, before, now)
+                before = now
 
     async def seen(self, path: str, recursive: bool) -> dict[str, FileInfo]:
         """What a watcher compares, by path. Folders are compared by what is in them, not by their own times. Links to
@@ -260,6 +265,10 @@ class FileServer(Plugin, Files):
         path, grant = normalised(path), caller_grant(self)
         found = [lock for lock in self.locked.on(path) if below(lock.path, path)]
         return [lock for lock in found if grant is None or grant.allows("read", lock.path)]
+
+
+def change(path: str, before: dict[str, FileInfo], now: dict[str, FileInfo]) -> Change:
+    return Change("created" if path not in before else "removed" if path not in now else "changed", path)
 
 
 def listed(path: str, mount: Mounted, inner: str) -> list[FileInfo]:
