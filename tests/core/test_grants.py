@@ -17,7 +17,7 @@ from waiting import until
 from mukernel import ContractError, Kernel, NotFound, PermissionDenied, SwapFailed
 from mukernel.testing import TestKernel
 
-CHANNELS = 3  # of one proxy of each kind: of the loop, of a thread, and of the stream that a thread may read
+CHANNELS = 4  # of one proxy of each kind: of the loop, of a thread, of the stream that it may read, and one to spare
 
 
 async def loaded(kernel: Kernel, grants: Sequence[str] | None, use: type = Visitor, **options: object) -> Reader:

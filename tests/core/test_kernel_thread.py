@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,29 @@ def test_streams_that_block_go_on_wherever_the_plugin_goes(kernel: KernelThread)
     ):
         change()
         assert list(prices.all(3)) == [0, 1, 2]
+
+
+def test_an_error_that_was_handled_holds_nothing_of_its_callers(kernel: KernelThread) -> None:
+    """Else it is the collector that finds it, in any thread, the loop's own too, and runs the finalizers there."""
+    kernel.load(Tally, name="counter")
+    counter, held = counter_of(kernel), Held()
+    gone = weakref.ref(held)
+
+    def call(_: Held) -> None:
+        with pytest.raises(TypeError):
+            counter.add("two")
+
+    gc.disable()
+    try:
+        call(held)
+        del held
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+class Held:
+    """What a caller has in its hands."""
 
 
 def test_errors_are_the_kernels_own(kernel: KernelThread) -> None:

@@ -42,6 +42,8 @@ class Surroundings:
     def connect_thread(self, route: Route, turn: int) -> NoReturn:
         raise Unavailable("a command has one thread")
 
+    begin_connecting = connect_thread
+
     async def revive(self, route: Route) -> None:
         raise Unavailable("a command's one route is used throughout")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import DeadlineExceeded, Description, Interface, MukernelError, PermissionDenied, Unavailable
+from ..contract import Description, Interface, MukernelError, PermissionDenied, Unavailable
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -19,7 +19,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.descriptors import enough_for
-from ..transports.waiting_thread import owned_here, result_of
+from ..transports.waiting_thread import GivenToLoop, is_here, owned_here, result_of
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
 from .forked import refused_after_fork
@@ -105,6 +105,8 @@ class Routes:
             description = interface.__contract__.describe()
             grant = self.directory.connect_now(description, plugin, self.bell, self.name, -1)
             route = self.route_for(interface, plugin, wait_for_room, grant)
+        if blocking:
+            self.keep_spare(route)
         return route.proxy(blocking)
 
     async def redeem(self, interface: type[Interface], token: str) -> Any:
@@ -174,6 +176,8 @@ class Routes:
             route.use_remote(callers, ahead)
             if route.blocks_here:
                 route.caller_of_thread()
+            if route.keeps_spare and not ahead:
+                self.keep_spare(route)
             for caller in old:
                 self.retire(caller)
 
@@ -262,7 +266,7 @@ class Routes:
         know another version of the interface, or have channels that serve."""
         try:
             grant = await self.directory.connect(*self.question(route))
-            count = self.callers_for(route) if grant.connected.local is None else 0
+            count = self.callers_for(route) + int(route.keeps_spare) if grant.connected.local is None else 0
             self.lead(route, grant, await self.connect_ahead(route, count))
         except MukernelError as error:
             reason = str(error).removeprefix(f"{route.interface.__contract__.name}: ")  # which a call says itself
@@ -322,31 +326,36 @@ class Routes:
 
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller:
         """A caller for the present thread, with a waiter of its own."""
+        if is_here(self.loop):
+            return self.connect_now(route, turn)
+        made: BlockingCaller = result_of(self.loop, self.connect_on_loop(route, turn), self.now_ns)
+        return made
+
+    def begin_connecting(self, route: Route, turn: int) -> GivenToLoop:
+        """The same, by the loop for another thread, which may have ended by then: nobody holds what is made, and it is
+        given back."""
+        given = GivenToLoop(self.loop, self.connect_on_loop(route, turn), 0, self.now_ns)
+        given.give()
+        return given
+
+    async def connect_on_loop(self, route: Route, turn: int) -> BlockingCaller:
+        return self.connect_now(route, turn)
+
+    def connect_now(self, route: Route, turn: int) -> BlockingCaller:
+        """On the loop's own thread, without waiting for the loop."""
         with enough_for("a thread's first call"):
             end = ThreadEnd(self.carriers.transport)
-        description = route.contract.describe()
-        try:
-            here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is self.loop:
-            grant = self.directory.connect_now(description, route.asked, end.bell, self.name, turn, route.token)
-        else:
-            granted: list[Grant] = []
-
-            async def connect() -> Grant:
-                granted.append(
-                    self.directory.connect_now(description, route.asked, end.bell, self.name, turn, route.token)
-                )  # fmt: skip
-                return granted[0]
-
-            try:
-                grant = result_of(self.loop, connect(), self.now_ns)
-            except DeadlineExceeded:
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and every channel with it
-                    self.loop.call_soon_threadsafe(give_back, granted, self.directory)
-                raise
+        grant = self.directory.connect_now(
+            route.contract.describe(), route.asked, end.bell, self.name, turn, route.token
+        )  # fmt: skip
         return self.thread_caller(route, end, grant)
+
+    def keep_spare(self, route: Route) -> None:
+        """Where threads may call while the loop stands still. Without one, for want of room, they wait for the loop."""
+        route.keeps_spare = True
+        if route.caller is not None and route.thread.spare.empty():
+            with contextlib.suppress(MukernelError):
+                route.thread.add([self.connect_now(route, next(route.turns))], True)
 
     def thread_caller(self, route: Route, end: ThreadEnd, grant: Grant) -> BlockingCaller:
         """A caller for whichever thread, or stream, takes it."""
@@ -394,12 +403,12 @@ class Routes:
 
     async def prepare_to_block(self, route: Route, threads: int) -> None:
         """The loop's own thread, and `threads` of a pool, may make blocking calls by a route from now on."""
-        count = (threads + int(not route.blocks_here)) * route.callers_each - len(route.thread.idle)
-        route.blocks_here = True
+        count = max(0, (threads + int(not route.blocks_here)) * route.callers_each - len(route.thread.idle))
+        spare, route.keeps_spare, route.blocks_here = not route.keeps_spare, True, True
         if route.target is None:
-            ahead = await self.connect_ahead(route, count)
+            ahead = await self.connect_ahead(route, count + int(spare))
             if route.target is None:
-                route.thread.idle += ahead
+                route.thread.add(ahead, spare)
                 route.caller_of_thread()
 
     def close(self) -> None:

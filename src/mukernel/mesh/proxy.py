@@ -123,7 +123,8 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
         try:
             caller = route.thread.caller
         except AttributeError:
-            caller = route.caller_of_thread()
+            with route.with_caller():
+                return call(*args, **kwargs)
         try:
             body = encode_unchecked(args) if not kwargs and least <= len(args) <= most else encode(args, kwargs)
         except Exception:
@@ -142,11 +143,17 @@ def blocking_method(route: Way, method: Method, remote: RemoteMethod) -> Callabl
     def oneway(*args: Any, **kwargs: Any) -> None:
         if route.caller is None:
             route.elsewhere_blocking(name, args, kwargs)
-        else:
-            try:
-                route.caller_of_thread().oneway(remote, encode(args, kwargs), route.wait_for_room)
-            except NotTaken:
+            return
+        try:
+            caller = route.thread.caller
+        except AttributeError:
+            with route.with_caller():
                 oneway(*args, **kwargs)
+            return
+        try:
+            caller.oneway(remote, encode(args, kwargs), route.wait_for_room)
+        except NotTaken:
+            oneway(*args, **kwargs)
 
     def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
         if route.caller is None:

@@ -6,22 +6,34 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import Context, copy_context
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from ..contract import Interface, Method, MethodCodec, Model, MukernelError, NotFound, PermissionDenied, Unavailable
+from ..contract import (
+    DeadlineExceeded,
+    Interface,
+    Method,
+    MethodCodec,
+    Model,
+    MukernelError,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+)  # fmt: skip
 from ..transports.blocking import BlockingCaller
 from ..transports.calling import Caller, IncomingStream
 from ..transports.eager import start_task
 from ..transports.remote import RemoteMethod
-from ..transports.waiting_thread import result_of
+from ..transports.waiting_thread import GivenToLoop, ends_of_caller, is_here, outcome_of, refuse_own_loop, result_of
 from .local import LocalTarget, async_methods, blocking_methods, ends_at_once, redirect
 from .proxy import blocking_method, proxy_class, remote_method
 
 Call = tuple[str, tuple[Any, ...], dict[str, Any]]  # the name of a method, and its arguments
+A_MOMENT = 0.01  # seconds in which a loop that turns connects a thread; else both ways are looked at in turn
 MOST_IDLE = 8  # blocking callers that a route keeps for the streams to come
 
 
@@ -32,6 +44,9 @@ class Surroundings(Protocol):
 
     def now_ns(self) -> int: ...
     def connect_thread(self, route: Route, turn: int) -> BlockingCaller: ...
+    def begin_connecting(self, route: Route, turn: int) -> GivenToLoop:
+        """Have the loop make a BlockingCaller for the present thread."""
+
     async def revive(self, route: Route) -> None:
         """Connect a dormant route again."""
 
@@ -39,13 +54,22 @@ class Surroundings(Protocol):
 
 
 class ThreadCallers(threading.local):
-    """For each thread its own caller, `caller`; for all of them, `idle`: those that are nobody's now, as they were made
-    for threads to come, or for streams that have ended."""
+    """For each thread its own caller, `caller`, or `asked`: what is to become that; for all of them, `idle`: those that
+    are nobody's now, as they were made for threads to come, or for streams that have ended, and `spare`: one that is
+    lent for a call at a time."""
 
     caller: BlockingCaller
 
-    def __init__(self, idle: list[BlockingCaller]) -> None:
-        self.idle = idle
+    def __init__(self, idle: list[BlockingCaller], spare: SimpleQueue[BlockingCaller]) -> None:
+        self.idle, self.spare = idle, spare
+        self.asked: GivenToLoop | None = None
+
+    def add(self, ahead: Sequence[BlockingCaller], spare: bool) -> None:
+        """For threads to come; the last is to be the spare one, if they have none."""
+        if spare and ahead:
+            *ahead, last = ahead
+            self.spare.put(last)
+        self.idle += ahead
 
 
 class Route:
@@ -78,7 +102,8 @@ class Route:
         self.wait_for_room = False
         self.token = ""  # what was passed on to this process, and opens it
         self.blocks_here = False  # the loop's own thread makes blocking calls by it
-        self.thread = ThreadCallers([])
+        self.keeps_spare = False  # a caller for threads that the loop, which stands still, can't connect
+        self.thread = no_callers()
         self.turns = itertools.count()  # which replica is the next one's to begin with
         self.bound: dict[str, Callable[..., Any]] = {}
         self.ajar: dict[str, Callable[..., Any]] = {}  # methods of the last instance here that are still called
@@ -147,7 +172,9 @@ class Route:
         self.callers = list(callers)
         self.caller = self.callers[0] if len(self.callers) == 1 else Balance(self.callers, next(self.turns))
         self.reason = None
-        self.thread = ThreadCallers(list(ahead))
+        thread = no_callers()
+        thread.add(ahead, self.keeps_spare)
+        self.thread = thread  # others look for a caller in it from here on
         self.rebind(self.sending, self.sending_blocking)
         self.open_gate()
 
@@ -189,7 +216,7 @@ class Route:
         """No call can succeed any more. `denied`: since none may be made from here."""
         self.retire_target()
         self.caller, self.reason, self.denied = None, reason, denied
-        self.thread = ThreadCallers([])
+        self.thread = no_callers()
         self.rebind(self.sending, self.sending_blocking)
         self.open_gate()
 
@@ -271,22 +298,57 @@ class Route:
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
 
     def caller_of_thread(self) -> BlockingCaller:
-        """This thread's own caller, made at its first blocking call, or before it."""
-        thread = self.thread  # the loop may put another in its place at any moment: what was made for one stays in it
+        """The caller of the loop's own thread, made at its first blocking call, or before it."""
+        thread = self.thread
         caller: BlockingCaller | None = getattr(thread, "caller", None)
         if caller is None:
             caller = thread.caller = self.idle_caller(thread.idle)
         return caller
 
+    @contextmanager
+    def with_caller(self) -> Iterator[None]:
+        """Within it this thread has a caller: from then on its own, made at its first blocking call, or before it.
+
+        It is the loop that makes one. A plug-in's method, or a program, may hold up the loop until threads of a library
+        have called: then they share the spare one, which each has for one call.
+        """
+        thread = self.thread  # the loop may put another in its place at any moment: what was made for one stays in it
+        if is_here(self.loop):
+            self.caller_of_thread()
+        else:
+            thread.caller = taken_from(thread.idle) or self.made_or_spare(thread)
+        caller, lent = thread.caller, thread.asked is not None
+        try:
+            yield
+        finally:
+            if lent:
+                vars(thread).pop("caller", None)
+                if caller.reusable:
+                    thread.spare.put(caller)
+
+    def made_or_spare(self, thread: ThreadCallers) -> BlockingCaller:
+        """What comes first: the caller that the loop makes for this thread, or the spare one, which it is while the
+        thread still has `asked`."""
+        asked = thread.asked
+        if asked is None:
+            refuse_own_loop(self.loop)
+            asked = thread.asked = self.surroundings.begin_connecting(self, next(self.turns))
+        ends = ends_of_caller(self.now_ns)
+        while (task := asked.ended(A_MOMENT)) is None:
+            if ends and self.now_ns() >= ends:
+                raise DeadlineExceeded("no reply before the deadline")
+            with suppress(Empty):
+                return thread.spare.get(timeout=A_MOMENT)
+        thread.asked = None
+        try:
+            made: BlockingCaller = outcome_of(task)
+            return made
+        finally:
+            del task, asked  # as in there
+
     def idle_caller(self, idle: list[BlockingCaller]) -> BlockingCaller:
         """One that nobody else has."""
-        while True:
-            try:
-                caller = idle.pop()
-            except IndexError:
-                return self.surroundings.connect_thread(self, next(self.turns))
-            if caller.reusable:
-                return caller
+        return taken_from(idle) or self.surroundings.connect_thread(self, next(self.turns))
 
     def stream_to_thread(self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None) -> Iterator[Any]:
         """A stream by a caller that is its own until it ends: one thread may begin it, another read it, and any at all
@@ -311,6 +373,21 @@ class Route:
         caller = vars(self.thread).get("caller")
         if caller is not None and caller.wire.closed is not None:
             del self.thread.caller
+
+
+def no_callers() -> ThreadCallers:
+    return ThreadCallers([], SimpleQueue())
+
+
+def taken_from(idle: list[BlockingCaller]) -> BlockingCaller | None:
+    """One that can be used. Called from any thread."""
+    while True:
+        try:
+            caller = idle.pop()
+        except IndexError:
+            return None
+        if caller.reusable:
+            return caller
 
 
 def acknowledged_method(method: Method) -> Method:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from ..contract import Contract
@@ -56,7 +57,9 @@ class Way(Protocol):
     def caller(self) -> Sender | None: ...
     @property
     def thread(self) -> ThreadSender: ...
-    def caller_of_thread(self) -> BlockingCaller: ...
+    def with_caller(self) -> AbstractContextManager[None]:
+        """Within it `thread` has a caller."""
+
     def stream_to_thread(self, method: RemoteMethod, body: bytes, inputs: Iterable[Any] | None) -> Iterator[Any]: ...
 
     async def elsewhere(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...

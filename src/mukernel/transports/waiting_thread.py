@@ -75,9 +75,22 @@ def result_of(
     except BaseException:
         given.give_up()
         raise
+    try:
+        return outcome_of(task)
+    finally:
+        del task, given  # as in there
+
+
+def outcome_of(task: asyncio.Task[Any]) -> Any:
+    """What a task that has ended returns or raises. Raises Unavailable where the loop has ended first."""
     if task.cancelled():
         raise Unavailable(ENDED)
-    return task.result()
+    try:
+        return task.result()
+    finally:
+        del (
+            task
+        )  # it holds the error, which holds this frame and its callers', and what they hold would be held so long
 
 
 class GivenToLoop:
@@ -121,6 +134,16 @@ class GivenToLoop:
                 if over:
                     raise Unavailable(ENDED) from None
 
+    def ended(self, seconds: float) -> asyncio.Task[Any] | None:
+        """The task, if it has ended when as many seconds are over. It may be asked for again, and from within, as by a
+        signal handler's call."""
+        if self.task is None or not self.task.done():
+            with contextlib.suppress(Empty):
+                self.told.get(timeout=seconds)
+        if self.loop.is_closed():
+            raise Unavailable(ENDED)
+        return self.task if self.task is not None and self.task.done() else None
+
     def give_up(self) -> None:
         self.unwanted = True
         try:
@@ -137,4 +160,14 @@ class GivenToLoop:
             self.work.close()
 
 
-__all__ = ["ENDED", "LOOK", "ends_of_caller", "is_here", "owned_here", "refuse_own_loop", "result_of"]
+__all__ = [
+    "ENDED",
+    "LOOK",
+    "GivenToLoop",
+    "ends_of_caller",
+    "is_here",
+    "outcome_of",
+    "owned_here",
+    "refuse_own_loop",
+    "result_of",
+]

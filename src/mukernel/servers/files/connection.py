@@ -18,7 +18,9 @@ _connected: dict[str | None, Files] = {}
 def connect_files(files: Files, app: str | None = None) -> None:
     """Let `mukernel://` in this process go to `files`, a blocking proxy: `kernel.get(Files, blocking=True)`,
     `KernelThread.get(Files)`, or what a plug-in's constructor was given for `Blocking[Files]`. `app`: only where
-    storage_options={"app": …} says so. Another call with the same name replaces it."""
+    storage_options={"app": …} says so. Another call with the same name replaces it. Threads of a library
+    reach it while a method, or a program, that waits for them holds up the event loop, unless the file server is inline
+    in this process."""
     _connected[app] = files
 
 
@@ -63,8 +65,8 @@ class FilesOfApplication:
     def write_part(self, path: str, upload: str, offset: int, data: Buffer) -> None:
         self.call("write_part", path=path, upload=upload, offset=offset, data=data)
 
-    def commit(self, path: str, upload: str, size: int) -> FileInfo:
-        return msgspec.convert(self.call("commit", path=path, upload=upload, size=size), FileInfo)
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> FileInfo:
+        return msgspec.convert(self.call("commit", path=path, upload=upload, size=size, create=create), FileInfo)
 
     def discard(self, path: str, upload: str) -> None:
         self.call("discard", path=path, upload=upload)

@@ -23,8 +23,7 @@ class EditedFile(io.BytesIO):
         self.changed = False  # nor is one that can't be made: it is closed when it is collected
         self.content: bytes | None = None  # of a closed one that a transaction is to decide upon
         if "w" in mode:
-            if fs.isdir(path):
-                raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder")
+            fs.refuse_folder(path)
             super().__init__()
             self.changed = True
             return

@@ -16,13 +16,15 @@ from uuid import uuid4
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
-from ...contract import Buffer
+from ...contract import Buffer, Overloaded, PermissionDenied
 from .connection import FilesOfApplication, connected_files
 from .edited import EditedFile
 from .interface import FileInfo
+from .left_open import left_open
 
 BLOCK = 4 << 20  # bytes that an open file reads and writes at a time
 WHOLE = 64 << 20  # bytes that are read or written in one call
+SMALLEST = 64 << 10  # bytes that are not divided any more where there is no room for them in shared memory
 
 
 class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -45,8 +47,10 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     @property
     def files(self) -> Any:
         """The server, looked up anew, since `connect_files` may have been called meanwhile."""
-        found = connected_files(self.app) if self.state is None and self.plugin is None else None
-        return self._of_application if found is None else found
+        connected = connected_files(self.app) if self.state is None and self.plugin is None else None
+        found = self._of_application if connected is None else connected
+        left_open.settle(found)
+        return found
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> Any:
@@ -62,6 +66,35 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def info(self, path: str, **options: Any) -> dict[str, Any]:
         return described(self.files.stat(self._strip_protocol(path)))
+
+    def kind(self, path: str) -> str | None:
+        """ "file", "directory" or "other"; None: there is nothing. Raises where that can't be known, for want of a
+        right, or since the server does not answer: fsspec's own `exists`, `isfile` and `isdir` say no then."""
+        try:
+            found: str = self.info(path)["type"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found
+
+    def exists(self, path: str, **options: Any) -> bool:
+        return self.kind(path) is not None
+
+    def isfile(self, path: str) -> bool:
+        return self.kind(path) == "file"
+
+    def isdir(self, path: str) -> bool:
+        return self.kind(path) == "directory"
+
+    def kind_if_told(self, path: str) -> str | None:
+        """The same for who is about to write there, which somebody may who may not look: the server decides then."""
+        with suppress(PermissionDenied):
+            return self.kind(path)
+        return None
+
+    def refuse_folder(self, path: str) -> None:
+        """Raises IsADirectoryError where a file is to be written."""
+        if self.kind_if_told(path) == "directory":
+            raise IsADirectoryError(errno.EISDIR, f"{path!r}: it is a folder")
 
     def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
         path = self._strip_protocol(path)
@@ -101,8 +134,15 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return b"".join(parts) if parts else bytes(self.files.read(path))
 
     def part(self, path: str, start: int, end: int, version: str | None) -> bytes:
-        """Bytes that there were when somebody looked. Raises OSError (ESTALE) where there are fewer by now."""
-        data = bytes(self.files.read(path, start, max(0, end - start), version))
+        """Bytes that there were when somebody looked, in two halves where the server's shared memory has no room for
+        all at once. Raises OSError (ESTALE) where there are fewer by now."""
+        try:
+            data = bytes(self.files.read(path, start, max(0, end - start), version))
+        except Overloaded:
+            if end - start <= SMALLEST:
+                raise
+            half = (start + end) // 2
+            return self.part(path, start, half, version) + self.part(path, half, end, version)
         if len(data) < end - start:
             raise OSError(errno.ESTALE, f"{path!r}: it has been cut since it was opened")
         return data
@@ -111,32 +151,40 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
         path = self._strip_protocol(path)
-        if mode == "create" and self.exists(path):
-            raise FileExistsError(path)
-        if self._intrans or len(value) > WHOLE:  # the end of a transaction decides whether readers ever see it
-            with self.open(path, "wb") as file:
+        # The end of a transaction decides whether readers ever see it.
+        if mode == "create" or self._intrans or self.write_at_once(path, value) is None:
+            with self.open(path, "xb" if mode == "create" else "wb") as file:
                 file.write(value)
-            return
-        self.files.write(path, Buffer(value))
+
+    def write_at_once(self, path: str, value: Any) -> FileInfo | None:
+        """Write a whole file in one call. None: it is too large for that, or for the shared memory that is left."""
+        if len(value) > WHOLE:
+            return None
+        try:
+            written: FileInfo = self.files.write(path, Buffer(value))
+        except Overloaded:
+            if len(value) <= SMALLEST:
+                raise
+            return None
+        return written
 
     def put_whole(self, path: str, value: bytes) -> str | None:
         """Put it in place of the file at once, whatever transaction there is. The file's version then."""
-        if len(value) <= WHOLE:
-            version: str | None = self.files.write(path, Buffer(value)).version
-            return version
+        if (written := self.write_at_once(path, value)) is not None:
+            return written.version
         with MukernelFile(self, path, "wb", BLOCK) as file:
             file.write(value)
         return self.files.stat(path).version  # type: ignore[no-any-return]
 
     def mkdir(self, path: str, create_parents: bool = True, **options: Any) -> None:
         path = self._strip_protocol(path)
-        if self.exists(path):
+        if self.kind_if_told(path) is not None:
             raise FileExistsError(path)
         self.files.mkdir(path, create_parents)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         path = self._strip_protocol(path)
-        if not exist_ok and self.exists(path):
+        if not exist_ok and self.kind_if_told(path) is not None:
             raise FileExistsError(path)
         self.files.mkdir(path, True)
 
@@ -174,7 +222,7 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
             return
         if str(path2).endswith("/"):
             self.files.mkdir(target, True)
-        if self.isdir(target):
+        if self.kind_if_told(target) == "directory":
             target = f"{target.rstrip('/')}/{source.rpartition('/')[2]}"
         try:
             self.files.rename(source, target)
@@ -196,27 +244,43 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
             if not autocommit and mode[0] == "r":  # of these fsspec does not think
                 self.transaction.files.append(edited)
             return edited
-        if mode == "xb" and self.exists(path):
-            raise FileExistsError(path)
+        create = mode == "xb"
+        if create and self.kind_if_told(path) is not None:  # there is no need to write all of it to be told
+            raise FileExistsError(errno.EEXIST, f"{path!r}: it is there already")
         return MukernelFile(
-            self, path, "wb" if mode == "xb" else mode, block_size or BLOCK, autocommit, cache_options=cache_options,
-            **options,
+            self, path, "wb" if create else mode, block_size or BLOCK, autocommit, cache_options=cache_options,
+            create=create, **options,
         )  # fmt: skip
+
+
+class KeptBuffer(io.BytesIO):
+    """Is not closed when it is collected: the file whose it is, and which was collected with it, writes it then."""
+
+    def __del__(self) -> None:
+        """Instead of io's own, which closes."""
 
 
 class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
     """An open file. What is written is seen by readers when it is closed, all at once; what is appended, block by
-    block. Where writing fails it is closed, and nothing of what was written is kept on the other side."""
+    block. Where writing fails it is closed, and nothing of what was written is kept on the other side. `create`: where
+    there is a file by then, closing it raises FileExistsError."""
 
     buffer: io.BytesIO
     closed: bool
+    opened = False  # one that can't be opened writes nothing when it is collected
     given_up = False
+    failure: tuple[int, str] | None = None  # the number and the text of the OSError for which it was given up
     uploading = False  # has anything been sent that is not in place yet?
     uploaded = 0  # bytes
 
-    def __init__(self, fs: MukernelFileSystem, path: str, mode: str, *args: Any, **options: Any) -> None:
-        self.upload = uuid4().hex
+    def __init__(
+        self, fs: MukernelFileSystem, path: str, mode: str, *args: Any, create: bool = False, **options: Any
+    ) -> None:  # fmt: skip
+        self.upload, self.create = uuid4().hex, create
         self.version: str | None = None
+        if mode != "rb":
+            left_open.begin()
+            fs.refuse_folder(path)
         super().__init__(fs, path, mode, *args, **options)
         if mode == "rb":
             info = self.details
@@ -225,8 +289,9 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             self.version = info["version"]
             if not self.size:  # nothing will be read of it, unless the server knows that it is not empty
                 fs.part(path, 0, 0, self.version)
-        elif fs.isdir(path):
-            raise IsADirectoryError(path)
+        else:
+            self.buffer = KeptBuffer()
+        self.opened = True
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self.fs.part(self.path, start, min(end, self.size), self.version)  # type: ignore[no-any-return]
@@ -246,8 +311,8 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             if len(data) or self.offset == 0:
                 files.append(self.path, data)
             return
-        if final and not self.offset and self.autocommit and len(data) <= WHOLE:
-            files.write(self.path, data)
+        at_once = final and not self.offset and self.autocommit and not self.create
+        if at_once and self.fs.write_at_once(self.path, data.view) is not None:
             return
         for start in range(0, len(data), WHOLE):
             self.send_part(self.offset + start, Buffer(data.view[start : start + WHOLE]))
@@ -256,8 +321,14 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
             self.commit()
 
     def send_part(self, offset: int, data: Buffer) -> None:
-        self.uploading = True
-        self.fs.files.write_part(self.path, self.upload, offset, data)
+        self.uploading, half = True, len(data) // 2
+        try:
+            self.fs.files.write_part(self.path, self.upload, offset, data)
+        except Overloaded:
+            if len(data) <= SMALLEST:
+                raise
+            self.send_part(offset, Buffer(data.view[:half]))
+            self.send_part(offset + half, Buffer(data.view[half:]))
 
     def commit(self) -> None:
         """Let readers see what was written; fsspec calls it at the end of a transaction, also of a file that was given
@@ -267,7 +338,7 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
         with self.given_up_where_it_fails():
             if not self.uploading:  # an empty file of a transaction
                 self.send_part(0, Buffer(b""))
-            self.fs.files.commit(self.path, self.upload, self.uploaded)
+            self.fs.files.commit(self.path, self.upload, self.uploaded, self.create)
         self.discard()
 
     def discard(self) -> None:
@@ -279,17 +350,47 @@ class MukernelFile(AbstractBufferedFile):  # type: ignore[misc]
     def given_up_where_it_fails(self) -> Iterator[None]:
         try:
             yield
-        except BaseException:
-            self.give_up()
+        except BaseException as error:
+            self.give_up(error)
             raise
 
-    def give_up(self) -> None:
-        """Half a file is none: the one that was there stays, and the room that the half takes is free again."""
+    def give_up(self, error: BaseException | None = None) -> None:
+        """Half a file is none: the one that was there stays, and the room that the half takes is free again. `error`:
+        why, where writing failed. A compressor or an archive that writes on meets it again, and hides it by no
+        other."""
+        if error is not None:
+            number, text = getattr(error, "errno", None), getattr(error, "strerror", None)
+            self.failure = number or errno.EIO, text or f"{self.path!r}: {type(error).__name__}: {error}"
         self.buffer = io.BytesIO()
         self.closed = self.given_up = True
         if self.uploading:
             with suppress(Exception):  # what has failed before is what its writer is to know
                 self.discard()
+
+    def write(self, data: Any) -> int:
+        self.refuse_given_up()
+        written: int = super().write(data)
+        return written
+
+    def flush(self, force: bool = False) -> None:
+        self.refuse_given_up()
+        super().flush(force)
+        if self.mode != "rb" and not isinstance(self.buffer, KeptBuffer):
+            self.buffer = KeptBuffer()
+
+    def refuse_given_up(self) -> None:
+        if self.failure is not None:
+            raise OSError(*self.failure)
+
+    def close(self) -> None:
+        if not self.opened:
+            self.closed = True
+        super().close()
+
+    def __del__(self) -> None:
+        """Of one that nobody closed, in whatever thread that is found out."""
+        if self.opened and not self.closed and self.mode != "rb":
+            left_open.close(self)
 
     def __exit__(self, *raised: Any) -> None:
         if raised[0] is not None and self.mode == "wb" and not self.closed:

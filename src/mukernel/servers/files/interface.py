@@ -92,8 +92,9 @@ class Files(
         raise NotImplementedError
 
     @idempotent
-    async def commit(self, path: str, upload: str, size: int) -> FileInfo:
-        """Put what was uploaded, `size` bytes, in place of the file at once. Follow it by `discard`."""
+    async def commit(self, path: str, upload: str, size: int, create: bool = False) -> FileInfo:
+        """Put what was uploaded, `size` bytes, in place of the file at once. Follow it by `discard`. `create`: only
+        where there is none; else FileExistsError."""
         raise NotImplementedError
 
     @idempotent

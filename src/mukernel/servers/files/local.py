@@ -128,8 +128,11 @@ class LocalFolder:
             while done < len(data):
                 done += os.pwrite(file, data[done : done + CHUNK * 64], offset + done)
 
-    def commit(self, path: str, upload: str, size: int) -> None:
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> None:
         """What is renamed is a second name of the upload, so this may be run again after a crash at any point."""
+        if create:
+            self.put_in_free_place(path, upload, size)
+            return
         ready = f"{upload}.ready"
         with self.uploaded(upload, size), self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
             with suppress(FileNotFoundError):
@@ -168,6 +171,19 @@ class LocalFolder:
             os.fsync(file)
             with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
                 os.rename(staged, name, src_dir_fd=staging, dst_dir_fd=folder)
+            sync_folder(folder)
+
+    def put_in_free_place(self, path: str, upload: str, size: int) -> None:
+        """A second name of the upload: the system gives it only where there is none."""
+        with self.uploaded(upload, size) as file, self.parent(path) as (folder, name):
+            os.fsync(file)
+            try:
+                with self.opened(STAGING, os.O_PATH | os.O_DIRECTORY) as staging:
+                    os.link(upload, name, src_dir_fd=staging, dst_dir_fd=folder, follow_symlinks=False)
+            except FileExistsError:
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if not os.path.samestat(found, os.fstat(file)):  # else this was run before a crash
+                    raise FileExistsError(errno.EEXIST, "there is a file of that name") from None
             sync_folder(folder)
 
     def mkdir(self, path: str, parents: bool) -> None:

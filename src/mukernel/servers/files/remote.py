@@ -245,10 +245,12 @@ class RemoteFolder:
             yield
 
     @contextmanager
-    def placing(self, path: str) -> Iterator[None]:
-        """To put a file there, in the place of one that is there already."""
+    def placing(self, path: str, create: bool = False) -> Iterator[None]:
+        """To put a file there, in the place of one that is there already, unless it is to be `create`d."""
         with self.asked(), self.alone(path):
             self.no_folder(path)
+            if create and self.kind(path) is not None:
+                raise FileExistsError(errno.EEXIST, "there is a file of that name")
             with no_file_on_the_way():
                 yield
 
@@ -265,8 +267,8 @@ class RemoteFolder:
     def write_part(self, upload: str, offset: int, data: memoryview) -> None:
         self.spooled().write_part(upload, offset, data)
 
-    def commit(self, path: str, upload: str, size: int) -> None:
-        with self.spooled().uploaded(upload, size) as staged, self.placing(path):
+    def commit(self, path: str, upload: str, size: int, create: bool = False) -> None:
+        with self.spooled().uploaded(upload, size) as staged, self.placing(path, create):
             self.system.put_file(f"/proc/self/fd/{staged}", self.at(path))
 
     def discard(self, upload: str) -> None:

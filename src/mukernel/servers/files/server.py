@@ -152,9 +152,9 @@ class FileServer(Plugin, Files):
             )
         await self.run(path, "write", lambda mount, inner: mount.storage.write_part(name, offset, data.view))
 
-    async def commit(self, path: str, upload: str, size: int) -> FileInfo:
+    async def commit(self, path: str, upload: str, size: int, create: bool = False) -> FileInfo:
         name = checked_upload(upload)
-        return await self.change(path, lambda storage, inner: storage.commit(inner, name, size))
+        return await self.change(path, lambda storage, inner: storage.commit(inner, name, size, create))
 
     async def discard(self, path: str, upload: str) -> None:
         name = checked_upload(upload)
