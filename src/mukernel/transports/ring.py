@@ -19,8 +19,15 @@ from .lane import Lane
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
 
 
-def nothing(*wire: Wire) -> None:
+def nothing(*_: object) -> None:
     """What is received by a wire that is closed, which may be the next of those that something came by."""
+
+
+class Ended:
+    """Whose a receive right is once its wire is closed. It holds the wire no more: else the two, with the channel's
+    memory and descriptors, would wait for Python's cyclic collector, in a server that may never run it."""
+
+    receiver = kept_loop = staticmethod(nothing)
 
 
 class RingWire(Wire):
@@ -95,6 +102,8 @@ class RingWire(Wire):
         self.send, self.next_message, self.receiver = refused, nothing, nothing  # type: ignore[method-assign]
         self.stop_listening()
         self.poller.starving.discard(self)
+        for receiver in self.receivers:
+            receiver.owner = Ended
         os.close(self.peer_bell)
 
 
