@@ -89,6 +89,31 @@ def test_what_is_to_run_in_a_sandbox_is_imported_in_one(
     assert mark.exists() == (placement == "process")
 
 
+APART = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    with open({left!r}, "w") as file:
+        file.write(str(os.getpid()))
+    os.rename({left!r}, {left!r} + ".whole")
+    while True:
+        signal.pause()
+while not os.path.exists({left!r} + ".whole"):
+    pass
+"""
+
+
+async def test_who_looks_at_a_class_waits_for_nothing_that_its_import_leaves_behind(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    more = "import signal\n" + APART.format(left=str(left))
+    (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(tmp_path / "mark"), more=more))
+    try:
+        found = await inspect_plugins({"guest": ("guest:Stranger", {})}, str(tmp_path))
+        assert found["guest"].problems == []
+    finally:
+        os.kill(int((tmp_path / "left.whole").read_text()), signal.SIGKILL)
+
+
 async def test_a_sandbox_that_can_not_be_set_up_is_a_problem_of_its_plugin(tmp_path: Path) -> None:
     mark = tmp_path / "escaped"
     (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(mark), more=""))

@@ -69,7 +69,7 @@ async def run(kernel: Kernel, report: BenchReport, once: Callable[[], Any], awai
 
     async def caller() -> None:
         count = 0
-        while (before := now()) < until:
+        while (before := now()) < until or not count:  # at least one, however late its turn came
             try:
                 if awaited:
                     await once()

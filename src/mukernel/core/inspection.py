@@ -214,10 +214,11 @@ async def _heard(
         limit = duration_text(limits[subject.name])
         return seen, f"did not return within {limit}; one that has to take longer wants a longer restart.hang"
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # and what the imports started
-            await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and what the imports started
+        # What they have started apart may hold the pipes, and live long: who waits for the process waits for those, too.
+        process._transport.close()  # type: ignore[attr-defined]  # there is no public name for it
+        await process.wait()
     return seen, ""
 
 

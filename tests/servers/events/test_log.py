@@ -293,6 +293,22 @@ def test_a_last_segment_without_a_header_is_set_aside_and_its_offsets_never_come
     log.close()
 
 
+@pytest.mark.parametrize("lost", [[0], [0, 1], [1]])
+def test_a_segment_that_is_set_aside_is_counted(
+    tmp_path: Path, lost: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    log = opened(tmp_path, segment=200)
+    append(log, *[b"body"] * 30)
+    bases = [each.base for each in log.segments]
+    log.close()
+    for each in lost:
+        sorted(tmp_path.glob("*.log"))[each].write_bytes(b"\0" * 30)
+    log = opened(tmp_path, segment=200)
+    assert log.damaged == bases[lost[-1] + 1] - bases[lost[0]]
+    assert f"the {log.damaged} records before" in caplog.text
+    log.close()
+
+
 def test_what_is_lost_is_no_reason_to_remove_what_is_there(tmp_path: Path) -> None:
     log = opened(tmp_path, count=20)
     append(log, *[b"body"] * 7)

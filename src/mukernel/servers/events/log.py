@@ -56,9 +56,11 @@ class Log:
         for path in [each for each in paths if base_of(each) is None]:
             log.warning("stream %r: %s is no segment of its log, and is left alone; move it away", self.name, path)
             paths.remove(path)
+        aside = 0  # the first offset of what stood before the first segment that can be read
         for path in paths:
             segment = Segment.open(path, last=path == paths[-1])
             if segment is None:
+                aside = aside or int(path.stem)
                 self._set_aside(path, given, last=path == paths[-1])
                 continue
             if segment.mended:
@@ -71,10 +73,10 @@ class Log:
                     "stream %r: %d records of %s are damaged; readers are told which",
                     self.name, segment.damaged, path,
                 )  # fmt: skip
-            if self.segments and segment.base != self.segments[-1].end:
-                lost = segment.base - self.segments[-1].end
-                self.missing += lost
-                log.error("stream %r: the %d records before %s are missing", self.name, lost, path)
+            end = self.segments[-1].end if self.segments else aside
+            if end and segment.base != end:
+                self.missing += segment.base - end
+                log.error("stream %r: the %d records before %s are missing", self.name, segment.base - end, path)
             self.segments.append(segment)
         if not self.segments and not given:
             self.segments.append(Segment.create(self.folder, 1))
