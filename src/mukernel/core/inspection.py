@@ -216,7 +216,7 @@ async def _heard(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what the imports started
-        # What they have started apart may hold the pipes, and live long: who waits for the process waits for those, too.
+        # What they have started apart may hold the pipes, and live long: who waits for the process waits for them, too.
         process._transport.close()  # type: ignore[attr-defined]  # there is no public name for it
         await process.wait()
     return seen, ""
