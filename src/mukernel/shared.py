@@ -54,8 +54,8 @@ def empty(shape: int | tuple[int, ...], dtype: Any = "float64") -> numpy.ndarray
 
 
 def buffer(size: int) -> Buffer:
-    """A Buffer of `size` zeros in shared memory of its own; write by its `view`, until it is sent. Raises Overloaded,
-    ValueError, ContractError for what is no number of bytes."""
+    """A Buffer of `size` zeros in shared memory of its own; write by its `view`, and not once it was sent: who received
+    it would see that. Raises Overloaded, ValueError, ContractError for what is no number of bytes."""
     try:
         size = index(size)
     except TypeError:

@@ -171,6 +171,28 @@ def test_operations_share_their_connections(system: Any, monkeypatch: pytest.Mon
     assert made == []
 
 
+def test_an_application_that_was_started_again_is_found_by_every_connection(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with running(tmp_path, {"/data": str(tmp_path / "data")}) as state:
+        system = fsspec.filesystem("mukernel", state=state)
+        system.pipe("/data/file", b"content")
+        connection = system._of_application.connection
+        connection.idle += [connection.connect() for _ in range(3)]
+    with running(tmp_path, {"/data": str(tmp_path / "data")}) as again:
+        assert again == state
+        assert [system.cat("/data/file") for _ in range(5)] == [b"content"] * 5
+
+
+def test_the_folder_that_a_file_is_written_to_is_made_where_that_is_asked_for(options: dict[str, Any]) -> None:
+    making = fsspec.filesystem("mukernel", auto_mkdir=True, **options)
+    making.pipe("/data/one/file", b"content")
+    with making.open("/data/two/deep/file", "wb") as file:
+        file.write(b"content")
+    making.cp_file("/data/one/file", "/data/three/file")
+    making.touch("/data/four/file")
+    assert len(making.find("/data")) == 4
+
+
 def test_no_application_is_a_clear_error(tmp_path: Path) -> None:
     system = fsspec.filesystem("mukernel", app="none-of-this-name", skip_instance_cache=True)
     with pytest.raises(NotFound, match="none-of-this-name"):

@@ -60,13 +60,20 @@ class ControlConnection:
             close_all(self.idle)
             self.process = os.getpid()
         try:
-            while (caller := self.idle.pop()).wire.closed is not None:
+            while True:
+                caller = self.idle.pop()
+                caller.wire.receive()  # by an idle one comes no message, but perhaps that its kernel has ended
+                if caller.wire.closed is None:
+                    return caller
                 caller.wire.close()
         except IndexError:
-            folder = find_running(self.application, self.state, None)
-            greeting = msgspec.msgpack.encode(Control.__contract__.describe())
-            return BlockingCaller(connect_blocking(f"unix:{folder.socket}", greeting=greeting), self.now_ns)
-        return caller
+            return self.connect()
+
+    def connect(self) -> BlockingCaller:
+        """A new one. Raises NotFound where no such application runs."""
+        folder = find_running(self.application, self.state, None)
+        greeting = msgspec.msgpack.encode(Control.__contract__.describe())
+        return BlockingCaller(connect_blocking(f"unix:{folder.socket}", greeting=greeting), self.now_ns)
 
 
 def close_all(callers: list[BlockingCaller]) -> None:

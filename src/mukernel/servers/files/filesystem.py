@@ -30,17 +30,18 @@ SMALLEST = 64 << 10  # bytes that are not divided any more where there is no roo
 class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     """storage_options: `app`, the application's name; `state`, its state folder; `plugin`, which Files server of
     several. With none of them: the server that this process was told of by `connect_files`, or else that of the only
-    application that runs."""
+    application that runs. `auto_mkdir`: make the folder that a file is written to, as fsspec's own for local files."""
 
     protocol = "mukernel"
     root_marker = "/"
     async_impl = False
 
     def __init__(
-        self, app: str | None = None, state: str | None = None, plugin: str | None = None, **options: Any
-    ) -> None:
+        self, app: str | None = None, state: str | None = None, plugin: str | None = None, auto_mkdir: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
         super().__init__(app=app, state=state, plugin=plugin, **{**options, "use_listings_cache": False})
-        self.app, self.state, self.plugin = app, state, plugin
+        self.app, self.state, self.plugin, self.auto_mkdir = app, state, plugin, auto_mkdir
         # Whether anybody serves is seen at the first call, whose connection is kept.
         self._of_application = FilesOfApplication(app, state, plugin)
 
@@ -149,8 +150,13 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     # -- changing -----------------------------------------------------------------------------------------------
 
+    def make_folder_of(self, path: str) -> None:
+        if self.auto_mkdir:
+            self.files.mkdir(self._parent(path), True)
+
     def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **options: Any) -> None:
         path = self._strip_protocol(path)
+        self.make_folder_of(path)
         # The end of a transaction decides whether readers ever see it.
         if mode == "create" or self._intrans or self.write_at_once(path, value) is None:
             with self.open(path, "xb" if mode == "create" else "wb") as file:
@@ -213,6 +219,7 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if self.isdir(source):
             self.files.mkdir(target, True)
         else:
+            self.make_folder_of(target)
             self.files.copy(source, target)
 
     def mv(self, path1: str, path2: str, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
@@ -225,6 +232,7 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if self.kind_if_told(target) == "directory":
             target = f"{target.rstrip('/')}/{source.rpartition('/')[2]}"
         try:
+            self.make_folder_of(target)
             self.files.rename(source, target)
         except OSError as error:
             if isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError)) or error.errno != errno.EXDEV:
@@ -233,12 +241,15 @@ class MukernelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def touch(self, path: str, truncate: bool = True, **options: Any) -> None:
         path = self._strip_protocol(path)
+        self.make_folder_of(path)
         self.files.write(path, Buffer(b"")) if truncate else self.files.append(path, Buffer(b""))
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True,
         cache_options: dict[str, Any] | None = None, **options: Any,
     ) -> MukernelFile | EditedFile:  # fmt: skip
+        if mode[0] != "r":
+            self.make_folder_of(path)
         if "+" in mode and mode[0] in "rw":
             edited = EditedFile(self, path, mode, autocommit)
             if not autocommit and mode[0] == "r":  # of these fsspec does not think

@@ -9,16 +9,21 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
 from typing import Any, Protocol
 
+from ...kernel.clock import Clock
+from ...transports.context import current
 from ...transports.waiting_thread import is_here
 
 log = logging.getLogger("mukernel")
+CLOCK = Clock()
 ENDING = 10.0  # seconds that the end of the program waits for those that are left
+LOOKING = 2.0  # seconds that a look waits for them: where one of their stores stalls, others go on
 
 
 class Closable(Protocol):
@@ -35,6 +40,7 @@ class LeftOpen:
         self.left: deque[Closable] = deque()  # those that are not closed yet
         self.thread: Thread | None = None
         self.beginning = Lock()
+        self.stalled: Closable | None = None  # the one that somebody has waited for in vain
         self.ended = False
 
     def begin(self) -> None:
@@ -46,6 +52,8 @@ class LeftOpen:
                 self.thread = Thread(target=self.run, name="mukernel files left open", daemon=True)
                 self.thread.start()
                 atexit.register(self.end)
+                if processes := sys.modules.get("multiprocessing.util"):  # whose children end without atexit
+                    processes.Finalize(None, self.end, exitpriority=0)
 
     def run(self) -> None:
         while True:
@@ -74,14 +82,25 @@ class LeftOpen:
         if not self.left or self.thread is None or get_ident() == self.thread.ident:
             return
         route = getattr(files, "_mukernel_route", None)
-        if route is None or route.caller is not None or not is_here(route.loop):
-            self.wait(None)
+        if route is not None and route.caller is None and is_here(route.loop):
+            return
+        with suppress(IndexError):  # the last was closed just now
+            first = self.left[0]
+            if first is not self.stalled:
+                call, seconds = current.get(), LOOKING
+                if call is not None and call.deadline:
+                    seconds = max(0.0, min(seconds, (call.deadline - CLOCK.now_ns()) / 1e9))
+                self.stalled = None if self.wait(seconds) else first
 
-    def wait(self, seconds: float | None) -> None:
+    def wait(self, seconds: float) -> bool:
+        """Until those that are left by now are closed; False: that took longer."""
         told: SimpleQueue[None] = SimpleQueue()
         self.given.put(told)
-        with suppress(Empty):
+        try:
             told.get(timeout=seconds)
+        except Empty:
+            return False
+        return True
 
     def end(self) -> None:
         """The end of the program, after which no thread of this kind goes on."""
