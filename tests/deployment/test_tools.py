@@ -1,5 +1,6 @@
 """uv and pip: what they make, and what their users have set for them."""
 
+import json
 import os
 import subprocess
 from glob import glob
@@ -9,6 +10,8 @@ import pytest
 from deployment_wheels import request, write_wheel
 
 from mukernel.deployment import Installer
+from mukernel.deployment.lock_file import Locked
+from mukernel.deployment.tools import Wanted, read_report
 
 SET = {
     "uv": {
@@ -43,3 +46,12 @@ def test_an_environment_is_as_ever_whatever_is_set_for_its_tool_and_its_scripts_
     assert [os.stat(each).st_nlink for each in module] == [1]  # copied, as is set
     script = os.path.join(installed.folder, "bin", "shop-tool")
     assert subprocess.run([script], check=True, capture_output=True, text=True).stdout == "it runs\n"
+
+
+@pytest.mark.parametrize("archive", [{"hash": "sha256=abc"}, {"hash": "sha256=abc", "hashes": {"sha256": "abc"}}])
+def test_the_hash_of_a_file_by_an_older_pip_and_by_a_newer_one(archive: dict[str, object]) -> None:
+    """Before 23.1, such as under Debian 12's Python, pip had no "hashes"."""
+    about = {"name": "Shop_Library", "version": "2.0"}
+    found = {"metadata": about, "is_direct": False, "download_info": {"url": "", "archive_info": archive}}
+    report = json.dumps({"install": [found]})
+    assert read_report(report, Wanted([], [], None)) == [Locked("shop-library", "2.0", ["sha256:abc"])]
