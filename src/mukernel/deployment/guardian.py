@@ -1,8 +1,8 @@
 """Guardian: runs one tool, and ends it with all that it has started when whoever asked for it is gone.
 
 A script for `python -I -S`, which needs nothing but the standard library: `guardian.py PARENT COMMAND...`. It leads a
-process group, in which the tool and its own processes are. The parent's death comes as a signal: then the group is
-killed. Its exit status is the tool's.
+session without a terminal, and its process group, in which the tool and its own processes are. The parent's death comes
+as a signal: then the group is killed. Its exit status is the tool's.
 """
 
 import ctypes

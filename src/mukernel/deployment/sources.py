@@ -64,7 +64,10 @@ def wheel_of(
                 folder = wheel_folder(request, source, python, store)
             if not folder.exists():
                 with store.making(folder) as unfinished:
-                    tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
+                    try:
+                        tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
+                    except ToolFailed as error:
+                        raise ToolFailed(f"use = {request.use!r}: {error}") from None
                     if not any(each.endswith(".whl") for each in os.listdir(unfinished)):
                         raise ContractError(f"use = {request.use!r}: building it made no wheel")
     return str(next(each for each in folder.iterdir() if each.suffix == ".whl")), source

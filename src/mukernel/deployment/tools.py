@@ -216,7 +216,9 @@ def read_report(text: str, wanted: Wanted) -> list[Locked]:
         name = normalised(about["name"])
         if each["is_direct"]:
             check_direct(name, each["download_info"]["url"], wanted)
-        hashes = each["download_info"].get("archive_info", {}).get("hashes", {})
+        archive = each["download_info"].get("archive_info", {})
+        algorithm, _, value = archive.get("hash", "").partition("=")  # all that pip before 23.1 writes
+        hashes = {algorithm: value, **archive.get("hashes", {})}
         if "sha256" not in hashes:
             raise ContractError(f"{name} comes without a hash of its file; wanted one that has it")
         found.append(Locked(name, about["version"], [f"sha256:{hashes['sha256']}"]))

@@ -39,8 +39,18 @@ UNREACHABLE = re.compile(
     r"timed out|request failed after",
     re.IGNORECASE,
 )
+UNKNOWN_HOST = re.compile(r"host key verification failed", re.IGNORECASE)
+NOT_ALLOWED = re.compile(
+    r"permission denied \(|authentication failed|terminal prompts disabled|/dev/tty", re.IGNORECASE
+)
 LOCAL = re.compile(r"transport 'file' not allowed\s+fatal: clone of ('[^']*')")
 OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
+# What a build backend has said: as uv shows it, as pip does, and as `uv build` passes it on before its own error.
+BACKEND = re.compile(
+    r"\[std(?:out|err)\]\n(.*?)(?:^hint:|\Z)|\[\d+ lines? of output\]\n(.*?)\[end of output\]"
+    r"|\A(?:Building wheel\.\.\.\n)?+(.+?)^error: Failed to build[^\n]*\n[^\n]*uild backend",
+    re.DOTALL | re.MULTILINE,
+)
 FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -86,7 +96,8 @@ class Work:
         with self._lock:
             self.check()
             self._running = subprocess.Popen(
-                guarded, cwd=folder, env=environment_variables(), text=True, errors="replace", process_group=0,
+                guarded, cwd=folder, env=environment_variables(), text=True, errors="replace",
+                start_new_session=True,  # without a terminal: ssh would ask there, and wait for ever in the background
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             )  # fmt: skip
         running = self._running
@@ -110,9 +121,10 @@ def _kill(running: subprocess.Popen[str]) -> None:
 
 
 def environment_variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Ours, but for what is about our own environment."""
+    """Ours, but for what is about our own environment. Nothing asks, as nobody may be there to answer."""
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
-    return {**kept, "GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1", **(more or {})}
+    silent = {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "SSH_ASKPASS": ""}  # ssh: before 8.4, too
+    return {**kept, **silent, "NO_COLOR": "1", **(more or {})}
 
 
 def explained(tool: str, what: str, errors: str, status: int) -> str:
@@ -127,7 +139,19 @@ def explained(tool: str, what: str, errors: str, status: int) -> str:
             f"{what}: got the submodule {found[1]}, a path of this machine, from which git takes none; wanted an "
             "address such as https://..., or, if you trust it, `git config --global protocol.file.allow always`"
         )
-    said = shortened(errors) or (f"ended by signal {-status}" if status < 0 else f"exit status {status}")
+    said = (ending(errors) if tool == "git" else backend_reason(errors) or shortened(errors)) or (
+        f"ended by signal {-status}" if status < 0 else f"exit status {status}"
+    )
+    if tool == "git" and UNKNOWN_HOST.search(errors):
+        return (
+            f"{what}: ssh does not know the key of that host, or knows another ({said}); wanted the right one in "
+            "~/.ssh/known_hosts: `ssh HOST`, once and by hand, adds it"
+        )
+    if tool == "git" and NOT_ALLOWED.search(errors):
+        return (
+            f"{what}: the repository was not opened, and nobody is asked for a password or a passphrase ({said}); "
+            "`ssh-add` gives ssh-agent the key, or, for https, set a credential helper of git"
+        )
     if UNREACHABLE.search(errors) and tool == "git":
         return f"{what}: the repository could not be reached ({said}); see to its address, and to the network"
     if UNREACHABLE.search(errors):
@@ -138,13 +162,32 @@ def explained(tool: str, what: str, errors: str, status: int) -> str:
     return f"{what}: {said}"
 
 
+def backend_reason(text: str) -> str:
+    """The last lines of what a build backend said, as one; "" if there is none."""
+    said = ["".join(part or "" for part in found) for found in BACKEND.findall(text)]
+    return ending(said[-1]) if said else ""
+
+
 def shortened(text: str) -> str:
-    """The lines of a tool's output that say what was wrong, as one."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m|[×╰─▶│├]+", " ", line).strip() for line in text.splitlines()]
-    lines = [
+    """The lines of a tool's output that say what was wrong, as one: from its first error on."""
+    lines = lines_of(text)
+    wrong = next((number for number, line in enumerate(lines) if re.match(r"(ERROR|error|fatal)\b", line)), 0)
+    said = joined(lines[wrong:])
+    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 3] + "..."
+
+
+def ending(text: str) -> str:
+    """The last lines of the output of a tool which runs another that says what was wrong, as one."""
+    said = joined(lines_of(text))
+    return said if len(said) <= LONGEST_REASON else "..." + said[3 - LONGEST_REASON :]
+
+
+def lines_of(text: str) -> list[str]:
+    lines = [re.sub(r"\x1b\[[0-9;]*m|[×╰─▶│├]+|^\s*[\^~]+$", " ", line).strip() for line in text.splitlines()]
+    return [
         line for line in lines if line and not re.match(r"(hint|WARNING|\[notice\]|Using Python|Resolved \d)", line)
     ]
-    wrong = next((number for number, line in enumerate(lines) if re.match(r"(ERROR|error|fatal)\b", line)), 0)
-    said = re.sub(r"\s+", " ", " ".join(lines[wrong:]))
-    said = re.sub(r"\b(ERROR|error|cause|fatal): ", "", said)
-    return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 3] + "..."
+
+
+def joined(lines: Sequence[str]) -> str:
+    return re.sub(r"\s+", " ", " ".join(re.sub(r"^((ERROR|error|cause|fatal): )+", "", line) for line in lines))
