@@ -30,7 +30,7 @@ from .environment import (
 from .lock_file import Locked, LockFile, LockFileUnsound, LockFileUnwritable, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import NEEDED, Runtime, check_as_it_began
+from .runtime import NEEDED, Runtime, check_as_it_began, unfulfilled
 from .sources import commit_of, source_of, wheel_of
 from .store import Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
@@ -200,13 +200,17 @@ class Installer:
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
         subject = self.looked_up(subject, locked, work)
+        staying: list[Locked] = []
         if locked is not None and self.holds(subject, locked):
-            return subject, locked
+            lacking = unfulfilled({each.name: each.version for each in locked.distributions})
+            if not lacking:
+                return subject, locked
+            work.say(f"what is locked does not fulfil {', '.join(lacking)}, which this mukernel needs: choosing anew")
+            names = [distribution_of(each) for each in lacking]
+            staying = [each for each in locked.distributions if each.name not in names]
         work.say(f"resolving {request.use} for Python {python.version}, with {tools.name}")
-        ours = f"mukernel=={runtime.version}"
-        target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}" if subject.wheel else request.target
         try:
-            found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
+            found = self.resolution(subject, staying, work)
         except ToolFailed as error:
             raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
         except ContractError as error:
@@ -228,6 +232,25 @@ class Installer:
             )
         use, minor, platform = subject.lock_key
         return subject, Resolution(use, minor, platform, subject.distribution, subject.source, kept)
+
+    def resolution(self, subject: Subject, staying: list[Locked], work: Work) -> list[Locked]:
+        """What a tool chooses for a subject. `staying`: of what is locked, what is to stay so, by its very hashes, if
+        that can be."""
+        target = subject.request.target
+        if subject.wheel:
+            target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}"
+        asked = [target, f"mukernel=={subject.runtime.version}"]
+        built = subject.distribution if subject.wheel else ""
+        pinned = [f"{each.name}=={each.version}" for each in staying if each.name != built]
+        try:
+            found = subject.tools.resolve(replace(subject.wanted, requirements=[*asked, *pinned]), subject.python, work)
+        except ToolFailed as error:
+            if not pinned:
+                raise
+            work.say(f"choosing all of {subject.request.use} anew, as what is locked can't stay: {error}")
+            return subject.tools.resolve(replace(subject.wanted, requirements=asked), subject.python, work)
+        known = {(each.name, each.version): each for each in staying}
+        return [known.get((each.name, each.version), each) for each in found]
 
     def looked_up(self, subject: Subject, locked: Resolution | None, work: Work) -> Subject:
         """The subject with what its request names: a distribution of an index, or a file on this machine."""
