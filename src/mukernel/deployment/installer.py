@@ -32,7 +32,7 @@ from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import NEEDED, Runtime, check_as_it_began, unfulfilled
 from .sources import commit_of, source_of, wheel_of
-from .store import Failure, Store
+from .store import READ_ONLY, Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
 from .wheel import check_wheel, digest, read_name
 from .work import CHOSEN_ANEW, ToolFailed, Work
@@ -94,7 +94,7 @@ class Installer:
         """
         work = work or Work()
         try:
-            with self.store.locked(work):
+            with self.store.locked(work, if_writable=True):
                 tools = tools_for(self.store)  # that there are none is no failure of this request
                 check_as_it_began()  # nor is this
                 try:
@@ -114,6 +114,8 @@ class Installer:
                 return installed, Hold(self.store.path(name))
         except OSError as error:
             reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            if error.errno in READ_ONLY and str(error.filename).startswith(f"{self.store.folder}/"):
+                reason = f"it is not there as it is wanted, and {self.store.unwritable(error)}"
             raise Unavailable(f"use = {request.use!r} can't be installed: {reason}") from None
 
     def present(self, request: Request) -> Installed:
@@ -142,7 +144,7 @@ class Installer:
 
     def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
         """Let the lock file leave out what is none of these any more."""
-        with self.store.locked(work):
+        with self.store.locked(work, if_writable=True):
             self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
@@ -165,7 +167,11 @@ class Installer:
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
                 notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
-            self.store.write_notes(notes)
+            try:
+                self.store.write_notes(notes)
+            except OSError as error:
+                if error.errno not in READ_ONLY:  # where it is found again, each time, without them
+                    raise
 
     def note_key(self, request: Request) -> str:
         """By which the environment of a request is remembered, whichever of its plug-ins is meant. Applications that
