@@ -65,7 +65,7 @@ class Subject:
 
 class Installer:
     """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself, where
-    there is another for what that does not have, if its folder can't be written to.
+    there is another for what that does not have, if it can't be written.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
     in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
     built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
@@ -206,6 +206,11 @@ class Installer:
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
         subject = self.looked_up(subject, locked, work)
+        if subject.distribution == "mukernel":
+            raise ContractError(
+                f"use = {request.use!r}: got mukernel itself, which every environment has in the version of its "
+                "kernel; wanted a distribution with a plug-in"
+            )
         staying: list[Locked] = []
         if locked is not None and self.holds(subject, locked):
             lacking = unfulfilled({each.name: each.version for each in locked.distributions})
