@@ -1,7 +1,9 @@
-"""What can't be written to: a store in the image of a container."""
+"""What can't be written to: a store in an image, a lock file that is mounted by itself; and one that is a link."""
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from deployment_wheels import request
 from mukernel import Unavailable
 from mukernel.deployment import Installer, store
 from mukernel.deployment.cleaning import collect_garbage
+from mukernel.deployment.lock_file import LockFile, Resolution
 from mukernel.deployment.work import Work
 
 
@@ -60,3 +63,47 @@ def test_a_store_that_can_not_be_written_to(
                 other.install(request("shop-catalog==2.0"))
             with pytest.raises(Unavailable, match=r"can't be written to \(.*\); wanted a folder that can be: do this"):
                 collect_garbage(other.store, set, Work())
+
+
+MOUNTED = """
+import sys
+from pathlib import Path
+from mukernel import Unavailable
+from mukernel.deployment.lock_file import LockFile, Resolution
+folder = Path(sys.argv[1])
+old, new = (Resolution(use, "3.13", "linux", "a", version) for use, version in (("a==1", "1"), ("a==2", "2")))
+lock = LockFile(folder / "app.lock", LockFile(folder / "spare.lock"))
+assert lock.taking(old) is lock
+assert lock.taking(new) is lock.spare
+lock.spare.add(new)
+lock.keep(set())
+assert lock.everything() == [old]
+try:
+    lock.taking(Resolution("a==1", "3.13", "linux", "a", "3"))
+except Unavailable as error:
+    print(error)
+"""
+
+
+def test_a_lock_file_that_is_mounted_by_itself(tmp_path: Path) -> None:
+    """As `docker run -v` does with a file: nothing can be put in its place."""
+    (tmp_path / "app.lock").touch()
+    LockFile(tmp_path / "mounted.lock").add(Resolution("a==1", "3.13", "linux", "a", "1"))
+    apart = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine has no namespaces for those who are not root")
+    script = 'mount --bind "$0/mounted.lock" "$0/app.lock" && exec "$1" -c "$2" "$0"'
+    command = [*apart, "sh", "-c", script, str(tmp_path), sys.executable, MOUNTED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "can't be written: it is a mount by itself; mount its folder" in done.stdout, done.stderr
+
+
+def test_a_lock_file_that_is_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    lock = LockFile(tmp_path / "app.lock")
+    lock.path.symlink_to(tmp_path / "shared" / "app.lock")
+    resolution = Resolution("a==1", "3.13", "linux", "a", "1")
+    lock.add(resolution)
+    assert lock.path.is_symlink() and LockFile(tmp_path / "shared" / "app.lock").read() == [resolution]
+    lock.keep(set())
+    assert lock.path.is_symlink() and lock.read() == []
