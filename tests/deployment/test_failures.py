@@ -79,6 +79,13 @@ def test_what_failed_can_not_be_forgotten_on_a_full_disk(
     assert not (store.wheels / "unused").exists()
 
 
+def test_mukernel_itself_is_no_plugin(installer: Installer) -> None:
+    with pytest.raises(
+        ContractError, match=r"'mukernel==0\.1\.0': got mukernel itself, which every environment has in "
+    ):
+        installer.install(request("mukernel==0.1.0"))
+
+
 def test_a_repository_that_is_not_reached_is_no_package_index(own_installer: Installer) -> None:
     with pytest.raises(
         Unavailable, match=r"the repository could not be reached .* see to its address, and to the netw"

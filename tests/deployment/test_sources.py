@@ -58,6 +58,20 @@ def test_a_git_checkout_stays_at_its_commit(own_installer: Installer, tmp_path: 
         own_installer.install(request(f"git+file://{repository}@first"))
 
 
+def test_a_copy_of_a_submodule_has_its_history(tmp_path: Path) -> None:
+    """Which a build may ask for the version, by whichever path leads to it."""
+    write_repository(tmp_path / "shop", "1.1")
+    git(tmp_path / "shop", "tag", "v1.1")
+    write_repository(tmp_path / "whole", "0")
+    added = ["submodule", "--quiet", "add", str(tmp_path / "shop"), "shop"]
+    git(tmp_path / "whole", "-c", "protocol.file.allow=always", *added)
+    SourceTree(str(tmp_path / "whole" / "shop"), "", []).copy(str(tmp_path / "copy"))
+    assert git(tmp_path / "copy", "describe", "--tags") == "v1.1"
+    SourceTree(str(tmp_path / "whole"), "", []).copy(str(tmp_path / "both"))
+    shutil.rmtree(tmp_path / "whole")  # of which a copy of all is no part
+    assert git(tmp_path / "both" / "shop", "describe", "--tags") == "v1.1"
+
+
 def commit_of(use: str) -> str:
     return source_of(request(f"git+file://{use}"), "", [], Work()).removeprefix("commit:")
 

@@ -30,9 +30,9 @@ from .environment import (
 from .lock_file import Locked, LockFile, LockFileUnsound, LockFileUnwritable, Resolution
 from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
-from .runtime import NEEDED, Runtime, check_as_it_began
+from .runtime import NEEDED, Runtime, check_as_it_began, unfulfilled
 from .sources import commit_of, source_of, wheel_of
-from .store import Failure, Store
+from .store import READ_ONLY, Failure, Store
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
 from .wheel import check_wheel, digest, read_name
 from .work import CHOSEN_ANEW, ToolFailed, Work
@@ -65,7 +65,7 @@ class Subject:
 
 class Installer:
     """Installs into the store in `folder`. `lock_file`: what it obeys and writes; by default in the store itself, where
-    there is another for what that does not have, if its folder can't be written to.
+    there is another for what that does not have, if it can't be written.
     `wheels`: folders in which wheels are looked for, besides what the tools are set up to use. `settings`: the folder
     in which a tool looks for settings of its own, such as an index. `only_wheels`: refuse whatever would have to be
     built, since that runs what its author wrote: then nothing of a package is run while it is installed."""
@@ -94,7 +94,7 @@ class Installer:
         """
         work = work or Work()
         try:
-            with self.store.locked(work):
+            with self.store.locked(work, if_writable=True):
                 tools = tools_for(self.store)  # that there are none is no failure of this request
                 check_as_it_began()  # nor is this
                 try:
@@ -114,6 +114,8 @@ class Installer:
                 return installed, Hold(self.store.path(name))
         except OSError as error:
             reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            if error.errno in READ_ONLY and str(error.filename).startswith(f"{self.store.folder}/"):
+                reason = f"it is not there as it is wanted, and {self.store.unwritable(error)}"
             raise Unavailable(f"use = {request.use!r} can't be installed: {reason}") from None
 
     def present(self, request: Request) -> Installed:
@@ -142,7 +144,7 @@ class Installer:
 
     def keep_locked(self, requests: Iterable[Request], work: Work) -> None:
         """Let the lock file leave out what is none of these any more."""
-        with self.store.locked(work):
+        with self.store.locked(work, if_writable=True):
             self.lock_file.keep({each.use for each in requests})
 
     def failure(self, request: Request) -> str | None:
@@ -165,7 +167,11 @@ class Installer:
             if self.lock_file.path.parent != self.store.folder:  # else it is no application file's
                 notes.askers[name] = sorted({*notes.askers.get(name, ()), os.path.realpath(self.lock_file.path)})
         if notes != self.store.notes():  # else there is nothing to write, which a full disk would refuse
-            self.store.write_notes(notes)
+            try:
+                self.store.write_notes(notes)
+            except OSError as error:
+                if error.errno not in READ_ONLY:  # where it is found again, each time, without them
+                    raise
 
     def note_key(self, request: Request) -> str:
         """By which the environment of a request is remembered, whichever of its plug-ins is meant. Applications that
@@ -200,13 +206,22 @@ class Installer:
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
         subject = self.looked_up(subject, locked, work)
+        if subject.distribution == "mukernel":
+            raise ContractError(
+                f"use = {request.use!r}: got mukernel itself, which every environment has in the version of its "
+                "kernel; wanted a distribution with a plug-in"
+            )
+        staying: list[Locked] = []
         if locked is not None and self.holds(subject, locked):
-            return subject, locked
+            lacking = unfulfilled({each.name: each.version for each in locked.distributions})
+            if not lacking:
+                return subject, locked
+            work.say(f"what is locked does not fulfil {', '.join(lacking)}, which this mukernel needs: choosing anew")
+            names = [distribution_of(each) for each in lacking]
+            staying = [each for each in locked.distributions if each.name not in names]
         work.say(f"resolving {request.use} for Python {python.version}, with {tools.name}")
-        ours = f"mukernel=={runtime.version}"
-        target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}" if subject.wheel else request.target
         try:
-            found = tools.resolve(replace(wanted, requirements=[target, ours]), python, work)
+            found = self.resolution(subject, staying, work)
         except ToolFailed as error:
             raise ToolFailed(f"use = {request.use!r}: {error}{self.hint}") from None
         except ContractError as error:
@@ -228,6 +243,25 @@ class Installer:
             )
         use, minor, platform = subject.lock_key
         return subject, Resolution(use, minor, platform, subject.distribution, subject.source, kept)
+
+    def resolution(self, subject: Subject, staying: list[Locked], work: Work) -> list[Locked]:
+        """What a tool chooses for a subject. `staying`: of what is locked, what is to stay so, by its very hashes, if
+        that can be."""
+        target = subject.request.target
+        if subject.wheel:
+            target = f"{subject.distribution} @ {Path(subject.wheel).as_uri()}"
+        asked = [target, f"mukernel=={subject.runtime.version}"]
+        built = subject.distribution if subject.wheel else ""
+        pinned = [f"{each.name}=={each.version}" for each in staying if each.name != built]
+        try:
+            found = subject.tools.resolve(replace(subject.wanted, requirements=[*asked, *pinned]), subject.python, work)
+        except ToolFailed as error:
+            if not pinned:
+                raise
+            work.say(f"choosing all of {subject.request.use} anew, as what is locked can't stay: {error}")
+            return subject.tools.resolve(replace(subject.wanted, requirements=asked), subject.python, work)
+        known = {(each.name, each.version): each for each in staying}
+        return [known.get((each.name, each.version), each) for each in found]
 
     def looked_up(self, subject: Subject, locked: Resolution | None, work: Work) -> Subject:
         """The subject with what its request names: a distribution of an index, or a file on this machine."""

@@ -62,8 +62,8 @@ class LockFileUnwritable(Unavailable):
 
 
 class LockFile:
-    """`path`: of the file, which need not be there. `spare`: the one that takes what does not stand in it, if its
-    folder can't be written to."""
+    """`path`: of the file, which need not be there. `spare`: the one that takes what does not stand in it, if it
+    can't be written."""
 
     def __init__(self, path: str | os.PathLike[str], spare: LockFile | None = None) -> None:
         self.path, self.spare = Path(path).absolute(), spare
@@ -102,16 +102,28 @@ class LockFile:
         wanted = (use, python, platform)
         return next((each for each in self.everything() if (each.use, each.python, each.platform) == wanted), None)
 
+    @property
+    def target(self) -> Path:
+        """The file itself, where `path` is a symbolic link to it."""
+        return Path(os.path.realpath(self.path))
+
+    def hindrance(self) -> str:
+        """Why another file can't be put in its place, as it is written; "" where it can."""
+        if not os.access(self.target.parent, os.W_OK):
+            return "its folder is read-only"
+        return "it is a mount by itself; mount its folder" if is_mount(self.target) else ""
+
     def taking(self, resolution: Resolution) -> LockFile:
         """Which of the two a resolution is to be added to. Raises LockFileUnwritable where it is ours that can't be
         written: somebody has to know before it takes long to install it."""
         key = (resolution.use, resolution.python, resolution.platform)
-        if os.access(self.path.parent, os.W_OK) or self.find(*key) == resolution:
+        hindrance = self.hindrance()
+        if not hindrance or self.find(*key) == resolution:
             return self
         if self.spare is None or any((each.use, each.python, each.platform) == key for each in self.read()):
             raise LockFileUnwritable(
-                f"use = {resolution.use!r}: {self.path} locks something else, and can't be written: its folder is "
-                "read-only; install it where that can be written, and bring the lock file from there"
+                f"use = {resolution.use!r}: {self.path} locks something else, and can't be written: {hindrance}; "
+                "install it where that can be written, and bring the lock file from there"
             )
         return self.spare
 
@@ -125,19 +137,19 @@ class LockFile:
         """Leave out what is none of these any more; nothing where it can't be written."""
         if self.spare is not None:
             self.spare.keep(uses)
-        if not os.access(self.path.parent, os.W_OK):
+        if self.hindrance():
             return
         found = self.read()
         if kept := [each for each in found if each.use in uses]:
             if kept != found:
                 self.write(kept)
         elif found:
-            self.path.unlink()
+            self.target.unlink()
 
     def write(self, resolutions: list[Resolution]) -> None:
         ordered = sorted(resolutions, key=lambda each: (each.use, each.python, each.platform))
         try:
-            write_whole(self.path, as_toml(ordered).encode())
+            write_whole(self.target, as_toml(ordered).encode())
         except OSError as error:
             raise LockFileUnwritable(f"the lock file {self.path} can't be written: {error.strerror}") from None
 
@@ -149,6 +161,22 @@ def is_lock_file(path: str) -> bool:
     with contextlib.suppress(OSError), open(path, "rb") as file:
         return file.read(len(HEADER)) == HEADER.encode()
     return False
+
+
+def is_mount(path: Path) -> bool:
+    """Is something mounted at a path itself? (`os.path.ismount` does not see a bind mount of a file.)"""
+    with contextlib.suppress(OSError):
+        return mount_of(path) != mount_of(path.parent)
+    return False
+
+
+def mount_of(path: Path) -> list[str]:
+    opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        lines = Path(f"/proc/self/fdinfo/{opened}").read_text().splitlines()
+        return [line for line in lines if line.startswith("mnt_id:")]
+    finally:
+        os.close(opened)
 
 
 def line_of(content: str, problem: str) -> str:

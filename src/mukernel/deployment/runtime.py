@@ -8,16 +8,19 @@ and packets serve in place of the ring.
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
+from typing import Any
 
 from ..contract import Unavailable
 from .pythons import Python
+from .request import normalised
 from .wheel import write_wheel
 from .work import ToolFailed, Work
 
@@ -27,6 +30,10 @@ MODULES = ("kernel/ring", "transports/tracked")  # those that are compiled
 NEEDED = ("msgspec",)  # by mukernel, and by nothing that mukernel needs
 KEPT = ("Requires-Dist", "Requires-Python", "Provides-Extra")  # of the metadata
 SCRIPTS = ("console_scripts", "pytest11")  # entry points that no process of plug-ins needs
+REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*([^;]*)")  # as mukernel's own are, of which none has a marker
+COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+}  # fmt: skip
 
 
 began: list[str] = []  # the fingerprint of our files when this process first installed something
@@ -121,6 +128,45 @@ def installed_version() -> str:
         return version("mukernel")
     except PackageNotFoundError:  # run from a checkout that is not installed
         return "0"
+
+
+def requirements() -> list[str]:
+    """Of the running mukernel itself, without those of its extras."""
+    try:
+        return [each for each in distribution("mukernel").requires or [] if ";" not in each]
+    except PackageNotFoundError:
+        return list(NEEDED)
+
+
+def unfulfilled(versions: Mapping[str, str]) -> list[str]:
+    """Which requirements of the running mukernel distributions, name → version, do not fulfil: those that were locked
+    for another mukernel need not."""
+    return [each for each in requirements() if not fulfils(versions, each)]
+
+
+def fulfils(versions: Mapping[str, str], requirement: str) -> bool:
+    """Do they fulfil a requirement such as "msgspec>=0.20,<1"? No, where that is of a form that mukernel's have not:
+    a tool, which knows all of them, is asked then."""
+    found = REQUIREMENT.fullmatch(requirement)
+    version = versions.get(normalised(found[1])) if found else None
+    if found is None or version is None:
+        return False
+    for clause in filter(None, (each.strip() for each in found[2].split(","))):
+        sign = next((each for each in COMPARED if clause.startswith(each)), "")
+        wanted = clause.removeprefix(sign).strip()
+        if not sign or not re.fullmatch(r"\d+(\.\d+)*", wanted) or not COMPARED[sign](order(version), order(wanted)):
+            return False
+    return True
+
+
+def order(version: str) -> tuple[list[int], bool]:
+    """By which versions are compared: "1.0" and "1" are the same, and come after "1.0rc1"."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    numbers = [int(each) for each in found[0].split(".")] if found else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    early = re.match(r"[._-]?(a|b|c|rc|alpha|beta|pre|preview|dev)", version[found.end() if found else 0 :])
+    return numbers, early is None
 
 
 def information(wanted: str) -> dict[str, str]:

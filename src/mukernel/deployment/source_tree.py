@@ -16,6 +16,8 @@ LEFT_OUT = ("__pycache__", "*.py[cod]", "*.egg-info", ".venv", ".tox", ".nox", "
 LEFT_OUT_AT_TOP = ("build", "dist", "venv")  # further down a package may have one of these names
 HISTORY = ".git"  # a build may ask it for the version
 
+POINTER = b"gitdir: "  # what begins a file of that name
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -54,10 +56,21 @@ class SourceTree:
                     os.mkdir(path)
                 case "link":
                     os.symlink(os.readlink(each.path), path)
+                case "file" if os.path.basename(each.name) == HISTORY:
+                    self.copy_pointer(each.path, path)
                 case _:
                     shutil.copy2(each.path, path)
             copied.append(replace(each, path=path))
         return digest_of(each for each in copied if HISTORY not in each.name.split(os.sep))
+
+    def copy_pointer(self, source: str, target: str) -> None:
+        """Copy the file that a submodule has in the place of the folder of its repository: it says where that is,
+        relative to itself. Out of the tree, only the whole path leads there from a copy."""
+        text = read(source)
+        where = os.path.realpath(os.path.join(os.path.dirname(source), os.fsdecode(text.removeprefix(POINTER).strip())))
+        outside = text.startswith(POINTER) and os.path.commonpath((self.folder, where)) != self.folder
+        with open(target, "wb") as file:
+            file.write(POINTER + os.fsencode(f"{where}\n") if outside else text)
 
     def entries(self, *, history: bool) -> Iterator[Entry]:
         """All that is in it, a folder before what it holds; `history`: of its repository, too."""

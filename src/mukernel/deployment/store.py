@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import shutil
@@ -25,6 +26,7 @@ from .environment import Environment, damage_in, is_held, read_environment, unus
 from .work import Work
 
 UNFINISHED = ".unfinished-"  # how the names of folders begin that are being made, or removed
+READ_ONLY = (errno.EROFS, errno.EACCES)
 
 
 class Failure(msgspec.Struct):
@@ -58,10 +60,22 @@ class Store:
         )
 
     @contextlib.contextmanager
-    def locked(self, work: Work) -> Iterator[None]:
-        """Be the one that changes the store; waits for another that does. Raises Cancelled, Unavailable."""
+    def locked(self, work: Work, *, if_writable: bool = False) -> Iterator[None]:
+        """Be the one that changes the store; waits for another that does. `if_writable`: where it can't be written to,
+        as in the image of a container, there is nothing to keep from others, and what it has may do. Raises Cancelled,
+        Unavailable."""
         self.make_folders()
-        file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            file = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+            if not if_writable:
+                raise Unavailable(self.unwritable(error)) from None
+            file = -1
+        if file < 0:
+            yield
+            return
         try:
             told = False
             while True:
@@ -81,6 +95,13 @@ class Store:
             yield
         finally:
             os.close(file)
+
+    def unwritable(self, error: OSError) -> str:
+        """What to do where the system lets nobody write into the store."""
+        return (
+            f"{self.folder} can't be written to ({error.strerror}); wanted a folder that can be: do this where it is "
+            "writable, as when an image is built, or name another with --state"
+        )
 
     def make_folders(self) -> None:
         """Raises Unavailable where they can't be made, or belong to somebody else, whose code would be run."""
