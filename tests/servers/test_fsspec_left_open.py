@@ -106,14 +106,19 @@ class Stalled:
         self.answer.get()
 
 
-def test_one_whose_store_stalls_keeps_others_waiting_once(kernel: KernelThread, system: Any) -> None:
+def test_one_whose_store_stalls_keeps_others_waiting_once(
+    kernel: KernelThread, system: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     system.pipe("/data/file", b"content")
     left_open.begin()
     stalled = Stalled()
     left_open.close(stalled)
     try:
-        with deadline(0.05):  # which is over by then
+        with deadline(0.01):  # which says nothing of the store
             left_open.settle(None)
+        assert left_open.stalled is None
+        monkeypatch.setattr("mukernel.servers.files.left_open.LOOKING", 0.05)
+        left_open.settle(None)
         assert left_open.stalled is stalled
         found: list[bytes] = []
         looking = Thread(target=lambda: found.append(system.cat("/data/file")))

@@ -217,7 +217,8 @@ async def _heard(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # and what the imports started
         # What they have started apart may hold the pipes, and live long: who waits for the process waits for them, too.
-        process._transport.close()  # type: ignore[attr-defined]  # there is no public name for it
+        for pipe in (0, 1):
+            process._transport.get_pipe_transport(pipe).close()  # type: ignore[attr-defined]  # there is no public name
         await process.wait()
     return seen, ""
 

@@ -90,7 +90,8 @@ class LeftOpen:
                 call, seconds = current.get(), LOOKING
                 if call is not None and call.deadline:
                     seconds = max(0.0, min(seconds, (call.deadline - CLOCK.now_ns()) / 1e9))
-                self.stalled = None if self.wait(seconds) else first
+                if not self.wait(seconds) and seconds == LOOKING:
+                    self.stalled = first
 
     def wait(self, seconds: float) -> bool:
         """Until those that are left by now are closed; False: that took longer."""
@@ -104,8 +105,8 @@ class LeftOpen:
 
     def end(self) -> None:
         """The end of the program, after which no thread of this kind goes on."""
-        if self.left:
-            self.wait(ENDING)
+        if self.left and not self.wait(ENDING):
+            log.error("not closed, and so not written, at the end: %s", [each.path for each in list(self.left)])
         self.ended = True
 
 
