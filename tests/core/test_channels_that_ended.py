@@ -28,6 +28,7 @@ class NeverCollecting(Plugin, Server):
 class Client(Interface, version="1.0"):
     async def greet(self) -> str: ...
     async def slowly(self) -> str: ...
+    async def open_files(self) -> int: ...
 
 
 class Threaded(Plugin, Client):
@@ -39,6 +40,15 @@ class Threaded(Plugin, Client):
 
     async def slowly(self) -> str:
         return await self.one.greet("loop")
+
+    async def open_files(self) -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+
+class ThreadedAndNeverCollecting(Threaded):
+    def __init__(self, server: Blocking[Server], one: Server) -> None:
+        gc.disable()
+        super().__init__(server, one)
 
 
 async def test_a_server_has_no_descriptors_of_callers_that_left() -> None:
@@ -54,7 +64,38 @@ async def test_a_server_has_no_descriptors_of_callers_that_left() -> None:
             assert await server.open_files() > before
             await kernel.swap("client", Threaded)
         await kernel.unload("client")
-        for _ in range(10_000):  # it is told of the last ones by and by
-            if await server.open_files() == before:
-                break
-        assert await server.open_files() == before
+        await assert_it_has_open(before, server)
+
+
+async def test_a_caller_has_no_descriptors_of_servers_that_left() -> None:
+    """As above. The kernel, which calls both, is a caller, too."""
+    async with Kernel() as kernel:
+        await kernel.load(NeverCollecting, name="server", placement="process")
+        await kernel.load(ThreadedAndNeverCollecting, name="client", placement="process", threads=4)
+        client = kernel.get(Client)
+
+        async def scaled_and_loaded_anew() -> None:
+            await kernel.scale("server", 3)
+            await asyncio.gather(*(client.slowly() for _ in range(20)), *(client.greet() for _ in range(20)))
+            await kernel.scale("server", 1)
+            await kernel.unload("server")
+            await kernel.load(NeverCollecting, name="server", placement="process")
+            await asyncio.gather(*(client.slowly() for _ in range(20)), *(client.greet() for _ in range(20)))
+
+        await scaled_and_loaded_anew()  # every thread has its own by now
+        before, here = await client.open_files(), len(os.listdir("/proc/self/fd"))
+        gc.disable()
+        try:
+            for _ in range(3):
+                await scaled_and_loaded_anew()
+            await assert_it_has_open(before, client)
+            assert len(os.listdir("/proc/self/fd")) <= here
+        finally:
+            gc.enable()
+
+
+async def assert_it_has_open(files: int, plugin: Server | Client) -> None:
+    for _ in range(10_000):  # it is told of the last ones by and by
+        if await plugin.open_files() <= files:
+            break
+    assert await plugin.open_files() <= files

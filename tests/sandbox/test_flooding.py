@@ -103,13 +103,14 @@ async def test_several_leave_the_kernel_the_files_that_it_needs(kernel: Kernel) 
     for name in names:
         await kernel.load(Flooder, name=name, placement="sandbox", grants=["Neighbour"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    soon = 2 * open_files() + 400  # of which one may have half; the tests before have left some open, perhaps
+    # One may have half of it; and too few of them are left for all. The tests before have left some open, perhaps.
+    soon = open_files() + min(open_files(), 1000) + 400
     resource.setrlimit(resource.RLIMIT_NOFILE, (soon, hard))
     try:
         answers = [await kernel.get(Flooding, plugin=name).connect(300) for name in names]
         most = min(soon // 10, 128)
         assert f"would have {most + 1} channels, wanted at most {most}" in answers[0]
-        assert answers[-1].startswith("Overloaded")
+        assert "for a channel from process" in answers[-1] and "beside those that it keeps for itself" in answers[-1]
         await assert_unharmed(kernel)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

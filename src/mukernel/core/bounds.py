@@ -75,9 +75,8 @@ class Bounds:
                         f"{space} holds {room:,} channels to one that may open {2 * OF_SERVER * room:,} files, half of "
                         "which are for others: close what is not used, or give that more (limits.files)"
                     )
-        if self.all_channels() * OF_KERNEL > files // 2:
-            with enough_for(f"a channel from {space}, beside those that it keeps for itself"):
-                close_all(duplicated([replicas[0].port.bell[0]] * RESERVE))
+        with enough_for(f"a channel from {space}, beside those that it keeps for itself"):
+            close_all(duplicated([replicas[0].port.bell[0]] * RESERVE))
 
     def channels_of(self, space: str, replicas: Iterable[Replica]) -> int:
         """Those of one process; what it has let go of is not among them."""
@@ -88,9 +87,6 @@ class Bounds:
         """How many channels one sandbox may have to a replica. `files`: how many most processes may open."""
         space = replica.instance.place.space if replica.instance is not None else ""
         return self.files.get(space, files) // 2 // OF_SERVER
-
-    def all_channels(self) -> int:
-        return sum(len(replica.port.channels) for _, replica in self.registry.replicas())
 
     # -- contracts --------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ LEFT_OUT = (  # what would lead a tool, or the Python that it starts, somewhere 
     "PIP_REPORT", "PIP_REQUIREMENT", "PIP_EDITABLE", "PIP_GROUP",
     "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_TARGET", "UV_COMPILE_BYTECODE", "UV_VENV_SEED",
     "UV_OVERRIDE", "UV_EXCLUDE",
+    "COLUMNS",  # the lines of what uv says would be broken there, and not be found
     # Of git, which says in a hook which repository it is in: all of `git rev-parse --local-env-vars` but settings.
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_CONFIG", "GIT_OBJECT_DIRECTORY", "GIT_DIR", "GIT_WORK_TREE",
     "GIT_IMPLICIT_WORK_TREE", "GIT_GRAFT_FILE", "GIT_INDEX_FILE", "GIT_NO_REPLACE_OBJECTS", "GIT_REPLACE_REF_BASE",

@@ -326,7 +326,8 @@ class Caller:
         for wake in list(wire.when_room):
             wake()
         self.check_idle()
-        self.when_broken()
+        when_broken, self.when_broken = self.when_broken, lambda: None  # which holds us, as it is told who broke
+        when_broken()
 
 
 class IncomingStream(AsyncIterator[Any]):

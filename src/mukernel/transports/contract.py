@@ -67,6 +67,10 @@ def refused(*message: Any) -> bool:
     return False
 
 
+def nothing(*_: object) -> None:
+    """What a wire calls once it is closed."""
+
+
 def accepted(*message: Any) -> bool:
     """The `send` of a wire whose other side is gone."""
     return True
@@ -241,6 +245,8 @@ class Wire(ABC):
                 self.lane.close()
             self.release()
             self.on_closed(self, why)
+            # Its owner may hold it: else the two, with a channel's descriptors, would wait for Python's collector.
+            self.receiver = self.controller = self.flushed = self.kept_loop = self.on_closed = nothing
 
     @abstractmethod
     def release(self) -> None:

@@ -12,15 +12,11 @@ from typing import Any
 from ..kernel.ipc import ring
 from .beside import ReceiverBeside, SenderBeside
 from .context import watch
-from .contract import Received, Wire, refused
+from .contract import Received, Wire, nothing, refused
 from .kind import Kind
 from .lane import Lane
 
 SYSTEM_EVERY = 100_000  # ns between two looks at the system while messages keep coming
-
-
-def nothing(*_: object) -> None:
-    """What is received by a wire that is closed, which may be the next of those that something came by."""
 
 
 class Ended:
@@ -99,7 +95,7 @@ class RingWire(Wire):
             self.poller.loop.call_soon(self.poller.flush)
 
     def release(self) -> None:
-        self.send, self.next_message, self.receiver = refused, nothing, nothing  # type: ignore[method-assign]
+        self.send, self.next_message = refused, nothing  # type: ignore[method-assign]
         self.stop_listening()
         self.poller.starving.discard(self)
         for receiver in self.receivers:
