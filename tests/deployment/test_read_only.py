@@ -98,6 +98,13 @@ def test_a_lock_file_that_is_mounted_by_itself(tmp_path: Path) -> None:
     assert "can't be written: it is a mount by itself; mount its folder" in done.stdout, done.stderr
 
 
+def test_a_lock_file_that_is_a_link_to_where_nothing_is(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "app.lock", LockFile(tmp_path / "spare.lock"))
+    lock.path.symlink_to(tmp_path / "gone" / "app.lock")
+    with pytest.raises(Unavailable, match=r"app\.lock is a link to .*/gone/app\.lock, whose folder is not there: make"):
+        lock.taking(Resolution("a==1", "3.13", "linux", "a", "1"))
+
+
 def test_a_lock_file_that_is_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     lock = LockFile(tmp_path / "app.lock")

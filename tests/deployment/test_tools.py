@@ -92,6 +92,16 @@ def test_why_a_build_of_something_of_an_index_failed() -> None:
     assert said == "no wheel of it can be built: Failed to build `shop` Failed to resolve requirements"
 
 
+def test_a_tool_that_ends_in_a_traceback(installer: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip does of a pyproject.toml that is none."""
+    monkeypatch.setenv("MUKERNEL_INSTALLER", "pip")
+    write_project(tmp_path / "project", "1.1")
+    (tmp_path / "project" / "pyproject.toml").write_text("this is = = none\n")
+    with pytest.raises(Unavailable, match=r"TOMLDecodeError: .*\(at line 1, column 6\)$") as raised:
+        installer.install(request("./project", folder=str(tmp_path)))
+    assert "Traceback" not in str(raised.value) and "File" not in str(raised.value)
+
+
 IN_A_TERMINAL = """
 import pty, sys
 pty.spawn([sys.executable, "-c", '''

@@ -16,6 +16,7 @@ import signal
 import sys
 import traceback as tracebacks
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
 import msgspec
@@ -241,7 +242,9 @@ def main() -> None:
 
 
 def look_at_all(results: int) -> NoReturn:
-    """Read subjects from standard input, write one line of JSON for each."""
+    """Read subjects from standard input, write one line of JSON for each. What an import forks has no part in that: it
+    would answer, too, or keep whoever reads waiting where this process crashes."""
+    os.register_at_fork(after_in_child=partial(close_all, [results]))
     subjects = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Subject])
     if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
         see_packages(subjects[0].source.environment)

@@ -117,6 +117,11 @@ class LockFile:
         """Which of the two a resolution is to be added to. Raises LockFileUnwritable where it is ours that can't be
         written: somebody has to know before it takes long to install it."""
         key = (resolution.use, resolution.python, resolution.platform)
+        if self.path.is_symlink() and not self.target.parent.is_dir():
+            raise LockFileUnwritable(
+                f"the lock file {self.path} is a link to {self.target}, whose folder is not there: make the folder, or "
+                "remove the link"
+            )
         hindrance = self.hindrance()
         if not hindrance or self.find(*key) == resolution:
             return self

@@ -46,6 +46,8 @@ NOT_ALLOWED = re.compile(
 )
 LOCAL = re.compile(r"transport 'file' not allowed\s+fatal: clone of ('[^']*')")
 OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
+# The frames of a traceback, in what a tool itself says of an error that it has not foreseen.
+FRAMES = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+", re.MULTILINE)
 # What a build backend has said: as uv shows it, as pip does, and as `uv build` passes it on before its own error.
 BACKEND = re.compile(
     r"\[std(?:out|err)\]\n(.*?)(?:^hint:|\Z)|\[\d+ lines? of output\]\n(.*?)\[end of output\]"
@@ -171,7 +173,7 @@ def backend_reason(text: str) -> str:
 
 def shortened(text: str) -> str:
     """The lines of a tool's output that say what was wrong, as one: from its first error on."""
-    lines = lines_of(text)
+    lines = lines_of(FRAMES.sub("", text))
     wrong = next((number for number, line in enumerate(lines) if re.match(r"(ERROR|error|fatal)\b", line)), 0)
     said = joined(lines[wrong:])
     return said if len(said) <= LONGEST_REASON else said[: LONGEST_REASON - 3] + "..."
