@@ -6,6 +6,8 @@ import asyncio
 import gc
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
 from typing import Any
 
 import numpy
@@ -13,7 +15,7 @@ import pytest
 from core_samples import Diary, Scribe, blow
 from waiting import until
 
-from mukernel import Interface, Kernel, Overloaded, PluginCrashed, RestartPolicy, oneway, shared
+from mukernel import Interface, Kernel, Overloaded, PluginCrashed, RemoteError, RestartPolicy, oneway, shared
 from mukernel.transports import lane, replies
 
 LARGE = 100_000  # bytes, which are lent
@@ -23,6 +25,8 @@ COUNT = 20
 class Lending(Interface):
     async def take(self, array: numpy.ndarray) -> int: ...
     async def give(self, die: bool) -> numpy.ndarray: ...
+    def first(self, arrays: AsyncIterator[numpy.ndarray], ends: str) -> AsyncIterator[int]: ...
+    async def held_now(self) -> int: ...
     async def held(self) -> tuple[int, int]: ...
     @oneway
     async def note(self) -> None: ...
@@ -42,6 +46,20 @@ class Lender(Scribe, Lending):
         lane.loaded(to, body)
         os.kill(os.getpid(), signal.SIGKILL)
         return b""
+
+    async def first(self, arrays: AsyncIterator[numpy.ndarray], ends: str) -> AsyncIterator[int]:
+        gc.disable()
+        async for array in arrays:
+            await until(lambda: shared.held() >= 5 * LARGE)  # more have come
+            yield array.nbytes
+            if ends == "by an error":
+                raise LookupError("no such array")
+            if ends == "by its caller":
+                await asyncio.Event().wait()
+            return
+
+    async def held_now(self) -> int:
+        return shared.held()
 
     async def held(self) -> tuple[int, int]:
         return held()
@@ -112,6 +130,26 @@ async def test_what_is_cancelled_while_it_waits(kernel: Kernel, whistle: Any) ->
     await gate
     assert await lending.take(large) == LARGE
     assert await lending.held() == (0, 0)
+
+
+@pytest.mark.parametrize("ends", ["by itself", "by an error", "by its caller"])
+async def test_what_a_method_has_not_read(kernel: Kernel, ends: str) -> None:
+    """Python's cyclic collector has no part in that: a plug-in that allocates little never runs it."""
+
+    async def arrays() -> AsyncIterator[numpy.ndarray]:
+        for _ in range(COUNT):
+            yield shared.empty(LARGE, "u1")
+
+    lending = kernel.get(Lending)
+    async with aclosing(lending.first(arrays(), ends)) as read:
+        assert await anext(read) == LARGE
+        with suppress(StopAsyncIteration, RemoteError, TimeoutError):
+            async with asyncio.timeout(0 if ends == "by its caller" else None):
+                await anext(read)
+    for _ in range(1000):  # it is told of a cancellation a little later
+        if not await lending.held_now():
+            break
+    assert await lending.held_now() == 0
 
 
 async def test_what_its_server_could_not_tell_of_before_it_died(kernel: Kernel) -> None:

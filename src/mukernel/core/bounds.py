@@ -10,7 +10,7 @@ import msgspec
 
 from ..contract import Description, Overloaded
 from ..kernel.ipc import Channel
-from ..transports.descriptors import close_all, duplicated, enough_for
+from ..transports.descriptors import RESERVE, close_all, duplicated, enough_for
 from .registry import Registry, Replica
 from .sandboxed import FILES
 
@@ -19,7 +19,6 @@ MOST_CHANNELS = 4096  # of one process
 OF_KERNEL = 5
 OF_CALLER = 4
 OF_SERVER = 4
-RESERVE = 64  # descriptors that the kernel keeps for what it has to do itself, such as start a process
 LARGEST_TOTAL = 4 << 20  # bytes of all the contracts that one process calls otherwise than they are served
 
 
@@ -46,6 +45,10 @@ class Bounds:
         self.sandboxed.discard(space)
         self.minted.pop(space, None)
         self.contracts.pop(space, None)
+
+    def sandbox(self, space: str) -> str:
+        """A process's name, if it is a sandbox: by that its servers bound what they hold of it."""
+        return space if space in self.sandboxed else ""
 
     # -- channels ---------------------------------------------------------------------------------------------
 

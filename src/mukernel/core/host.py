@@ -156,7 +156,8 @@ class Host:
             return
         try:
             self.space.attach(
-                message.key, message.channel, rights, message.caller, message.transport, message.granted
+                message.key, message.channel, rights, message.caller, message.transport, message.granted,
+                message.sandbox,
             )  # fmt: skip
         except Exception as error:
             if not self.finished.done():

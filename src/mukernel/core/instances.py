@@ -161,7 +161,8 @@ class Instances:
         """Give an instance the receiving end of every channel of its port."""
         for number, channel in replica.port.channels.items():
             instance.place.attach(
-                instance.blueprint.key, channel, replica.callers[number], replica.granted.get(number)
+                instance.blueprint.key, channel, replica.callers[number], replica.granted.get(number),
+                self.switchboard.bounds.sandbox(channel.caller),
             )  # fmt: skip
             if number in replica.abandoned:
                 instance.place.detach(number)

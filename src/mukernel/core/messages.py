@@ -101,13 +101,14 @@ class Built(msgspec.Struct, tag=True):
 
 class Attach(msgspec.Struct, tag=True):
     """Serve a channel. Rights: its memory, its caller's bell, the port's bell. `granted`: what its caller may do
-    there; None: everything."""
+    there; None: everything. `sandbox`: which one that is, if it is one."""
 
     key: str
     channel: int
     caller: Description
     transport: str = "ring"
     granted: Granted | None = None
+    sandbox: str = ""
 
 
 class Detach(msgspec.Struct, tag=True):

@@ -45,8 +45,11 @@ class Place(ABC):
     @abstractmethod
     async def build(self, blueprint: Blueprint) -> Built: ...
     @abstractmethod
-    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
-        """Let an instance receive from a channel, which stays the kernel's own. `granted`: what its caller may do."""
+    def attach(
+        self, key: str, channel: Channel, caller: Description, granted: Granted | None = None, sandbox: str = ""
+    ) -> None:  # fmt: skip
+        """Let an instance receive from a channel, which stays the kernel's own. `granted`: what its caller may do;
+        `sandbox`: which one that is, if it is one."""
 
     @abstractmethod
     def detach(self, channel: int) -> None: ...
@@ -110,9 +113,11 @@ class LocalPlace(Place):
         self.keys.add(blueprint.key)
         return built
 
-    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
+    def attach(
+        self, key: str, channel: Channel, caller: Description, granted: Granted | None = None, sandbox: str = ""
+    ) -> None:  # fmt: skip
         rights = duplicated(channel.server_rights)
-        self.here.attach(key, channel.number, rights, caller, channel.transport, granted)
+        self.here.attach(key, channel.number, rights, caller, channel.transport, granted, sandbox)
 
     def detach(self, channel: int) -> None:
         self.here.detach(channel)
@@ -252,8 +257,10 @@ class RemotePlace(Place):
         finally:
             self.doing.pop(blueprint.key, None)
 
-    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
-        attach = messages.Attach(key, channel.number, caller, channel.transport, granted)
+    def attach(
+        self, key: str, channel: Channel, caller: Description, granted: Granted | None = None, sandbox: str = ""
+    ) -> None:  # fmt: skip
+        attach = messages.Attach(key, channel.number, caller, channel.transport, granted, sandbox)
         with contextlib.suppress(Unavailable):  # it has died: its successor is given every channel of the port
             self.conversation.tell(attach, channel.server_rights)
 

@@ -140,11 +140,12 @@ class Space(Routes):
 
     def attach(
         self, key: str, channel: int, rights: Sequence[int], caller: Description, transport: str = "ring",
-        granted: Granted | None = None,
+        granted: Granted | None = None, sandbox: str = "",
     ) -> None:  # fmt: skip
-        """Give an instance the receiving end of a channel; it owns `rights`. `granted`: what its caller may do."""
+        """Give an instance the receiving end of a channel; it owns `rights`. `granted`: what its caller may do;
+        `sandbox`: which one that is, if it is one."""
         instance = self.instances[key]
-        wire, bell = self.carriers.server(transport, rights, channel)
+        wire, bell = self.carriers.server(transport, rights, channel, sandbox)
         if instance.bell == NO_BELL:
             instance.bell = bell
         elif bell != NO_BELL:

@@ -126,7 +126,8 @@ class Switchboard:
         try:
             for instance in (replica.instance, replica.successor):
                 if instance is not None and instance.place is not None:
-                    instance.place.attach(instance.blueprint.key, channel, caller, granted)
+                    sandbox = self.bounds.sandbox(space)
+                    instance.place.attach(instance.blueprint.key, channel, caller, granted, sandbox)
         except (OSError, Overloaded):  # no file is left to hand its rights over
             self.drop(replica, channel.number)
             raise

@@ -35,11 +35,13 @@ class MemoryPlace(RemotePlace):
 
     process: MemoryProcess
 
-    def attach(self, key: str, channel: Channel, caller: Description, granted: Granted | None = None) -> None:
+    def attach(
+        self, key: str, channel: Channel, caller: Description, granted: Granted | None = None, sandbox: str = ""
+    ) -> None:  # fmt: skip
         if not self.process.alive:  # its successor is given every channel of the port
             return
         rights = [os.dup(fd) for fd in channel.server_rights]
-        self.process.host.space.attach(key, channel.number, rights, caller, channel.transport, granted)
+        self.process.host.space.attach(key, channel.number, rights, caller, channel.transport, granted, sandbox)
 
 
 class MemoryProcess(Process):

@@ -104,8 +104,9 @@ class Carriers:
         wire.lane, wire.number = open_lane(lane, CALLER, number), number
         return wire
 
-    def server(self, transport: str, rights: Sequence[int], number: int) -> tuple[Wire, int]:
-        """A server's end, which owns `rights`; and the port's bell, if there is one, which the asker owns."""
+    def server(self, transport: str, rights: Sequence[int], number: int, sandbox: str = "") -> tuple[Wire, int]:
+        """A server's end, which owns `rights`; and the port's bell, if there is one, which the asker owns. `sandbox`:
+        which one calls by it, if one does."""
         if transport == "memory":
             return memory.MemoryWire(self.loop, rights[0], "server"), NO_BELL
         *own, lane = rights
@@ -115,7 +116,7 @@ class Carriers:
             wire = ServerRingWire(self.poller, memfd, beside, caller_bell)
         else:
             wire, bell = PacketWire(self.loop, own, "server"), NO_BELL
-        wire.lane = open_lane(lane, SERVER, number)
+        wire.lane = open_lane(lane, SERVER, number, sandbox)
         return wire, bell
 
     def answer(self, bell: int) -> None:

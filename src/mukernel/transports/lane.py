@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 from ..contract import Overloaded, Unavailable
 from ..contract.lending import MARK, MOST_SEGMENTS, Incoming, Outgoing
@@ -34,6 +35,7 @@ from .segment import (
     WRITTEN,
     Segment,
     SegmentFile,
+    Share,
     account,
     address_of,
     copied,
@@ -94,11 +96,11 @@ class Lane:
     It belongs to the thread of its wires; other threads ask it what is in flight, and nothing else.
     """
 
-    def __init__(self, right: int, side: int, number: int) -> None:
-        """`right` is owned from here on."""
+    def __init__(self, right: int, side: int, number: int, share: Share | None = None) -> None:
+        """`right` is owned from here on. `share`: of the sandbox that is at the other end."""
         self.socket: LaneEnd | None = LaneEnd(fileno=right)  # None: closed
         self.socket.setblocking(False)
-        self.side, self.number, self.users = side, number, 0
+        self.side, self.number, self.users, self.share = side, number, 0, share
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
         self.kept = 0  # segments that are in it
         self.sent: deque[int] = deque()  # what the latest packets lend, in bytes
@@ -196,7 +198,7 @@ class Lane:
             if flags & socket.MSG_CTRUNC:
                 raise Overloaded("this process has no file descriptor left for shared memory that came")
             while left:
-                segments.append(received_segment(left.pop(0)))
+                segments.append(received_segment(left.pop(0), self.share))
             self.unclaimed[token], self.kept = segments, self.kept + len(segments)
         except (ValueError, Overloaded) as error:
             close_all(left)
@@ -214,13 +216,16 @@ class Lane:
 
 
 _lanes: dict[tuple[int, int], Lane] = {}  # by side and channel
+_shares: WeakValueDictionary[str, Share] = WeakValueDictionary()  # by sandbox, as long as anything of it is here
 
 
-def open_lane(right: int, side: int, number: int) -> Lane:
-    """This process's end of the lane of channel `number`; `right` is owned from here on."""
+def open_lane(right: int, side: int, number: int, sandbox: str = "") -> Lane:
+    """This process's end of the lane of channel `number`; `right` is owned from here on. `sandbox`: which one calls by
+    it, if one does."""
     lane = _lanes.get((side, number))
     if lane is None:
-        lane = _lanes[side, number] = Lane(right, side, number)
+        share = _shares.setdefault(sandbox, Share(sandbox)) if sandbox else None
+        lane = _lanes[side, number] = Lane(right, side, number, share)
     else:
         os.close(right)
     lane.users += 1

@@ -12,11 +12,14 @@ import ctypes
 import fcntl
 import mmap
 import os
+import resource
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ..contract import Overloaded
+from ..contract.lending import MOST_SEGMENTS
+from .descriptors import RESERVE
 
 FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new way to write; that of its maker stays
 KEPT_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -58,6 +61,32 @@ class Account:
 account = Account()
 
 
+class Share:
+    """What one sandbox has sent that this process holds, by all of its channels, spoken of in a message or not. Half of
+    the quota and a quarter of the files are the most (or what one message may lend), and what this process keeps for
+    itself is nobody's: what others send has to find room, too."""
+
+    def __init__(self, sandbox: str) -> None:
+        self.sandbox = sandbox
+        self.held = self.segments = 0
+
+    def check(self, size: int, fd: int) -> None:
+        """May it have a segment of `size` bytes more, which has come as `fd`? Raises Overloaded."""
+        if self.held + size > account.limit // 2:
+            raise Overloaded(
+                f"there is no room for {size:,} bytes more of shared memory of the sandbox that is {self.sandbox}: "
+                f"process {os.getpid()} holds {self.held:,} of it, and may hold half of its quota (shared_memory), "
+                f"which is {account.limit:,}"
+            )
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if self.segments >= max(MOST_SEGMENTS, files // 4) or fd >= files - RESERVE:  # all below `fd` are open
+            raise Overloaded(
+                f"process {os.getpid()} holds {self.segments:,} pieces of shared memory of the sandbox that is "
+                f"{self.sandbox}, and has no file left for another: it may open {files:,} (limits.files), a quarter of "
+                f"them for one sandbox, and keeps {RESERVE} for itself"
+            )
+
+
 class Mapping(mmap.mmap):
     """A segment as it is mapped into this process: all that looks into it keeps it. Found by address while it lives."""
 
@@ -81,6 +110,7 @@ class Segment:
         self.holds_arrow = False
         self.mapped: weakref.ref[Mapping] | None = None
         self.made = False  # by this process; else it was received
+        self.share: Share | None = None  # of the sandbox that it came from
         account.held += size
         account.segments += 1
         _live[id(self)] = weakref.ref(self)
@@ -89,6 +119,9 @@ class Segment:
         _live.pop(id(self), None)
         account.held -= self.size
         account.segments -= 1
+        if self.share is not None:
+            self.share.held -= self.size
+            self.share.segments -= 1
         os.close(self.fd)
 
     def seal(self, seals: int) -> None:
@@ -160,10 +193,10 @@ def live_segments() -> list[Segment]:
     return [each for each in (reference() for reference in list(_live.values())) if each is not None]
 
 
-def received_segment(fd: int) -> Segment:
-    """One that came from a peer; `fd` is owned from here on. Raises ValueError for what could change its size, be
-    written by others than its maker, or cost this process the memory that its maker did not pay for; Overloaded where
-    it is beyond the quota."""
+def received_segment(fd: int, share: Share | None = None) -> Segment:
+    """One that came from a peer; `fd` is owned from here on. `share`: of the sandbox that the peer is. Raises
+    ValueError for what could change its size, be written by others than its maker, or cost this process the memory that
+    its maker did not pay for; Overloaded where it is beyond the quota, or the share."""
     try:
         seals, status = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd)  # in this order: sealed, it gets no hole
     except OSError:
@@ -178,10 +211,16 @@ def received_segment(fd: int) -> Segment:
                 "wanted all of them, made by who sends it"
             )
         account.check(status.st_size)
+        if share is not None:
+            share.check(status.st_size, fd)
     except BaseException:
         os.close(fd)
         raise
     segment = Segment(fd, status.st_size)
+    if share is not None:
+        segment.share = share
+        share.held += status.st_size
+        share.segments += 1
     segment.sealed, segment.final = True, bool(seals & fcntl.F_SEAL_WRITE)
     return segment
 

@@ -421,6 +421,7 @@ class Server:
         if call.context is not None:
             call.context.over()
         self.running.pop((call.wire, call.message.call), None)
+        call.inputs = None  # the two hold each other, and what was not read may lie in shared memory
         if self.limited:
             self.slots.leave(call)
         if call.wire.closed is None:

@@ -1,0 +1,72 @@
+"""A hostile plug-in that puts shared memory into its lane which none of its messages tells of."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+import numpy
+
+from mukernel import Interface, Overloaded, Plugin, shared
+from mukernel.transports import lane, segment
+
+LENT = 128 << 10  # bytes of an array that is lent
+
+
+class Adding(Interface, version="1.0"):
+    """Adds up arrays."""
+
+    async def total(self, numbers: numpy.ndarray) -> int: ...
+    async def held(self) -> int: ...
+
+
+class Adder(Plugin, Adding):
+    async def total(self, numbers: numpy.ndarray) -> int:
+        return int(numbers.sum())
+
+    async def held(self) -> int:
+        return shared.held()
+
+
+class Sending(Interface, version="1.0"):
+    """Has arrays added up."""
+
+    async def send(self) -> int: ...
+    async def flood(self, rounds: int, segments: int, size: int) -> list[str]: ...
+
+
+class Sender(Plugin, Sending):
+    def __init__(self, adding: Adding) -> None:
+        self.adding = adding
+
+    async def send(self) -> int:
+        return await self.adding.total(numpy.ones(LENT, "u1"))
+
+    async def flood(self, rounds: int, segments: int, size: int) -> list[str]:
+        """Calls that are as they should be, each behind so many segments of that size; what they end in."""
+        usual, ends = lane.Lane.load, []
+
+        def load(own: lane.Lane, message: lane.Outgoing) -> bytes:
+            assert own.socket is not None
+            for _ in range(segments):
+                made = segment.new_segment(size)
+                os.posix_fallocate(made.fd, 0, size)
+                made.seal(segment.WRITTEN)
+                rights = array.array("i", [made.fd])
+                try:
+                    own.socket.sendmsg([os.urandom(16)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                except OSError:  # no room now
+                    break
+            return usual(own, message)
+
+        lane.Lane.load = load  # type: ignore[method-assign]
+        try:
+            for _ in range(rounds):
+                try:
+                    ends.append(str(await self.send()))
+                except Overloaded as error:
+                    ends.append(str(error))
+        finally:
+            lane.Lane.load = usual  # type: ignore[method-assign]
+        return ends
