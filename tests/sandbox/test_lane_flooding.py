@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import aclosing
 
 import pytest
 from sandbox_lanes import LENT, Adder, Adding, Sender, Sending
 
-from mukernel import Kernel
-from mukernel.kernel.process import Limits
+from mukernel import Kernel, Overloaded
 
 ROUNDS, AT_ONCE = 10, 50
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 async def assert_unharmed(kernel: Kernel) -> None:
@@ -25,17 +29,35 @@ async def assert_unharmed(kernel: Kernel) -> None:
 async def test_files(placement: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with Kernel() as kernel:
-        limits = Limits(files=400) if placement == "sandbox" else Limits()
-        await kernel.load(Adder, name="adder", placement=placement, limits=limits)
+        await kernel.load(Adder, name="adder", placement=placement)
         for name in ("flooder", "neighbour"):
             await kernel.load(Sender, name=name, placement="sandbox", grants=["Adding"])
         assert await kernel.get(Sending, plugin="neighbour").send() == LENT
-        files = len(os.listdir("/proc/self/fd")) + 400
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 400, hard))
         try:
             ends = await kernel.get(Sending, plugin="flooder").flood(ROUNDS, AT_ONCE, 4096)
             assert ends[0] == str(LENT)
             assert "pieces of shared memory of the sandbox that is process" in ends[-1]
+            await assert_unharmed(kernel)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_files_of_who_reads_what_it_sends() -> None:
+    """Not one of the last that its process may open is for a stream that was not read yet."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with Kernel() as kernel:
+        await kernel.load(Adder, name="adder", placement="inline")
+        for name in ("flooder", "neighbour"):
+            await kernel.load(Sender, name=name, placement="sandbox", grants=["Adding"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (open_files() + 400, hard))
+        try:
+            async with aclosing(kernel.get(Sending, plugin="flooder").many(60, 100)) as items:
+                await anext(items)
+                with pytest.raises(Overloaded, match="too many files open for a piece of shared memory that came"):
+                    async for _ in items:
+                        await kernel.load(Adder, name="another adder", placement="process")
+                        await kernel.unload("another adder")
             await assert_unharmed(kernel)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from ..contract import Overloaded
 
-RESERVE = 64  # that a process keeps for what it has to do itself, such as start another
+RESERVE = 64  # descriptors that a process keeps for what it has to do itself, such as start another
 NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
 

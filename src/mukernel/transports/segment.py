@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ..contract import Overloaded
-from ..contract.lending import MOST_SEGMENTS
 from .descriptors import RESERVE
 
 FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new way to write; that of its maker stays
@@ -40,6 +39,7 @@ class Account:
         self.limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self.allowed = False  # somebody has said how much
         self.held = self.segments = 0
+        self.to_map = 0  # segments each of which takes a descriptor more when it is looked into
         self.in_flight: Callable[[], int] = lambda: 0
 
     def allow(self, size: int) -> None:
@@ -63,27 +63,24 @@ account = Account()
 
 class Share:
     """What one sandbox has sent that this process holds, by all of its channels, spoken of in a message or not. Half of
-    the quota and a quarter of the files are the most (or what one message may lend), and what this process keeps for
-    itself is nobody's: what others send has to find room, too."""
+    the quota is the most, and half of the files, two for each: what others send has to find room, too."""
 
     def __init__(self, sandbox: str) -> None:
         self.sandbox = sandbox
         self.held = self.segments = 0
 
-    def check(self, size: int, fd: int) -> None:
-        """May it have a segment of `size` bytes more, which has come as `fd`? Raises Overloaded."""
+    def check(self, size: int, files: int) -> None:
+        """May it have a segment of `size` bytes more? `files`: how many this process may open. Raises Overloaded."""
         if self.held + size > account.limit // 2:
             raise Overloaded(
                 f"there is no room for {size:,} bytes more of shared memory of the sandbox that is {self.sandbox}: "
                 f"process {os.getpid()} holds {self.held:,} of it, and may hold half of its quota (shared_memory), "
                 f"which is {account.limit:,}"
             )
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if self.segments >= max(MOST_SEGMENTS, files // 4) or fd >= files - RESERVE:  # all below `fd` are open
+        if self.segments >= files // 4:
             raise Overloaded(
                 f"process {os.getpid()} holds {self.segments:,} pieces of shared memory of the sandbox that is "
-                f"{self.sandbox}, and has no file left for another: it may open {files:,} (limits.files), a quarter of "
-                f"them for one sandbox, and keeps {RESERVE} for itself"
+                f"{self.sandbox}, and may hold a quarter as many as it may open files ({files:,}; limits.files)"
             )
 
 
@@ -111,6 +108,7 @@ class Segment:
         self.mapped: weakref.ref[Mapping] | None = None
         self.made = False  # by this process; else it was received
         self.share: Share | None = None  # of the sandbox that it came from
+        self.to_map = False
         account.held += size
         account.segments += 1
         _live[id(self)] = weakref.ref(self)
@@ -119,6 +117,7 @@ class Segment:
         _live.pop(id(self), None)
         account.held -= self.size
         account.segments -= 1
+        account.to_map -= self.to_map
         if self.share is not None:
             self.share.held -= self.size
             self.share.segments -= 1
@@ -148,6 +147,8 @@ class Segment:
                 raise no_room(self.size, error) from None
             mapping.segment = self
             self.mapped = weakref.ref(mapping)
+            account.to_map -= self.to_map
+            self.to_map = False
             remember(mapping)
         return mapping
 
@@ -196,7 +197,9 @@ def live_segments() -> list[Segment]:
 def received_segment(fd: int, share: Share | None = None) -> Segment:
     """One that came from a peer; `fd` is owned from here on. `share`: of the sandbox that the peer is. Raises
     ValueError for what could change its size, be written by others than its maker, or cost this process the memory that
-    its maker did not pay for; Overloaded where it is beyond the quota, or the share."""
+    its maker did not pay for; Overloaded where it is beyond the quota, or the share, or where it takes one of the last
+    files that this process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         seals, status = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd)  # in this order: sealed, it gets no hole
     except OSError:
@@ -210,9 +213,14 @@ def received_segment(fd: int, share: Share | None = None) -> Segment:
                 f"a segment with holes: {status.st_blocks * BLOCK:,} of its {status.st_size:,} bytes have memory, "
                 "wanted all of them, made by who sends it"
             )
+        if fd + account.to_map >= files - min(RESERVE, files // 8):  # all before it are open
+            raise Overloaded(
+                f"process {os.getpid()} has too many files open for a piece of shared memory that came: of the "
+                f"{files:,} that it may open (limits.files; ulimit -n) it keeps the last ones for itself"
+            )
         account.check(status.st_size)
         if share is not None:
-            share.check(status.st_size, fd)
+            share.check(status.st_size, files)
     except BaseException:
         os.close(fd)
         raise
@@ -222,6 +230,8 @@ def received_segment(fd: int, share: Share | None = None) -> Segment:
         share.held += status.st_size
         share.segments += 1
     segment.sealed, segment.final = True, bool(seals & fcntl.F_SEAL_WRITE)
+    segment.to_map = not WITHOUT_DESCRIPTOR
+    account.to_map += segment.to_map
     return segment
 
 
