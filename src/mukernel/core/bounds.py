@@ -10,7 +10,7 @@ import msgspec
 
 from ..contract import Description, Overloaded
 from ..kernel.ipc import Channel
-from ..transports.descriptors import RESERVE, close_all, duplicated, enough_for
+from ..transports.descriptors import close_all, duplicated, enough_for, kept_of
 from .registry import Registry, Replica
 from .sandboxed import FILES
 
@@ -79,7 +79,7 @@ class Bounds:
                         "which are for others: close what is not used, or give that more (limits.files)"
                     )
         with enough_for(f"a channel from {space}, beside those that it keeps for itself"):
-            close_all(duplicated([replicas[0].port.bell[0]] * RESERVE))
+            close_all(duplicated([replicas[0].port.bell[0]] * kept_of(files)))
 
     def channels_of(self, space: str, replicas: Iterable[Replica]) -> int:
         """Those of one process; what it has let go of is not among them."""

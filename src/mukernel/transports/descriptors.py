@@ -10,8 +10,13 @@ from contextlib import contextmanager, suppress
 
 from ..contract import Overloaded
 
-RESERVE = 64  # descriptors that a process keeps for what it has to do itself, such as start another
 NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+
+
+def kept_of(files: int) -> int:
+    """How many descriptors a process that may open so many files keeps for what it has to do itself, such as start
+    another."""
+    return min(64, files // 8)
 
 
 def none_left(error: OSError, what: str) -> Exception:

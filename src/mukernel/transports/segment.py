@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..contract import Overloaded
-from .descriptors import RESERVE
+from .descriptors import kept_of
 
 FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE, which `fcntl` does not name: no new way to write; that of its maker stays
 KEPT_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -213,7 +213,7 @@ def received_segment(fd: int, share: Share | None = None) -> Segment:
                 f"a segment with holes: {status.st_blocks * BLOCK:,} of its {status.st_size:,} bytes have memory, "
                 "wanted all of them, made by who sends it"
             )
-        if fd + account.to_map >= files - min(RESERVE, files // 8):  # all before it are open
+        if fd + account.to_map >= files - kept_of(files):  # all before it are open
             raise Overloaded(
                 f"process {os.getpid()} has too many files open for a piece of shared memory that came: of the "
                 f"{files:,} that it may open (limits.files; ulimit -n) it keeps the last ones for itself"
