@@ -117,6 +117,24 @@ async def test_who_looks_at_a_class_waits_for_nothing_that_its_import_leaves_beh
         os.kill(int((tmp_path / "left.whole").read_text()), signal.SIGKILL)
 
 
+FORKED = """
+child = os.fork()
+written = open({left!r} if child == 0 else os.devnull, "w")
+written.write("its own")
+written.flush()
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+async def test_what_an_import_forks_writes_no_answer_of_ours_to_its_files(tmp_path: Path) -> None:
+    """Both go on, and the child's next file has the number that our answers had."""
+    left = tmp_path / "left"
+    (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(tmp_path / "mark"), more=FORKED.format(left=str(left))))
+    found = await inspect_plugins({"guest": ("guest:Stranger", {})}, str(tmp_path))
+    assert (found["guest"].problems, left.read_text()) == ([], "its own")
+
+
 async def test_a_sandbox_that_can_not_be_set_up_is_a_problem_of_its_plugin(tmp_path: Path) -> None:
     mark = tmp_path / "escaped"
     (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(mark), more=""))

@@ -214,7 +214,7 @@ def written(shop: Path, setting: str) -> Path:
             "[",
             "plugins.catalog.placement: 'shop-catalog==1.0' has an environment of its own",
         ),
-        ('"shop-catalog==1.0"', '"shop-catalog==1.0"\npython = "2.7x"', "plugins.catalog.python: got '2.7x'"),
+        ('"shop-catalog==1.0"', '"shop-catalog==1.0"\npython = "2.7x"', "python: got '2.7x', wanted 3.11 or later"),
         ('"shop-catalog==1.0"', '"shop-catalog==1.0"\nentry = "a b"', "plugins.catalog.entry: got 'a b'"),
         ('"shop-catalog==1.0"', '"shop:Thing"\npython = "3.12"', "plugins.catalog.python: 'shop:Thing' runs with"),
         ('"shop-catalog==1.0"', '"git+ext::sh"', "wanted 'git+SCHEME://...'"),

@@ -189,6 +189,22 @@ async def test_one_that_is_gone_at_a_restart_is_named(own_installer: Installer, 
         assert (await kernel.get(catalog).versions())[0] == "1.0"
 
 
+async def test_one_that_is_gone_and_was_only_swapped_to_is_made_anew_by_a_swap(
+    own_installer: Installer, catalog: Any
+) -> None:
+    async with Kernel(installer=own_installer) as kernel:
+        control = ControlServer(kernel)
+        await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
+        await kernel.swap("catalog", "shop-catalog==2.0")
+        environment = kernel.registry.entry("catalog").source.environment
+        shutil.rmtree(environment)
+        failed = await control.restart("catalog")
+        assert (failed.reason or "").endswith("or, where it was only swapped to, `mukernel swap NAME`")
+        assert not (await control.swap("catalog")).rolled_back
+        assert (await kernel.get(catalog).versions())[0] == "2.0"
+        assert own_installer.store.is_held(os.path.basename(environment))
+
+
 async def test_a_failed_install_leaves_the_running_version(kernel: Kernel, catalog: Any) -> None:
     await kernel.load("shop-catalog==1.0", name="catalog", placement="process")
     process = await kernel.get(catalog).process()

@@ -11,7 +11,9 @@ from deployment_wheels import request, write_wheel
 from mukernel import ContractError, NotFound, Unavailable
 from mukernel.deployment import Installer, runtime
 from mukernel.deployment.cleaning import collect_garbage
+from mukernel.deployment.installer import is_compiled
 from mukernel.deployment.store import Failure, Notes, Store
+from mukernel.deployment.tools import tools_for
 from mukernel.deployment.work import Work
 
 
@@ -135,3 +137,36 @@ def test_an_environment_is_on_the_disk_before_it_has_its_name(
     with store.making(store.environments / "shop") as unfinished:
         assert written == []
     assert written == [unfinished] and store.names() == ["shop"]
+
+
+def test_what_kept_mukernel_from_being_compiled_may_have_passed(
+    own_installer: Installer, wheels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for an installation is told once that it is not compiled, and it is tried again."""
+    store, said = own_installer.store, list[str]()
+    store.make_folders()
+    monkeypatch.setattr(runtime, "MODULES", ("kernel/nothing",))  # no wheel of this mukernel fits
+
+    def resolved(installer: Installer, verify: bool = True) -> tuple[list[str], bool]:
+        """What was said of compiling, and whether it is."""
+        said.clear()
+        work = Work(said.append)
+        asked = request("shop-catalog==1.0")
+        subject, resolution = installer.resolved(asked, tools_for(store), work, False, verify)
+        installer.lock_file.add(resolution)
+        return [line for line in said if "compil" in line], is_compiled(installer.wheel_folder(subject))
+
+    (line,), compiled = resolved(own_installer)  # there is no index that has Cython
+    assert line.startswith("mukernel is not compiled for Python") and not compiled
+    assert resolved(own_installer) == ([], False)  # another plug-in of the same installation
+    again = Installer(store.folder, wheels=[wheels])
+    assert resolved(again) == ([line], False)
+    monkeypatch.setattr(Installer, "compiler", lambda *_: "python")
+    monkeypatch.setattr(runtime.Runtime, "compile", lambda *_: {"kernel/nothing.so": b""})
+    later = Installer(store.folder, wheels=[wheels])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda *_: False)  # as it is in an image
+        assert resolved(later) == ([], False)
+    assert resolved(later, verify=False) == ([], False)
+    assert resolved(later) == ([], True)
+    assert len(os.listdir(store.wheels)) == 1

@@ -1,4 +1,5 @@
-"""What runs is chosen anew: a branch that was pushed to, a wheel that was built anew under its name."""
+"""What runs is chosen anew: a branch that was pushed to, a directory that was edited, a wheel that was built anew under
+its name."""
 
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from deployment_wheels import request, write_catalog, write_project, write_wheel, write_wheels
 
 from mukernel import Kernel, SwapFailed
+from mukernel.core.control_server import ControlServer
 from mukernel.deployment import Installer, runtime
 from mukernel.deployment.tools import tools_for
 from mukernel.deployment.work import Work
@@ -59,6 +61,30 @@ async def test_a_swap_to_a_wheel_that_was_built_anew(own_installer: Installer, c
             await kernel.swap("catalog", "shop_module:Shelf", upgrade=True)
         assert not (await kernel.swap("catalog", f"{use}:catalog", upgrade=True)).rolled_back
         assert kernel.registry.entry("catalog").source.use == f"{use}:catalog"
+        control = ControlServer(kernel)
+        assert not (await control.rollback("catalog")).rolled_back
+        write_catalog(tmp_path, "2.0", "shop-library<2")
+        with pytest.raises(SwapFailed, match="the file is another"):
+            await control.swapped("catalog")
+        assert not (await control.swapped("catalog", upgrade=True)).rolled_back
+        assert (await kernel.get(catalog).versions())[1] == "1.0"
+
+
+async def test_a_directory_that_was_edited_is_built_by_a_swap_without_use_after_a_rollback_too(
+    installer: Installer, catalog: Any, tmp_path: Path
+) -> None:
+    write_project(tmp_path / "shop", "1.1")
+    async with Kernel(installer=installer) as kernel:
+        await kernel.load("./shop", name="catalog", placement="process", folder=str(tmp_path))
+        control = ControlServer(kernel)
+        control.uses["catalog"], control.folder = "./shop", str(tmp_path)
+        write_project(tmp_path / "shop", "1.2")
+        await control.swapped("catalog")
+        assert not (await control.rollback("catalog")).rolled_back
+        assert (await kernel.get(catalog).versions())[0] == "1.1"
+        control.folder = None  # that of what was loaded is meant
+        await control.swapped("catalog")
+        assert (await kernel.get(catalog).versions())[0] == "1.2"
 
 
 def test_what_is_locked_gives_way_to_what_a_newer_mukernel_needs(

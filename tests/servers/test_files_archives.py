@@ -1,7 +1,8 @@
-"""Archives with links, pipes and devices in them."""
+"""Archives with links, pipes and devices in them; and with what can't be read."""
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,16 @@ async def test_what_is_no_file_is_an_error_and_not_an_empty_file(tmp_path: Path)
             for call in (files.stat(f"/tar/{name}"), files.read(f"/tar/{name}")):
                 with pytest.raises(kind, match=f"'/tar/{name}': it is {told}"):
                     await call
+
+
+async def test_what_a_library_says_of_an_archive_that_is_damaged_is_passed_on(tmp_path: Path) -> None:
+    """Its OSError has no number, so the number that stands for it says nothing."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_BZIP2) as written:
+        written.writestr("name", b"abc" * 100)
+    content = (tmp_path / "a.zip").read_bytes()
+    begin = content.index(b"BZh")
+    (tmp_path / "a.zip").write_bytes(content[:begin] + b"no bzip2" + content[begin + 8 :])
+    async with Kernel() as kernel:
+        await kernel.load(FileServer, config={"mounts": {"/zip": f"zip://::{tmp_path}/a.zip"}})
+        with pytest.raises(OSError, match="'/zip/name': Invalid data stream"):
+            await kernel.get(Files).read("/zip/name")

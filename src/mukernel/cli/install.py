@@ -23,9 +23,10 @@ Install what the plug-ins of an application file ask for: each `use` that is a r
 `python` names. Equal environments are made once.
 
 What was chosen is written to a lock file beside the application file (app.toml has app.lock), with the hash of every
-file: keep it with the application, whoever installs later gets the same. What has failed before is tried again, and an
-environment of which files are missing is made anew. uv is used where it is there, pip otherwise; both find packages by
-their own settings, and in the folders of `wheels = ["FOLDER"]` in [app]."""
+file: keep it with the application, whoever installs later gets the same. What has failed before is tried again, such as
+to compile mukernel for another Python, and an environment of which files are missing is made anew. uv is used where it
+is there, pip otherwise; both find packages by their own settings, and in the folders of `wheels = ["FOLDER"]` in
+[app]."""
 EXAMPLES = """\
 examples:
   mukernel install                       what the app.toml here asks for

@@ -304,10 +304,13 @@ class ControlServer(Control):
         upgrade: bool = False,
     ) -> SwapReport:
         """As `swap`. Raises SwapFailed, whose cause says what went wrong."""
-        entry = self.running(name)
-        wanted = use or self.uses.get(name) or entry.source
+        source = self.running(name).source
+        folder = self.folder
+        wanted: str | Source | None = use or self.uses.get(name)
+        if wanted is None:  # what was asked for then, as the environment that was made of it would be taken as it is
+            wanted, folder = source.use or source, source.folder or None
         report = await self.kernel.swap(
-            name, wanted, config=config, drain=drain, folder=self.folder, python=python, upgrade=upgrade
+            name, wanted, config=config, drain=drain, folder=folder, python=python, upgrade=upgrade
         )
         if use is not None:
             self.uses[name] = use

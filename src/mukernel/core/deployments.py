@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..contract import ContractError, NotFound, Unavailable
 from ..deployment import Request, read_request
-from ..deployment.environment import Hold, Installed, read_environment
+from ..deployment.environment import GONE, Hold, Installed, read_environment
 from ..deployment.request import checked_python
 from ..deployment.work import WAIT, Work
 from ..kernel.clock import Clock
@@ -127,6 +127,8 @@ class Deployments:
     async def hold(self, environment: str) -> None:
         """Keep an environment from being removed. Raises NotFound where it has been. Whoever is about to remove it may
         be stopped as it does: meanwhile the loop turns."""
+        if environment in self.holds and not self.holds[environment].lasts():
+            self.holds.pop(environment).close()
         while environment not in self.holds:
             try:
                 self.holds[environment] = hold(environment)
@@ -162,7 +164,7 @@ def hold(environment: str) -> Hold:
         return held
     if held is not None:
         held.close()
-    raise NotFound(f"the environment {environment} has been removed; `mukernel install` makes it anew")
+    raise NotFound(f"the environment {environment} has been removed; {GONE}")
 
 
 def is_whole(environment: str) -> bool:

@@ -244,6 +244,7 @@ def main() -> None:
 def look_at_all(results: int) -> NoReturn:
     """Read subjects from standard input, write one line of JSON for each. What an import forks has no part in that: it
     would answer, too, or keep whoever reads waiting where this process crashes."""
+    own = os.getpid()
     os.register_at_fork(after_in_child=partial(close_all, [results]))
     subjects = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Subject])
     if subjects[0].source.environment and len(sys.argv) > 1:  # in a sandbox, where nothing of it was seen yet
@@ -251,7 +252,10 @@ def look_at_all(results: int) -> NoReturn:
     try:
         with open(results, "wb") as output:
             for subject in subjects:
-                _write(output, look_at(subject))
+                seen = look_at(subject)
+                if os.getpid() != own:  # its import has forked; that descriptor may be a file of the plug-in's by now
+                    os._exit(0)
+                _write(output, seen)
             sys.stdout.flush()
     except OSError:  # what was imported has closed it
         os._exit(1)

@@ -26,6 +26,7 @@ RECORD = "environment.json"
 RUNTIME = "runtime"  # the folder in which mukernel is once more, apart from all that came with the plug-in
 IN_USE = "in-use"  # who uses the environment holds a shared lock on this file, which goes with its process
 OWN = (RECORD, RUNTIME, IN_USE)  # what mukernel has in an environment, where no distribution may have anything
+GONE = "`mukernel install` makes it anew, or, where it was only swapped to, `mukernel swap NAME`"
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -71,7 +72,7 @@ def read_environment(folder: str) -> Environment:
         with open(os.path.join(folder, RECORD), "rb") as file:
             return msgspec.json.decode(file.read(), type=Environment)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NotFound(f"there is no environment in {folder}: {error}; `mukernel install` makes it anew") from None
+        raise NotFound(f"there is no environment in {folder}: {error}; {GONE}") from None
 
 
 def made_anew(folder: str) -> str:
@@ -232,11 +233,17 @@ class Hold:
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(self.file, fcntl.LOCK_SH | (0 if wait else fcntl.LOCK_NB))
-            if not os.path.samestat(os.fstat(self.file), os.stat(path)):  # while we waited for the lock
+            if not self.lasts():  # while we waited for the lock
                 raise FileNotFoundError(errno.ENOENT, "another environment has its name by now", path)
         except BaseException:
             self.close()
             raise
+
+    def lasts(self) -> bool:
+        """Is what it keeps still there? Who removes it by hand asks nobody, and another may have its name by now."""
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.fstat(self.file), os.stat(os.path.join(self.folder, IN_USE)))
+        return False
 
     def close(self) -> None:
         if self.file >= 0:

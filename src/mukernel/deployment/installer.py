@@ -82,15 +82,16 @@ class Installer:
             self.lock_file = LockFile(lock_file, LockFile(spare))
         self.wheels = tuple(os.path.abspath(each) for each in wheels)
         self.settings, self.only_wheels = settings, only_wheels
+        self.tried: set[str] = set()  # folders of wheels of mukernel whose compiling failed just now
 
     def install(
         self, request: Request, work: Work | None = None, *, upgrade: bool = False, verify: bool = False
     ) -> tuple[Installed, Hold]:
         """The environment of a request, made unless it is there; the hold keeps it from being removed.
 
-        `upgrade`: resolve anew, whatever the lock file says. `verify`: make one anew that lacks files, too. Raises
-        NotFound, ContractError or Unavailable, which are remembered as the failure of this request; Cancelled. Nothing
-        that was there is changed then.
+        `upgrade`: resolve anew, whatever the lock file says. `verify`: make one anew that lacks files, too, or whose
+        mukernel could not be compiled and can be now. Raises NotFound, ContractError or Unavailable, which are
+        remembered as the failure of this request; Cancelled. Nothing that was there is changed then.
         """
         work = work or Work()
         try:
@@ -98,7 +99,7 @@ class Installer:
                 tools = tools_for(self.store)  # that there are none is no failure of this request
                 check_as_it_began()  # nor is this
                 try:
-                    subject, resolution = self.resolved(request, tools, work, upgrade)
+                    subject, resolution = self.resolved(request, tools, work, upgrade, verify)
                     lock_file = self.lock_file.taking(resolution)
                     name = environment_name(subject, resolution, is_compiled(self.wheel_folder(subject)))
                     environment = self.environment(name, subject, resolution, work, verify)
@@ -196,12 +197,14 @@ class Installer:
 
     # -- one step after the other ---------------------------------------------------------------------------------
 
-    def resolved(self, request: Request, tools: Tools, work: Work, upgrade: bool) -> tuple[Subject, Resolution]:
+    def resolved(
+        self, request: Request, tools: Tools, work: Work, upgrade: bool, verify: bool = False
+    ) -> tuple[Subject, Resolution]:
         """What is to be installed: as the lock file says, or else found out now."""
         self.check_built(request)
         python = find_python(request.python, tools.command if isinstance(tools, Uv) else None)
         runtime = Runtime(python)
-        folder = self.runtime_folder(runtime, tools, work, upgrade)
+        folder = self.runtime_folder(runtime, tools, work, upgrade or verify)
         wanted = Wanted([], (*self.wheels, folder), self.settings, self.only_wheels)
         subject = Subject(request, python, tools, runtime, wanted, "")
         locked = None if upgrade else self.lock_file.find(*subject.lock_key)
@@ -295,18 +298,25 @@ class Installer:
                 )
         return locked.source == subject.source
 
-    def runtime_folder(self, runtime: Runtime, tools: Tools, work: Work, upgrade: bool) -> str:
-        """The folder that has the wheel of mukernel for a Python, made unless it is there; `upgrade`: made again where
-        it is not compiled."""
+    def runtime_folder(self, runtime: Runtime, tools: Tools, work: Work, anew: bool) -> str:
+        """The folder that has the wheel of mukernel for a Python, made unless it is there. `anew`: one that is not
+        compiled is, if it can be by now: what kept it from that, such as a network that was gone, may have passed.
+        What is there stays until the new one is whole."""
         folder = self.store.wheels / runtime.folder_name
-        if upgrade and folder.exists() and not is_compiled(folder):
-            self.store.remove(folder)
-        if not folder.exists():
-            compiler = None
-            if not runtime.fits and os.environ.get("MUKERNEL_EXTENSIONS") != "skip":
-                compiler = self.compiler(runtime.python, tools, work)
-            with self.store.making(folder) as unfinished:
-                runtime.build(unfinished, work, compiler)
+        there = folder.exists()
+        anew = anew and runtime.folder_name not in self.tried and os.access(self.store.wheels, os.W_OK)
+        if there and (not anew or is_compiled(folder)):
+            return str(folder)
+        self.tried.add(runtime.folder_name)
+        compiler = None
+        if not runtime.fits and os.environ.get("MUKERNEL_EXTENSIONS") != "skip":
+            compiler = self.compiler(runtime.python, tools, work)
+        if there and compiler is None:
+            return str(folder)
+        with self.store.making(folder) as unfinished:
+            runtime.build(unfinished, work, compiler)
+            if there:
+                self.store.remove(folder)
         return str(folder)
 
     def wheel_folder(self, subject: Subject) -> Path:

@@ -15,9 +15,9 @@ from functools import lru_cache
 import msgspec
 
 from ..contract import ContractError, NotFound
+from .request import OLDEST
 from .work import environment_variables
 
-OLDEST = (3, 11)
 NEWEST_LOOKED_FOR = 20  # of 3.X: the names that are looked for on PATH
 PATIENCE = 20.0  # seconds that an interpreter has to say what it is
 PROBE = """

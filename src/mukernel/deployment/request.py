@@ -20,7 +20,8 @@ ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 PYTHON = re.compile(r"3(\.\d+){1,2}")
 SCHEMES = ("file", "https", "http", "ssh", "git")  # no other: git has some that run commands
 GIT = "git+"
-WANTED_PYTHON = "a version such as '3.13' or '3.13.1', or the absolute path of an interpreter"
+OLDEST = (3, 11)  # of the Pythons that mukernel runs on
+WANTED_PYTHON = f"3.{OLDEST[1]} or later, such as '3.13' or '3.13.1', or the absolute path of an interpreter"
 
 TO_BE_INSTALLED = (
     "a requirement with a version, such as 'shop-catalog==2.0', a wheel, a directory such as './shop-catalog', or "

@@ -306,4 +306,5 @@ def named(path: str) -> Iterator[None]:
     except OSError as error:
         kind = next((each for each in NUMBERS if isinstance(error, each)), OSError)
         number = error.errno or NUMBERS.get(kind, errno.EIO)
-        raise kind(number, f"{path!r}: {error.strerror or os.strerror(number)}") from None
+        said = str(error) if kind is OSError else ""  # else that may be no more than where it lies
+        raise kind(number, f"{path!r}: {error.strerror or said or os.strerror(number)}") from None
