@@ -15,7 +15,7 @@ import pytest
 from core_samples import Diary, Scribe, blow
 from waiting import until
 
-from mukernel import Interface, Kernel, Overloaded, PluginCrashed, RemoteError, RestartPolicy, oneway, shared
+from mukernel import Interface, Kernel, Overloaded, Plugin, PluginCrashed, RemoteError, RestartPolicy, oneway, shared
 from mukernel.transports import lane, replies
 
 LARGE = 100_000  # bytes, which are lent
@@ -130,6 +130,35 @@ async def test_what_is_cancelled_while_it_waits(kernel: Kernel, whistle: Any) ->
     await gate
     assert await lending.take(large) == LARGE
     assert await lending.held() == (0, 0)
+
+
+class Refusing(Interface):
+    async def refuse(self, array: numpy.ndarray) -> None: ...
+    async def held_now(self) -> int: ...
+
+
+class Refuser(Plugin, Refusing):
+    def __init__(self) -> None:
+        gc.disable()
+
+    def refuse(self, array: numpy.ndarray) -> None:
+        raise ValueError(f"{array.nbytes} bytes")
+
+    async def held_now(self) -> int:
+        return shared.held()
+
+
+async def test_what_a_thread_had_in_hand_when_it_raised() -> None:
+    """As above."""
+    async with Kernel() as kernel:
+        await kernel.load(Refuser, name="refuser", placement="process", threads=1)
+        for _ in range(5):
+            with pytest.raises(RemoteError, match=f"{LARGE} bytes"):
+                await kernel.get(Refusing).refuse(numpy.ones(LARGE, "u1"))
+        for _ in range(1000):  # the thread lets go of the last one by and by
+            if not await kernel.get(Refusing).held_now():
+                break
+        assert await kernel.get(Refusing).held_now() == 0
 
 
 @pytest.mark.parametrize("ends", ["by itself", "by an error", "by its caller"])

@@ -36,6 +36,21 @@ class Sending(Interface, version="1.0"):
     async def send(self) -> int: ...
     async def flood(self, rounds: int, segments: int, size: int) -> list[str]: ...
     def many(self, items: int, arrays: int) -> AsyncIterator[list[numpy.ndarray]]: ...
+    async def lie(self, segments: int) -> numpy.ndarray: ...
+
+
+def put(own: lane.Lane, segments: int, size: int) -> None:
+    """So many segments into a lane."""
+    assert own.socket is not None
+    for _ in range(segments):
+        made = segment.new_segment(size)
+        os.posix_fallocate(made.fd, 0, size)
+        made.seal(segment.WRITTEN)
+        rights = array.array("i", [made.fd])
+        try:
+            own.socket.sendmsg([os.urandom(16)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        except OSError:  # no room now
+            break
 
 
 class Sender(Plugin, Sending):
@@ -50,16 +65,7 @@ class Sender(Plugin, Sending):
         usual, ends = lane.Lane.load, []
 
         def load(own: lane.Lane, message: lane.Outgoing) -> bytes:
-            assert own.socket is not None
-            for _ in range(segments):
-                made = segment.new_segment(size)
-                os.posix_fallocate(made.fd, 0, size)
-                made.seal(segment.WRITTEN)
-                rights = array.array("i", [made.fd])
-                try:
-                    own.socket.sendmsg([os.urandom(16)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                except OSError:  # no room now
-                    break
+            put(own, segments, size)
             return usual(own, message)
 
         lane.Lane.load = load  # type: ignore[method-assign]
@@ -78,3 +84,13 @@ class Sender(Plugin, Sending):
         made = shared.empty(LENT, "u1")
         for _ in range(items):
             yield [made] * arrays
+
+    async def lie(self, segments: int) -> numpy.ndarray:
+        """A reply whose array has not come, behind segments that no reply tells of."""
+
+        def load(own: lane.Lane, message: lane.Outgoing) -> bytes:
+            put(own, segments, LENT)
+            return lane._HEAD.pack(lane.MARK, own.side, own.number, os.urandom(16)) + message.payload
+
+        lane.Lane.load = load  # type: ignore[method-assign]
+        return numpy.ones(LENT, "u1")

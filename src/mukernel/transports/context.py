@@ -159,6 +159,7 @@ class deadline:
         if task is None or not self.passed:
             return
         others = task.uncancel() > self.cancellations  # somebody else wants it cancelled, too: then it is
+        del task  # which has the error that is raised now, and that has this frame
         if isinstance(error, asyncio.CancelledError) and not others:
             raise DeadlineExceeded(f"not done within the {self.seconds:g} s of its deadline") from None
 

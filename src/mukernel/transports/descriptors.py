@@ -16,7 +16,7 @@ NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 def kept_of(files: int) -> int:
     """How many descriptors a process that may open so many files keeps for what it has to do itself, such as start
     another."""
-    return min(64, files // 8)
+    return min(64, files // 16)
 
 
 def none_left(error: OSError, what: str) -> Exception:

@@ -47,7 +47,8 @@ from .segment import (
 TOKEN = 16  # bytes
 DIED = bytes(TOKEN)  # no token, but the word that who sent what came before has died
 MOST_OWNED = 7  # files that a channel has of its own, its lane's two among them
-UNCLAIMED = 8192  # segments and packets that may wait at the receiver for their messages; of more, the oldest go
+UNCLAIMED = 8192  # packets that may wait at the receiver for their messages; of more, the oldest go
+MOST_AT_ONCE = 4096  # packets that are received for one message: more than a lane has room for
 CALLER, SERVER = 0, 1
 _HEAD = struct.Struct(f"<cBQ{TOKEN}s")  # before the payload: MARK, who sends, the channel's number, the token
 
@@ -97,12 +98,11 @@ class Lane:
     """
 
     def __init__(self, right: int, side: int, number: int, share: Share | None = None) -> None:
-        """`right` is owned from here on. `share`: of the sandbox that is at the other end."""
+        """`right` is owned from here on. `share`: of what waits here for messages, by other lanes, too."""
         self.socket: LaneEnd | None = LaneEnd(fileno=right)  # None: closed
         self.socket.setblocking(False)
         self.side, self.number, self.users, self.share = side, number, 0, share
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
-        self.kept = 0  # segments that are in it
         self.sent: deque[int] = deque()  # what the latest packets lend, in bytes
 
     # -- sending ----------------------------------------------------------------------------------------------
@@ -151,8 +151,15 @@ class Lane:
 
     def claim(self, token: bytes) -> list[Segment]:
         """The segments that came under a token. Raises Unavailable where they did not, Overloaded."""
+        received = 0
         while token not in self.unclaimed:
-            if not self.receive():
+            if received == MOST_AT_ONCE:  # whoever sends so many holds us up
+                self.give_up_all()
+                self.socket = None
+            received += 1
+            if not self.receive(token):
+                if self.side == CALLER:  # it did not come before its message, so what is here is of none, perhaps
+                    self.give_up_all()
                 raise Unavailable("the shared memory of this message is gone with the process that had received it")
         if self.side == CALLER:  # who claims in the order sent: of what came before this, its sender could not tell
             while (first := next(iter(self.unclaimed))) != token:
@@ -167,11 +174,17 @@ class Lane:
 
     def give_up(self, token: bytes) -> list[Segment] | Exception:
         found = self.unclaimed.pop(token)
-        self.kept -= len(found) if isinstance(found, list) else 0
+        if self.share is not None and isinstance(found, list):
+            self.share.give_up(found)
         return found
 
-    def receive(self) -> bool:
-        """One packet, if there is one."""
+    def give_up_all(self) -> None:
+        for token in list(self.unclaimed):
+            self.give_up(token)
+
+    def receive(self, wanted: bytes = b"") -> bool:
+        """One packet, if there is one. `wanted`: the token whose message was taken: its segments are no matter of the
+        share."""
         room = socket.CMSG_SPACE(4 * MOST_SEGMENTS)
         end = self.socket
         if end is None:
@@ -184,13 +197,14 @@ class Lane:
         for _, _, content in ancillary:
             rights.frombytes(content[: len(content) // 4 * 4])
         if token == DIED:
-            self.unclaimed.clear()
-            self.kept = 0
+            self.give_up_all()
             return True
         if len(token) != TOKEN:  # the other end is closed, or sends what nobody sends
             close_all(rights)
             return False
-        while self.unclaimed and self.kept + len(self.unclaimed) > UNCLAIMED:
+        if token in self.unclaimed:
+            self.give_up(token)
+        while len(self.unclaimed) > UNCLAIMED:
             self.give_up(next(iter(self.unclaimed)))
         left = list(rights)
         segments: list[Segment] = []
@@ -198,8 +212,10 @@ class Lane:
             if flags & socket.MSG_CTRUNC:
                 raise Overloaded("this process has no file descriptor left for shared memory that came")
             while left:
-                segments.append(received_segment(left.pop(0), self.share))
-            self.unclaimed[token], self.kept = segments, self.kept + len(segments)
+                segments.append(received_segment(left.pop(0)))
+            if self.share is not None:
+                self.share.add(segments, token != wanted)
+            self.unclaimed[token] = segments
         except (ValueError, Overloaded) as error:
             close_all(left)
             # Without its traceback: that leads to this frame, and to the segments that are let go of now.
@@ -211,12 +227,13 @@ class Lane:
         self.users -= 1
         if not self.users:
             _lanes.pop((self.side, self.number), None)
-            self.unclaimed.clear()
+            self.give_up_all()
             self.socket = None  # and closed, unless another thread looks at it just now
 
 
 _lanes: dict[tuple[int, int], Lane] = {}  # by side and channel
-_shares: WeakValueDictionary[str, Share] = WeakValueDictionary()  # by sandbox, as long as anything of it is here
+_shares: WeakValueDictionary[str, Share] = WeakValueDictionary()  # by sandbox that calls here
+_of_servers = Share()  # of all that are called from here
 
 
 def open_lane(right: int, side: int, number: int, sandbox: str = "") -> Lane:
@@ -224,7 +241,7 @@ def open_lane(right: int, side: int, number: int, sandbox: str = "") -> Lane:
     it, if one does."""
     lane = _lanes.get((side, number))
     if lane is None:
-        share = _shares.setdefault(sandbox, Share(sandbox)) if sandbox else None
+        share = _of_servers if side == CALLER else _shares.setdefault(sandbox, Share()) if sandbox else None
         lane = _lanes[side, number] = Lane(right, side, number, share)
     else:
         os.close(right)

@@ -71,7 +71,7 @@ class MethodPool:
             self.give_back_place()
             raise
         try:
-            result, error = await asyncio.shield(future)
+            await asyncio.shield(future)
         finally:
             if future.done() or work.withdrawn():
                 future.cancel()
@@ -79,6 +79,8 @@ class MethodPool:
             else:  # a thread can't be cancelled: its place is free when it is done
                 outlive(future)
                 future.add_done_callback(self.outlived)
+                future.add_done_callback(lambda _: work.taken())
+        result, error = work.taken()
         if error is None:
             return result
         try:
@@ -117,11 +119,10 @@ class MethodPool:
         finally:
             self.left()
 
-    def begin(self, function: Callable[[], Any], context: Context) -> asyncio.Future[Any] | None:
-        """Let a thread clean up, whoever waits for that: it gives what `InThread` does. None: there are no threads any
-        more."""
+    def begin(self, work: InThread) -> asyncio.Future[Any] | None:
+        """Let a thread clean up, whoever waits for that. None: there are no threads any more."""
         try:
-            future = self.begun.run(InThread(context, function, ()))
+            future = self.begun.run(work)
         except (RuntimeError, Overloaded):
             return None
         self.busy += 1
@@ -138,28 +139,36 @@ class MethodPool:
 
 
 class InThread:
-    """One method that a thread is to run: gives its result, or else what it raised. That is no exception of the
+    """One method that a thread is to run. `outcome`: its result, or else what it raised. That is no exception of the
     future's, since a future takes no StopIteration, never ends then, and takes some others for its own cancellation.
-    Until the thread has begun, it may be withdrawn. A child that the method forked would wait there for another one."""
+    Nor is it the future's result, which a frame of the executor's keeps: an error's traceback leads there, and what the
+    method had in hand would wait for Python's collector. Until the thread has begun, it may be withdrawn. A child that
+    the method forked would wait there for another one."""
 
-    __slots__ = ("arguments", "begun", "context", "function", "unwanted")
+    __slots__ = ("arguments", "begun", "context", "function", "outcome", "unwanted")
 
     def __init__(self, context: Context, function: Callable[..., Any], arguments: Sequence[Any]) -> None:
         self.context, self.function, self.arguments = context, function, arguments
         self.begun = self.unwanted = False
+        self.outcome: tuple[Any, BaseException | None] = None, None
 
-    def __call__(self) -> tuple[Any, BaseException | None]:
+    def __call__(self) -> None:
         pid = os.getpid()
         self.begun = True  # before it looks: whoever withdraws it looks in the other order, so one of the two sees it
         if self.unwanted:
-            return None, None
+            return
         try:
-            return self.context.run(self.function, *self.arguments), None
+            self.outcome = self.context.run(self.function, *self.arguments), None
         except BaseException as error:
-            return None, error
+            self.outcome = None, error
         finally:
             if os.getpid() != pid:
                 end_stray()
+
+    def taken(self) -> tuple[Any, BaseException | None]:
+        """The outcome, which is whose now that asks for it."""
+        outcome, self.outcome = self.outcome, (None, None)
+        return outcome
 
     def withdrawn(self) -> bool:
         """It is not wanted any more. True if it will not be run; else a thread is at it."""

@@ -14,7 +14,7 @@ import mmap
 import os
 import resource
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..contract import Overloaded
@@ -39,7 +39,6 @@ class Account:
         self.limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
         self.allowed = False  # somebody has said how much
         self.held = self.segments = 0
-        self.to_map = 0  # segments each of which takes a descriptor more when it is looked into
         self.in_flight: Callable[[], int] = lambda: 0
 
     def allow(self, size: int) -> None:
@@ -62,26 +61,29 @@ account = Account()
 
 
 class Share:
-    """What one sandbox has sent that this process holds, by all of its channels, spoken of in a message or not. Half of
-    the quota is the most, and half of the files, two for each: what others send has to find room, too."""
+    """What has come here ahead of its messages, or without any: from one sandbox that calls, or from all that are
+    called. Half of the quota and a quarter of the files are the most, as what others send has to find room, too."""
 
-    def __init__(self, sandbox: str) -> None:
-        self.sandbox = sandbox
+    def __init__(self) -> None:
         self.held = self.segments = 0
 
-    def check(self, size: int, files: int) -> None:
-        """May it have a segment of `size` bytes more? `files`: how many this process may open. Raises Overloaded."""
-        if self.held + size > account.limit // 2:
-            raise Overloaded(
-                f"there is no room for {size:,} bytes more of shared memory of the sandbox that is {self.sandbox}: "
-                f"process {os.getpid()} holds {self.held:,} of it, and may hold half of its quota (shared_memory), "
-                f"which is {account.limit:,}"
-            )
-        if self.segments >= files // 4:
-            raise Overloaded(
-                f"process {os.getpid()} holds {self.segments:,} pieces of shared memory of the sandbox that is "
-                f"{self.sandbox}, and may hold a quarter as many as it may open files ({files:,}; limits.files)"
-            )
+    def add(self, segments: Sequence[Segment], ahead: bool) -> None:
+        """`ahead`: their message was not taken yet. Raises Overloaded where they are more than it may have then."""
+        size = sum(segment.size for segment in segments)
+        if ahead:
+            files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if self.held + size > account.limit // 2 or self.segments + len(segments) > files // 4:
+                raise Overloaded(
+                    f"process {os.getpid()} keeps {self.held:,} bytes of shared memory, in {self.segments:,} pieces, "
+                    f"for messages that it has not taken yet, and may keep half of its quota ({account.limit:,}; "
+                    f"shared_memory) and a quarter as many as it may open files ({files:,}; limits.files)"
+                )
+        self.held += size
+        self.segments += len(segments)
+
+    def give_up(self, segments: Sequence[Segment]) -> None:
+        self.held -= sum(segment.size for segment in segments)
+        self.segments -= len(segments)
 
 
 class Mapping(mmap.mmap):
@@ -107,8 +109,6 @@ class Segment:
         self.holds_arrow = False
         self.mapped: weakref.ref[Mapping] | None = None
         self.made = False  # by this process; else it was received
-        self.share: Share | None = None  # of the sandbox that it came from
-        self.to_map = False
         account.held += size
         account.segments += 1
         _live[id(self)] = weakref.ref(self)
@@ -117,10 +117,6 @@ class Segment:
         _live.pop(id(self), None)
         account.held -= self.size
         account.segments -= 1
-        account.to_map -= self.to_map
-        if self.share is not None:
-            self.share.held -= self.size
-            self.share.segments -= 1
         os.close(self.fd)
 
     def seal(self, seals: int) -> None:
@@ -142,13 +138,15 @@ class Segment:
                 (mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE) if writable else (PRIVATE, mmap.PROT_READ)
             )
             try:
+                if not WITHOUT_DESCRIPTOR and account.segments > FEW:
+                    another = os.dup(self.fd)  # as the mapping is about to open one
+                    os.close(another)
+                    check_files(another)
                 mapping = Mapping(self.fd, self.size, flags=kind, prot=access, **WITHOUT_DESCRIPTOR)
             except OSError as error:
                 raise no_room(self.size, error) from None
             mapping.segment = self
             self.mapped = weakref.ref(mapping)
-            account.to_map -= self.to_map
-            self.to_map = False
             remember(mapping)
         return mapping
 
@@ -159,9 +157,20 @@ class Segment:
         return memoryview(self.map())[offset : offset + length].toreadonly()
 
 
+FEW = 16  # segments, of which each may take two descriptors and nobody is short of any
 PRIVATE = mmap.MAP_PRIVATE  # of pages that nobody writes: the same ones; MAP_SHARED of a sealed memfd needs Linux 6.7
 # From Python 3.13 on a mapping need not have a descriptor of its own.
 WITHOUT_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if "trackfd" in (mmap.mmap.__doc__ or "") else {}
+
+
+def check_files(opened: int) -> None:
+    """Raises Overloaded where a descriptor is one of the last that this process may open: those it needs itself."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if opened >= files - kept_of(files):  # all before it are open
+        raise Overloaded(
+            f"process {os.getpid()} has too many files open for another piece of shared memory: of the {files:,} that "
+            "it may open (limits.files; ulimit -n) it keeps the last ones for itself"
+        )
 
 
 def no_room(size: int, error: OSError) -> Overloaded:
@@ -194,12 +203,10 @@ def live_segments() -> list[Segment]:
     return [each for each in (reference() for reference in list(_live.values())) if each is not None]
 
 
-def received_segment(fd: int, share: Share | None = None) -> Segment:
-    """One that came from a peer; `fd` is owned from here on. `share`: of the sandbox that the peer is. Raises
-    ValueError for what could change its size, be written by others than its maker, or cost this process the memory that
-    its maker did not pay for; Overloaded where it is beyond the quota, or the share, or where it takes one of the last
-    files that this process may open."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+def received_segment(fd: int) -> Segment:
+    """One that came from a peer; `fd` is owned from here on. Raises ValueError for what could change its size, be
+    written by others than its maker, or cost this process the memory that its maker did not pay for; Overloaded where
+    it is beyond the quota, or takes one of the last files that this process may open."""
     try:
         seals, status = fcntl.fcntl(fd, fcntl.F_GET_SEALS), os.fstat(fd)  # in this order: sealed, it gets no hole
     except OSError:
@@ -213,25 +220,13 @@ def received_segment(fd: int, share: Share | None = None) -> Segment:
                 f"a segment with holes: {status.st_blocks * BLOCK:,} of its {status.st_size:,} bytes have memory, "
                 "wanted all of them, made by who sends it"
             )
-        if fd + account.to_map >= files - kept_of(files):  # all before it are open
-            raise Overloaded(
-                f"process {os.getpid()} has too many files open for a piece of shared memory that came: of the "
-                f"{files:,} that it may open (limits.files; ulimit -n) it keeps the last ones for itself"
-            )
+        check_files(fd)
         account.check(status.st_size)
-        if share is not None:
-            share.check(status.st_size, files)
     except BaseException:
         os.close(fd)
         raise
     segment = Segment(fd, status.st_size)
-    if share is not None:
-        segment.share = share
-        share.held += status.st_size
-        share.segments += 1
     segment.sealed, segment.final = True, bool(seals & fcntl.F_SEAL_WRITE)
-    segment.to_map = not WITHOUT_DESCRIPTOR
-    account.to_map += segment.to_map
     return segment
 
 

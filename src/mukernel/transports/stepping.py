@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import copy_context
 from typing import Any
 
-from .method_pool import MethodPool
+from .method_pool import InThread, MethodPool
 
 END = object()
 
@@ -53,13 +53,17 @@ class Steps:
 
     def begin_to_close(self, _: object = None) -> asyncio.Future[Any] | None:
         close = None if self.ended else getattr(self.items, "close", None)
-        return None if close is None else self.pool.begin(close, self.context)
+        if close is None:
+            return None
+        self.closing = InThread(self.context, close, ())
+        return self.pool.begin(self.closing)
 
     async def close(self) -> None:
         """Raises what the generator does as it is closed."""
         closing = None if self.outlived else self.begin_to_close()
         if closing is not None:
-            _, error = await asyncio.shield(closing)
+            await asyncio.shield(closing)
+            _, error = self.closing.taken()
             if error is not None:
                 raise error
 
