@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from events_collecting import take
+from events_collecting import take, until
 from test_group import Kept
 
 from mukernel import ContractError, Kernel, PluginCrashed
@@ -165,10 +165,10 @@ def batch(offset: int, number: int) -> Batch:
 
 
 class Server:
-    """Events that sends what a test puts into `batches`; an exception ends a stream."""
+    """Events that sends what a test puts into `batches`; an exception, or None, ends a stream."""
 
     def __init__(self) -> None:
-        self.batches: asyncio.Queue[Batch | Exception] = asyncio.Queue()
+        self.batches: asyncio.Queue[Batch | Exception | None] = asyncio.Queue()
         self.streams: list[Subscription] = []
         self.said: asyncio.Queue[tuple[int, list[int]] | str] = asyncio.Queue()
         self.answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -177,6 +177,8 @@ class Server:
         self.streams.append(asked)
         while True:
             sent = await self.batches.get()
+            if sent is None:
+                return
             if isinstance(sent, Exception):
                 raise sent
             yield sent
@@ -211,17 +213,22 @@ async def test_what_was_given_back_is_not_handed_over_though_it_arrives_later(ke
     assert await server.said.get() == (13, [])
 
 
-async def test_a_server_that_has_died_knows_nothing_of_a_pause(kernel: TestKernel) -> None:
+@pytest.mark.parametrize(("end", "paused"), [(PluginCrashed("killed"), False), (None, True)])
+async def test_a_server_that_was_started_again_counts_its_deliveries_anew(
+    kernel: TestKernel, end: Exception | None, paused: bool
+) -> None:
+    """One that was killed knows nothing of a pause; one that has ended the stream is told so with the next."""
     server: Any = Server()
     server.batches.put_nowait(batch(1, 10))
     server.answer.set_result(10)
     events = EventClient(server).subscribe("orders.>", group="g")
     assert await offset_of(events) == 1
     await server.said.get()
-    for sent in (PluginCrashed("killed"), batch(2, 1)):
-        server.batches.put_nowait(sent)
+    server.batches.put_nowait(end)
+    await until(lambda: len(server.streams) == 2)
+    server.batches.put_nowait(batch(2, 1))
     assert await offset_of(events) == 2
-    assert [asked.paused for asked in server.streams] == [False, False]
+    assert [asked.paused for asked in server.streams] == [False, paused]
     await events.aclose()
 
 

@@ -188,13 +188,14 @@ class _Member:
         """Keep a stream of the server open. It ends with this task, so the server sees at once that we have gone."""
         try:
             while True:
+                self.given_back = 0  # what was on its way came before the last stream ended
                 batches = self.events.subscribe(self.asked)
                 try:
                     async for batch in batches:
                         self._keep(batch)
                         await self.fetched.put(batch)
                 except PluginCrashed:  # the mailbox outlives the server: the next call waits for its successor
-                    self.reached, self.number, self.given_back = False, 0, 0
+                    self.reached, self.number = False, 0
                     self.asked = msgspec.structs.replace(self.asked, paused=False)
                     continue
                 finally:
