@@ -129,10 +129,13 @@ class SendingAgain:
 
     async def subscribe(self, asked: Subscription) -> AsyncIterator[Batch]:
         first = [Delivery("orders.new", b"", {}, "orders", offset, AT) for offset in range(1, 5)]
-        yield Batch(first[:3])
-        yield Batch([msgspec.structs.replace(first[1], deliveries=2, missed=5), first[3]])
+        yield Batch(first[:3], number=3)
+        yield Batch([msgspec.structs.replace(first[1], deliveries=2, missed=5), first[3]], number=5)
         self.sent.set()
         await asyncio.get_running_loop().create_future()
+
+    async def pause(self, asked: Subscription, number: int, waiting: list[int]) -> int:
+        return number
 
 
 async def test_what_is_sent_again_while_it_waits_in_the_client_is_handled_once_and_keeps_its_place() -> None:

@@ -8,6 +8,8 @@ import itertools
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from contextvars import Context
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,15 +17,15 @@ import msgspec
 
 from ...contract import PluginCrashed
 from ...contract.error_texts import text_of
-from .interface import Batch, Delivery, Events, Published, Subscription
+from .bell import Bell
+from .interface import Batch, Delivery, Events, Published, Start, Subscription
 
 log = logging.getLogger("mukernel.events")
 T = TypeVar("T")
 ATTEMPTS = 8  # of a publish that crashes of the server interrupt
 UNDER_WAY = 256  # publishes of a client that are sent at a time: more would fill the server's mailbox
 AHEAD = 2  # batches that are fetched before they are asked for
-
-Start = Literal["new", "first", "live"]
+LEAVING = 5.0  # seconds that the server has to hear that a member leaves: one that hangs is waited for no longer
 
 
 class Event(Generic[T]):
@@ -125,46 +127,77 @@ class EventClient:
         server knows of the subscription. Raises ContractError, LogDamaged, Unavailable.
         """
         asked = Subscription(pattern, os.urandom(8).hex(), group, start, offset, since, ack_wait, max_deliver, prefetch)
-        fetched: asyncio.Queue[Batch | BaseException] = asyncio.Queue(0 if group else AHEAD)
-        newest: dict[int, Delivery] = {}  # of what waits here for its turn, by offset; sent again, it keeps its place
+        member = _Member(self.events, asked)
         missed = 0
-        pump = asyncio.create_task(self._pump(asked, fetched, newest))
+        tasks = [asyncio.create_task(member.fetch())]
         try:
             while True:
-                batch = await fetched.get()
+                batch = await member.fetched.get()
                 if isinstance(batch, BaseException):
                     raise batch
                 if ready is not None:
                     ready.set()
+                if group and len(tasks) == 1:
+                    tasks.append(asyncio.create_task(member.watch(), context=Context()))  # not the present call's
                 for sent in batch.events:
                     missed += sent.missed
-                    delivery = newest.pop(sent.offset, None) if group and sent.stream else sent
-                    if delivery is None:  # it came before, in the place of an older delivery
+                    delivery = member.waiting.pop(sent.offset, None) if group and sent.stream else sent
+                    if delivery is None:  # it came before, in the place of an older delivery, or was given back
                         continue
                     if delivery.missed != missed:
                         delivery = msgspec.structs.replace(delivery, missed=missed)
                     missed = 0
+                    member.handed += 1
+                    member.away = True
                     yield Event(self.events, delivery, group, delivery.body)
+                    member.away = False
+                    if member.asked.paused:
+                        await member.resume()
         finally:
-            pump.cancel()
-            await asyncio.wait([pump])  # a cancellation that comes meanwhile is the subscriber's own
+            try:
+                if group:
+                    for task in tasks[1:]:
+                        task.cancel()
+                    tasks.append(asyncio.create_task(member.pause(), context=Context()))
+                    await asyncio.wait(tasks[-1:], timeout=LEAVING)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)  # a cancellation that comes meanwhile is the subscriber's own
 
-    async def _pump(
-        self, asked: Subscription, fetched: asyncio.Queue[Batch | BaseException], newest: dict[int, Delivery]
-    ) -> None:
+
+class _Member:
+    """Fetches what a subscriber is sent ahead. In a group the server is told what of it nobody was handed, when the
+    subscriber leaves, or has not come back for long: it does not count as delivered, and is for other members.
+
+    `waiting`: what was sent and waits here for its turn, by offset; sent again, it keeps its place. `number`: of the
+    last delivery that came; `given_back`: up to which they are ours no more. `handed`: how many the subscriber was
+    handed; `away`: it has not come back for the next.
+    """
+
+    def __init__(self, events: Events, asked: Subscription) -> None:
+        self.events, self.asked = events, asked
+        self.fetched: asyncio.Queue[Batch | BaseException] = asyncio.Queue(0 if asked.group else AHEAD)
+        self.waiting: dict[int, Delivery] = {}
+        self.number = self.given_back = self.handed = 0
+        self.away = False
+        self.reached = False  # does the server know us? after a crash it does not
+        self.turn = asyncio.Lock()  # of what is said to the server
+
+    async def fetch(self) -> None:
         """Keep a stream of the server open. It ends with this task, so the server sees at once that we have gone."""
         try:
             while True:
-                batches = self.events.subscribe(asked)
+                self.given_back = 0  # what was on its way came before the last stream ended
+                batches = self.events.subscribe(self.asked)
                 try:
                     async for batch in batches:
-                        if batch.next:
-                            asked = msgspec.structs.replace(asked, offset=batch.next)
-                        if asked.group:
-                            newest.update((each.offset, each) for each in batch.events if each.stream)
-                        await fetched.put(batch)
-                except PluginCrashed:
-                    continue  # the mailbox outlives the server: the next call waits for its successor
+                        self._keep(batch)
+                        await self.fetched.put(batch)
+                except PluginCrashed:  # the mailbox outlives the server: the next call waits for its successor
+                    self.reached, self.number = False, 0
+                    self.asked = msgspec.structs.replace(self.asked, paused=False)
+                    continue
                 finally:
                     close: Callable[[], Any] | None = getattr(batches, "aclose", None)
                     if close is not None:
@@ -172,7 +205,48 @@ class EventClient:
         except Exception as error:
             task = asyncio.current_task()
             if task is None or not task.cancelling():  # else nobody fetches any more
-                await fetched.put(error)
+                await self.fetched.put(error)
+
+    def _keep(self, batch: Batch) -> None:
+        self.reached = True
+        if batch.next:
+            self.asked = msgspec.structs.replace(self.asked, offset=batch.next)
+        if self.asked.group and batch.number > self.given_back:
+            self.number = batch.number
+            self.waiting.update((each.offset, each) for each in batch.events if each.stream)
+
+    async def watch(self) -> None:
+        """Pause while the subscriber does something else for long: what waits here would come to its ack wait."""
+        silent = Bell()
+        while True:
+            before = self.handed
+            await silent.wait(self.asked.ack_wait / 3)
+            if self.away and self.handed == before:
+                await self.pause()
+
+    async def pause(self) -> None:
+        """Give back what waits here, and what is on its way, and take no more. Where the server can't be told it sees
+        that we have gone, and takes the first of what we have for handed over."""
+        async with self.turn:
+            if self.asked.paused or not self.reached:
+                return
+            self.asked = msgspec.structs.replace(self.asked, paused=True)
+            try:
+                self.given_back = await self.events.pause(self.asked, self.number, list(self.waiting))
+                self.asked = msgspec.structs.replace(self.asked, paused=True)  # it may be another server by now
+                self.waiting.clear()
+            except BaseException as error:
+                self.asked = msgspec.structs.replace(self.asked, paused=False)
+                if not isinstance(error, Exception):
+                    raise
+
+    async def resume(self) -> None:
+        """Take more. Should the server not hear it, it does when it is asked for the next stream, within a minute."""
+        async with self.turn:
+            if self.asked.paused:
+                self.asked = msgspec.structs.replace(self.asked, paused=False)
+                with suppress(Exception):
+                    await self.events.resume(self.asked)
 
 
 class Topic(Generic[T]):

@@ -13,6 +13,7 @@ import msgspec
 from .event_size import size_of
 from .group_journal import GroupJournal, Settled, Snapshot, Tried
 from .interface import LogDamaged
+from .outstanding import Outstanding, Progress
 from .segment import Record
 from .topics import matches
 
@@ -27,47 +28,6 @@ DOUBTS = 2  # doubtful deliveries after which an event is delivered alone
 Read = Callable[[int, int], tuple[list[Record], int, int]]
 
 
-class Outstanding(msgspec.Struct):
-    """An event that was delivered and is not settled. `due`: when it is delivered again (seconds, monotonic).
-
-    `seen`: its consumer has it in hands, and not only in what it was sent ahead. `doubtful`: deliveries that ended
-    with their member, or their ack wait, and nobody knows whether it had seen the event; they don't count. `put_off`:
-    by its consumer. `number`: of the delivery, in the order in which the members were sent them. `given_back`: how
-    often consumers put it off.
-    """
-
-    deliveries: int
-    due: float
-    member: str
-    seen: bool = False
-    doubtful: int = 0
-    put_off: bool = False
-    number: int = 0
-    given_back: int = 0
-
-    @property
-    def counted(self) -> int:
-        """The deliveries that count."""
-        return self.deliveries - self.doubtful
-
-    @property
-    def ended(self) -> int:
-        """The deliveries that have come to nothing: all but that which is under way."""
-        return self.deliveries - (bool(self.member) and not self.put_off)
-
-    def tried(self, offset: int) -> Tried:
-        """For the journal."""
-        return Tried(offset, self.ended, self.doubtful, self.given_back)
-
-
-class Progress(msgspec.Struct):
-    """How far a member has come in what it was sent: the last delivery of which it said something, and when it said
-    anything last (seconds, monotonic)."""
-
-    number: int
-    at: float
-
-
 class GroupState(msgspec.Struct):
     """What a swap hands over beyond what the journal has."""
 
@@ -77,16 +37,18 @@ class GroupState(msgspec.Struct):
     outstanding: dict[int, Outstanding]
     lacking: bool = False  # the journal lacks something, and is to be written
     progress: dict[str, Progress] = {}
+    deliveries: int = 0
 
 
 class Taken:
     """Events for one member, each with how often it was delivered, this time included. `dead`: those that were
-    delivered too often, for the dead letters. `size`: bytes of all of them. `missed`: how many were lost before."""
+    delivered too often, for the dead letters. `size`: bytes of all of them. `missed`: how many were lost before.
+    `number`: of the last delivery."""
 
     def __init__(self) -> None:
         self.records: list[tuple[Record, int]] = []
         self.dead: list[tuple[Record, int]] = []
-        self.size = self.missed = 0
+        self.size = self.missed = self.number = 0
 
     def add(self, record: Record, deliveries: int, dead: bool = False) -> None:
         (self.dead if dead else self.records).append((record, deliveries))
@@ -112,6 +74,7 @@ class Group:
         self.settled: set[int] = set()  # from the cursor on: they were given before a crash of the server
         self.held: Counter[str] = Counter()  # outstanding events by member
         self.progress: dict[str, Progress] = {}  # of members that hold some
+        self.paused: dict[str, bool] = {}  # members whose streams are open: do they take nothing for now?
         self.deliveries = 0
         self.next_due = float("inf")  # no other outstanding event is due before
         self.redelivered = self.dead = 0
@@ -351,7 +314,7 @@ class Group:
             self._hold(offset, msgspec.structs.replace(each, due=now + self.ack_wait, put_off=False))
             taken.add(records[0], each.deliveries, dead=True)
         else:
-            self.redelivered += 1
+            self.redelivered += bool(each.deliveries)
             self._deliver(records[0], each, member, now, taken)
         return 0
 
@@ -364,6 +327,7 @@ class Group:
         )  # fmt: skip
         self._hold(record.offset, each)
         taken.add(record, each.deliveries)
+        taken.number = each.number
 
     def _note(self, offset: int, each: Outstanding) -> None:
         """A delivery has come to nothing: a crash of the server must not make us forget that. Raises OSError."""
@@ -396,7 +360,7 @@ class Group:
     def can_take(self, member: str, prefetch: int, end: int) -> bool:
         """Is there more for this member to look at, up to the stream's end?"""
         if self._suspects():
-            return not self._has_any(member)
+            return prefetch > 0 and not self._has_any(member)
         if self.held[member] >= prefetch or self.cursor >= end or self.is_full:
             return False
         return not self._has_one_alone(member)
@@ -439,6 +403,26 @@ class Group:
         self.next_due = min(self.next_due, each.due)
         return True
 
+    def pause(self, member: str, number: int, waiting: set[int]) -> int:
+        """A member takes no more for now. Its consumer was handed what it was sent up to that delivery, but for the
+        offsets that wait: all else is for the others, as if it had not been delivered. The number of the last
+        delivery."""
+        if member in self.paused:
+            self.paused[member] = True
+        for offset, each in self.outstanding.items():
+            if each.member != member or each.put_off:
+                continue
+            each.seen = each.number <= number and offset not in waiting
+            if not each.seen:  # the journal has this delivery not yet
+                each.deliveries -= 1
+                each.due = self.next_due = min(self.now(), each.due)
+                self._let_go(each)
+        return self.deliveries
+
+    def resume(self, member: str) -> None:
+        if member in self.paused:
+            self.paused[member] = False
+
     def release(self, member: str) -> None:
         """A member has gone: what it had is for the others, at once, or when the time has passed for which it put it
         off."""
@@ -463,7 +447,9 @@ class Group:
     # -- hand over --------------------------------------------------------------------------------------------
 
     def hand_over(self, stream: str) -> GroupState:
-        return GroupState(stream, self.name, self.cursor, self.outstanding, self.journal.lacking, self.progress)
+        return GroupState(
+            stream, self.name, self.cursor, self.outstanding, self.journal.lacking, self.progress, self.deliveries
+        )
 
     def take_over(self, state: GroupState) -> None:
         self.journal.lacking = state.lacking
@@ -473,7 +459,7 @@ class Group:
         for offset, each in state.outstanding.items():
             if offset in self.outstanding or (offset >= self.cursor and offset not in self.settled):
                 self._hold(offset, each)
-                self.deliveries = max(self.deliveries, each.number)
+        self.deliveries = max(self.deliveries, state.deliveries)
         self.cursor = max(self.cursor, state.cursor)
         self.progress = {member: each for member, each in state.progress.items() if self.held[member]}
 

@@ -15,6 +15,8 @@ import msgspec
 
 from ...contract import Interface, idempotent
 
+Start = Literal["new", "first", "live"]
+
 
 class LogDamaged(Exception):
     """The log of a stream can't be read there: offsets `first` to `last` are lost. Later ones can be read."""
@@ -44,18 +46,20 @@ class Subscription(msgspec.Struct, frozen=True):
 
     `start`: "new", "first" (the oldest there is) or "live"; `offset` and `since` go before it. A group that exists goes
     on where it was. `ack_wait` in seconds; `max_deliver` 0: no limit; `prefetch`: events that the member may have and
-    not have acknowledged, or, on plain topics, that may wait for it in the server.
+    not have acknowledged, or, on plain topics, that may wait for it in the server. `paused`: the member of a group is
+    sent nothing before it says `resume`.
     """
 
     pattern: str
     member: str
     group: str = ""
-    start: Literal["new", "first", "live"] = "new"
+    start: Start = "new"
     offset: int | None = None
     since: datetime | None = None
     ack_wait: float = 30.0
     max_deliver: int = 5
     prefetch: int = 64
+    paused: bool = False
 
 
 class Delivery(msgspec.Struct, frozen=True, array_like=True):
@@ -75,10 +79,12 @@ class Delivery(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
-    """Some events in order. `next`: the offset to go on from, where the subscriber keeps its own place."""
+    """Some events in order. `next`: the offset to go on from, where the subscriber keeps its own place. `number`: in a
+    group, of the last delivery in it; they grow until the server dies."""
 
     events: list[Delivery]
     next: int = 0
+    number: int = 0
 
 
 class GroupFigures(msgspec.Struct, frozen=True):
@@ -151,6 +157,18 @@ class Events(Interface, version="1.0", raises=(LogDamaged,)):
         any more. Raises NotFound."""
         raise NotImplementedError
 
+    async def pause(self, asked: Subscription, number: int, waiting: list[int]) -> int:
+        """A member of a group takes no more until it says `resume`. Its consumer was handed all that came up to the
+        batch of this `number`, except for what waits in the client, at the offsets `waiting`. All else that it was sent
+        counts as not delivered, and is for the others at once: who leaves says this before it closes its stream.
+        Returns the number of the group's last delivery: what comes up to that is the member's no more. 0 where nothing
+        is kept for the group. Raises ContractError."""
+        raise NotImplementedError
+
+    @idempotent
+    async def resume(self, asked: Subscription) -> None:
+        """A member that has paused takes more. Raises ContractError."""
+
     @idempotent
     async def remove_group(self, stream: str, group: str) -> None:
         """Forget a group and its place. Raises NotFound."""
@@ -169,6 +187,7 @@ __all__ = [
     "GroupFigures",
     "LogDamaged",
     "Published",
+    "Start",
     "StreamFigures",
     "Subscription",
 ]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -20,7 +20,7 @@ from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .event_size import checked_size
 from .group import Group, GroupState
-from .interface import Batch, Delivery, EventFigures, Events, LogDamaged, Published, Subscription
+from .interface import Batch, Delivery, EventFigures, Events, LogDamaged, Published, Start, Subscription
 from .live import LiveState, LiveSubscribers
 from .segment import Record
 from .settings import DEAD_LETTERS, StreamSettings, checked_streams, of_calls
@@ -35,6 +35,7 @@ LEASE = 60.0  # seconds after which a stream of batches ends, and its subscriber
 BATCHES = 32  # batches after which it ends, below the credit of a stream: who stands still holds up no swap
 BATCH = 64  # events of a batch
 KNOWN_TOPICS = 4096  # topics whose stream is remembered
+STARTS = get_args(Start)
 LONGEST_WAIT = 86400 * 365  # seconds
 LARGEST_BODY = 1023 << 20  # bytes; a message has a MiB more, for what a dead letter has beside it, and a batch
 LONGEST_REASON = 16_384  # characters of why an event is a dead letter
@@ -237,6 +238,10 @@ class EventServer(Plugin, Events):
             raise ContractError(f"ack_wait: got {asked.ack_wait}, wanted seconds, more than 0, at most {LONGEST_WAIT}")
         if asked.max_deliver < 0:
             raise ContractError(f"max_deliver: got {asked.max_deliver}, wanted 1 or more, or 0 for no limit")
+        if asked.start not in STARTS:
+            raise ContractError(f"start: got {asked.start!r}, wanted {', '.join(map(repr, STARTS))}")
+        if asked.offset is not None and asked.offset < 1:
+            raise ContractError(f"offset: got {asked.offset}, wanted 1 or more, or start='first' for all that is kept")
         if asked.since is not None:
             try:
                 asked.since.timestamp()
@@ -269,7 +274,7 @@ class EventServer(Plugin, Events):
 
     async def _live(self, asked: Subscription) -> AsyncIterator[Batch]:
         end, gone = self.clock.now() + LEASE, True
-        subscriber = self.live.attach(asked)
+        subscriber = self.live.attach(msgspec.structs.replace(asked, paused=False))  # what waits for it waits here
         try:
             yield Batch([])  # from now on nothing is missed
             for _ in range(BATCHES):
@@ -311,7 +316,7 @@ class EventServer(Plugin, Events):
         stream = (await self.opened())[name]
         stream.retain()
         try:
-            stream.join(asked)
+            stream.join(asked).paused[asked.member] = asked.paused
         except OSError as error:
             raise Unavailable(f"group {asked.group!r} of stream {name!r} can't be made: {error}") from None
         try:
@@ -320,7 +325,8 @@ class EventServer(Plugin, Events):
                 stream = (await self.opened())[name]
                 group = stream.group(asked.group)
                 try:
-                    taken = group.take(asked.member, asked.prefetch)
+                    prefetch = 0 if group.paused.get(asked.member) else asked.prefetch
+                    taken = group.take(asked.member, prefetch)
                 except OSError as error:
                     raise Unavailable(f"group {group.name!r} of stream {name!r} can't be written: {error}") from None
                 missed += taken.missed
@@ -337,17 +343,41 @@ class EventServer(Plugin, Events):
                     ]
                     events[0] = msgspec.structs.replace(events[0], missed=missed)
                     missed = 0
-                    yield Batch(events)
+                    yield Batch(events, number=taken.number)
                     sent += 1
-                elif taken.dead or group.can_take(asked.member, asked.prefetch, stream.log.end):
+                elif taken.dead or group.can_take(asked.member, prefetch, stream.log.end):
                     await asyncio.sleep(0)
                 else:
                     await stream.bell.wait(min(end, group.next_due) - self.clock.now())
             gone = False
         finally:
-            if gone and asked.group in stream.groups:
-                stream.groups[asked.group].release(asked.member)
-                stream.bell.ring()
+            left = stream.groups.get(asked.group)
+            if left is not None:
+                left.paused.pop(asked.member, None)
+                if gone:
+                    left.release(asked.member)
+                    stream.bell.ring()
+
+    async def pause(self, asked: Subscription, number: int, waiting: list[int]) -> int:
+        stream = await self._kept_group(asked)
+        if stream is None:
+            return 0
+        stream.bell.ring()
+        return stream.groups[asked.group].pause(asked.member, number, set(waiting))
+
+    async def resume(self, asked: Subscription) -> None:
+        stream = await self._kept_group(asked)
+        if stream is not None:
+            stream.groups[asked.group].resume(asked.member)
+            stream.bell.ring()
+
+    async def _kept_group(self, asked: Subscription) -> Stream | None:
+        """The stream that has the group of a subscription, if one has. Raises ContractError."""
+        check_pattern(asked.pattern)
+        self._allowed("subscribe", asked.pattern)
+        stream = (await self.opened()).get(self._kept_in(asked))
+        group = stream.groups.get(asked.group) if stream is not None else None
+        return stream if group is not None and group.pattern == asked.pattern else None
 
     # -- settle -----------------------------------------------------------------------------------------------
 
