@@ -265,8 +265,9 @@ def let_go_of_lost(lane: Lane | None, kind: int) -> None:
     """What ended a call came to its caller: where it was the death of a server, all that one has spoken of was claimed,
     and the rest is found by the mark of its successor."""
     if lane is not None and kind in (Kind.INTERRUPTED, Kind.GONE):
-        while lane.receive():
-            pass
+        for _ in range(MOST_AT_ONCE):
+            if not lane.receive():
+                break
 
 
 class TravelsWhole(Exception):
