@@ -24,7 +24,7 @@ from mukernel.contract.lending import MARK, Outgoing
 from mukernel.transports import segment
 from mukernel.transports.back_pressure import attempt
 from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, LaneEnd, loaded, open_lane
-from mukernel.transports.segment import MADE_IN_PLACE, account, received_segment
+from mukernel.transports.segment import MADE_IN_PLACE, Share, account, new_segment, received_segment
 
 LARGE = 1 << 20  # bytes
 CODEC = MethodCodec(Arrays.__contract__.methods["echo"])
@@ -358,3 +358,22 @@ def test_a_packet_that_nobody_sends_leaves_no_descriptor(lanes: tuple[Lane, Lane
     socket.send_fds(lanes[0].socket, [b"short"], [0, 1, 2])
     assert not lanes[1].receive()
     assert len(os.listdir("/proc/self/fd")) == fds
+
+
+def test_a_share_that_several_threads_count_by_is_right() -> None:
+    """Each lane has a thread of its own, and a share has many lanes."""
+    before, counted, share = sys.getswitchinterval(), [new_segment(1) for _ in range(3)], Share()
+
+    def count() -> None:
+        for _ in range(20_000):
+            share.add(counted, False)
+            share.give_up(counted)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for each in [pool.submit(count) for _ in range(4)]:
+                each.result()
+    finally:
+        sys.setswitchinterval(before)
+    assert (share.held, share.segments) == (0, 0)

@@ -69,21 +69,30 @@ class Share:
 
     def add(self, segments: Sequence[Segment], ahead: bool) -> None:
         """`ahead`: their message was not taken yet. Raises Overloaded where they are more than it may have then."""
-        size = sum(segment.size for segment in segments)
+        size, count = size_of(segments), len(segments)
         if ahead:
             files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            if self.held + size > account.limit // 2 or self.segments + len(segments) > files // 4:
+            if self.held + size > account.limit // 2 or self.segments + count > files // 4:
                 raise Overloaded(
                     f"process {os.getpid()} keeps {self.held:,} bytes of shared memory, in {self.segments:,} pieces, "
                     f"for messages that it has not taken yet, and may keep half of its quota ({account.limit:,}; "
                     f"shared_memory) and a quarter as many as it may open files ({files:,}; limits.files)"
                 )
-        self.held += size
-        self.segments += len(segments)
+        self.count(size, count)
 
     def give_up(self, segments: Sequence[Segment]) -> None:
-        self.held -= sum(segment.size for segment in segments)
-        self.segments -= len(segments)
+        self.count(-size_of(segments), -len(segments))
+
+    def count(self, size: int, segments: int) -> None:
+        # Several threads do, each for its lanes. Nothing is called between reading a count and writing it: there Python
+        # could give another thread its turn, and what that counts would be lost.
+        self.held += size
+        self.segments += segments
+
+
+def size_of(segments: Sequence[Segment]) -> int:
+    """Bytes of all of them."""
+    return sum(segment.size for segment in segments)
 
 
 class Mapping(mmap.mmap):
