@@ -102,12 +102,13 @@ async def test_several_leave_the_kernel_the_files_that_it_needs(kernel: Kernel) 
     names = [f"flooder-{number}" for number in range(4)]
     for name in names:
         await kernel.load(Flooder, name=name, placement="sandbox", grants=["Neighbour"])
+    flooders = [kernel.get(Flooding, plugin=name) for name in names]  # now: these are the kernel's own channels
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     # One may have half of it; and too few of them are left for all. The tests before have left some open, perhaps.
     soon = open_files() + min(open_files(), 1000) + 400
     resource.setrlimit(resource.RLIMIT_NOFILE, (soon, hard))
     try:
-        answers = [await kernel.get(Flooding, plugin=name).connect(300) for name in names]
+        answers = [await flooder.connect(300) for flooder in flooders]
         most = min(soon // 10, 128)
         assert f"would have {most + 1} channels, wanted at most {most}" in answers[0]
         assert "for a channel from process" in answers[-1] and "beside those that it keeps for itself" in answers[-1]

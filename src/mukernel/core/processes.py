@@ -16,7 +16,7 @@ from ..kernel.process import ForkServer, Limits, Process, ProcessError
 from ..sandbox.cgroups import Cgroup, Cgroups
 from ..sandbox.policy import Sandbox
 from ..transports.carriers import NO_BELL, available
-from ..transports.descriptors import close_all
+from ..transports.descriptors import NONE_LEFT, close_all, enough_for
 from ..transports.link import Link
 from . import environment_host, messages
 from .capabilities import BROKERS
@@ -144,13 +144,16 @@ class Processes:
         return used | {entry.source.environment for entry in self.registry.entries.values()}
 
     def new_cgroup(self, options: Options, sandbox: Sandbox) -> Cgroup | None:
-        """A control group for one sandbox; None where there are no rights to make one."""
+        """A control group for one sandbox; None where there are no rights to make one. Raises OSError where there are
+        no files left for it: that is no reason to do without."""
         self.remove_empty_cgroups()
         if self.cgroups is None:
             self.cgroups = Cgroups()
         try:
             return self.cgroups.new(*group_limits(sandbox, options.limits, options.shared_memory))
         except OSError as error:
+            if error.errno in NONE_LEFT:
+                raise
             log.warning("a sandbox has no control group, and is limited by rlimits alone: %s", error)
             return None
 
@@ -161,7 +164,8 @@ class Processes:
         """A new process. Raises what keeps it from being what it is to be."""
         try:
             async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
-                return await self.forked(server, name, options, source)
+                with enough_for(f"the process of {name!r}"):
+                    return await self.forked(server, name, options, source)
         except ProcessError as error:
             if not source.environment:
                 raise
@@ -175,18 +179,19 @@ class Processes:
         if self.ticker is None and self.heartbeat:
             self.ticker = self.clock.every(self.heartbeat, self.beat)
         ours, theirs = Link.pair()
-        link = Link(ours)
+        link, given = Link(ours), list[int]()
         sandbox, output, report = sandbox_of(options), None, -1
-        stacks = StackPipe()
-        given = [stacks.writer]
         entry, limits = "mukernel.core.host:main", options.limits
         if limits.cpu_seconds is not None:  # the host asks for a warning a second before it
             limits = replace(limits, cpu_seconds=limits.cpu_seconds + 1)
         if source.environment:
             entry = environment_host.ENTRY
-        cgroup = self.new_cgroup(options, sandbox) if sandbox is not None else None
-        process = enclosure = agreement = None
+        stacks = cgroup = process = enclosure = agreement = None
         try:
+            stacks = StackPipe()
+            given.append(stacks.writer)
+            if sandbox is not None:
+                cgroup = self.new_cgroup(options, sandbox)
             output = await self.logs.open(name, options.log_size)
             if sandbox is not None:
                 report, reports = os.pipe2(os.O_CLOEXEC)
@@ -210,7 +215,8 @@ class Processes:
                 agreement = await introduced(self.loop, link.socket, name, source.environment)
         except BaseException:
             link.close()
-            stacks.close()
+            if stacks is not None:
+                stacks.close()
             if process is not None:
                 process.kill()
             if enclosure is not None:
@@ -219,6 +225,8 @@ class Processes:
                 self.empty_cgroups.append(cgroup)
                 if process is not None:
                     process.on_exit(lambda status: self.remove_empty_cgroups())
+                else:
+                    self.remove_empty_cgroups()
             raise
         finally:
             theirs.close()

@@ -98,7 +98,11 @@ class Cgroup:
         try:
             for folder in sorted(os.path.join(parent, self.name) for parent in parents):
                 os.mkdir(folder)
-                self.locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    self.locks[folder] = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                except OSError:
+                    is_removed(folder)
+                    raise
                 fcntl.flock(self.locks[folder], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self.remove()

@@ -16,6 +16,7 @@ from ..kernel import ipc
 from . import memory, packets
 from .blocking import BlockingWire
 from .contract import Wire
+from .descriptors import enough_for
 from .lane import CALLER, SERVER, open_lane, this_process, with_lane
 from .packet_wire import BlockingPacketWire, PacketWire
 
@@ -43,8 +44,10 @@ def available() -> list[str]:
 
 
 def new_port(transport: str) -> ipc.Port:
-    """A mailbox whose channels are of one transport, unless a caller has to have another (`mint_by`)."""
-    return ipc.Port(transport, maker_of(transport))
+    """A mailbox whose channels are of one transport, unless a caller has to have another (`mint_by`). Raises
+    Overloaded."""
+    with enough_for("a mailbox"):
+        return ipc.Port(transport, maker_of(transport))
 
 
 def maker_of(transport: str) -> Callable[[int, ipc.Bell], ipc.Made]:
