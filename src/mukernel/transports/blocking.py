@@ -304,7 +304,7 @@ class BlockingCaller:
         stream: OpenStream | None = None,
     ) -> None:  # fmt: skip
         """`stream`: what it is for; nothing more is sent to one that has ended."""
-        body = loan(self.wire.lane, body)
+        body = loan(self.wire.lane, body, beside=kind == Kind.ITEM)
         while not self.attempt(
             kind, number, body, method.index, 0, context.priority, context.deadline, STREAM_CREDIT, 0, context.trace
         ):

@@ -461,7 +461,7 @@ class IncomingStream(AsyncIterator[Any]):
                 self.input_credit -= 1
                 encode = self.method.encode_input
                 body = attempt(encode, value) or await encoded(self.caller.loop, encode, value)
-                self.caller.wire.post(Kind.ITEM, self.number, loaded(self.caller.wire.lane, body))
+                self.caller.wire.post(Kind.ITEM, self.number, loaded(self.caller.wire.lane, body, beside=True))
                 del body
             self.caller.wire.post(Kind.END, self.number, b"")
         except asyncio.CancelledError:

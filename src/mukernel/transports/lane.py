@@ -42,6 +42,7 @@ from .segment import (
     new_segment,
     received_segment,
     segment_at,
+    size_of,
 )  # fmt: skip
 
 TOKEN = 16  # bytes
@@ -103,21 +104,27 @@ class Lane:
         self.socket.setblocking(False)
         self.side, self.number, self.users, self.share = side, number, 0, share
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
-        self.sent: deque[int] = deque()  # what the latest packets lend, in bytes
+        self.sent: deque[tuple[int, bool]] = deque()  # the latest packets: bytes that they lend, and are they of calls?
 
     # -- sending ----------------------------------------------------------------------------------------------
 
-    def load(self, message: Outgoing) -> bytes:
-        """What the wire is to carry. The segments are on their way when this returns."""
+    def load(self, message: Outgoing, beside: bool = False) -> bytes:
+        """What the wire is to carry. The segments are on their way when this returns.
+
+        `beside`: it goes beside the calls, and is received before those that wait. Their segments would have to be
+        received with its own, and be lost with a process that has not begun those calls: so it travels whole then.
+        """
         end = self.socket
         if end is None:
+            return bytes(message)
+        for _ in range(len(self.sent) - self.packets_in(end)):
+            self.sent.popleft()
+        if beside and any(of_call for _, of_call in self.sent):
             return bytes(message)
         token = os.urandom(TOKEN)
         segments: Any = message.segments
         rights = array.array("i", [segment.fd for segment in segments])
-        for _ in range(len(self.sent) - self.packets_in(end)):
-            self.sent.popleft()
-        self.sent.append(sum(segment.size for segment in segments))
+        self.sent.append((size_of(segments), not beside))
         try:
             for segment in segments:
                 segment.seal(MADE_IN_PLACE)
@@ -139,7 +146,7 @@ class Lane:
         end, sent = self.socket, self.sent.copy()
         if end is None or not sent:
             return 0
-        return sum(islice(reversed(sent), self.packets_in(end)))
+        return sum(size for size, _ in islice(reversed(sent), self.packets_in(end)))
 
     def mark(self) -> None:
         """Say that who has sent what came before has died: what it has not spoken of any more is lost."""
@@ -249,16 +256,19 @@ def open_lane(right: int, side: int, number: int, sandbox: str = "") -> Lane:
     return lane
 
 
-def loaded(lane: Lane | None, body: Any) -> bytes:
-    """A body as a wire with this lane, or with none, carries it, when it is certain that it will."""
+def loaded(lane: Lane | None, body: Any, beside: bool = False) -> bytes:
+    """A body as a wire with this lane, or with none, carries it, when it is certain that it will. `beside`: as in
+    `Lane.load`."""
     if type(body) is bytes:
         return body
-    return lane.load(body) if lane is not None and lane.users else bytes(body)
+    return lane.load(body, beside) if lane is not None and lane.users else bytes(body)
 
 
-def loan(lane: Lane | None, body: Any) -> Any:
+def loan(lane: Lane | None, body: Any, beside: bool = False) -> Any:
     """As `loaded`, for a message that there may be no room for: it lends when there is."""
-    return Loan(lane, body) if type(body) is Outgoing and lane is not None and lane.users else loaded(None, body)
+    if type(body) is Outgoing and lane is not None and lane.users:
+        return Loan(lane, body, beside)
+    return loaded(None, body)
 
 
 def let_go_of_lost(lane: Lane | None, kind: int) -> None:
@@ -277,8 +287,8 @@ class TravelsWhole(Exception):
 class Loan:
     """A message that lends, for a wire that makes bytes of it as soon as it has room. That may raise TravelsWhole."""
 
-    def __init__(self, lane: Lane, message: Outgoing) -> None:
-        self.lane, self.message = lane, message
+    def __init__(self, lane: Lane, message: Outgoing, beside: bool) -> None:
+        self.lane, self.message, self.beside = lane, message, beside
         self.content: bytes | None = None  # what the wire carries
 
     def __len__(self) -> int:
@@ -287,7 +297,7 @@ class Loan:
     def __bytes__(self) -> bytes:
         if self.content is None:
             promised = len(self)
-            self.content = self.lane.load(self.message)
+            self.content = self.lane.load(self.message, self.beside)
             if len(self.content) != promised:
                 raise TravelsWhole
         return self.content

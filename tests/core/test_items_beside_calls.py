@@ -1,0 +1,92 @@
+"""Items of a channel are received while calls of the same caller wait: what those lend stays with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy
+import pytest
+from killing import kill
+from waiting import until_state
+
+from mukernel import Interface, Kernel, Plugin, PluginCrashed, RestartPolicy, shared
+from mukernel.core.lifecycle import State
+
+LARGE = 100_000  # bytes, which are lent
+WAITING = 40  # calls
+
+
+class Beside(Interface):
+    def numbers(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]: ...
+    async def wait(self, array: numpy.ndarray) -> None: ...
+    async def number(self, array: numpy.ndarray) -> int: ...
+
+
+class Two(Plugin, Beside):
+    """The channel has one of its two places, and `wait` has the other until a 0 comes by the channel."""
+
+    def __init__(self) -> None:
+        self.zero = asyncio.Event()
+
+    async def numbers(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]:
+        async for array in arrays:
+            yield int(array[0])
+            if not array[0]:
+                self.zero.set()
+
+    async def wait(self, array: numpy.ndarray) -> None:
+        await self.zero.wait()
+
+    async def number(self, array: numpy.ndarray) -> int:
+        return int(array[0])
+
+
+def filled(number: int, size: int = LARGE) -> numpy.ndarray:
+    made: numpy.ndarray = shared.empty(size, "u1")
+    made[:] = number
+    return made
+
+
+@pytest.mark.parametrize("end", ["kill", "swap"])
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_calls_that_wait_are_run_by_the_successor(
+    monkeypatch: pytest.MonkeyPatch, placement: str, transport: str, end: str
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    items: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def feed() -> AsyncIterator[numpy.ndarray]:
+        while (item := await items.get()) is not None:
+            yield item
+
+    async with Kernel() as kernel:
+        await kernel.load(Two, name="two", placement=placement, concurrency=2, restart=RestartPolicy(backoff=0.0))
+        beside: Any = kernel.get(Beside)
+        numbers = beside.numbers(feed())
+        await items.put(filled(1))
+        assert await anext(numbers) == 1
+        waits = asyncio.create_task(beside.wait(filled(2)))
+        calls = [asyncio.create_task(beside.number(filled(number))) for number in range(WAITING)]
+        await asyncio.sleep(0)  # they are sent
+        for size in (LARGE, 100 * LARGE):
+            await items.put(filled(3, size))
+            assert await anext(numbers) == 3
+        if end == "kill":
+            await kill(kernel, "two")
+            with pytest.raises(PluginCrashed):
+                await anext(numbers)
+            with pytest.raises(PluginCrashed):
+                await waits
+        else:
+            swap = asyncio.create_task(kernel.swap("two", Two))
+            await until_state(kernel, "two", State.QUIESCING)
+            await items.put(filled(0))
+            assert await anext(numbers) == 0
+            await items.put(None)
+            assert [each async for each in numbers] == []
+            await waits
+            await swap
+        assert await asyncio.gather(*calls) == list(range(WAITING))
