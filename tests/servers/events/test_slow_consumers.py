@@ -88,6 +88,20 @@ def test_what_a_member_that_hangs_was_only_sent_ahead_does_not_count(group: Grou
     assert [offset for offset, each in group.outstanding.items() if each.counted > 1] == [sent[0]]
 
 
+def test_who_takes_no_more_has_its_whole_ack_wait_for_what_it_has_in_hand(group: Group, time: Time) -> None:
+    first, second, third, *ahead = offsets(group, "one")
+    time.now = WAIT / 3
+    group.settle(first)
+    group.settle(second)  # and comes to the third
+    time.now = WAIT * 2 / 3
+    group.pause("one", group.deliveries, set(ahead))
+    assert offsets(group, "two") == ahead
+    time.now = WAIT * 1.2
+    assert third not in offsets(group, "two", 128)
+    time.now = WAIT * 1.4
+    assert third in offsets(group, "two", 256)
+
+
 def test_a_swap_knows_how_far_a_member_has_come(tmp_path: Path, group: Group, time: Time) -> None:
     sent = offsets(group, "one")
     time.now = WAIT - 1

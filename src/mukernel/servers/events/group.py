@@ -412,7 +412,10 @@ class Group:
         for offset, each in self.outstanding.items():
             if each.member != member or each.put_off:
                 continue
-            each.seen = each.number <= number and offset not in waiting
+            in_hand = each.number <= number and offset not in waiting
+            if in_hand and not each.seen:
+                self._wait_for_its_turn(each)
+            each.seen = in_hand
             if not each.seen:  # the journal has this delivery not yet
                 each.deliveries -= 1
                 each.due = self.next_due = min(self.now(), each.due)
