@@ -115,9 +115,16 @@ async def test_what_was_sent_before_a_move_is_begun_first(kernel: Kernel, caller
         else:
             await writing.write(first, end)
 
+    pid = kernel.registry.entry("slate").replicas[0].instance.place.pid  # type: ignore[union-attr]
     with ThreadPoolExecutor(1) as thread:
+        os.kill(pid, signal.SIGSTOP)  # so that not all is run by the time that it moves
         await write(0, 600)
-        report = await kernel.move("slate", "process:shared" if caller == "a neighbour" else "inline")
+        move = asyncio.create_task(
+            kernel.move("slate", "process:shared" if caller == "a neighbour" else "inline")
+        )  # fmt: skip
+        await until_state(kernel, "slate", State.QUIESCING)
+        os.kill(pid, signal.SIGCONT)
+        report = await move
         assert report.carried_over, "all was run before the move: nothing was shown"
         await write(600, 610)
         while len(written := await numbers.read()) < 610:  # noqa: ASYNC110 - nothing tells when the last is begun

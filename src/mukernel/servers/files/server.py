@@ -181,8 +181,9 @@ class FileServer(Plugin, Files):
             there = self.allowed(target, "write")
         with named(source):
             here = self.allowed(source, "write")
+        with named(source, target):
             if here.path != there.path:
-                raise OSError(errno.EXDEV, f"{target!r} is in another mount: copy it there, then remove it here")
+                raise OSError(errno.EXDEV, "they are in two mounts: copy it there, then remove it here")
             await here.do(here.storage.rename, here.inner(source), here.inner(target))
 
     def check_movable(self, path: str) -> None:
@@ -299,12 +300,14 @@ NUMBERS: dict[type[OSError], int] = {
 
 
 @contextmanager
-def named(path: str) -> Iterator[None]:
-    """Errors of the system say which path is meant: as the caller wrote it, and not where that lies on this machine."""
+def named(path: str, target: str | None = None) -> Iterator[None]:
+    """Errors of the system say which path is meant: as the caller wrote it, and not where that lies on this machine.
+    They do not tell which of two it is, so they say both."""
     try:
         yield
     except OSError as error:
         kind = next((each for each in NUMBERS if isinstance(error, each)), OSError)
         number = error.errno or NUMBERS.get(kind, errno.EIO)
         said = str(error) if kind is OSError else ""  # else that may be no more than where it lies
-        raise kind(number, f"{path!r}: {error.strerror or said or os.strerror(number)}") from None
+        paths = repr(path) if target is None else f"{path!r} to {target!r}"
+        raise kind(number, f"{paths}: {error.strerror or said or os.strerror(number)}") from None
