@@ -64,9 +64,9 @@ class Sender(Plugin, Sending):
         """Calls that are as they should be, each behind so many segments of that size; what they end in."""
         usual, ends = lane.Lane.load, []
 
-        def load(own: lane.Lane, message: lane.Outgoing) -> bytes:
+        def load(own: lane.Lane, message: lane.Outgoing, beside: bool = False) -> bytes:
             put(own, segments, size)
-            return usual(own, message)
+            return usual(own, message, beside)
 
         lane.Lane.load = load  # type: ignore[method-assign]
         try:
@@ -88,7 +88,7 @@ class Sender(Plugin, Sending):
     async def lie(self, segments: int) -> numpy.ndarray:
         """A reply whose array has not come, behind segments that no reply tells of."""
 
-        def load(own: lane.Lane, message: lane.Outgoing) -> bytes:
+        def load(own: lane.Lane, message: lane.Outgoing, beside: bool = False) -> bytes:
             put(own, segments, LENT)
             return lane._HEAD.pack(lane.MARK, own.side, own.number, os.urandom(16)) + message.payload
 
