@@ -1,18 +1,20 @@
-"""Items of a channel are received while calls of the same caller wait: what those lend stays with them."""
+"""Items and cancellations come while calls of the same caller wait: what those lend stays with them."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy
 import pytest
 from killing import kill
-from waiting import until_state
+from waiting import until_state, until_waiting
 
 from mukernel import Interface, Kernel, Plugin, PluginCrashed, RestartPolicy, shared
 from mukernel.core.lifecycle import State
+from mukernel.transports import lane
 
 LARGE = 100_000  # bytes, which are lent
 WAITING = 40  # calls
@@ -22,6 +24,7 @@ class Beside(Interface):
     def numbers(self, arrays: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]: ...
     async def wait(self, array: numpy.ndarray) -> None: ...
     async def number(self, array: numpy.ndarray) -> int: ...
+    async def held(self) -> tuple[int, int]: ...
 
 
 class Two(Plugin, Beside):
@@ -41,6 +44,10 @@ class Two(Plugin, Beside):
 
     async def number(self, array: numpy.ndarray) -> int:
         return int(array[0])
+
+    async def held(self) -> tuple[int, int]:
+        gc.collect()
+        return shared.held(), sum(len(each.unclaimed) + len(each.unwanted) for each in lane._lanes.values())
 
 
 def filled(number: int, size: int = LARGE) -> numpy.ndarray:
@@ -90,3 +97,40 @@ async def test_calls_that_wait_are_run_by_the_successor(
             await waits
             await swap
         assert await asyncio.gather(*calls) == list(range(WAITING))
+
+
+@pytest.mark.parametrize("end", ["kill", "swap", "none"])
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+@pytest.mark.parametrize("placement", ["process", "sandbox"])
+async def test_what_is_cancelled_behind_others_leaves_them_what_they_lend(
+    monkeypatch: pytest.MonkeyPatch, placement: str, transport: str, end: str
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    async with Kernel() as kernel:
+        await kernel.load(Two, name="two", placement=placement, concurrency=1, restart=RestartPolicy(backoff=0.0))
+        beside: Any = kernel.get(Beside)
+        waits = asyncio.create_task(beside.wait(filled(1)))
+        calls = [asyncio.create_task(beside.number(filled(number))) for number in range(WAITING)]
+        await until_waiting(kernel, "two", 1 if transport == "socket" else WAITING)  # which looks at no more
+        for call in calls[WAITING // 2 :: 2]:
+            call.cancel()
+        replica = kernel.registry.entry("two").replicas[0].instance
+        assert replica is not None
+        left = WAITING * 3 // 4 if transport == "ring" else 1
+        while (await replica.place.count(replica.blueprint.key)).waiting > left:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        if end == "kill":
+            await kill(kernel, "two")
+            with pytest.raises(PluginCrashed):
+                await waits
+        else:
+            swap = asyncio.create_task(kernel.swap("two", Two) if end == "swap" else asyncio.sleep(0))
+            if end == "swap":
+                await until_state(kernel, "two", State.QUIESCING)
+            waits.cancel()
+            await swap
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        ran = [*range(WAITING // 2), *range(WAITING // 2 + 1, WAITING, 2)]
+        assert [each for each in outcomes if not isinstance(each, BaseException)] == ran
+        assert await beside.number(filled(7)) == 7
+        assert await beside.held() == (0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -19,12 +20,17 @@ class Adding(Interface, version="1.0"):
     """Adds up arrays."""
 
     async def total(self, numbers: numpy.ndarray) -> int: ...
+    def totals(self, numbers: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]: ...
     async def held(self) -> int: ...
 
 
 class Adder(Plugin, Adding):
     async def total(self, numbers: numpy.ndarray) -> int:
         return int(numbers.sum())
+
+    async def totals(self, numbers: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]:
+        async for each in numbers:
+            yield int(each.sum())
 
     async def held(self) -> int:
         return shared.held()
@@ -53,6 +59,11 @@ def put(own: lane.Lane, segments: int, size: int) -> None:
             break
 
 
+async def never() -> AsyncIterator[numpy.ndarray]:
+    await asyncio.Event().wait()
+    yield numpy.ones(1)
+
+
 class Sender(Plugin, Sending):
     def __init__(self, adding: Adding) -> None:
         self.adding = adding
@@ -61,8 +72,11 @@ class Sender(Plugin, Sending):
         return await self.adding.total(numpy.ones(LENT, "u1"))
 
     async def flood(self, rounds: int, segments: int, size: int) -> list[str]:
-        """Calls that are as they should be, each behind so many segments of that size; what they end in."""
+        """Calls that are as they should be, each behind so many segments of that size; what they end in. A channel is
+        open meanwhile, which those could be for."""
         usual, ends = lane.Lane.load, []
+        self.first = asyncio.ensure_future(anext(self.adding.totals(never())))
+        await asyncio.sleep(0)
 
         def load(own: lane.Lane, message: lane.Outgoing, beside: bool = False) -> bytes:
             put(own, segments, size)

@@ -163,8 +163,8 @@ class Processes:
     async def start_process(self, name: str, options: Options, source: Source) -> Begun:
         """A new process. Raises what keeps it from being what it is to be."""
         try:
-            async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
-                with enough_for(f"the process of {name!r}"):
+            with enough_for(f"the process of {name!r}"):
+                async with self.fork_servers.serving(source.environment, sandbox_of(options) is not None) as server:
                     return await self.forked(server, name, options, source)
         except ProcessError as error:
             if not source.environment:

@@ -104,6 +104,9 @@ class Lane:
         self.socket.setblocking(False)
         self.side, self.number, self.users, self.share = side, number, 0, share
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
+        self.unwanted: set[bytes] = set()  # tokens of messages that nobody wants, where the packet was not received yet
+        # Of a server's: is there no message left whose packet may have been received?
+        self.nothing_waits: Callable[[], bool] = lambda: False
         self.sent: deque[tuple[int, bool]] = deque()  # the latest packets: bytes that they lend, and are they of calls?
 
     # -- sending ----------------------------------------------------------------------------------------------
@@ -177,7 +180,29 @@ class Lane:
                 raise found
             finally:
                 del found  # else this frame, which it names, would keep it, and it all that its callers have in hand
+        self.receive_unwanted()
+        if self.unclaimed and self.nothing_waits():  # of messages that a predecessor let go of, and did not live to say
+            self.give_up_all()
         return found
+
+    def let_go(self, token: bytes) -> None:
+        """Nobody wants the message with this token, of a call that waits behind others. What it lends is let go of as
+        soon as it is the first in the lane: to receive it sooner would be to receive what those calls lend, which a
+        successor would not find."""
+        if token in self.unclaimed:
+            self.give_up(token)
+        elif len(self.unwanted) < UNCLAIMED:
+            self.unwanted.add(token)
+            self.receive_unwanted()
+
+    def receive_unwanted(self) -> None:
+        while self.unwanted and self.socket is not None:
+            try:
+                first = self.socket.recv(TOKEN, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if first not in self.unwanted or not self.receive():
+                return
 
     def give_up(self, token: bytes) -> list[Segment] | Exception:
         found = self.unclaimed.pop(token)
@@ -209,6 +234,10 @@ class Lane:
         if len(token) != TOKEN:  # the other end is closed, or sends what nobody sends
             close_all(rights)
             return False
+        if token in self.unwanted:
+            self.unwanted.discard(token)
+            close_all(rights)
+            return True
         if token in self.unclaimed:
             self.give_up(token)
         while len(self.unclaimed) > UNCLAIMED:
@@ -329,14 +358,28 @@ class SegmentMemory:
         return segment
 
     def claim(self, body: bytes) -> Incoming:
-        try:
-            _, sender, number, token = _HEAD.unpack_from(body)
-        except struct.error:
-            raise ValueError("a message that lends shared memory is malformed") from None
-        lane = _lanes.get((SERVER if sender == CALLER else CALLER, number))
-        if lane is None:
-            raise ValueError("a message that lends shared memory came by no channel that is open here")
+        lane, token = lane_of(body)
         return Incoming(body[_HEAD.size :], lane.claim(token))
+
+
+def lane_of(body: bytes) -> tuple[Lane, bytes]:
+    """By which lane the segments of a message came, and under which token. Raises ValueError."""
+    try:
+        _, sender, number, token = _HEAD.unpack_from(body)
+    except struct.error:
+        raise ValueError("a message that lends shared memory is malformed") from None
+    lane = _lanes.get((SERVER if sender == CALLER else CALLER, number))
+    if lane is None:
+        raise ValueError("a message that lends shared memory came by no channel that is open here")
+    return lane, token
+
+
+def let_go(body: Any) -> None:
+    """Nobody wants this body of a call that was not begun."""
+    if type(body) is bytes and body.startswith(MARK):
+        with contextlib.suppress(ValueError):
+            lane, token = lane_of(body)
+            lane.let_go(token)
 
 
 def lend_array(value: Any) -> tuple[Segment, int]:
@@ -359,6 +402,6 @@ def this_process() -> SegmentMemory:
 
 
 __all__ = [
-    "CALLER", "SERVER", "Lane", "TravelsWhole", "let_go_of_lost", "loaded", "loan", "open_lane", "this_process",
-    "with_lane",
+    "CALLER", "SERVER", "Lane", "TravelsWhole", "let_go", "let_go_of_lost", "loaded", "loan", "open_lane",
+    "this_process", "with_lane",
 ]  # fmt: skip

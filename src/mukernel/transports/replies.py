@@ -9,7 +9,7 @@ from ..contract.lending import MARK, received
 from . import refusal
 from .contract import Received, Wire
 from .kind import Kind
-from .lane import loaded
+from .lane import let_go, loaded
 from .served import ServedMethod
 
 
@@ -38,15 +38,19 @@ class Replies:
             wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
         message.finished(refused)
 
-    def taken(self, wire: Wire, message: Received) -> bytes | None:
+    def taken_out(self, wire: Wire, message: Received) -> bytes | None:
         """The body of a message; None where there is no memory for it. A broken record breaks its wire."""
         try:
-            body = message.take()
+            return message.take()
         except ConnectionError as broken:
             wire.fail(str(broken))
             return b""
         except MemoryError:
             return None
+
+    def taken(self, wire: Wire, message: Received) -> bytes | None:
+        """As `taken_out`, with what it lends."""
+        body = self.taken_out(wire, message)
         return body if message.kind in (Kind.CREDIT, Kind.CANCEL) else cast(bytes, received(body))
 
     def not_taken(self, wire: Wire, message: Received, method: ServedMethod, error: Exception) -> None:
@@ -64,13 +68,13 @@ class Replies:
         except ConnectionError as broken:
             wire.fail(str(broken))
         else:
-            received(message.body)  # and let go of what it lends
+            let_go(message.body)
 
     def refuse(self, wire: Wire, message: Received, kind: int, body: bytes) -> None:
         """Answer a call that is not run. Where its channel can account for no more calls in flight it stays in the
         mailbox until the answer is out, for a successor, should we die in between."""
         if not wire.saturated:
-            self.taken(wire, message)
+            let_go(self.taken_out(wire, message))
             self.reply(wire, message, kind, body, refused=True)
         elif message.kind == Kind.ONEWAY:
             self.discard(wire, message)

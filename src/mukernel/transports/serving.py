@@ -70,6 +70,13 @@ class Server:
         wire.receiver, wire.controller, wire.flushed = self.pump, self.control, self.check_drained
         wire.kept_loop = self.burst.lasts
         wire.on_closed = self.detached
+        if wire.lane is not None:
+            wire.lane.nothing_waits = partial(self.nothing_waits, wire)
+
+    def nothing_waits(self, wire: Wire) -> bool:
+        """Is every message begun that has come by a wire? Items are, one after the other, by the channels that run."""
+        items = any(call.wire is wire and call.inputs is not None for call in self.running.values())
+        return not (items or self.backlog.of_wire[wire] or wire.more())
 
     def detached(self, wire: Wire, why: str) -> None:
         """A wire is closed: nobody waits for its calls any more."""
