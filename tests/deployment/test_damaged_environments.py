@@ -7,7 +7,7 @@ from glob import glob
 from pathlib import Path
 
 import pytest
-from deployment_wheels import names, request
+from deployment_wheels import names, request, write_project
 
 from mukernel import Kernel, NotFound, Sandbox, Unavailable
 from mukernel.core.deployments import source_in
@@ -43,6 +43,27 @@ def test_a_damaged_environment_is_made_anew(own_installer: Installer, damage: st
     assert (again.folder, again.environment.plugins) == (installed.folder, installed.environment.plugins)
     assert own_installer.present(request("shop-catalog==1.0")) == again
     assert names(own_installer) == [installed.environment.name]
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_damaged_wheel_is_built_anew(own_installer: Installer, tmp_path: Path, damage: str) -> None:
+    """The plug-in's, and mukernel's own."""
+    write_project(tmp_path / "shop", "1.0")
+    asked = request(str(tmp_path / "shop"))
+    installed, hold = own_installer.install(asked)
+    hold.close()
+    shutil.rmtree(installed.folder)
+    kept = list(own_installer.store.wheels.glob("*/*.whl"))
+    assert len(kept) == 2
+    for wheel in kept:
+        if damage == "missing":
+            wheel.unlink()
+        else:
+            wheel.write_bytes(wheel.read_bytes()[:1000])
+    again, hold = own_installer.install(asked)
+    hold.close()
+    assert own_installer.present(asked) == again
+    assert len(list(own_installer.store.wheels.glob("*/*.whl"))) == 2
 
 
 async def test_a_sandbox_of_an_environment_that_lacks_mukernel(own_installer: Installer) -> None:

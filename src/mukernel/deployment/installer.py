@@ -32,7 +32,7 @@ from .pythons import Python, digest_of, find_python
 from .request import Request, distribution_of
 from .runtime import NEEDED, Runtime, check_as_it_began, unfulfilled
 from .sources import commit_of, source_of, wheel_of
-from .store import READ_ONLY, Failure, Store
+from .store import READ_ONLY, Failure, Store, wheel_in
 from .tools import Tools, Uv, Wanted, requirement_line, tools_for
 from .wheel import check_wheel, digest, read_name
 from .work import CHOSEN_ANEW, ToolFailed, Work
@@ -303,7 +303,7 @@ class Installer:
         compiled is, if it can be by now: what kept it from that, such as a network that was gone, may have passed.
         What is there stays until the new one is whole."""
         folder = self.store.wheels / runtime.folder_name
-        there = folder.exists()
+        there = self.store.has_wheel(folder)
         anew = anew and runtime.folder_name not in self.tried and os.access(self.store.wheels, os.W_OK)
         if there and (not anew or is_compiled(folder)):
             return str(folder)
@@ -355,7 +355,8 @@ class Installer:
             work.say(f"{name} is damaged, and is made anew")
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
-        ours = next(str(path) for path in self.wheel_folder(subject).iterdir() if path.suffix == ".whl")
+        ours = wheel_in(self.wheel_folder(subject))
+        assert ours is not None
         local = {"mukernel": ours, **({subject.distribution: subject.wheel} if subject.wheel else {})}
         everything = [*resolution.distributions, Locked("mukernel", subject.runtime.version)]
         with self.store.making(self.store.environments / name) as unfinished:

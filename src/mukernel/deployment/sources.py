@@ -11,7 +11,7 @@ from ..contract import ContractError, NotFound
 from .pythons import Python
 from .request import Request
 from .source_tree import SourceTree
-from .store import Store
+from .store import Store, wheel_in
 from .tools import Tools, Wanted
 from .work import CHOSEN_ANEW, ToolFailed, Work
 
@@ -53,7 +53,7 @@ def wheel_of(
     """The path of a wheel of what `source` names, built unless it is there; and what names the content that the wheel
     is made of: another one where a directory was edited meanwhile. `own`: as for `source_of`."""
     folder = wheel_folder(request, source, python, store)
-    if not folder.exists():
+    if not store.has_wheel(folder):
         work.say(f"building {request.use}")
         with store.scratch() as scratch:
             tree = os.path.join(scratch, "source")
@@ -62,15 +62,17 @@ def wheel_of(
             else:
                 source = f"directory:{SourceTree(request.target, request.use, own).copy(tree)}"
                 folder = wheel_folder(request, source, python, store)
-            if not folder.exists():
+            if not store.has_wheel(folder):
                 with store.making(folder) as unfinished:
                     try:
                         tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
                     except ToolFailed as error:
                         raise ToolFailed(f"use = {request.use!r}: {error}") from None
-                    if not any(each.endswith(".whl") for each in os.listdir(unfinished)):
+                    if wheel_in(Path(unfinished)) is None:
                         raise ContractError(f"use = {request.use!r}: building it made no wheel")
-    return str(next(each for each in folder.iterdir() if each.suffix == ".whl")), source
+    wheel = wheel_in(folder)
+    assert wheel is not None
+    return wheel, source
 
 
 def wheel_folder(request: Request, source: str, python: Python, store: Store) -> Path:

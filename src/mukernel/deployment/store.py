@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,14 @@ class Store:
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=self.tools, ignore_cleanup_errors=True) as folder:
             yield folder
 
+    def has_wheel(self, folder: Path) -> bool:
+        """Is there a folder with a whole wheel? One that has been damaged is removed."""
+        if (wheel := wheel_in(folder)) is not None and zipfile.is_zipfile(wheel):
+            return True
+        if folder.exists() and os.access(folder.parent, os.W_OK):
+            self.remove(folder)
+        return False
+
     def remove(self, folder: Path) -> None:
         """Remove a folder: it is not there any more at once, and is cleared away then."""
         shutil.rmtree(self.set_aside(folder), ignore_errors=True)
@@ -233,3 +242,8 @@ def default_folder(name: str) -> Path:
     which its sockets and logs need not."""
     state: Any = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     return Path(state, "mukernel", name)
+
+
+def wheel_in(folder: Path) -> str | None:
+    """The wheel in a folder of one wheel."""
+    return next(map(str, folder.glob("*.whl")), None)
