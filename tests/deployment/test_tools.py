@@ -77,6 +77,14 @@ def test_why_a_build_failed(
     assert said.endswith("RuntimeError: needs libfoo-dev") and len(said) < LONGEST_REASON + 60
 
 
+def test_why_a_build_failed_that_is_shown_before_what_was_printed() -> None:
+    """They come by two pipes."""
+    raised = 'Traceback (most recent call last):\n  File "backend.py", line 1\nRuntimeError: needs libfoo-dev\n'
+    after = "error: Failed to build `project`\n  cause: The build backend returned an error\n"
+    said = explained("uv", "no wheel of it can be built", raised + "a line\n" * 1000 + after, 1)
+    assert said == "no wheel of it can be built: ...RuntimeError: needs libfoo-dev"
+
+
 def test_why_a_build_of_something_of_an_index_failed() -> None:
     of_uv = (
         "   Building shop==9.0\nerror: Failed to build `shop==9.0`\n  cause: The build backend returned an error\n"

@@ -48,6 +48,7 @@ LOCAL = re.compile(r"transport 'file' not allowed\s+fatal: clone of ('[^']*')")
 OTHER = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
 # The frames of a traceback, in what a tool itself says of an error that it has not foreseen.
 FRAMES = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)+", re.MULTILINE)
+RAISED = re.compile(FRAMES.pattern + r"(\S.*)", re.MULTILINE)
 # What a build backend has said: as uv shows it, as pip does, and as `uv build` passes it on before its own error.
 BACKEND = re.compile(
     r"\[std(?:out|err)\]\n(.*?)(?:^hint:|\Z)|\[\d+ lines? of output\]\n(.*?)\[end of output\]"
@@ -182,7 +183,12 @@ def shortened(text: str) -> str:
 def ending(text: str) -> str:
     """The last lines of the output of a tool which runs another that says what was wrong, as one."""
     said = joined(lines_of(text))
-    return said if len(said) <= LONGEST_REASON else "..." + said[3 - LONGEST_REASON :]
+    if len(said) <= LONGEST_REASON:
+        return said
+    said = said[3 - LONGEST_REASON :]
+    # What was raised and what was printed come by two pipes, and may be shown the other way round.
+    raised = [joined(lines_of(each)) for each in RAISED.findall(text)][-1:]
+    return "..." + next((each[3 - LONGEST_REASON :] for each in raised if each not in said), said)
 
 
 def lines_of(text: str) -> list[str]:
