@@ -91,6 +91,11 @@ def bytes_of_packet() -> int:
         return max(1, ours.waiting_bytes())
 
 
+def nobody_knows() -> bool:
+    """Whether a message waits, where no server reads them."""
+    return False
+
+
 class Lane:
     """One end of a channel's lane. It never blocks, though another who has it, too, may change its flags. Shared by the
     wires of a channel that are in this process at one time, as while a plug-in is replaced here; `users` are those.
@@ -106,7 +111,7 @@ class Lane:
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
         self.unwanted: set[bytes] = set()  # tokens of messages that nobody wants, where the packet was not received yet
         # Of a server's: is there no message left whose packet may have been received?
-        self.nothing_waits: Callable[[], bool] = lambda: False
+        self.nothing_waits = nobody_knows
         self.sent: deque[tuple[int, bool]] = deque()  # the latest packets: bytes that they lend, and are they of calls?
 
     # -- sending ----------------------------------------------------------------------------------------------
@@ -265,6 +270,7 @@ class Lane:
             _lanes.pop((self.side, self.number), None)
             self.give_up_all()
             self.socket = None  # and closed, unless another thread looks at it just now
+            self.nothing_waits = nobody_knows  # else its server, and what that keeps, would wait for the collector
 
 
 _lanes: dict[tuple[int, int], Lane] = {}  # by side and channel
