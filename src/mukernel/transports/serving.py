@@ -76,7 +76,7 @@ class Server:
     def nothing_waits(self, wire: Wire) -> bool:
         """Is every message begun that has come by a wire? Items are, one after the other, by the channels that run."""
         items = any(call.wire is wire and call.inputs is not None for call in self.running.values())
-        return wire.closed is None and not (items or self.backlog.of_wire[wire] or wire.more())
+        return wire.closed is None and wire.is_empty() and not (items or self.backlog.of_wire[wire])
 
     def detached(self, wire: Wire, why: str) -> None:
         """A wire is closed: nobody waits for its calls any more."""
