@@ -356,7 +356,6 @@ class Installer:
         count = len(resolution.distributions) + 1
         work.say(f"installing {count} distributions for {subject.request.use}, Python {subject.python.version}")
         ours = wheel_in(self.wheel_folder(subject))
-        assert ours is not None
         local = {"mukernel": ours, **({subject.distribution: subject.wheel} if subject.wheel else {})}
         everything = [*resolution.distributions, Locked("mukernel", subject.runtime.version)]
         with self.store.making(self.store.environments / name) as unfinished:

@@ -68,11 +68,9 @@ def wheel_of(
                         tools.build(os.path.join(tree, request.subdirectory), unfinished, python, wanted, work)
                     except ToolFailed as error:
                         raise ToolFailed(f"use = {request.use!r}: {error}") from None
-                    if wheel_in(Path(unfinished)) is None:
+                    if not wheel_in(Path(unfinished)):
                         raise ContractError(f"use = {request.use!r}: building it made no wheel")
-    wheel = wheel_in(folder)
-    assert wheel is not None
-    return wheel, source
+    return wheel_in(folder), source
 
 
 def wheel_folder(request: Request, source: str, python: Python, store: Store) -> Path:

@@ -146,12 +146,11 @@ class Store:
             yield folder
 
     def has_wheel(self, folder: Path) -> bool:
-        """Is there a folder with a whole wheel? One that has been damaged is removed."""
-        if (wheel := wheel_in(folder)) is not None and zipfile.is_zipfile(wheel):
-            return True
-        if folder.exists() and os.access(folder.parent, os.W_OK):
+        """Is there a folder with a whole wheel? One that has been damaged is removed, so that it can be made anew."""
+        whole = zipfile.is_zipfile(wheel_in(folder))
+        if not whole and folder.exists() and os.access(folder.parent, os.W_OK):
             self.remove(folder)
-        return False
+        return whole
 
     def remove(self, folder: Path) -> None:
         """Remove a folder: it is not there any more at once, and is cleared away then."""
@@ -244,6 +243,6 @@ def default_folder(name: str) -> Path:
     return Path(state, "mukernel", name)
 
 
-def wheel_in(folder: Path) -> str | None:
-    """The wheel in a folder of one wheel."""
-    return next(map(str, folder.glob("*.whl")), None)
+def wheel_in(folder: Path) -> str:
+    """The wheel in a folder of one wheel; "" where there is none."""
+    return next(map(str, folder.glob("*.whl")), "")
