@@ -13,7 +13,10 @@ import pytest
 from core_samples import Diary, Scribe, blow
 from waiting import until, until_event
 
-from mukernel import Interface, Kernel, PluginCrashed
+import mukernel
+from mukernel import Interface, Kernel, PluginCrashed, RestartPolicy, Unavailable
+
+FOREVER = 30  # seconds; nothing here takes as long
 
 
 class Endless(Interface):
@@ -76,3 +79,24 @@ async def test_it_is_not_run_by_a_successor(
         assert await diary.entries() == ["first"]
         account = await kernel.ledger("counting")
         assert account.running == 0 and account.lost == 0
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+async def test_the_others_are_answered_where_nobody_comes_after(
+    transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    async with Kernel() as kernel:
+        await kernel.load(Counting, name="counting", placement="process", restart=RestartPolicy(intensity=0))
+        diary = kernel.get(Diary)
+        instance = kernel.registry.entry("counting").replicas[0].instance
+        assert instance is not None and await diary.entries() == []
+        os.kill(instance.place.pid, signal.SIGSTOP)
+        with mukernel.deadline(FOREVER):
+            cancelled, other = (asyncio.create_task(diary.enter(word)) for word in ("cancelled", "other"))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        os.kill(instance.place.pid, signal.SIGKILL)
+        with pytest.raises(Unavailable):
+            await other

@@ -62,8 +62,9 @@ class PacketWire(Wire):
         self.first: Message | None = None  # looked at, and still in the mailbox
         self.begun = Begun(self)
         self.slots: dict[int, int] = {}  # of the calls that are being run, by their number
-        self.cancelled: dict[int, int] = {}  # calls that were not begun yet, and where the table has them
-        self.places: list[int] = []  # of the table's, those that are free for more
+        # Calls that were not begun yet, and where the table has them; and its places that are free for more. Known from
+        # the beginning: who refuses what is left in a mailbox reads it, and never listens.
+        self.cancelled, self.places = self.table.cancelled() if self.serves else ({}, [])
 
     @property
     def saturated(self) -> bool:  # type: ignore[override]
