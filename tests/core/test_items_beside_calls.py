@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy
 import pytest
 from killing import kill
-from waiting import until_state, until_waiting
+from waiting import until, until_state, until_waiting
 
 from mukernel import Interface, Kernel, Plugin, PluginCrashed, RestartPolicy, shared
 from mukernel.core.lifecycle import State
@@ -102,17 +104,25 @@ async def test_calls_that_wait_are_run_by_the_successor(
 @pytest.mark.parametrize("end", ["kill", "swap", "none"])
 @pytest.mark.parametrize("transport", ["ring", "socket"])
 @pytest.mark.parametrize("placement", ["process", "sandbox"])
-async def test_what_is_cancelled_behind_others_leaves_them_what_they_lend(
-    monkeypatch: pytest.MonkeyPatch, placement: str, transport: str, end: str
+@pytest.mark.parametrize("open_channel", [False, True])
+async def test_what_is_cancelled_behind_others_leaves_them_what_they_lend_and_nobody_what_it_lent(
+    monkeypatch: pytest.MonkeyPatch, placement: str, transport: str, end: str, open_channel: bool
 ) -> None:
     monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+
+    async def feed() -> AsyncIterator[numpy.ndarray]:
+        yield filled(1)
+        yield numpy.zeros(1, "u1")  # of what a channel has read it keeps nothing
+        await asyncio.Event().wait()
+
+    places = 1 + open_channel
     async with Kernel() as kernel:
-        await kernel.load(Two, name="two", placement=placement, concurrency=1, restart=RestartPolicy(backoff=0.0))
+        await kernel.load(Two, name="two", placement=placement, concurrency=places, restart=RestartPolicy(backoff=0.0))
         beside: Any = kernel.get(Beside)
-        waits = asyncio.create_task(beside.wait(filled(1)))
+        waits = [asyncio.create_task(beside.wait(filled(1))) for _ in range(places)]
         calls = [asyncio.create_task(beside.number(filled(number))) for number in range(WAITING)]
         await until_waiting(kernel, "two", 1 if transport == "socket" else WAITING)  # which looks at no more
-        for call in calls[WAITING // 2 :: 2]:
+        for call in calls[WAITING // 2 + 1 :: 2]:  # the last, too
             call.cancel()
         replica = kernel.registry.entry("two").replicas[0].instance
         assert replica is not None
@@ -121,16 +131,55 @@ async def test_what_is_cancelled_behind_others_leaves_them_what_they_lend(
             await asyncio.sleep(0)
         if end == "kill":
             await kill(kernel, "two")
-            with pytest.raises(PluginCrashed):
-                await waits
+            assert {type(each) for each in await asyncio.gather(*waits, return_exceptions=True)} == {PluginCrashed}
         else:
             swap = asyncio.create_task(kernel.swap("two", Two) if end == "swap" else asyncio.sleep(0))
             if end == "swap":
                 await until_state(kernel, "two", State.QUIESCING)
-            waits.cancel()
+            for each in waits:
+                each.cancel()
             await swap
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
-        ran = [*range(WAITING // 2), *range(WAITING // 2 + 1, WAITING, 2)]
+        ran = [*range(WAITING // 2), *range(WAITING // 2, WAITING, 2)]
         assert [each for each in outcomes if not isinstance(each, BaseException)] == ran
+        numbers = beside.numbers(feed()) if open_channel else None
+        if numbers is not None:
+            assert [await anext(numbers), await anext(numbers)] == [1, 0]
+        await until(lambda: not any(each.in_flight() for each in lane._lanes.values()))
+        while await beside.held() != (0, 0):  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0)
+        if numbers is not None:
+            await numbers.aclose()
         assert await beside.number(filled(7)) == 7
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+async def test_an_item_that_is_overtaken_by_a_call_keeps_what_it_lends(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    items: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def feed() -> AsyncIterator[numpy.ndarray]:
+        while (item := await items.get()) is not None:
+            yield item
+
+    async with Kernel() as kernel:
+        await kernel.load(Two, name="two", placement="process")
+        beside: Any = kernel.get(Beside)
+        numbers = beside.numbers(feed())
+        await items.put(filled(1))
+        assert await anext(numbers) == 1
+        replica = kernel.registry.entry("two").replicas[0].instance
+        assert replica is not None
+        os.kill(replica.place.pid, signal.SIGSTOP)
+        await items.put(filled(2))
+        await until(lambda: any(each.in_flight() for each in lane._lanes.values()))
+        calls = [asyncio.create_task(beside.number(filled(number))) for number in (3, 4)]
+        await asyncio.sleep(0)
+        os.kill(replica.place.pid, signal.SIGCONT)
+        assert await asyncio.gather(*calls) == [3, 4]
+        assert await anext(numbers) == 2
+        await items.put(None)
+        assert [each async for each in numbers] == []
         assert await beside.held() == (0, 0)

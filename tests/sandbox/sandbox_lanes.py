@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import numpy
 
-from mukernel import Interface, Overloaded, Plugin, shared
+from mukernel import Interface, Plugin, shared
 from mukernel.transports import lane, segment
 
 LENT = 128 << 10  # bytes of an array that is lent
@@ -20,20 +20,29 @@ class Adding(Interface, version="1.0"):
     """Adds up arrays."""
 
     async def total(self, numbers: numpy.ndarray) -> int: ...
-    def totals(self, numbers: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]: ...
     async def held(self) -> int: ...
+    async def most_held(self) -> int:
+        """Beside what was to be added up."""
+
+    async def hold(self) -> None: ...
 
 
 class Adder(Plugin, Adding):
-    async def total(self, numbers: numpy.ndarray) -> int:
-        return int(numbers.sum())
+    def __init__(self) -> None:
+        self.most = 0
 
-    async def totals(self, numbers: AsyncIterator[numpy.ndarray]) -> AsyncIterator[int]:
-        async for each in numbers:
-            yield int(each.sum())
+    async def total(self, numbers: numpy.ndarray) -> int:
+        self.most = max(self.most, shared.held() - numbers.nbytes)
+        return int(numbers.sum())
 
     async def held(self) -> int:
         return shared.held()
+
+    async def most_held(self) -> int:
+        return self.most
+
+    async def hold(self) -> None:
+        await asyncio.Event().wait()
 
 
 class Sending(Interface, version="1.0"):
@@ -59,11 +68,6 @@ def put(own: lane.Lane, segments: int, size: int) -> None:
             break
 
 
-async def never() -> AsyncIterator[numpy.ndarray]:
-    await asyncio.Event().wait()
-    yield numpy.ones(1)
-
-
 class Sender(Plugin, Sending):
     def __init__(self, adding: Adding) -> None:
         self.adding = adding
@@ -72,26 +76,24 @@ class Sender(Plugin, Sending):
         return await self.adding.total(numpy.ones(LENT, "u1"))
 
     async def flood(self, rounds: int, segments: int, size: int) -> list[str]:
-        """Calls that are as they should be, each behind so many segments of that size; what they end in. A channel is
-        open meanwhile, which those could be for."""
-        usual, ends = lane.Lane.load, []
-        self.first = asyncio.ensure_future(anext(self.adding.totals(never())))
-        await asyncio.sleep(0)
+        """Calls that are as they should be, each behind so many segments of that size, which could be of those that
+        wait; what they end in. They wait until all are sent."""
+        usual = lane.Lane.load
 
         def load(own: lane.Lane, message: lane.Outgoing, beside: bool = False) -> bytes:
             put(own, segments, size)
             return usual(own, message, beside)
 
         lane.Lane.load = load  # type: ignore[method-assign]
+        held = asyncio.ensure_future(self.adding.hold())
         try:
-            for _ in range(rounds):
-                try:
-                    ends.append(str(await self.send()))
-                except Overloaded as error:
-                    ends.append(str(error))
+            await asyncio.sleep(0)
+            calls = [asyncio.ensure_future(self.send()) for _ in range(rounds)]
+            await asyncio.sleep(0)
+            held.cancel()
+            return [*map(str, await asyncio.gather(*calls, return_exceptions=True))]
         finally:
             lane.Lane.load = usual  # type: ignore[method-assign]
-        return ends
 
     async def many(self, items: int, arrays: int) -> AsyncIterator[list[numpy.ndarray]]:
         """Items that nobody reads lie with who has asked for them."""

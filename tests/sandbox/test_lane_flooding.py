@@ -32,7 +32,7 @@ async def assert_unharmed(kernel: Kernel) -> None:
 async def test_files(placement: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with Kernel() as kernel:
-        await kernel.load(Adder, name="adder", placement=placement)
+        await kernel.load(Adder, name="adder", placement=placement, concurrency=1)
         for name in ("flooder", "neighbour"):
             await kernel.load(Sender, name=name, placement="sandbox", grants=["Adding"])
         assert await kernel.get(Sending, plugin="neighbour").send() == LENT
@@ -41,7 +41,7 @@ async def test_files(placement: str) -> None:
         try:
             assert await kernel.get(Sending, plugin="flooder").flood(ROUNDS, AT_ONCE, 4096) == [str(LENT)] * ROUNDS
             most = (files if placement == "inline" else FILES) // 4
-            assert AT_ONCE < await kernel.get(Adding).held() // 4096 <= most
+            assert AT_ONCE < await kernel.get(Adding).most_held() // 4096 <= most
             await assert_unharmed(kernel)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -69,11 +69,11 @@ async def test_files_of_who_reads_what_it_sends() -> None:
 
 async def test_quota() -> None:
     async with Kernel() as kernel:
-        await kernel.load(Adder, name="adder", placement="process", shared_memory=16 << 20)
+        await kernel.load(Adder, name="adder", placement="process", concurrency=1, shared_memory=16 << 20)
         for name in ("flooder", "neighbour"):
             await kernel.load(Sender, name=name, placement="sandbox", grants=["Adding"])
         assert await kernel.get(Sending, plugin="flooder").flood(ROUNDS, 4, 1 << 20) == [str(LENT)] * ROUNDS
-        assert 4 << 20 < await kernel.get(Adding).held() <= 8 << 20
+        assert 4 << 20 < await kernel.get(Adding).most_held() <= 8 << 20
         await assert_unharmed(kernel)
         await kernel.unload("flooder")
         for _ in range(1000):  # it is told by and by that a caller has gone

@@ -19,7 +19,7 @@ import socket
 import struct
 import termios
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -91,9 +91,8 @@ def bytes_of_packet() -> int:
         return max(1, ours.waiting_bytes())
 
 
-def nobody_knows() -> bool:
-    """Whether a message waits, where no server reads them."""
-    return False
+def unwatched(lane: Lane) -> None:
+    """Who looks again at what is left, where no server receives."""
 
 
 class Lane:
@@ -110,8 +109,9 @@ class Lane:
         self.side, self.number, self.users, self.share = side, number, 0, share
         self.unclaimed: dict[bytes, list[Segment] | Exception] = {}
         self.unwanted: set[bytes] = set()  # tokens of messages that nobody wants, where the packet was not received yet
-        # Of a server's: is there no message left whose packet may have been received?
-        self.nothing_waits = nobody_knows
+        # Of a server's: says each that reads messages here that it has looked at all, and none of them waits?
+        self.nothing_waits: dict[Any, Callable[[], bool]] = {}
+        self.when_left: Callable[[Lane], object] = unwatched  # something may be here that is of no message
         self.sent: deque[tuple[int, bool]] = deque()  # the latest packets: bytes that they lend, and are they of calls?
 
     # -- sending ----------------------------------------------------------------------------------------------
@@ -186,9 +186,16 @@ class Lane:
             finally:
                 del found  # else this frame, which it names, would keep it, and it all that its callers have in hand
         self.receive_unwanted()
-        if self.unclaimed and self.nothing_waits():  # of messages that a predecessor let go of, and did not live to say
-            self.give_up_all()
+        if self.unclaimed:
+            if self.is_quiet():  # they are of messages that a predecessor let go of, and did not live to say
+                self.give_up_all()
+            else:
+                self.when_left(self)
         return found
+
+    def is_quiet(self) -> bool:
+        """Of a server's: is there no message left whose packet may have been received?"""
+        return bool(self.nothing_waits) and all(asked() for asked in self.nothing_waits.values())
 
     def let_go(self, token: bytes) -> None:
         """Nobody wants the message with this token, of a call that waits behind others. What it lends is let go of as
@@ -201,13 +208,29 @@ class Lane:
             self.receive_unwanted()
 
     def receive_unwanted(self) -> None:
-        while self.unwanted and self.socket is not None:
-            try:
-                first = self.socket.recv(TOKEN, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except OSError:
-                return
-            if first not in self.unwanted or not self.receive():
-                return
+        while self.unwanted and self.first() in self.unwanted and self.receive():
+            pass
+
+    def first(self) -> bytes:
+        """The token of the packet that is received next; empty where none has come."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                return self.socket.recv(TOKEN, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return b""
+
+    def tokens(self) -> set[bytes]:
+        """Of all that was received and not claimed, and of the first that was not received."""
+        return {*self.unclaimed, self.first()} - {b""}
+
+    def clear(self, seen: Set[bytes]) -> None:
+        """Let go of what was `seen` here before and is of no message, as it would have come by now, and none waits: of
+        what was received at once, of what was not when it is seen again. Until then its message would be run."""
+        if self.is_quiet():
+            for token in seen & self.unclaimed.keys():
+                self.give_up(token)
+            for _ in range(MOST_AT_ONCE if self.first() in seen else 0):
+                if not self.receive():
+                    break
 
     def give_up(self, token: bytes) -> list[Segment] | Exception:
         found = self.unclaimed.pop(token)
@@ -270,7 +293,8 @@ class Lane:
             _lanes.pop((self.side, self.number), None)
             self.give_up_all()
             self.socket = None  # and closed, unless another thread looks at it just now
-            self.nothing_waits = nobody_knows  # else its server, and what that keeps, would wait for the collector
+            self.nothing_waits.clear()  # else its server, and what that keeps, would wait for the collector
+            self.when_left = unwatched
 
 
 _lanes: dict[tuple[int, int], Lane] = {}  # by side and channel

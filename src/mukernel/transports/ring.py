@@ -110,6 +110,9 @@ class ServerRingWire(RingWire):
         super().__init__(poller, memory, peer_bell, 1, bound)
         self.receivers.append(ReceiverBeside(self, memory_beside, peer_bell).right_to_receive)
 
+    def nothing_beside(self) -> bool:
+        return not self.receivers[1].more()
+
 
 class CallerRingWire(RingWire):
     """The end of who calls. `unsent`: what is to go beside the calls, as soon as there is room."""

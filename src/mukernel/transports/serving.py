@@ -23,6 +23,7 @@ from .contract import WHOLE_WIRE, Received, Wire
 from .eager import start_task
 from .inputs import InputStream
 from .kind import Kind
+from .leftovers import Leftovers
 from .method_pool import MethodPool
 from .outgoing import send_items
 from .replies import Replies
@@ -61,6 +62,7 @@ class Server:
         self.abandoned: set[Wire] = set()
         self.when_let_go: Callable[[Wire], None] = lambda wire: None
         self.burst = Burst(loop, self.run_queue, self.context)
+        self.leftovers = Leftovers(loop)
 
     # -- wires ------------------------------------------------------------------------------------------------
 
@@ -70,17 +72,16 @@ class Server:
         wire.receiver, wire.controller, wire.flushed = self.pump, self.control, self.check_drained
         wire.kept_loop = self.burst.lasts
         wire.on_closed = self.detached
-        if wire.lane is not None:
-            wire.lane.nothing_waits = partial(self.nothing_waits, wire)
+        self.leftovers.attach(wire, partial(self.nothing_waits, wire))
 
     def nothing_waits(self, wire: Wire) -> bool:
-        """Is every message begun that has come by a wire? Items are, one after the other, by the channels that run."""
-        items = any(call.wire is wire and call.inputs is not None for call in self.running.values())
-        return wire.closed is None and wire.is_empty() and not (items or self.backlog.of_wire[wire])
+        """Was every message taken that has come by a wire?"""
+        return not (self.paused or self.backlog.of_wire[wire]) and wire.is_empty() and wire.nothing_beside()
 
     def detached(self, wire: Wire, why: str) -> None:
         """A wire is closed: nobody waits for its calls any more."""
         self.tables.pop(wire, None)
+        self.leftovers.detach(wire)
         self.check_drained()
         self.cancel_calls(wire)
         if wire in self.abandoned:
