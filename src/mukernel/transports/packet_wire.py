@@ -180,9 +180,7 @@ class PacketWire(Wire):
     def peek(self) -> Received | None:
         try:
             while self.closed is None:
-                if self.serves:
-                    self.remember_cancelled(look(self.side))
-                message = receive_packet(self.side)
+                message = self.received_beside()
                 if message is None:
                     return self.first_call() if self.serves else None
                 if self.concerns_calls(message):
@@ -192,6 +190,16 @@ class PacketWire(Wire):
         except ConnectionError as error:
             self.close(str(error))
         return None
+
+    def received_beside(self) -> Message | None:
+        """The next of what came beside the calls, and of no more than had come at one look: a cancellation is noted
+        before it is taken out."""
+        if self.serves:
+            coming = look(self.side)
+            if coming is None:
+                return None
+            self.remember_cancelled(coming)
+        return receive_packet(self.side)
 
     def concerns_calls(self, message: Message) -> bool:
         """False for what only wires say to each other. Raises Garbage."""
@@ -212,18 +220,26 @@ class PacketWire(Wire):
             return self.first is not None and self.first.call == message.call
         return True
 
-    def remember_cancelled(self, message: Message | None) -> None:
+    def remember_cancelled(self, message: Message) -> None:
         """What comes next may be the cancellation of a call that was not begun: note it before it is taken out, for we
-        may die in between. Of too many, the oldest is forgotten: it may have ended before it was cancelled."""
-        if message is None or message.kind != Kind.CANCEL:
-            return
+        may die in between. It may also be of one that has ended."""
         call = message.call
-        if call in self.slots or call in self.cancelled:
+        if message.kind != Kind.CANCEL or call in self.slots or call in self.cancelled:
             return
-        free = self.places
-        place = free.pop() if free else self.cancelled.pop(next(iter(self.cancelled)))
+        if not self.places:
+            self.forget_cancelled()
+        place = self.places.pop()
         self.table.cancel(call, place)
         self.cancelled[call] = place
+
+    def forget_cancelled(self) -> None:
+        """Those of calls that have ended: the calls of a caller wait in the order of their numbers. Where there are
+        none, all, for no caller of ours has as many that wait."""
+        first = look(self.mailbox)
+        late = [call for call in self.cancelled if first is None or call < first.call] or list(self.cancelled)
+        for call in late:
+            self.places.append(self.cancelled.pop(call))
+            self.table.heed(self.places[-1])
 
     def tell_taken(self) -> None:
         if self.starving:
