@@ -19,6 +19,7 @@ from mukernel.transports.packets import (
     receive_packet,
     send_packet,
 )
+from mukernel.transports.serving import Server
 
 
 @pytest.fixture
@@ -248,3 +249,18 @@ def test_counts_that_somebody_overwrote_go_round(table: CallTable) -> None:
     table.taken_out(table.begin(7, 2, 1, reply_wanted=False), reply_wanted=False)
     table.end(table.begin(8, 2, 1, reply_wanted=True), refused=True)
     assert table.counts() == (0, 0, 0, 0)
+
+
+async def test_a_call_that_there_was_no_room_for_yet_waits() -> None:
+    """What it lends is on its way, and nobody's leftover."""
+    rights, _, owned, _ = make_channel(-1, -1)
+    wire = PacketWire(asyncio.get_running_loop(), [os.dup(fd) for fd in rights], "server")
+    server = Server(asyncio.get_running_loop(), lambda: 0)
+    server.attach(wire, [])
+    server.resume()
+    assert server.nothing_waits(wire)
+    wire.table.accept(1)
+    assert not server.nothing_waits(wire)
+    wire.close()
+    for fd in owned:
+        os.close(fd)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from core_samples import Diary, Scribe, blow
+from killing import pid_of, stop
 from waiting import until, until_event
 
 import mukernel
@@ -89,14 +90,36 @@ async def test_the_others_are_answered_where_nobody_comes_after(
     async with Kernel() as kernel:
         await kernel.load(Counting, name="counting", placement="process", restart=RestartPolicy(intensity=0))
         diary = kernel.get(Diary)
-        instance = kernel.registry.entry("counting").replicas[0].instance
-        assert instance is not None and await diary.entries() == []
-        os.kill(instance.place.pid, signal.SIGSTOP)
+        pid = pid_of(kernel, "counting")
+        assert await diary.entries() == []
+        stop(pid)
         with mukernel.deadline(FOREVER):
             cancelled, other = (asyncio.create_task(diary.enter(word)) for word in ("cancelled", "other"))
         await asyncio.sleep(0)
         cancelled.cancel()
         await asyncio.gather(cancelled, return_exceptions=True)
-        os.kill(instance.place.pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGKILL)
         with pytest.raises(Unavailable):
             await other
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+@pytest.mark.parametrize("end", ["goes on", "dies"])
+async def test_it_is_not_run_where_its_server_was_late(
+    transport: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    async with Kernel() as kernel:
+        await kernel.load(Counting, name="counting", placement="process", restart=RestartPolicy(backoff=0.0))
+        diary = kernel.get(Diary)
+        pid = pid_of(kernel, "counting")
+        assert await diary.entries() == []
+        stop(pid)
+        calls = [asyncio.create_task(diary.enter(f"{number}")) for number in range(100)]
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.gather(*calls[::2], return_exceptions=True)
+        os.kill(pid, signal.SIGCONT if end == "goes on" else signal.SIGKILL)
+        await asyncio.gather(*calls[1::2])
+        assert await diary.entries() == [f"{number}" for number in range(1, 100, 2)]

@@ -6,6 +6,7 @@ and cancellation would find no room there, and the calls that need them never en
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from ..kernel.ipc import ring
@@ -23,17 +24,13 @@ class SenderBeside:
         self.lacking = calls  # the ring that had no room the last time
 
     def send(self, kind: int, *message: Any) -> bool:
-        """Put one message in; False when there is no room. A cancellation goes behind its call if it can: it is for one
-        that was not looked at yet, perhaps."""
-        if kind < Kind.ITEM or kind == Kind.CANCEL:
-            if self.calls.send(kind, *message):
-                return True
-            self.lacking = self.calls
-        if kind >= Kind.ITEM:
-            if self.beside.send(kind, *message):
-                return True
-            self.lacking = self.beside
-        return False
+        """Put one message in; False when there is no room. A cancellation goes behind its call where there is none for
+        it beside the calls."""
+        ring = self.calls if kind < Kind.ITEM else self.beside
+        if ring.send(kind, *message):
+            return True
+        self.lacking = ring
+        return kind == Kind.CANCEL and bool(self.calls.send(kind, *message))
 
 
 class ReceiverBeside:
@@ -43,15 +40,24 @@ class ReceiverBeside:
         self.wire = wire
         self.kept_loop = lambda ns, wires: wire.kept_loop(ns, wires)
         self.right_to_receive = ring.Receiver(ring.Mapping(memory), 0, bell, owner=self)
+        self.waiting: deque[Any] = deque()  # looked at, and not taken yet
 
     def receiver(self, _: object) -> None:
-        """Hand over what has come, after the calls that were sent before it."""
-        wire = self.wire
-        if wire.listening:
-            wire.receiver(wire)
+        """Hand over what has come, after the calls that were sent before it. Of those, what was cancelled is not begun,
+        so cancellations are looked at first; and taken last: should we die in between, a successor sees them."""
+        wire, waiting, peek = self.wire, self.waiting, self.right_to_receive.peek
+        waiting.clear()  # where it had stopped to listen in between, it finds them again
         try:
-            while wire.listening and (message := self.right_to_receive.peek()) is not None:
-                wire.controller(wire, message)
+            while wire.listening:
+                while (message := peek()) is not None:
+                    waiting.append(message)
+                    if message.kind == Kind.CANCEL:
+                        wire.overtaken.add(message.call)
+                wire.receiver(wire)
+                if not waiting:
+                    break
+                while waiting and wire.listening:
+                    wire.controller(wire, waiting.popleft())
         except ring.Garbage as garbage:
             wire.fail(str(garbage))
 

@@ -119,10 +119,6 @@ class Wire(ABC):
         """Has every call been looked at that was sent by it? Not by the sender's own count, which may be forged."""
         return not self.more()
 
-    def nothing_beside(self) -> bool:
-        """Of a server's: has all been looked at that came beside the calls?"""
-        return True
-
     def holds_calls(self) -> bool:
         """Were calls accepted that are not in the channel yet?"""
         return False

@@ -124,12 +124,6 @@ class PacketWire(Wire):
         except ConnectionError:
             return True
 
-    def nothing_beside(self) -> bool:
-        try:
-            return look(self.side) is None
-        except ConnectionError:
-            return True
-
     def holds_calls(self) -> bool:
         return bool(self.unsent)
 

@@ -108,10 +108,8 @@ class ServerRingWire(RingWire):
 
     def __init__(self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
         super().__init__(poller, memory, peer_bell, 1, bound)
-        self.receivers.append(ReceiverBeside(self, memory_beside, peer_bell).right_to_receive)
-
-    def nothing_beside(self) -> bool:
-        return not self.receivers[1].more()
+        self.right_to_receive.beside = ReceiverBeside(self, memory_beside, peer_bell).right_to_receive
+        self.receivers.append(self.right_to_receive.beside)
 
 
 class CallerRingWire(RingWire):

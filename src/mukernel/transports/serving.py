@@ -75,8 +75,12 @@ class Server:
         self.leftovers.attach(wire, partial(self.nothing_waits, wire))
 
     def nothing_waits(self, wire: Wire) -> bool:
-        """Was every message taken that has come by a wire?"""
-        return not (self.paused or self.backlog.of_wire[wire]) and wire.is_empty() and wire.nothing_beside()
+        """Was every message taken that was sent by a wire? Items may be on their way as long as a channel runs."""
+        if self.paused or self.backlog.of_wire[wire] or not wire.is_empty():
+            return False
+        accepted, taken, _, _ = wire.ledger()
+        channels = (call for call in self.running.values() if call.inputs is not None)
+        return accepted == taken and not any(call.wire is wire for call in channels)
 
     def detached(self, wire: Wire, why: str) -> None:
         """A wire is closed: nobody waits for its calls any more."""
