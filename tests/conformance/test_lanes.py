@@ -23,6 +23,7 @@ from mukernel.contract import MethodCodec
 from mukernel.contract.lending import MARK, Outgoing
 from mukernel.transports import segment
 from mukernel.transports.back_pressure import attempt
+from mukernel.transports.carriers import available, new_port
 from mukernel.transports.lane import CALLER, SERVER, UNCLAIMED, Lane, LaneEnd, loaded, open_lane
 from mukernel.transports.segment import MADE_IN_PLACE, Share, account, new_segment, received_segment
 
@@ -377,3 +378,26 @@ def test_a_share_that_several_threads_count_by_is_right() -> None:
     finally:
         sys.setswitchinterval(before)
     assert (share.held, share.segments) == (0, 0)
+
+
+def test_what_a_predecessor_had_received_is_not_waited_for(lanes: tuple[Lane, Lane]) -> None:
+    end, quiet = lanes[1], False
+    end.nothing_waits[end] = lambda: quiet
+    end.let_go(bytes(range(16)))
+    end.clear(end.tokens())
+    assert end.unwanted  # it may lie behind what others lend
+    quiet = True
+    end.clear(end.tokens())
+    assert not end.unwanted
+
+
+@pytest.mark.parametrize("transport", available())
+def test_nobody_can_name_the_lane_of_another(transport: str) -> None:
+    """The number of a channel is told to its two sides alone, and leads to no other."""
+    port = new_port(transport)
+    ringer, bell = os.pipe()
+    numbers = [port.mint("caller", bell).number for _ in range(20)]
+    assert len(set(numbers)) == 20 and sorted(numbers) != numbers and max(numbers) > 1 << 56
+    port.close()
+    os.close(ringer)
+    os.close(bell)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -53,7 +52,8 @@ class Port:
     """A mailbox, owned by the kernel: the bell of its reader and the channels that lead to it. What one of `transport`
     consists of is made by `make(caller_ringer, port_bell)`."""
 
-    numbers = itertools.count(1)
+    # Told to the two sides of a channel alone: what it carries names it, and must not be able to name another.
+    numbers = iter(lambda: int.from_bytes(os.urandom(8)) >> 1, 0)
 
     def __init__(self, transport: str = "ring", make: Callable[[int, Bell], Made] = ring_channel) -> None:
         self.number = next(self.numbers)

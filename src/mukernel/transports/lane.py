@@ -206,6 +206,7 @@ class Lane:
         elif len(self.unwanted) < UNCLAIMED:
             self.unwanted.add(token)
             self.receive_unwanted()
+            self.when_left(self)
 
     def receive_unwanted(self) -> None:
         while self.unwanted and self.first() in self.unwanted and self.receive():
@@ -219,8 +220,8 @@ class Lane:
         return b""
 
     def tokens(self) -> set[bytes]:
-        """Of all that was received and not claimed, and of the first that was not received."""
-        return {*self.unclaimed, self.first()} - {b""}
+        """Of all that was received and not claimed, or is to be let go of, and of the first that was not received."""
+        return {*self.unclaimed, *self.unwanted, self.first()} - {b""}
 
     def clear(self, seen: Set[bytes]) -> None:
         """Let go of what was `seen` here before and is of no message, as it would have come by now, and none waits: of
@@ -231,6 +232,8 @@ class Lane:
             for _ in range(MOST_AT_ONCE if self.first() in seen else 0):
                 if not self.receive():
                     break
+            if not self.first():  # then a predecessor had received the rest
+                self.unwanted.clear()
 
     def give_up(self, token: bytes) -> list[Segment] | Exception:
         found = self.unclaimed.pop(token)
