@@ -49,7 +49,6 @@ class InputStream(AsyncIterator[Any]):
             self.waiter = self.loop.create_future()
             await self.waiter
         body = self.items[self.taken]
-        self.items[self.taken] = b""  # which keeps nothing that lies in shared memory
         self.taken += 1
         if self.taken >= STREAM_CREDIT // 2:
             del self.items[: self.taken]
