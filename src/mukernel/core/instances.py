@@ -46,7 +46,7 @@ class Instances:
         self.registry, self.switchboard = processes.registry, processes.switchboard
         self.new_port, self.strict = new_port, strict
         self.on_begun: Callable[[Entry, Replica], object] = lambda entry, replica: None
-        self.processes.on_unattached = self.refuse_channel
+        self.processes.on_unattached = self.unattached
         self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, self.space.name)
 
     # -- how they come --------------------------------------------------------------------------------------------
@@ -143,6 +143,7 @@ class Instances:
         replica.instance, replica.successor, replica.failure = instance, None, None
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)
+        self.refuse_unattached(entry, replica)
         self.on_begun(entry, replica)
         if recover and entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
@@ -314,16 +315,24 @@ class Instances:
             log.exception("what waits in a channel from %s could not be refused", channel.caller)
         self.switchboard.forget(replica, number, counts)
 
-    def refuse_channel(self, number: int, space: str) -> None:
-        """The process of a plug-in may open no more files, and can't serve a channel: the kernel refuses what comes."""
+    def unattached(self, number: int, key: str, space: str) -> None:
+        """The process of an instance may open no more files, and can't serve a channel."""
         for entry, replica in self.registry.replicas():
-            instance = replica.instance
-            if number in replica.port.channels and instance is not None and instance.place.space == space:
-                why = (
-                    f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
-                )
-                self.refuse(replica, number, Kind.ERROR, encode_fault(Overloaded(why)))
-                return
+            for instance in (replica.instance, replica.successor) if number in replica.port.channels else ():
+                if instance is not None and (instance.blueprint.key, instance.place.space) == (key, space):
+                    instance.unattached.add(number)
+                    self.refuse_unattached(entry, replica)
+                    return
+
+    def refuse_unattached(self, entry: Entry, replica: Replica) -> None:
+        """The kernel refuses what comes by the channels that an instance can't serve. While it has a successor, or is
+        one, the other of the two serves them, or will."""
+        if replica.instance is None or replica.successor is not None:
+            return
+        why = f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
+        for number in replica.instance.unattached & replica.port.channels.keys():
+            self.refuse(replica, number, Kind.ERROR, encode_fault(Overloaded(why)))
+        replica.instance.unattached.clear()
 
     def check_served(self, channel: int) -> None:
         """Raises Unavailable, or PluginCrashed, where the last call of a channel is not run, or not any more, until the
