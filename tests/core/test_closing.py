@@ -50,6 +50,20 @@ class SlowCaller(Slow):
         super().__init__(name=name)
 
 
+def test_what_is_being_unloaded_when_the_kernel_closes_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(kernel: TestKernel) -> None:
+        ENDS.clear()
+        await kernel.load(Slow, name="slow", placement="process", config={"name": "slow"})
+        unloading = asyncio.create_task(kernel.unload("slow"))
+        await until(lambda: bool(ENDS))
+        await kernel.close()
+        await unloading
+        assert ENDS == ["slow begins", "slow ends"]
+
+    TestKernel().run(main)
+    assert "did not stop cleanly" not in caplog.text
+
+
 @pytest.mark.parametrize("placement", ["process", "inline"])
 def test_what_does_not_call_each_other_ends_at_the_same_time(placement: str) -> None:
     async def main(kernel: TestKernel) -> None:

@@ -75,6 +75,34 @@ def test_one_that_does_not_is_not_replaced() -> None:
     TestKernel().run(main)
 
 
+class Turning(Interface):
+    async def turns(self, count: int) -> int: ...
+
+
+class Turns(Plugin, Turning):
+    async def turns(self, count: int) -> int:
+        for _ in range(count):
+            await asyncio.sleep(0)
+        return count
+
+
+def test_what_ends_as_the_time_for_it_does_is_not_what_a_swap_fails_for() -> None:
+    async def main(kernel: TestKernel) -> None:
+        await kernel.load(Turns, name="turns", placement="process")
+        turning, reasons = kernel.get(Turning), list[str]()
+        for count in range(40):
+            call = asyncio.ensure_future(turning.turns(count))
+            try:
+                await kernel.swap("turns", Turns, drain=0)
+            except SwapFailed as failed:
+                reasons.append(str(failed))
+            assert await call == count
+        assert 0 < len(reasons) < 40
+        assert all("after 0 s 1 calls were still running: Turning.turns" in each for each in reasons)
+
+    TestKernel().run(main)
+
+
 def test_an_interface_can_not_have_a_method_of_that_name() -> None:
     with pytest.raises(ContractError, match="draining"):
 

@@ -23,7 +23,8 @@ async def unload_all(instances: Instances, unload: Callable[[str], Awaitable[Non
         try:
             await unload(entry.name)
         except Exception:
-            log.exception("%s did not stop cleanly", entry.name)
+            if instances.registry.entries.get(entry.name) is entry:  # else it was being unloaded before
+                log.exception("%s did not stop cleanly", entry.name)
 
     for entry in sorted(instances.registry.entries.values(), key=lambda e: -e.order):
         ends.append((entry, asyncio.create_task(end(entry, list(ends)))))

@@ -203,7 +203,8 @@ class Conversation:
     def handle(self, envelope: Envelope, rights: list[int]) -> None:
         if not envelope.answer:
             work = self.respond(envelope, rights)
-            task = start_task(self.loop, work) if self.of_process else self.loop.create_task(work)
+            # Begun at once with rights, too: those of many messages together may be more than there are files for.
+            task = start_task(self.loop, work) if self.of_process or rights else self.loop.create_task(work)
             if not task.done():
                 self.tasks.add(task)
                 task.add_done_callback(self.tasks.discard)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from ..contract import Capability, MukernelError, NotFound, PermissionDenied, encode_fault
 from ..kernel.ipc import Channel
-from ..transports.carriers import ledger
 from ..transports.contract import Wire
 from ..transports.kind import Kind
 from .callers import tell
@@ -116,8 +115,7 @@ class Granting:
             assert each.wire is not None
             finish(each.wire, Kind.ERROR, each.fault)
             self.instances.switchboard.unread.keep(each.channel, each.wire)
-            each.replica.settled = each.replica.settled.closed(*ledger(each.channel))
-            each.channel.close()
+            each.replica.settled = each.replica.settled.closed(*each.wire.ledger())
 
     async def cut(self, revoked: Revoked) -> None:
         """Whoever serves a channel lets go of it; the kernel receives in its stead, and refuses what was begun and what

@@ -16,6 +16,7 @@ from typing import Any, cast
 from ..contract import Description, Overloaded, Unavailable
 from ..kernel.clock import Clock
 from ..transports.carriers import NO_BELL
+from ..transports.descriptors import close_all, duplicated, kept_of
 from ..transports.link import Link
 from ..transports.stray import end_stray
 from . import messages
@@ -147,12 +148,12 @@ class Host:
         return Done(), ()
 
     def attach(self, message: messages.Attach, rights: list[int]) -> None:
-        """Receive from a channel. Where that fails, for want of memory or descriptors, its caller would wait for ever:
-        so this process ends, and its successor is given every channel anew. One whose rights there was no room for is
-        given back, so that its callers are told."""
-        instance = self.space.instances.get(message.key)
-        if not rights and instance is not None and instance.begun:
-            self.say_of_channel(messages.Unattached(message.channel))
+        """Receive from a channel. One that there are no files for, beside a few that this process keeps for what it has
+        to do itself, is given back, so that its caller is told. Where it fails otherwise, such as for want of memory,
+        its caller would wait for ever: so this process ends, and its successor is given every channel anew."""
+        if not leaves_enough(rights):
+            close_all(rights)
+            self.say_of_channel(messages.Unattached(message.key, message.channel))
             return
         try:
             self.space.attach(
@@ -172,6 +173,16 @@ class Host:
         else:
             return await self.space.lead_all(message.plugin, message.local)
         return 0
+
+
+def leaves_enough(rights: list[int]) -> bool:
+    """Were there files for the rights to a channel, and are there still those that a process keeps for itself?"""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        close_all(duplicated(rights[:1] * kept_of(most)))
+    except OSError:
+        return False
+    return bool(rights)
 
 
 def given(bell: int) -> list[int]:

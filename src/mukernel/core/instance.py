@@ -149,18 +149,20 @@ class Instance:
         self.server.pause(check)
         if done.done():
             return
-        try:
-            self.plugin_is_draining()
-            async with asyncio.timeout(limit):
-                await done
-        except TimeoutError:
-            running = sorted({call.method.name for call in self.server.running.values()})
-            count = len(self.server.running) + self.in_flight.running
-            what = f"{count} calls were" if count else f"{self.server.pool.busy} threads were"
-            raise SwapFailed(
-                f"after {limit:g} s {what} still running{': ' + ', '.join(running) if running else ''}; "
-                f"nothing was cut off{self.held_back(gated())}"
-            ) from None
+        self.plugin_is_draining()
+        await asyncio.wait((done,), timeout=limit)
+        if not done.done():
+            raise SwapFailed(f"after {limit:g} s {self.still_busy()}; nothing was cut off{self.held_back(gated())}")
+
+    def still_busy(self) -> str:
+        """What has not ended yet, for people."""
+        count = len(self.server.running) + self.in_flight.running
+        if count:
+            running = ", ".join(sorted({call.method.name for call in self.server.running.values()}))
+            return f"{count} calls were still running{': ' + running if running else ''}"
+        if self.server.pool.busy:
+            return f"{self.server.pool.busy} threads were still running"
+        return "callers had not read what they were answered"
 
     def held_back(self, gated: int) -> str:
         """What may keep calls from ending while nothing is started, for people."""

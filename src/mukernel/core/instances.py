@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 from ..contract import ContractError, Description, Overloaded, PluginCrashed, Unavailable, encode_fault
 from ..kernel.ipc import Channel, Port
-from ..transports.carriers import NO_BELL, Carriers, ledger, new_port
+from ..transports.carriers import Carriers, ledger, new_port
 from ..transports.contract import WHOLE_WIRE, Wire
+from ..transports.descriptors import close_all
 from ..transports.kind import Kind
 from ..transports.link import LARGEST_MESSAGE
 from . import messages
@@ -30,6 +30,7 @@ from .switchboard import account_of
 log = logging.getLogger("mukernel")
 LARGEST_STATE = 256 << 20  # bytes, of a process that was given no `memory`
 SLACK = 5.0  # seconds: whatever blocks its loop is found by its heartbeat before
+NOTHING_COUNTED = (0, 0, 0, 0)
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
 
@@ -45,13 +46,14 @@ class Instances:
         self.registry, self.switchboard = processes.registry, processes.switchboard
         self.new_port, self.strict = new_port, strict
         self.on_begun: Callable[[Entry, Replica], object] = lambda entry, replica: None
-        self.processes.on_unattached = self.refuse_channel
+        self.processes.on_unattached = self.unattached
         self.space.on_emptied = lambda channel: self.switchboard.emptied(channel, self.space.name)
 
     # -- how they come --------------------------------------------------------------------------------------------
 
     def new_replica(self, entry: Entry) -> Replica:
-        """One more replica, with a mailbox and nobody who reads it."""
+        """One more replica, with a mailbox and nobody who reads it, so that the kernel may have to."""
+        self.space.carriers.get_ready()
         replica = Replica(max((r.number for r in entry.replicas), default=-1) + 1, self.new_port())
         entry.replicas.append(replica)
         return replica
@@ -141,6 +143,7 @@ class Instances:
         replica.instance, replica.successor, replica.failure = instance, None, None
         instance.life.on(Event.ACTIVATE)
         entry.served_by(instance)
+        self.refuse_unattached(entry, replica)
         self.on_begun(entry, replica)
         if recover and entry.name in self.switchboard.space_plugins.get(instance.place.space, ()):
             await tell([instance.place], lambda place: place.reroute(entry.name, instance.blueprint.key))
@@ -206,14 +209,16 @@ class Instances:
         entry.replicas.remove(replica)
         reason = reason or f"plug-in {entry.name!r} has fewer replicas now"
         cut = None
-        if instance is not None and not (
-            isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
-        ):  # fmt: skip
-            cut = cut_off(reason)
-            await self.retire(instance, entry.options.drain if drain is None else drain, cut)
-        self.answer_rest(replica, reason, cut)
-        entry.settled = entry.settled.with_(replica.settled)
-        replica.port.close()
+        try:
+            if instance is not None and not (
+                isinstance(instance.place, RemotePlace) and instance.place.conversation.closed
+            ):  # fmt: skip
+                cut = cut_off(reason)
+                await self.retire(instance, entry.options.drain if drain is None else drain, cut)
+        finally:  # nobody comes to this replica again
+            self.answer_rest(replica, reason, cut)
+            entry.settled = entry.settled.with_(replica.settled)
+            replica.port.close()
 
     async def remove(self, entry: Entry, reason: str, drain: float | None = None) -> None:
         """End a plug-in; `drain` as in `remove_replica`. The routes that lead to it are closed, unless it has never
@@ -286,34 +291,48 @@ class Instances:
     def answer_rest(self, replica: Replica, reason: str, cut: str | None = None) -> None:
         """The kernel itself receives what is left in a mailbox, and refuses it. `cut`: why what was being run has no
         answer, where that is not for a crash."""
-        for number, channel in list(replica.port.channels.items()):
+        for number in list(replica.port.channels):
+            self.refuse(replica, number, Kind.GONE, reason.encode(), cut)
+
+    def refuse(self, replica: Replica, number: int, kind: int, body: bytes, cut: str | None = None) -> None:
+        """Receive from a channel in its server's stead, and end it as `finish`. `cut`: as for `answer_rest`."""
+        channel, counts = replica.port.channels[number], NOTHING_COUNTED
+        try:
             wire = received_by_kernel(self.space.carriers, channel)
             if cut is None:
                 wire.end_interrupted(Kind.INTERRUPTED, replica.ended.encode(errors="replace"))
             else:
                 wire.end_interrupted(Kind.GONE, cut.encode())
-            self.refuse(replica, number, wire, Kind.GONE, reason.encode())
+            finish(wire, kind, body)
+            if number in replica.abandoned:  # nobody is there to be told
+                wire.close()
+            else:
+                self.switchboard.unread.keep(channel, wire)
+            counts = wire.ledger()
+        except (
+            Exception
+        ):  # one that can't be received from, such as for want of memory, is closed; the others have answers
+            log.exception("what waits in a channel from %s could not be refused", channel.caller)
+        self.switchboard.forget(replica, number, counts)
 
-    def refuse(self, replica: Replica, number: int, wire: Wire, kind: int, body: bytes) -> None:
-        """End a channel that the kernel receives from, as `finish`, and forget it."""
-        finish(wire, kind, body)
-        if number in replica.abandoned:  # nobody is there to be told
-            wire.close()
-        else:
-            self.switchboard.unread.keep(replica.port.channels[number], wire)
-        self.switchboard.forget(replica, number)
-
-    def refuse_channel(self, number: int, space: str) -> None:
-        """The process of a plug-in may open no more files, and can't serve a channel: the kernel refuses what comes."""
+    def unattached(self, number: int, key: str, space: str) -> None:
+        """The process of an instance may open no more files, and can't serve a channel."""
         for entry, replica in self.registry.replicas():
-            channel, instance = replica.port.channels.get(number), replica.instance
-            if channel is not None and instance is not None and instance.place.space == space:
-                why = (
-                    f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
-                )
-                wire = received_by_kernel(self.space.carriers, channel)
-                self.refuse(replica, number, wire, Kind.ERROR, encode_fault(Overloaded(why)))
-                return
+            for instance in (replica.instance, replica.successor) if number in replica.port.channels else ():
+                if instance is not None and (instance.blueprint.key, instance.place.space) == (key, space):
+                    instance.unattached.add(number)
+                    self.refuse_unattached(entry, replica)
+                    return
+
+    def refuse_unattached(self, entry: Entry, replica: Replica) -> None:
+        """The kernel refuses what comes by the channels that an instance can't serve. While it has a successor, or is
+        one, the other of the two serves them, or will."""
+        if replica.instance is None or replica.successor is not None:
+            return
+        why = f"{entry.name}: its process serves no more callers: it may open no more files (its limit of files)"
+        for number in replica.instance.unattached & replica.port.channels.keys():
+            self.refuse(replica, number, Kind.ERROR, encode_fault(Overloaded(why)))
+        replica.instance.unattached.clear()
 
     def check_served(self, channel: int) -> None:
         """Raises Unavailable, or PluginCrashed, where the last call of a channel is not run, or not any more, until the
@@ -376,11 +395,12 @@ def is_own(place: Place) -> bool:
 
 
 def received_by_kernel(carriers: Carriers, channel: Channel) -> Wire:
-    """The receiving end of a channel that nobody else receives from any more."""
-    rights = [os.dup(fd) for fd in channel.server_rights]
-    wire, bell = carriers.server(channel.transport, rights, channel.number)
-    if bell != NO_BELL:
-        os.close(bell)
+    """The receiving end of a channel that nobody else receives from any more. It owns the channel's rights from here
+    on, as there may be no file left for copies; those of the caller are closed, which makes room for what it opens."""
+    rights = channel.server_rights
+    close_all(fd for fd in channel.owned if fd not in rights)
+    channel.owned.clear()
+    wire, _ = carriers.server(channel.transport, rights, channel.number)  # the bell stays the port's
     return wire
 
 

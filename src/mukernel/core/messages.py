@@ -302,8 +302,9 @@ class Failed(msgspec.Struct, tag=True):
 
 
 class Unattached(msgspec.Struct, tag=True):
-    """The rights to a channel could not be received: the process that is to serve it may open no more files."""
+    """An instance can't serve a channel: its process may open no more files."""
 
+    key: str
     channel: int
 
 

@@ -78,7 +78,7 @@ class Processes:
         self.empty_cgroups: list[Cgroup] = []  # of sandboxes that have ended, or are about to: to be removed
         self.ticker: Any = None
         self.on_beat: Callable[[], object] = lambda: None
-        self.on_unattached: Callable[[int, str], object] = lambda channel, space: None
+        self.on_unattached: Callable[[int, str, str], object] = lambda channel, key, space: None
         self.on_death: Callable[[RemotePlace, str], object] = lambda place, how: None
 
     async def close(self) -> None:
@@ -319,7 +319,7 @@ class Processes:
             case messages.Disconnect():
                 self.switchboard.disconnect(message.channel, place.space)
             case messages.Unattached():
-                self.on_unattached(message.channel, place.space)
+                self.on_unattached(message.channel, message.key, place.space)
             case messages.Emptied():
                 self.switchboard.emptied(message.channel, place.space)
             case messages.Step():

@@ -77,13 +77,15 @@ class Options:
 @dataclass(slots=True, eq=False)
 class Instance:
     """The kernel's record of one instance: what it was built from, where it is, and how far in its life. `checkpoint`:
-    the last that it made before it was its replica's; where it never is, nobody's."""
+    the last that it made before it was its replica's; where it never is, nobody's. `unattached`: the channels that its
+    process may open no more files for."""
 
     blueprint: Blueprint
     place: Place
     built: Built
     life: Lifecycle = field(default_factory=Lifecycle)
     checkpoint: tuple[bytes, int] | None = None
+    unattached: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)

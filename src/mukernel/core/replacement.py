@@ -181,6 +181,8 @@ class Replacement:
         check_replicas(self.entry, self.options, new.built)
         replica.successor = new  # from now on every new channel is given to both
         self.instances.attach_all(replica, new)
+        if not down:
+            await check_room(replica, new)
 
     async def take_back(self) -> None:
         """Let the old instances serve again: those that had handed over take the state that the new ones have now."""
@@ -203,6 +205,7 @@ class Replacement:
             else:
                 replica.successor = None
                 await self.instances.discard(each.new)
+            self.instances.refuse_unattached(self.entry, replica)
 
     async def leave_again(self, each: Succession) -> None:
         """There is no old instance that could serve on: it is given up as before, or its supervisor, who waits for us,
@@ -273,6 +276,7 @@ class Replacement:
         if replica.checkpoint is not None:  # older, and maybe of another version
             replica.checkpoint = None if quiesced.state is None else (quiesced.state, quiesced.state_version)
         self.entry.served_by(new)
+        self.instances.refuse_unattached(self.entry, replica)
         self.instances.on_begun(self.entry, replica)
         held = await self.lead(new, self.direct_callers(old, new))
         report.drained += quiesced.drained
@@ -316,6 +320,17 @@ class Replacement:
             if calls and place not in places:
                 places.append(place)
         return places
+
+
+async def check_room(replica: Replica, new: Instance) -> None:
+    """Raises SwapFailed where the process of a successor may not open as many files as its present callers take."""
+    await new.place.count(new.blueprint.key)  # before that is answered it has said which channels it can't serve
+    lacking, count = new.unattached & replica.port.channels.keys(), len(replica.port.channels)
+    if lacking:
+        raise SwapFailed(
+            f"the process of the new version may not open enough files to serve the {count} callers that there are: "
+            f"{len(lacking)} would be left over; let it open more (`files` of its limits), or let some of them go"
+        )
 
 
 def told(error: Exception) -> str:

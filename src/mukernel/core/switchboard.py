@@ -179,13 +179,13 @@ class Switchboard:
                     self.forget(replica, number)
                 return
 
-    def forget(self, replica: Replica, number: int) -> None:
-        """Nothing is received from a channel any more."""
+    def forget(self, replica: Replica, number: int, counts: tuple[int, int, int, int] | None = None) -> None:
+        """Nothing is received from a channel any more. `counts`: its ledger, where the kernel has no right to it."""
         replica.abandoned.discard(number)
         replica.callers.pop(number, None)
         replica.granted.pop(number, None)
         self.narrowings.channels.pop(number, None)
-        replica.settled = replica.settled.closed(*ledger(replica.port.channels[number]))
+        replica.settled = replica.settled.closed(*(counts or ledger(replica.port.channels[number])))
         replica.port.revoke(number)
 
     def space_died(self, space: str) -> None:

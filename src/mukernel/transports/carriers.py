@@ -92,6 +92,12 @@ class Carriers:
             self.made = Poller(self.loop)
         return self.made
 
+    def get_ready(self) -> None:
+        """Open what the first channel needs here: later there may be no file left for that. Raises Overloaded."""
+        if self.transport == "ring" and self.made is None:
+            with enough_for("the bell of an event loop"):
+                self.made = Poller(self.loop)
+
     @property
     def bell(self) -> int:
         """What a channel's other end rings for us."""

@@ -1,0 +1,113 @@
+"""A server that has as many callers as its limit of files has room for is killed, or replaced: the others are told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from core_samples import Arithmetic, Plain
+from killing import kill
+
+from mukernel import Kernel, Overloaded, SwapFailed
+from mukernel.kernel.process import Limits
+
+LIMITS = Limits(files=64)
+CALLERS = 30  # more than that has room for
+NO_ROOM = "its process serves no more callers: it may open no more files"
+
+
+@pytest.fixture(params=["ring", "socket"], autouse=True)
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", request.param)
+
+
+class Greedy(Arithmetic):
+    """Its constructor opens many files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+
+
+class Callers:
+    """Threads, each of which calls by a channel of its own, and keeps that as long as it lives."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.plain = kernel.get(Plain, blocking=True)
+        self.threads = [ThreadPoolExecutor(1) for _ in range(CALLERS)]
+        self.here = threading.Barrier(CALLERS)
+
+    def one(self, number: int) -> str:
+        self.here.wait()
+        try:
+            outcome = f"{self.plain.plus(number)}"
+        except Overloaded as error:
+            outcome = str(error)
+        self.here.wait()
+        return outcome
+
+    async def call(self) -> tuple[list[int], list[int]]:
+        """All of them at once; those that were served, and those that were refused."""
+        loop, numbers = asyncio.get_running_loop(), range(CALLERS)
+        calls = [loop.run_in_executor(thread, self.one, number) for number, thread in enumerate(self.threads)]
+        outcomes = await asyncio.gather(*calls)
+        served, refused = (
+            [n for n in numbers if outcomes[n].isdigit()],
+            [n for n in numbers if NO_ROOM in outcomes[n]],
+        )
+        assert len(served) + len(refused) == CALLERS
+        return served, refused
+
+    def end(self, numbers: Iterable[int] = range(CALLERS)) -> None:
+        for number in numbers:
+            self.threads[number].shutdown()
+
+    def until_served(self) -> int:
+        while True:
+            try:
+                return self.plain.plus(1)
+            except Overloaded:
+                pass
+
+
+@pytest.fixture
+async def callers(kernel: Kernel) -> AsyncIterator[Callers]:
+    """They have called once, so the server has no room left."""
+    await kernel.load(Arithmetic, name="plain", placement="process", limits=LIMITS)
+    made = Callers(kernel)
+    await made.call()
+    yield made
+    made.end()
+
+
+async def test_one_that_is_killed_comes_back_and_serves_as_many(kernel: Kernel, callers: Callers) -> None:
+    for _ in range(2):
+        await kill(kernel, "plain")
+        served, refused = await callers.call()
+        assert len(served) > 5
+        assert refused
+    assert [each.what for each in kernel.events].count("crash") == 2
+    callers.end(served)
+    assert await asyncio.get_running_loop().run_in_executor(callers.threads[refused[0]], callers.until_served) == 2
+
+
+async def test_one_that_is_swapped_is_replaced_by_one_that_serves_as_many(kernel: Kernel, callers: Callers) -> None:
+    for _ in range(2):
+        await kernel.swap("plain", Arithmetic)
+        served, _ = await callers.call()
+        assert len(served) > 5
+    assert "crash" not in [each.what for each in kernel.events]
+
+
+async def test_a_swap_to_one_that_has_no_room_for_its_callers_is_rolled_back(kernel: Kernel, callers: Callers) -> None:
+    with pytest.raises(SwapFailed, match=r"not open enough files to serve the \d+ callers .* be left over") as raised:
+        await kernel.swap("plain", Greedy)
+    assert raised.value.report is not None
+    assert raised.value.report.rolled_back
+    served, _ = await callers.call()
+    assert len(served) > 5
+    assert "crash" not in [each.what for each in kernel.events]
