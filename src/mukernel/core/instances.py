@@ -309,9 +309,7 @@ class Instances:
             else:
                 self.switchboard.unread.keep(channel, wire)
             counts = wire.ledger()
-        except (
-            Exception
-        ):  # one that can't be received from, such as for want of memory, is closed; the others have answers
+        except Exception:  # such as for want of memory: it is closed, and the others have answers
             log.exception("what waits in a channel from %s could not be refused", channel.caller)
         self.switchboard.forget(replica, number, counts)
 
