@@ -39,6 +39,14 @@ class Counting(Scribe, Endless):
             number += 1
 
 
+class Late(Counting):
+    async def gate(self, whistle: str) -> None:
+        """Hold up the event loop until the test writes to WHISTLE.open."""
+        blow(whistle, "gate")
+        with open(f"{whistle}.open") as pipe:
+            pipe.read()
+
+
 async def read(items: AsyncIterator[int]) -> None:
     async for _ in items:
         pass
@@ -122,4 +130,27 @@ async def test_it_is_not_run_where_its_server_was_late(
         await asyncio.gather(*calls[::2], return_exceptions=True)
         os.kill(pid, signal.SIGCONT if end == "goes on" else signal.SIGKILL)
         await asyncio.gather(*calls[1::2])
+        assert await diary.entries() == [f"{number}" for number in range(1, 100, 2)]
+
+
+@pytest.mark.parametrize("transport", ["ring", "socket"])
+@pytest.mark.parametrize("deadline", [None, FOREVER])
+async def test_it_is_not_run_where_a_method_holds_up_the_loop(
+    transport: str, deadline: int | None, whistle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
+    os.mkfifo(whistle.path + ".open")
+    async with Kernel() as kernel:
+        await kernel.load(Late, name="late", placement="process")
+        diary = kernel.get(Diary)
+        gate = asyncio.create_task(diary.gate(whistle.path))
+        await whistle.heard()
+        with mukernel.deadline(deadline) if deadline else contextlib.nullcontext():
+            calls = [asyncio.create_task(diary.enter(f"{number}")) for number in range(100)]
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.gather(*calls[::2], return_exceptions=True)
+        blow(whistle.path + ".open")
+        await asyncio.gather(gate, *calls[1::2])
         assert await diary.entries() == [f"{number}" for number in range(1, 100, 2)]

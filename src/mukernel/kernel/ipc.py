@@ -53,7 +53,7 @@ class Port:
     consists of is made by `make(caller_ringer, port_bell)`."""
 
     # Told to the two sides of a channel alone: what it carries names it, and must not be able to name another.
-    numbers = iter(lambda: int.from_bytes(os.urandom(8)) >> 1, 0)
+    numbers = iter(lambda: int.from_bytes(os.urandom(8)) >> 11, 0)  # which JSON has room for
 
     def __init__(self, transport: str = "ring", make: Callable[[int, Bell], Made] = ring_channel) -> None:
         self.number = next(self.numbers)

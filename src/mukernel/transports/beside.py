@@ -42,17 +42,20 @@ class ReceiverBeside:
         self.right_to_receive = ring.Receiver(ring.Mapping(memory), 0, bell, owner=self)
         self.waiting: deque[Any] = deque()  # looked at, and not taken yet
 
+    def look(self) -> None:
+        """Look at what has come, so that no call is begun that was cancelled before; it is taken by `receiver`."""
+        while (message := self.right_to_receive.peek()) is not None:
+            self.waiting.append(message)
+            if message.kind == Kind.CANCEL:
+                self.wire.overtaken.add(message.call)
+
     def receiver(self, _: object) -> None:
-        """Hand over what has come, after the calls that were sent before it. Of those, what was cancelled is not begun,
-        so cancellations are looked at first; and taken last: should we die in between, a successor sees them."""
-        wire, waiting, peek = self.wire, self.waiting, self.right_to_receive.peek
-        waiting.clear()  # where it had stopped to listen in between, it finds them again
+        """Hand over what has come, after the calls that were sent before it. Cancellations are looked at before those,
+        and taken after them: should we die in between, a successor sees them."""
+        wire, waiting = self.wire, self.waiting
         try:
             while wire.listening:
-                while (message := peek()) is not None:
-                    waiting.append(message)
-                    if message.kind == Kind.CANCEL:
-                        wire.overtaken.add(message.call)
+                self.look()
                 wire.receiver(wire)
                 if not waiting:
                     break

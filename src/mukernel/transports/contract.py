@@ -119,6 +119,10 @@ class Wire(ABC):
         """Has every call been looked at that was sent by it? Not by the sender's own count, which may be forged."""
         return not self.more()
 
+    def cancels(self) -> bool:
+        """Of a server's: look at what has come beside the calls. Was any of them cancelled that was not looked at?"""
+        return bool(self.overtaken)
+
     def holds_calls(self) -> bool:
         """Were calls accepted that are not in the channel yet?"""
         return False

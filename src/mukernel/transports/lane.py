@@ -295,6 +295,7 @@ class Lane:
         if not self.users:
             _lanes.pop((self.side, self.number), None)
             self.give_up_all()
+            self.unwanted.clear()
             self.socket = None  # and closed, unless another thread looks at it just now
             self.nothing_waits.clear()  # else its server, and what that keeps, would wait for the collector
             self.when_left = unwatched

@@ -108,8 +108,24 @@ class ServerRingWire(RingWire):
 
     def __init__(self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
         super().__init__(poller, memory, peer_bell, 1, bound)
-        self.right_to_receive.beside = ReceiverBeside(self, memory_beside, peer_bell).right_to_receive
-        self.receivers.append(self.right_to_receive.beside)
+        self.beside = ReceiverBeside(self, memory_beside, peer_bell).right_to_receive
+        self.right_to_receive.beside = self.beside
+        self.receivers.append(self.beside)
+
+    def listen(self) -> None:
+        if not self.listening and self.closed is None:
+            self.beside.owner.waiting.clear()  # what was not taken of it is there to be looked at again
+        super().listen()
+
+    def cancels(self) -> bool:
+        if self.listening and self.beside.more():
+            self.beside.owner.look()
+            self.poller.loop.call_soon(self.take_beside)
+        return bool(self.overtaken)
+
+    def take_beside(self) -> None:
+        if self.closed is None:
+            self.beside.owner.receiver(self)
 
 
 class CallerRingWire(RingWire):
@@ -125,6 +141,8 @@ class CallerRingWire(RingWire):
             super().post(*message)
         elif message[0] == Kind.CANCEL and self.take_back(message[1]):
             return
+        elif message[0] == Kind.CANCEL and self.closed is None and self.beside.send(*message):
+            return  # before items that there was no room for: what it is for may be begun meanwhile
         elif self.closed is None:
             self.unsent.append(message)
             if len(self.unsent) == 1:

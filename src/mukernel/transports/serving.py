@@ -135,7 +135,7 @@ class Server:
             following, looked = None, False
             if message.kind >= 4:
                 self.control(wire, message)
-            elif (wire.abandoned or wire.overtaken) and self.unwanted(wire, message):
+            elif (wire.cancels() or wire.abandoned) and self.unwanted(wire, message):
                 self.replies.discard(wire, message)
             elif (method := self.method_of(wire, message)) is not None:
                 busy = backlog.waiting or self.paused or self.limited or self.in_method
@@ -192,7 +192,7 @@ class Server:
             if message is not None and (count < 3 or not count & 3):
                 now = self.now_ns()
                 began = began or now
-                if not self.burst.lasts(now - began, count):
+                if not self.burst.lasts(now - began, count) or wire.cancels():
                     break
         return message
 
