@@ -125,7 +125,10 @@ class ServerRingWire(RingWire):
 
     def take_beside(self) -> None:
         if self.closed is None:
-            self.beside.owner.receiver(self)
+            try:
+                self.beside.owner.receiver(self)
+            except Exception as error:  # as the poller, which was to call it
+                self.poller.broke(self, error)
 
 
 class CallerRingWire(RingWire):
