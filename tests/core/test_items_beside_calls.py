@@ -108,13 +108,12 @@ async def test_calls_that_wait_are_run_by_the_successor(
 
 @pytest.mark.parametrize("end", ["kill", "swap", "none"])
 @pytest.mark.parametrize("transport", ["ring", "socket"])
-@pytest.mark.parametrize("placement", ["process", "sandbox"])
 async def test_what_is_cancelled_behind_others_leaves_them_what_they_lend_and_nobody_what_it_lent(
-    monkeypatch: pytest.MonkeyPatch, placement: str, transport: str, end: str
+    monkeypatch: pytest.MonkeyPatch, transport: str, end: str
 ) -> None:
     monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
     async with Kernel() as kernel:
-        await kernel.load(Two, name="two", placement=placement, concurrency=1, restart=RestartPolicy(backoff=0.0))
+        await kernel.load(Two, name="two", placement="process", concurrency=1, restart=RestartPolicy(backoff=0.0))
         beside: Any = kernel.get(Beside)
         waits = asyncio.create_task(beside.wait(filled(1)))
         calls = [asyncio.create_task(beside.number(filled(number))) for number in range(WAITING)]

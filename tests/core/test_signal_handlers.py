@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from mukernel import ContractError, Interface, KernelThread, Plugin, oneway
 from mukernel.kernel import ipc
 from mukernel.transports.carriers import SETTING
+from mukernel.transports.waiting_thread import GivenToLoop
 
 
 class Interrupting(Interface):
@@ -37,6 +40,9 @@ class Waiter(Plugin, Waiting):
         self.told = asyncio.Event()
 
     async def wait(self, pid: int) -> None:
+        if pid == os.getpid():  # asyncio, by which a thread tells a loop, lets no OSError out of there
+            while sys._current_frames()[threading.main_thread().ident or 0].f_code is not GivenToLoop.done.__code__:
+                await asyncio.sleep(0)
         os.kill(pid, signal.SIGUSR1)
         try:
             await asyncio.Event().wait()
