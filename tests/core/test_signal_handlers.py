@@ -41,7 +41,8 @@ class Waiter(Plugin, Waiting):
 
     async def wait(self, pid: int) -> None:
         if pid == os.getpid():  # asyncio, by which a thread tells a loop, lets no OSError out of there
-            while sys._current_frames()[threading.main_thread().ident or 0].f_code is not GivenToLoop.done.__code__:
+            main = threading.main_thread().ident or 0
+            while sys._current_frames()[main].f_code is not GivenToLoop.done.__code__:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0)
         os.kill(pid, signal.SIGUSR1)
         try:
