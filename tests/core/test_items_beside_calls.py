@@ -63,6 +63,12 @@ def filled(number: int, size: int = LARGE) -> numpy.ndarray:
     return made
 
 
+async def fed(items: asyncio.Queue[Any]) -> AsyncIterator[numpy.ndarray]:
+    """What is put into a queue, until that is None."""
+    while (item := await items.get()) is not None:
+        yield item
+
+
 @pytest.mark.parametrize("end", ["kill", "swap"])
 @pytest.mark.parametrize("transport", ["ring", "socket"])
 @pytest.mark.parametrize("placement", ["process", "sandbox"])
@@ -71,15 +77,10 @@ async def test_calls_that_wait_are_run_by_the_successor(
 ) -> None:
     monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
     items: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def feed() -> AsyncIterator[numpy.ndarray]:
-        while (item := await items.get()) is not None:
-            yield item
-
     async with Kernel() as kernel:
         await kernel.load(Two, name="two", placement=placement, concurrency=2, restart=RestartPolicy(backoff=0.0))
         beside: Any = kernel.get(Beside)
-        numbers = beside.numbers(feed())
+        numbers = beside.numbers(fed(items))
         await items.put(filled(1))
         assert await anext(numbers) == 1
         waits = asyncio.create_task(beside.wait(filled(2)))
@@ -150,15 +151,10 @@ async def test_an_item_that_is_overtaken_by_a_call_keeps_what_it_lends(
 ) -> None:
     monkeypatch.setenv("MUKERNEL_TRANSPORT", transport)
     items: asyncio.Queue[Any] = asyncio.Queue()
-
-    async def feed() -> AsyncIterator[numpy.ndarray]:
-        while (item := await items.get()) is not None:
-            yield item
-
     async with Kernel() as kernel:
         await kernel.load(Two, name="two", placement="process")
         beside: Any = kernel.get(Beside)
-        numbers = beside.numbers(feed())
+        numbers = beside.numbers(fed(items))
         await items.put(filled(1))
         assert await anext(numbers) == 1
         stop(pid_of(kernel, "two"))

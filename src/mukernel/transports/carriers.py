@@ -94,9 +94,9 @@ class Carriers:
 
     def get_ready(self) -> None:
         """Open what the first channel needs here: later there may be no file left for that. Raises Overloaded."""
-        if self.transport == "ring" and self.made is None:
+        if self.transport == "ring":
             with enough_for("the bell of an event loop"):
-                self.made = Poller(self.loop)
+                self.made = self.poller
 
     @property
     def bell(self) -> int:

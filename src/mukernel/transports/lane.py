@@ -229,9 +229,8 @@ class Lane:
         if self.is_quiet():
             for token in seen & self.unclaimed.keys():
                 self.give_up(token)
-            for _ in range(MOST_AT_ONCE if self.first() in seen else 0):
-                if not self.receive():
-                    break
+            if self.first() in seen:
+                self.receive_all()
             if not self.first():  # then a predecessor had received the rest
                 self.unwanted.clear()
 
@@ -244,6 +243,12 @@ class Lane:
     def give_up_all(self) -> None:
         for token in list(self.unclaimed):
             self.give_up(token)
+
+    def receive_all(self) -> None:
+        """All that is there, but for what a sender adds for ever."""
+        for _ in range(MOST_AT_ONCE):
+            if not self.receive():
+                break
 
     def receive(self, wanted: bytes = b"") -> bool:
         """One packet, if there is one. `wanted`: the token whose message was taken: its segments are no matter of the
@@ -338,9 +343,7 @@ def let_go_of_lost(lane: Lane | None, kind: int) -> None:
     """What ended a call came to its caller: where it was the death of a server, all that one has spoken of was claimed,
     and the rest is found by the mark of its successor."""
     if lane is not None and kind in (Kind.INTERRUPTED, Kind.GONE):
-        for _ in range(MOST_AT_ONCE):
-            if not lane.receive():
-                break
+        lane.receive_all()
 
 
 class TravelsWhole(Exception):
