@@ -293,7 +293,6 @@ cdef class Receiver(Right):
     cdef readonly bint full             # the table has no free slot
     cdef int idle                       # awakenings of its waiter since its last message
     cdef public object owner            # whatever the holder wants to find here again
-    cdef public Receiver beside         # of what is said of calls, which is heard before them
 
     def __init__(self, Mapping memory, int direction, int bell, *, bint table=False, owner=None):
         self.hold(memory, direction, bell)
@@ -430,7 +429,8 @@ cdef class Receiver(Right):
 cdef bint any_message(void* waiter) noexcept nogil:
     cdef int i
     for i in range((<Waiter>waiter).hot_count):
-        if (<Receiver>(<Waiter>waiter).hot[i]).has_message(): return True
+        if (<Receiver>(<Waiter>waiter).hot[i]).has_message():
+            return True
     return False
 
 
@@ -481,21 +481,20 @@ cdef class Waiter:
         for i in range(self.hot_count):
             if self.hot[i] == <void*>receiver:
                 self.hot_count -= 1
-                self.hot[i], receiver.armed = self.hot[self.hot_count], True
+                self.hot[i] = self.hot[self.hot_count]
+                receiver.armed = True
                 return
 
     cpdef list ready(self):
-        """The hot receivers that have messages, and what lies beside those of calls, first; None where none has."""
+        """The hot receivers that have messages; None where none has."""
         cdef int i
-        cdef list found = None
-        cdef Receiver receiver
+        found = None
         for i in range(self.hot_count):
-            receiver = <Receiver>self.hot[i]
-            if receiver.has_message():
-                receiver.idle = 0
-                if found is None: found = []
-                found.insert(len(found) if receiver.table else 0, receiver)
-                if receiver.beside is not None and receiver.beside.armed and receiver.beside.has_message(): found.insert(0, receiver.beside)
+            if (<Receiver>self.hot[i]).has_message():
+                (<Receiver>self.hot[i]).idle = 0
+                if found is None:
+                    found = []
+                found.append(<Receiver>self.hot[i])
         return found
 
     cpdef bint spin(self, int64_t limit):
@@ -506,7 +505,8 @@ cdef class Waiter:
         self.slept_since = mu_now()
         with nogil:
             found = spin_wait(&self.policy, any_message, <void*>self, limit if limit >= 0 else 1 << 60)
-        if found: self.slept_since = 0
+        if found:
+            self.slept_since = 0
         return found
 
     cpdef bint arm(self):

@@ -109,7 +109,6 @@ class ServerRingWire(RingWire):
     def __init__(self, poller: Poller, memory: int, memory_beside: int, peer_bell: int, bound: int = 1024) -> None:
         super().__init__(poller, memory, peer_bell, 1, bound)
         self.beside = ReceiverBeside(self, memory_beside, peer_bell).right_to_receive
-        self.right_to_receive.beside = self.beside
         self.receivers.append(self.beside)
 
     def listen(self) -> None:

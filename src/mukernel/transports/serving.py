@@ -118,7 +118,7 @@ class Server:
         """Look at every message that has arrived by `wire`; start what may start."""
         backlog, peek = self.backlog, wire.peek
         message, began = None, 0
-        plain = wire.right_to_send is not None and not (wire.abandoned or wire.overtaken)
+        plain = wire.right_to_send is not None and not (wire.cancels() or wire.abandoned)
         short = plain and not (self.paused or self.limited or self.in_method or backlog.waiting)
         if short and not self.burst.heavy:
             if self.burst.over:  # the poller comes back
