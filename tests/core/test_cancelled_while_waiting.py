@@ -18,6 +18,8 @@ import mukernel
 from mukernel import Interface, Kernel, PluginCrashed, RestartPolicy, Unavailable
 
 FOREVER = 30  # seconds; nothing here takes as long
+ITEMS = 60  # of a channel; several times as much as a ring holds
+CALLS = 300  # the cancellations of half of them need more room than the last item leaves
 
 
 class Endless(Interface):
@@ -154,3 +156,41 @@ async def test_it_is_not_run_where_a_method_holds_up_the_loop(
         blow(whistle.path + ".open")
         await asyncio.gather(gate, *calls[1::2])
         assert await diary.entries() == [f"{number}" for number in range(1, 100, 2)]
+
+
+class Chat(Diary):
+    def talk(self, words: AsyncIterator[bytes]) -> AsyncIterator[int]: ...
+
+
+class Chatty(Scribe, Chat):
+    async def talk(self, words: AsyncIterator[bytes]) -> AsyncIterator[int]:
+        yield 0
+        async for word in words:
+            yield len(word)
+
+
+async def test_it_is_not_run_where_the_items_of_a_channel_fill_what_leads_to_its_server() -> None:
+    async with Kernel() as kernel:
+        await kernel.load(Chatty, name="chatty", placement="process")
+        chat, words = kernel.get(Chat), asyncio.Queue[bytes]()
+
+        async def said() -> AsyncIterator[bytes]:
+            for _ in range(ITEMS):
+                yield await words.get()
+
+        answers = chat.talk(said())
+        assert await anext(answers) == 0
+        pid = pid_of(kernel, "chatty")
+        stop(pid)
+        for _ in range(ITEMS):
+            words.put_nowait(bytes(15_000))
+        await until(words.empty)
+        calls = [asyncio.create_task(chat.enter(f"{number}")) for number in range(CALLS)]
+        await asyncio.sleep(0)
+        for call in calls[::2]:
+            call.cancel()
+        await asyncio.gather(*calls[::2], return_exceptions=True)
+        os.kill(pid, signal.SIGCONT)
+        assert [answer async for answer in answers] == [15_000] * ITEMS
+        await asyncio.gather(*calls[1::2])
+        assert await chat.entries() == [f"{number}" for number in range(1, CALLS, 2)]

@@ -57,6 +57,16 @@ def test_what_was_not_taken_is_there_for_a_successor(ends: Ends) -> None:
     assert [successor.receive().call, successor.receive().call, successor.receive()] == [2, 3, None]
 
 
+def test_a_ring_that_is_full_of_items_has_room_for_what_ends_calls(ends: Ends) -> None:
+    item, cancel = 4, 7
+    while ends.sender.send(item, 1, b"x" * 200):
+        pass
+    cancelled = 0
+    while ends.sender.send(cancel, 1 + cancelled, b""):
+        cancelled += 1
+    assert cancelled >= CAPACITY // 4 // 64  # one line each
+
+
 @pytest.mark.parametrize("field", ["sleeping", "starving"])
 def test_who_takes_over_rings_for_one_that_died_before_it_did(ends: Ends, field: str) -> None:
     replies = ring.Receiver(ring.Mapping(os.dup(ends.memory)), 1, ends.waiter.ringer)

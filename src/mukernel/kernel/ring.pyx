@@ -70,7 +70,7 @@ ctypedef struct mu_channel:
     mu_direction direction[2]
 
 cdef enum: LINE = 64, PAGE = 4096, LARGEST_BODY = 1 << 30     # bytes
-cdef enum: CALLS_BELOW = 4, ONEWAY = 1    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
+cdef enum: CALLS_BELOW = 4, ONEWAY = 1, ITEM = 4    # kinds: below 4 are calls, counted and kept in the table; 1 has no reply
 cdef enum: BLOB_FLAG = 0x80               # in header.flags: the body is {offset, length} of a blob
 cdef uint64_t BLOB_REGION = 1 << 38       # bytes of sparse file for each direction
 cdef int SLOTS_AT = 40                    # the file's size, which no side can change, tells: slots << 40 | 3 regions | capacity
@@ -222,7 +222,7 @@ cdef class Sender(Right):
                 return False
         offset = self.tail & (self.capacity - 1)
         rest = self.capacity - offset
-        end = self.tail + need + (rest if rest < need else 0)
+        end = self.tail + need + (rest if rest < need else 0) + (self.capacity // 4 if kind == ITEM else 0)  # they leave room for what ends calls
         if end - self.head_seen > self.capacity:
             self.head_seen = mu_load(&self.shared.head)
             if end - self.head_seen > self.capacity:
