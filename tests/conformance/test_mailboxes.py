@@ -85,9 +85,9 @@ async def test_who_was_being_run_is_told_by_the_first_that_lives_until_there_is_
         wires.server.close("died")
         wires.caller.stop_listening()
         successor = wires.successor()
-        for size in (1000, 0):
+        for kind, size in ((Kind.ITEM, 1000), (Kind.END, 0)):  # items leave room for what ends calls
             for _ in range(100_000):
-                if not successor.send(Kind.ITEM, 1, bytes(size)):  # of a call that is no stream
+                if not successor.send(kind, 1, bytes(size)):  # of a call that is no stream
                     break
         successor.end_interrupted(Kind.INTERRUPTED, mortal=True)
         told = successor.interrupted() == []  # where what is sent finds room for ever

@@ -10,6 +10,7 @@ No I/O happens here: `SharedMemory` does that, and a process that has none sends
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -159,11 +160,8 @@ def borrowing(decode: Callable[[Any], Any]) -> Callable[[Any], Any]:
             if not data.startswith(MARK):
                 return decode(data)
             data = claimed(data)
-        if data.error is not None:
-            try:
-                raise data.error
-            finally:
-                del data  # else this frame would keep the error, and it all that its callers have in hand
+        if data.error is not None:  # a copy: with itself the message would hold all that our callers have in hand
+            raise copy.copy(data.error)
         before, _present.borrows = _present.borrows, data.segments
         try:
             value = decode(data.payload)
@@ -186,7 +184,7 @@ def received(body: Any) -> Any:
     try:
         return claimed(body)
     except (ValueError, MukernelError) as error:
-        return Incoming(b"", (), error)
+        return Incoming(b"", (), error.with_traceback(None))
 
 
 def borrowed(number: int, offset: int, length: int) -> memoryview:

@@ -30,6 +30,7 @@ from .switchboard import account_of
 log = logging.getLogger("mukernel")
 LARGEST_STATE = 256 << 20  # bytes, of a process that was given no `memory`
 SLACK = 5.0  # seconds: whatever blocks its loop is found by its heartbeat before
+MOST_WAITING = 4096  # messages that any mailbox holds at one time
 NOTHING_COUNTED = (0, 0, 0, 0)
 NOBODY = Counts()  # the very object tells that nobody serves, not that nothing was served yet
 
@@ -411,8 +412,11 @@ def finish(wire: Wire, kind: int, body: bytes) -> None:
 
 
 def refuse_waiting(wire: Wire, kind: int, body: bytes) -> None:
-    """Take what waits in a mailbox, and answer each call with `kind` and `body`."""
-    while wire.closed is None and (message := wire.peek()) is not None:
+    """Take what waits in a mailbox, and answer each call with `kind` and `body`. Who goes on sending meanwhile does not
+    keep us: what comes after that is answered by its caller, when that has heard."""
+    for _ in range(MOST_WAITING):
+        if wire.closed is not None or (message := wire.peek()) is None:
+            break
         try:
             message.discard()
         except ConnectionError as broken:

@@ -123,7 +123,7 @@ cdef class Message:
             raise MemoryError(f"there is no memory for a body of {self.lacking} bytes")
         return self.body
 
-    def discard(self): self.receiver.start(self, True)     # take it out, never to be run: it needs no slot
+    def discard(self): self.receiver.start(self, True)     # never to be run: it needs no slot, and of a large body its beginning will do
 
     @property
     def plain(self):
@@ -381,10 +381,11 @@ cdef class Receiver(Right):
             if not 0 < blob[1] <= LARGEST_BODY or blob[0] > BLOB_REGION or blob[0] + blob[1] > BLOB_REGION:
                 raise Garbage("a large body lies outside its region")
             blob[0] += BLOB_REGION * <uint64_t>(self.direction + 1)
+            size = min(blob[1], <uint64_t>PAGE) if discarded else blob[1]
         try:
-            message.body = os.pread(self.memory.fd, blob[1], blob[0]) if large else PyBytes_FromStringAndSize(<char*>header + LINE, size)
+            message.body = os.pread(self.memory.fd, size, blob[0]) if large else PyBytes_FromStringAndSize(<char*>header + LINE, size)
         except (MemoryError, OSError):                     # taken all the same: else it would bar the way for ever
-            message.lacking = blob[1] if large else size
+            message.lacking = size
         if message.kind < CALLS_BELOW:
             if discarded: self.shared.refused += 1
             elif self.table and message.kind != ONEWAY:    # a one-way call has no reply to account for
@@ -505,8 +506,7 @@ cdef class Waiter:
         self.slept_since = mu_now()
         with nogil:
             found = spin_wait(&self.policy, any_message, <void*>self, limit if limit >= 0 else 1 << 60)
-        if found:
-            self.slept_since = 0
+        if found: self.slept_since = 0
         return found
 
     cpdef bint arm(self):

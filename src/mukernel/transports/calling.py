@@ -370,6 +370,7 @@ class IncomingStream(AsyncIterator[Any]):
         except BaseException:
             self.close()
             raise
+        self.body = b""  # what it lends is held by who serves it, for as long as that needs it
         if self.inputs is not None:
             self.feeder = caller.loop.create_task(self.feed(self.inputs))
 
@@ -443,7 +444,8 @@ class IncomingStream(AsyncIterator[Any]):
             self.timer.cancel()
         if self.feeder is not None and self.feeder is not asyncio.current_task(self.caller.loop):
             self.feeder.cancel()
-        self.inputs = None
+        # Else it and what cut it off would keep each other, and what the iterator has in hand, for the collector.
+        self.feeder = self.inputs = None
         self.caller.streams.pop(self.number, None)
         self.caller.check_idle()
 

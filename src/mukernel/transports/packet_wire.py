@@ -20,6 +20,7 @@ from .message import Mailbox, Message
 from .packets import BOUND, LARGEST_BODY, PacketEnd, look, receive_packet, send_packet
 
 CLOCK = Clock()
+UNWANTED = 4096  # bytes, of the body of a call that is never run: its beginning says what it lends
 
 
 class Begun(Mailbox):
@@ -277,12 +278,12 @@ class PacketWire(Wire):
         """Take a call out of the mailbox that is never run: it needs no slot."""
         if self.first is message:
             self.table.discard(message.call)
-            self.take_out(message)
+            self.take_out(message, UNWANTED)
             self.table.discarded()
             self.go_on(message)
 
-    def take_out(self, message: Message) -> None:
-        whole = receive_packet(self.mailbox)
+    def take_out(self, message: Message, most: int = LARGEST_BODY) -> None:
+        whole = receive_packet(self.mailbox, most)
         assert whole is not None and whole.call == message.call
         message.content, message.lacking, self.first = whole.content, whole.lacking, None
 

@@ -112,8 +112,8 @@ def look(where: socket.socket) -> Message | None:
     return cut(header)[0]
 
 
-def receive_packet(where: socket.socket) -> Message | None:
-    """The first packet, taken out. Raises ConnectionError, Garbage."""
+def receive_packet(where: socket.socket, most: int = LARGEST_BODY) -> Message | None:
+    """The first packet, taken out, with at most so many bytes of a large body. Raises ConnectionError, Garbage."""
     try:
         data, passed, _ = receive_rights(where, SIZE + INLINE, PASSED)
     except (BlockingIOError, InterruptedError):
@@ -126,7 +126,7 @@ def receive_packet(where: socket.socket) -> Message | None:
         if len(body) != size:
             raise Garbage(f"a packet of {len(data)} bytes announced a body of {size}")
         try:
-            message.content = blob(passed, body) if message.flags & BLOB else body
+            message.content = blob(passed, body, most) if message.flags & BLOB else body
         except MemoryError:  # it is out of the socket: whoever takes it is told
             message.lacking = int.from_bytes(body, "little")
         message.flags &= ~BLOB
@@ -144,8 +144,8 @@ def cut(data: bytes) -> tuple[Message, int]:
     return message, size
 
 
-def blob(passed: Sequence[int], announced: bytes) -> bytes:
-    """The body that lies in a descriptor that was passed."""
+def blob(passed: Sequence[int], announced: bytes, most: int) -> bytes:
+    """The body that lies in a descriptor that was passed, or the first `most` bytes of it."""
     size = int.from_bytes(announced, "little")
     if len(announced) != 8 or len(passed) != 1 or size > LARGEST_BODY:
         raise Garbage("a large body was announced and none, or more than one, was passed")
@@ -154,8 +154,8 @@ def blob(passed: Sequence[int], announced: bytes) -> bytes:
             raise Garbage(f"a body of {size} bytes was announced, and a smaller one passed")
         with os.fdopen(os.dup(passed[0]), "rb", buffering=0) as file:
             file.seek(0)
-            body = file.read(size)  # whole: a memfd is read as far as it goes, and at most 2 GiB at once
-            if body is None or len(body) != size:
+            body = file.read(min(size, most))  # all of it: a memfd is read as far as it goes, and at most 2 GiB at once
+            if body is None or len(body) != min(size, most):
                 raise Garbage("a large body could not be read to its end")
     except OSError as error:
         raise Garbage(f"a large body could not be read: {error.strerror}") from None
