@@ -53,6 +53,14 @@ class HttpDriver(Plugin, Http):
         self.connections = checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.trusted = trusted(ca_file)
 
+    @staticmethod
+    def config_problems(**config: object) -> list[str]:
+        try:
+            check_installed()
+        except ContractError as error:
+            return [str(error).removeprefix("config.")]
+        return []
+
     def own_headers(self, given: tuple[str, Mapping[str, str]]) -> tuple[Any, dict[str, str]]:
         wildcard, origin = listed("headers", given[0])
         if wildcard or origin not in self.allowed.exact:
