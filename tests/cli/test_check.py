@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -14,8 +17,10 @@ import pytest
 
 from mukernel import Sandbox
 from mukernel.cli.main import main
+from mukernel.core import import_output
 from mukernel.core.inspection import inspect_plugins
 from mukernel.kernel.process import Limits
+from mukernel.sandbox.family import children
 
 from .conftest import APPLICATION, write_shop
 
@@ -209,6 +214,39 @@ def test_what_is_printed_at_import_is_named_bounded_and_nothing_that_a_terminal_
     assert all(line.startswith("guest, as it is imported: ") for line in lines)
     assert "guest, as it is imported: app.toml is sound?]52;c;cHduZWQ=?" in lines
     assert len(checked.stderr) < 5_000 and lines[-1].endswith("y (the rest is left out)")
+
+
+PRINTING_LAST = """
+print("first", flush=True)
+while not os.path.exists({told!r}):
+    pass
+print("last", flush=True)
+"""
+
+
+async def test_what_a_sandbox_prints_last_is_handed_on_before_it_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outermost process, who hands on what is printed, is stopped while the class says what it is."""
+    told, shown, others = tmp_path / "told", asyncio.Queue[str](), children(os.getpid())
+    monkeypatch.setattr(import_output.log, "warning", lambda text, who, line: shown.put_nowait(line))
+    more = PRINTING_LAST.format(told=str(told))
+    (tmp_path / "guest.py").write_text(HOSTILE.format(mark=str(tmp_path / "mark"), more=more))
+    uses: dict[str, Any] = {"guest": ("guest:Stranger", {})}
+    asking = asyncio.create_task(inspect_plugins(uses, str(tmp_path), boxes={"guest": (Sandbox(), Limits())}))
+    while await shown.get() != "first":
+        pass
+    [outer] = set(children(os.getpid())) - set(others)
+    [first] = children(outer)
+    with open(os.pidfd_open(first)) as ended:
+        os.kill(outer, signal.SIGSTOP)
+        told.touch()
+        select.select([ended], [], [])  # the class has been looked at, and its process has ended
+    await asyncio.wait([asking], timeout=0.2)  # so its answer is heard in this time
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(outer, signal.SIGCONT)
+    assert (await asking)["guest"].problems == []
+    assert shown.get_nowait() == "last"
 
 
 @pytest.mark.parametrize(("command", "status"), [("check", 130), ("run", 0)])

@@ -194,6 +194,9 @@ async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
         ({"path": "/there/is/no/folder/disk", "size": 4096}, "No such file"),
         ({"block_size": 1000}, "power of 2"),
         ({"size": 5000}, "multiple of block_size"),
+        ({"size": "4 acres"}, "config.size: got '4 acres', wanted a size in bytes such as"),
+        ({"size": 0}, "config.size: got 0, wanted a size in bytes such as"),
+        ({"block_size": "3K"}, "config.block_size: got 3072, wanted a power of 2"),
         ({"size": 8192}, "wanted that, or no size"),
         ({"path": "/dev/null"}, "neither a file nor a block device"),
         ({"path": "odd"}, "wanted a multiple"),
@@ -210,6 +213,14 @@ async def test_what_is_no_disk_is_refused(
         with pytest.raises(ContractError, match=problem):
             await kernel.load(BlockDriver, placement="process", config={"path": "disk", **config})
     assert not (tmp_path / "none").exists()
+
+
+async def test_sizes_may_be_texts(tmp_path: Path) -> None:
+    async with Kernel() as kernel:
+        config = {"path": str(tmp_path / "disk"), "block_size": "1K", "size": "4M"}
+        await kernel.load(BlockDriver, placement="process", config=config)
+        info = await kernel.get(Block).info()
+    assert (info.block_size, info.blocks) == (1024, 4096)
 
 
 async def test_a_disk_that_is_read_only_and_one_that_is_full(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from mukernel.drivers.http import HttpDriver
+from mukernel.drivers.sql import SqlDriver
 from mukernel.servers.files import FileServer, Mount
 
 PROGRAM = """
@@ -36,6 +38,28 @@ def test_a_library_of_a_mount_is_missed_before_anything_is_opened(monkeypatch: p
     mounts: dict[str, Any] = {"/a": "folder", "/b": "file:///x", "/c": "zip::/a.zip", "/d": Mount("gs://bucket/in")}
     (problem,) = FileServer.config_problems(mounts=mounts)
     assert problem.startswith("mounts.'/d': 'gs://bucket/in' needs a library that is not installed: ")
+
+
+@pytest.mark.parametrize(
+    ("library", "driver", "config", "problem"),
+    [
+        ("sqlalchemy", SqlDriver, {}, "url: the SQL driver needs SQLAlchemy: pip install 'mukernel[sql]'"),
+        ("psycopg", SqlDriver, {"url": "postgresql:///shop"}, "url: 'postgresql+psycopg' needs a library that is not"),
+        (
+            "aiohttp",
+            HttpDriver,
+            {"origins": []},
+            "origins: the HTTP driver needs aiohttp: pip install 'mukernel[http]'",
+        ),
+    ],
+)
+def test_a_library_of_a_driver_is_missed_before_it_is_started(
+    monkeypatch: pytest.MonkeyPatch, library: str, driver: Any, config: dict[str, Any], problem: str
+) -> None:
+    assert driver.config_problems(**config) == []
+    monkeypatch.setitem(sys.modules, library, None)
+    (found,) = driver.config_problems(**config)
+    assert found.startswith(problem)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

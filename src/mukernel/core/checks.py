@@ -15,6 +15,7 @@ from ..contract.error_texts import sendable
 from ..kernel.process import Limits
 from ..sandbox.policy import NEVER_GIVEN, Sandbox, is_given
 from .configuration import all_within, as_sent
+from .quantity import size
 from .registry import Options, RestartPolicy
 
 # Names become those of log files, processes and spaces.
@@ -90,6 +91,14 @@ def checked_seconds(what: str, value: object, least: float = 0.0) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not least <= value < math.inf:
         raise wrong(what, value, f"a number of seconds of at least {least:g}")
     return value
+
+
+def checked_bytes(what: str, given: object) -> int:
+    """Bytes, more than 0, as a number or a text such as "256M"."""
+    try:
+        return size(given)
+    except ValueError as wanted:
+        raise wrong(what, given, str(wanted)) from None
 
 
 def checked_placement(placement: object) -> str:

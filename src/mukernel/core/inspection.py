@@ -207,6 +207,8 @@ async def _heard(
                         return seen, f"was not tried: its sandbox could not be set up: {why}"
                     how = f"signal {-code}" if code < 0 else f"exit status {code}"
                     return seen, f"ended the process that did it ({how}){made_anew(subject.source.environment)}"
+                if reports:  # in a sandbox, whose outer process hands on what was printed, and ends when it has
+                    await process.wait()
             try:
                 seen[subject.name] = msgspec.json.decode(line, type=Inspected)
             except Exception as error:  # what was imported has written there, too

@@ -135,6 +135,17 @@ async def test_a_copy_of_a_journal_is_no_group(tmp_path: Path, caplog: pytest.Lo
     await store.close()
 
 
+@pytest.mark.parametrize("name", ["lock", f"streams/orders/{1:020}.log", "streams/orders/groups/billing.group"])
+async def test_a_fifo_in_the_place_of_a_file_is_named_and_waited_for_by_nobody(tmp_path: Path, name: str) -> None:
+    store = store_of(tmp_path)
+    store.streams["orders"].join(Subscription("orders.>", "member", "billing"))
+    await store.close()
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match=f"a regular file was wanted.*{name}"):
+        store_of(tmp_path)
+
+
 @pytest.mark.parametrize("fsync", ["always", "1s", "never"])
 async def test_what_was_written_before_a_kill_is_synced_when_it_is_opened(tmp_path: Path, fsync: str) -> None:
     """Its publisher asks again, and is told that it is there."""

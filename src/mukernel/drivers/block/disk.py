@@ -12,6 +12,7 @@ from contextlib import suppress
 
 from ... import shared
 from ...contract import Buffer, ContractError, Overloaded
+from ...core.checks import checked_bytes
 
 KEEP_SIZE, PUNCH_HOLE = 0x01, 0x02  # of fallocate
 ZEROS = bytes(1 << 20)
@@ -24,11 +25,13 @@ _library.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctype
 class Disk:
     """`size`: bytes of an image that is made if there is none. Raises ContractError for what can't be a disk."""
 
-    def __init__(self, path: str, block_size: int, size: int | None, read_only: bool) -> None:
+    def __init__(self, path: str, block_size: int | str, size: int | str | None, read_only: bool) -> None:
+        block_size = checked_bytes("config.block_size", block_size)
+        size = None if size is None else checked_bytes("config.size", size)
         if not 512 <= block_size <= 1 << 20 or block_size & (block_size - 1):
             raise ContractError(f"config.block_size: got {block_size}, wanted a power of 2 from 512 to 1,048,576")
-        if size is not None and (size <= 0 or size % block_size):
-            raise ContractError(f"config.size: got {size}, wanted a multiple of block_size, {block_size}, above 0")
+        if size is not None and size % block_size:
+            raise ContractError(f"config.size: got {size}, wanted a multiple of block_size, {block_size}")
         self.file = opened(path, size, read_only)
         try:
             found = os.fstat(self.file)

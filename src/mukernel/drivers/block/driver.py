@@ -28,13 +28,13 @@ class Asked:
 
 class BlockDriver(Plugin, Block):
     """`path`: a disk image or a block device. `block_size`: bytes. `size`: bytes of the image, which is made if it is
-    not there. `read_only`: nothing can be changed. The disk is worked on by one thread, one transfer at a time; what is
-    asked for meanwhile waits, and is merged."""
+    not there. Both may be texts, such as "4K" and "256M". `read_only`: nothing can be changed. The disk is worked on by
+    one thread, one transfer at a time; what is asked for meanwhile waits, and is merged."""
 
     grant_rights = ("read", "write")
 
     def __init__(
-        self, *, path: str, block_size: int = 4096, size: int | None = None, read_only: bool = False
+        self, *, path: str, block_size: int | str = 4096, size: int | str | None = None, read_only: bool = False
     ) -> None:  # fmt: skip
         self.disk = Disk(path, block_size, size, read_only)
         self.waiting: list[Request[Asked]] = []

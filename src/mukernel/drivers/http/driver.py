@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...contract import Buffer, ContractError, Granted, Plugin
-from ...core.checks import checked_count, wrong
-from ...core.quantity import duration, of_field, size
+from ...core.checks import checked_bytes, checked_count, wrong
+from ...core.quantity import duration
 from ...transports.granted import caller_grant
 from .body import StreamedBody, WholeBody
 from .headers import Request, checked_headers, checked_method, redirected
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 MOST_CONNECTIONS = 10_000
 MOST_REDIRECTS = 100
 LOOKS = ("GET", "HEAD", "OPTIONS")  # methods that the right "read" allows
-T = TypeVar("T")
 Body: TypeAlias = WholeBody | StreamedBody | None
 
 
@@ -45,13 +44,21 @@ class HttpDriver(Plugin, Http):
         check_installed()
         self.allowed = AllowedOrigins(origins, private_origins or ())
         self.secrets = dict(map(self.own_headers, (headers or {}).items()))
-        self.timeout = measured("timeout", duration, timeout)
-        self.max_request = measured("max_request", size, max_request)
-        self.max_response = measured("max_response", size, max_response)
-        self.max_stream = measured("max_stream", size, max_stream)
+        self.timeout = checked_timeout(timeout)
+        self.max_request = checked_bytes("config.max_request", max_request)
+        self.max_response = checked_bytes("config.max_response", max_response)
+        self.max_stream = checked_bytes("config.max_stream", max_stream)
         self.max_redirects = checked_count("config.max_redirects", max_redirects, 0, MOST_REDIRECTS)
         self.connections = checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.trusted = trusted(ca_file)
+
+    @staticmethod
+    def config_problems(**config: object) -> list[str]:
+        try:
+            check_installed()
+        except ContractError as error:
+            return [str(error).removeprefix("config.")]
+        return []
 
     def own_headers(self, given: tuple[str, Mapping[str, str]]) -> tuple[Any, dict[str, str]]:
         wildcard, origin = listed("headers", given[0])
@@ -202,11 +209,12 @@ def too_large(target: Target, most: int, option: str) -> TooLarge:
     return TooLarge(f"{target.origin} answers with more than {most:,} bytes ({option}): stream it, or ask for less")
 
 
-def measured(option: str, read: Callable[[object], T], given: object) -> T:
+def checked_timeout(given: object) -> float:
+    """Seconds, more than 0, as a number or a text such as "5s". Raises ContractError."""
     try:
-        value = of_field(f"config.{option}", read, given)
-    except ValueError as error:
-        raise ContractError(str(error)) from None
-    if not value:
-        raise wrong(f"config.{option}", given, "more than 0")
-    return value
+        seconds = duration(given)
+    except ValueError as wanted:
+        raise wrong("config.timeout", given, str(wanted)) from None
+    if not seconds:
+        raise wrong("config.timeout", given, "more than 0")
+    return seconds

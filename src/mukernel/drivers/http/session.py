@@ -16,15 +16,13 @@ from .origin import AllowedOrigins, Origin
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-MISSING = "the HTTP driver needs aiohttp: pip install 'mukernel[http]'"
-
 
 def check_installed() -> None:
     """Raises ContractError."""
     try:
         import aiohttp  # noqa: F401
     except ImportError:
-        raise ContractError(MISSING) from None
+        raise ContractError("config.origins: the HTTP driver needs aiohttp: pip install 'mukernel[http]'") from None
 
 
 def trusted(ca_file: str) -> ssl.SSLContext:

@@ -23,11 +23,12 @@ READ_ONLY = "mukernel_read_only"  # an execution option of a connection
 
 
 def new_engine(url: str, connections: int) -> Engine:
-    """Raises ContractError for a URL that can't be served, and for a library that is missing."""
+    """Connects to nothing yet. Raises ContractError, which begins with "config.url: ", for a URL that can't be served
+    and for a library that is missing."""
     try:
         import sqlalchemy
     except ImportError:
-        raise ContractError("the SQL driver needs SQLAlchemy: pip install 'mukernel[sql]'") from None
+        raise ContractError("config.url: the SQL driver needs SQLAlchemy: pip install 'mukernel[sql]'") from None
     try:
         where = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:  # what it says has the whole URL, the password too

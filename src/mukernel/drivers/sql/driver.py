@@ -26,6 +26,7 @@ T = TypeVar("T")
 Right = Literal["read", "write"]
 LONGEST_KEY = 200  # characters
 MOST_CONNECTIONS = 1000
+DEFAULT_URL = "sqlite:///mukernel.db"
 MOST_BATCH = 100_000  # rows
 INTERRUPT_AGAIN = 0.1  # seconds
 EXECUTED = "create table if not exists mukernel_executed (key text primary key, changed bigint, at float)"
@@ -38,7 +39,7 @@ class SqlDriver(Plugin, Sql):
     grant_rights = ("read", "write")
 
     def __init__(
-        self, clock: Clock, *, url: str = "sqlite:///mukernel.db", connections: int = 5, remember: float = 86400.0
+        self, clock: Clock, *, url: str = DEFAULT_URL, connections: int = 5, remember: float = 86400.0
     ) -> None:
         checked_count("config.connections", connections, 1, MOST_CONNECTIONS)
         self.clock, self.remember = clock, checked_seconds("config.remember", remember)
@@ -48,6 +49,14 @@ class SqlDriver(Plugin, Sql):
         self.preparing, self.prepared = asyncio.Lock(), False
         # One thread for each connection: a transaction that goes on never waits for one that only begins.
         self.threads = ThreadPoolExecutor(connections, "sql")
+
+    @staticmethod
+    def config_problems(*, url: str = DEFAULT_URL, **others: object) -> list[str]:
+        try:
+            database.new_engine(url, 1)
+        except ContractError as error:
+            return [str(error).removeprefix("config.")]
+        return []
 
     async def start(self) -> None:
         """Serve, though the database can't be reached: it may come back, and nobody would start this again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,21 @@ BEING_MADE = ".new"  # how the name of a file ends until it is whole
 def is_full(error: BaseException) -> bool:
     """Was there no room on the disk? The next try may find some."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def open_file(path: str | Path, flags: int) -> int:
+    """A descriptor of a file. Raises OSError, also for what is none: who opens a FIFO would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "a regular file was wanted; move away what is there", str(path))
+    return descriptor
+
+
+def read_file(path: Path) -> bytes:
+    """All of a file. Raises OSError."""
+    with open(path, "rb", opener=open_file) as file:
+        return file.read()
 
 
 def write_all(descriptor: int, data: bytes, position: int) -> None:
@@ -48,7 +64,7 @@ def replace_file(path: Path, data: bytes) -> None:
 def put_file(path: Path, data: bytes) -> int:
     """As `replace_file`; returns the file's descriptor, to read and to write on."""
     beside = path.with_name(f"{path.name}{BEING_MADE}")
-    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = open_file(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
         write_all(descriptor, data, 0)
         os.fsync(descriptor)

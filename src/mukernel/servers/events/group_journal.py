@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import is_full, replace_file, write_all
+from .disk import is_full, open_file, read_file, replace_file, write_all
 from .records import HEADER_SIZE, framed, frames, new_header, read_header
 
 log = logging.getLogger("mukernel.events")
@@ -70,7 +70,7 @@ class GroupJournal:
     def open(path: Path) -> tuple[GroupJournal, list[Entry]]:
         """A journal and what stands in it. What can't be read is reported: its events are delivered again. Raises
         OSError; ValueError if nothing can be read."""
-        data = path.read_bytes()
+        data = read_file(path)
         header = read_header(data)
         if header is None:
             raise ValueError(f"{path} has no header that can be read")
@@ -86,7 +86,7 @@ class GroupJournal:
             end = frame.end
         if not entries or not isinstance(entries[0], Snapshot):
             raise ValueError(f"{path} does not begin with a snapshot that can be read")
-        journal.descriptor, journal.size = os.open(path, os.O_RDWR), end
+        journal.descriptor, journal.size = open_file(path, os.O_RDWR), end
         if end < len(data):
             log.warning("%s: an unfinished write of %d bytes was cut off", path, len(data) - end)
             os.ftruncate(journal.descriptor, end)
@@ -118,7 +118,7 @@ class GroupJournal:
         data, salt = written(snapshot)
         replace_file(self.path, data)
         self.close()
-        self.descriptor, self.salt, self.size = os.open(self.path, os.O_RDWR), salt, len(data)
+        self.descriptor, self.salt, self.size = open_file(self.path, os.O_RDWR), salt, len(data)
         self.limit = max(LONG, 2 * self.size)
         if self.lacking:
             log.info("%s has all that is settled again", self.path)

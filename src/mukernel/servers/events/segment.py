@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from .disk import BEING_MADE, put_file, replace_file, write_all
+from .disk import BEING_MADE, open_file, put_file, read_file, replace_file, write_all
 from .records import HEADER_SIZE, frame_at, framed, frames, header_of, new_header, read_header, salt_in
 
 LOST = 2**64 - 1  # the place of a record that can't be read
@@ -96,7 +96,7 @@ class Segment:
         """What stands in a file; None where its header can't be read, and can't be mended. `last`: others may write on,
         so an unfinished write at its end is cut off; in any other segment it would be damage. Raises OSError."""
         base = int(path.stem)
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_file) as file:
             header = read_header(file.read(HEADER_SIZE))
         if header is not None:
             if header[0] != base:
@@ -114,7 +114,7 @@ class Segment:
     def _mended(path: Path, base: int) -> Segment | None:
         """A segment whose header is damaged, but for the salt, which a record fits to. It gets a new header: what else
         stands there is known from the name of the file. Raises OSError."""
-        data = path.read_bytes()
+        data = read_file(path)
         if len(data) < HEADER_SIZE:
             return None
         salt = salt_in(data)
@@ -122,7 +122,7 @@ class Segment:
         record = None if first is None else record_in(first.payload)
         if first is None or record is None or not 0 <= record.offset - base <= first.position // SMALLEST:
             return None
-        with path.open("r+b") as file:
+        with open(path, "r+b", opener=open_file) as file:
             file.write(header_of(base, salt))
             file.flush()
             os.fsync(file.fileno())
@@ -131,7 +131,7 @@ class Segment:
         return segment
 
     def _scan(self, last: bool) -> None:
-        data = self.path.read_bytes()
+        data = read_file(self.path)
         places, end = array("Q"), HEADER_SIZE
         for frame in frames(data, self.salt):
             record = record_in(frame.payload)
@@ -148,7 +148,7 @@ class Segment:
         self._places, self.count, self.damaged = places, len(places), places.count(LOST)
         self.size, self.torn = (end, len(data) - end) if last else (len(data), 0)
         if self.torn:
-            with self.path.open("r+b") as file:
+            with open(self.path, "r+b", opener=open_file) as file:
                 file.truncate(end)
                 os.fsync(file.fileno())
 
@@ -164,7 +164,7 @@ class Segment:
 
     def _index(self) -> tuple[tuple[int, ...], array[int]] | None:
         try:
-            data = self.index_path.read_bytes()
+            data = read_file(self.index_path)
         except OSError:
             return None
         head, body = data[: _INDEX.size], data[_INDEX.size : -4]
@@ -198,7 +198,7 @@ class Segment:
     def descriptor(self) -> int:
         """The open file."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDWR)
+            self._descriptor = open_file(self.path, os.O_RDWR)
         return self._descriptor
 
     def append(self, payloads: list[bytes]) -> list[int]:

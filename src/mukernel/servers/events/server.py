@@ -15,8 +15,8 @@ from ...contract import ContractError, MukernelError, NotFound, PermissionDenied
 from ...contract.error_texts import text_of
 from ...core.builtin import Clock
 from ...core.capabilities import BROKER
+from ...core.checks import checked_bytes
 from ...core.ending import to_its_end
-from ...core.quantity import of_field, size
 from ...transports.granted import caller_grant
 from .event_size import checked_size
 from .group import Group, GroupState
@@ -66,10 +66,7 @@ class EventServer(Plugin, Events):
             raise ContractError(f"config.folder: got {folder!r}, wanted the path of a folder")
         self.clock, self.folder = clock, Path(folder).absolute()
         self.settings = checked_streams(streams or {}, calls or [])
-        try:
-            self.max_body = of_field("config.max_body", size, max_body)
-        except ValueError as error:
-            raise ContractError(str(error)) from None
+        self.max_body = checked_bytes("config.max_body", max_body)
         if self.max_body > LARGEST_BODY:
             raise ContractError(
                 f"config.max_body: got {max_body!r}, wanted at most '{LARGEST_BODY >> 20}M': a message has at most "

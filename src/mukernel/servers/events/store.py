@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...contract import Unavailable
 from ...core.ending import to_its_end
-from .disk import make_folder
+from .disk import make_folder, open_file
 from .settings import StreamSettings
 from .stream import Stream
 
@@ -26,7 +26,7 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         """Raises FolderInUse, OSError."""
-        self.descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self.descriptor = open_file(folder / "lock", os.O_RDWR | os.O_CREAT)
         _held.add(self)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...contract import ContractError, NotFound
 from ...core.quantity import duration, size
 from .bell import Bell
-from .disk import make_folder, replace_file
+from .disk import make_folder, read_file, replace_file
 from .group import Group, GroupState
 from .interface import GroupFigures, LogDamaged, StreamFigures, Subscription
 from .log import Log
@@ -81,7 +81,7 @@ class Stream:
                     "stream %r: %s; a copy is kept beside it, and group %r is given all that the log has once more",
                     self.name, error, path.stem,
                 )  # fmt: skip
-                replace_file(path.with_suffix(".damaged"), path.read_bytes())
+                replace_file(path.with_suffix(".damaged"), read_file(path))
                 groups[path.stem] = group = Group(path.stem, "", self.read, self.now)
                 group.create(path, 1)
         return groups
