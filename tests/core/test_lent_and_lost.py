@@ -7,7 +7,9 @@ import gc
 import os
 import signal
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -15,8 +17,21 @@ import pytest
 from core_samples import Diary, Scribe, blow
 from waiting import until
 
-from mukernel import Interface, Kernel, Overloaded, Plugin, PluginCrashed, RemoteError, RestartPolicy, oneway, shared
+from mukernel import (
+    DeadlineExceeded,
+    Interface,
+    Kernel,
+    Overloaded,
+    Plugin,
+    PluginCrashed,
+    RemoteError,
+    RestartPolicy,
+    deadline,
+    oneway,
+    shared,
+)
 from mukernel.transports import lane, replies
+from mukernel.transports.segment import account
 
 LARGE = 100_000  # bytes, which are lent
 COUNT = 20
@@ -26,6 +41,8 @@ class Lending(Interface):
     async def take(self, array: numpy.ndarray) -> int: ...
     async def give(self, die: bool) -> numpy.ndarray: ...
     def first(self, arrays: AsyncIterator[numpy.ndarray], ends: str) -> AsyncIterator[int]: ...
+    async def late(self, path: str, computes: bool) -> numpy.ndarray: ...
+    async def on_its_way(self) -> int: ...
     async def held_now(self) -> int: ...
     async def held(self) -> tuple[int, int]: ...
     @oneway
@@ -57,6 +74,17 @@ class Lender(Scribe, Lending):
             if ends == "by its caller":
                 await asyncio.Event().wait()
             return
+
+    async def late(self, path: str, computes: bool) -> numpy.ndarray:
+        """Return when the call was cut off, and the caller was told."""
+        with open(path, "rb", buffering=0) as told, suppress(asyncio.CancelledError):
+            if not computes:
+                await asyncio.Event().wait()
+            told.read(1)  # on the loop
+        return shared.empty(LARGE, "u1")
+
+    async def on_its_way(self) -> int:
+        return account.in_flight()
 
     async def held_now(self) -> int:
         return shared.held()
@@ -196,3 +224,23 @@ async def test_what_its_server_could_not_tell_of_before_it_died(kernel: Kernel) 
         await until(lambda: held() == (before, 0))
     assert (await lending.give(False)).nbytes == await asyncio.to_thread(given, False) == LARGE
     await until(lambda: held() == (before, 0))
+
+
+@pytest.mark.parametrize("computes", [True, False], ids=["computes", "catches its cancellation"])
+async def test_what_a_method_returns_after_the_deadline_of_a_thread(
+    kernel: Kernel, tmp_path: Path, computes: bool
+) -> None:
+    """The thread that made the call is there, and reads nothing more."""
+    path = str(tmp_path / "told")
+    os.mkfifo(path)
+    told, there = os.open(path, os.O_RDWR), kernel.get(Lending, blocking=True)
+
+    def cut_off() -> None:
+        with pytest.raises(DeadlineExceeded), deadline(0.1):
+            there.late(path, computes)  # type: ignore[attr-defined]
+        os.write(told, b".")
+
+    with ThreadPoolExecutor(1) as thread:
+        await asyncio.get_running_loop().run_in_executor(thread, cut_off)
+        assert await kernel.get(Lending).on_its_way() == 0  # it has one place, so the other has ended
+    os.close(told)

@@ -208,10 +208,9 @@ class Wire(ABC):
     def end_interrupted(self, kind: int, body: bytes = b"", mortal: bool = False) -> None:
         """Tell the callers of what a predecessor was running, and forget it. `mortal`: we may die before there is room
         for that, so each is forgotten when it is in the channel. Our own successor tells the others again."""
-        interrupted = self.interrupted()
-        if interrupted and self.lane is not None:
-            self.lane.mark()
-        for call, _, _ in interrupted:
+        for call, _, _ in self.interrupted():
+            if self.lane is not None:
+                self.lane.mark()
             forget = partial(self.forget_interrupted, call)
             self.post_last(forget if mortal else lambda: None, kind, call, body)
             if not mortal:

@@ -157,10 +157,11 @@ class Lane:
         return sum(size for size, _ in islice(reversed(sent), self.packets_in(end)))
 
     def mark(self) -> None:
-        """Say that who has sent what came before has died: what it has not spoken of any more is lost."""
+        """Say that who has sent what came before has died: what it has not spoken of any more is lost. There is one for
+        each message that tells of this, which comes after it."""
         if self.socket is not None:
             with contextlib.suppress(OSError):
-                self.socket.send(DIED)
+                self.socket.send(DIED, socket.MSG_DONTWAIT)
 
     # -- receiving --------------------------------------------------------------------------------------------
 
@@ -248,6 +249,13 @@ class Lane:
         """All that is there, but for what a sender adds for ever."""
         for _ in range(MOST_AT_ONCE):
             if not self.receive():
+                break
+
+    def receive_to_mark(self) -> None:
+        """What came before the next mark, which is let go of with it; all, where the lane had no room for a mark."""
+        for _ in range(MOST_AT_ONCE):
+            marked = self.first() == DIED
+            if not self.receive() or marked:
                 break
 
     def receive(self, wanted: bytes = b"") -> bool:
@@ -341,9 +349,10 @@ def loan(lane: Lane | None, body: Any, beside: bool = False) -> Any:
 
 def let_go_of_lost(lane: Lane | None, kind: int) -> None:
     """What ended a call came to its caller: where it was the death of a server, all that one has spoken of was claimed,
-    and the rest is found by the mark of its successor."""
-    if lane is not None and kind in (Kind.INTERRUPTED, Kind.GONE):
-        lane.receive_all()
+    and the rest is found before the mark. What follows is of its successor, and waits in the lane for its messages:
+    received ahead of them it would count as kept here, and might be more than may be."""
+    if lane is not None and kind == Kind.INTERRUPTED:
+        lane.receive_to_mark()
 
 
 class TravelsWhole(Exception):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ..contract import ContractError, DeadlineExceeded, Overloaded, encode_fault
+from .contract import Received
 from .served import ServedMethod
 
 
@@ -14,6 +17,12 @@ def unknown_method(number: int) -> bytes:
 def too_late(method: ServedMethod) -> bytes:
     """The deadline had passed in the mailbox."""
     return encode_fault(DeadlineExceeded(f"{method.name}: the deadline had passed before the call was started"))
+
+
+def cut_off(message: Received) -> bytes:
+    """Its method returned when nobody waited any more: the call ends as if it had heeded that."""
+    late = DeadlineExceeded("the method returned after the deadline of its call")
+    return encode_fault(late if message.deadline else asyncio.CancelledError())
 
 
 def too_large(method: ServedMethod, error: Exception) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -14,16 +15,20 @@ from .served import ServedMethod
 
 
 class Replies:
-    """Those of one server. `stopped`: why what still ran was cut off."""
+    """Those of one server. `now_ns`: the clock of deadlines; `stopped`: why what still ran was cut off."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self.now_ns = now_ns
         self.stopped: bytes | None = None
 
     def reply(self, wire: Wire, message: Received, kind: int, body: bytes, refused: bool = False) -> None:
         """Send what a call ended with and account for it."""
+        lends = type(body) is not bytes and message.kind != 1
+        if lends and self.unwanted(message, refused):
+            lends, refused, kind, body = False, True, 9, refusal.cut_off(message)
         if refused and kind == 9 and self.stopped is not None:
             kind, body = Kind.GONE, self.stopped
-        if type(body) is not bytes and message.kind != 1:
+        if lends:
             body = loaded(wire.lane, body)
             kind = Kind.LENT if body.startswith(MARK) else kind
         sender: Any = wire.right_to_send
@@ -37,6 +42,12 @@ class Replies:
         except (ValueError, OSError, MemoryError) as error:  # larger than any message, or than the memory that is left
             wire.post(Kind.ERROR, message.call, refusal.unsendable(error))
         message.finished(refused)
+
+    def unwanted(self, message: Received, cancelled: bool) -> bool:
+        """Does nobody wait for a reply? A method may return after its call was cut off, by computing or catching that.
+        What it lends would stay on its way for as long as a thread that made the call makes no other. (What is stopped
+        is `cancelled`, too, and its caller waits.)"""
+        return (cancelled and self.stopped is None) or 0 < message.deadline < self.now_ns()
 
     def taken_out(self, wire: Wire, message: Received) -> bytes | None:
         """The body of a message; None where there is no memory for it. A broken record breaks its wire."""

@@ -56,7 +56,7 @@ class Server:
         self.running: dict[tuple[Wire, int], Running] = {}
         self.when_drained: list[Callable[[], None]] = []
         self.calls = 0  # started since it was made
-        self.replies = Replies()
+        self.replies = Replies(now_ns)
         self.reply = self.replies.reply
         self.in_method = self.in_queue = False
         self.abandoned: set[Wire] = set()
