@@ -7,12 +7,14 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from core_samples import Arithmetic, Plain
 from killing import kill
 
 from mukernel import Kernel, Overloaded, SwapFailed
+from mukernel.core.registry import Instance, Replica
 from mukernel.kernel.process import Limits
 
 LIMITS = Limits(files=64)
@@ -101,6 +103,24 @@ async def test_one_that_is_swapped_is_replaced_by_one_that_serves_as_many(kernel
         served, _ = await callers.call()
         assert len(served) > 5
     assert "crash" not in [each.what for each in kernel.events]
+
+
+async def test_who_finds_no_room_in_the_old_version_keeps_nobody_from_a_swap(
+    kernel: Kernel, callers: Callers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach_all, trying = kernel.instances.attach_all, list[Any]()
+
+    def attach(replica: Replica, instance: Instance) -> None:
+        attach_all(replica, instance)
+        route = callers.plain._mukernel_route  # type: ignore[attr-defined]
+        trying.extend(kernel.space.connect_now(route, 0) for _ in range(5))  # given to both versions
+
+    monkeypatch.setattr(kernel.instances, "attach_all", attach)
+    for _ in range(2):
+        await kernel.swap("plain", Arithmetic)
+        served, _ = await callers.call()
+        assert len(served) > 5
+    assert len(trying) == 10
 
 
 async def test_a_swap_to_one_that_has_no_room_for_its_callers_is_rolled_back(kernel: Kernel, callers: Callers) -> None:
