@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ from core_samples import Arithmetic, Plain
 from killing import kill
 
 from mukernel import Kernel, Overloaded, SwapFailed
+from mukernel.core.checks import LEAST_FILES
 from mukernel.core.registry import Instance, Replica
 from mukernel.kernel.process import Limits
 
@@ -33,6 +36,19 @@ class Greedy(Arithmetic):
     def __init__(self) -> None:
         super().__init__()
         self.files = [os.open(os.devnull, os.O_RDONLY) for _ in range(30)]
+
+
+class Crowded(Arithmetic):
+    """Its constructor leaves room for the rights to a channel (five, with the bell), and one file more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files = list[int]()
+        with contextlib.suppress(OSError):
+            while True:
+                self.files.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(6):
+            os.close(self.files.pop())
 
 
 class Callers:
@@ -131,3 +147,25 @@ async def test_a_swap_to_one_that_has_no_room_for_its_callers_is_rolled_back(ker
     served, _ = await callers.call()
     assert len(served) > 5
     assert "crash" not in [each.what for each in kernel.events]
+
+
+async def test_one_that_has_no_room_for_what_its_first_channel_needs_refuses_that(kernel: Kernel) -> None:
+    await kernel.load(Crowded, name="plain", placement="process", limits=Limits(files=LEAST_FILES))
+    with contextlib.suppress(Overloaded):  # by sockets it is served
+        assert await asyncio.to_thread(kernel.get(Plain, blocking=True).plus, 1) == 2
+    assert "crash" not in [each.what for each in kernel.events]
+
+
+async def test_a_version_that_ends_as_it_is_asked_for_how_many_it_has_room_is_named(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attach_all = kernel.instances.attach_all
+
+    def attach(replica: Replica, instance: Instance) -> None:
+        attach_all(replica, instance)
+        os.kill(instance.place.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+
+    await kernel.load(Arithmetic, name="plain", placement="process")
+    monkeypatch.setattr(kernel.instances, "attach_all", attach)
+    with pytest.raises(SwapFailed, match=r"plug-in 'plain': its process ended by signal 9 \(SIGKILL\) while it was"):
+        await kernel.swap("plain", Arithmetic)
