@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from mukernel import Unavailable
+from mukernel.cli.client import greeted
+from mukernel.core.state_folder import StateFolder
+
 from .conftest import APPLICATION, write_shop
 
 CALL = [sys.executable, "-m", "mukernel.cli", "call"]
@@ -98,3 +102,14 @@ def test_a_timeout_that_is_none(shop: Any, mukernel: Any) -> None:
         ended = mukernel("ps", "--timeout", given)
         assert ended.status == 2
         assert f"--timeout: got {given!r}, wanted a" in ended.err
+
+
+@pytest.mark.parametrize(("runs", "kernel"), [(True, f"the kernel {os.getpid()} of app"), (False, "the kernel of app")])
+async def test_who_is_starting_or_ending_is_named(tmp_path: Path, runs: bool, kernel: str) -> None:
+    folder = StateFolder(tmp_path / "app")
+    folder.path.mkdir()
+    if runs:  # it has the lock, and does not listen yet
+        folder.claim()
+    with pytest.raises(Unavailable, match=f"^{kernel} does not answer: it is starting, or ending; try again$"):
+        await greeted(folder, 1.0)
+    folder.release()

@@ -4,12 +4,12 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from core_samples import Counter, Tally, blow
+from files_left import at_most, none_left, open_files
 from killing import pid_of
 from waiting import until
 
@@ -47,37 +47,6 @@ class Asking(Plugin, Asks):
 
     async def outcomes(self) -> list[str]:
         return [str(each) for each in await asyncio.gather(*self.calls, return_exceptions=True)]
-
-
-def open_files() -> set[int]:
-    return {int(each) for each in os.listdir("/proc/self/fd")}
-
-
-@contextmanager
-def at_most(files: int) -> Iterator[None]:
-    """Nothing is opened whose number is `files` or more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextmanager
-def none_left() -> Iterator[None]:
-    """No file is left, as others hold all of them."""
-    held: list[int] = []
-    largest = max(number for number in range(4096) if os.path.lexists(f"/proc/self/fd/{number}"))
-    with at_most(largest + 1):
-        try:
-            while True:
-                held.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError:
-            yield
-        finally:
-            for each in held:
-                os.close(each)
 
 
 def test_raise_file_limit() -> None:

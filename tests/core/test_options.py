@@ -50,6 +50,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"limits": 5}, "limits"),
     ({"limits": 0}, "limits"),
     ({"limits": Limits(memory=5)}, "memory"),
+    ({"limits": Limits(files=23)}, "limits.files"),
     ({"limits": Limits(cpu_seconds=0.5)}, "limits.cpu_seconds"),  # type: ignore[arg-type]
     ({"restart": "x"}, "restart"),
     ({"restart": RestartPolicy(intensity="many")}, "restart.intensity"),  # type: ignore[arg-type]

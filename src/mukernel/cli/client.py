@@ -117,9 +117,10 @@ async def greeted(folder: StateFolder, seconds: float) -> SocketWire:
         return await connect(f"unix:{folder.socket}", greeting=greeting, timeout=2 * seconds)
     except Unavailable as error:
         if "nobody listens" in str(error):  # it has the lock, and is not that far yet, or is ending
+            pid = folder.pid()  # None: it has let go of its lock meanwhile
+            kernel = "the kernel" if pid is None else f"the kernel {pid}"
             raise Unavailable(
-                f"the kernel {folder.pid() or ''} of {folder.path.name} does not answer: "
-                "it is starting, or ending; try again"
+                f"{kernel} of {folder.path.name} does not answer: it is starting, or ending; try again"
             ) from None
         raise
 

@@ -25,6 +25,7 @@ STRATEGIES = ("one-for-one", "rest-for-one")
 WANTED_NAME = f"1 to {LONGEST_NAME} letters, digits, '.', '_' or '-', a letter or digit first"
 RESERVED = "kernel"  # names the kernel's own process, space and log
 WANTED_OTHER = f"another name: {RESERVED!r} is that of the kernel's own process and log"
+LEAST_FILES = 24  # descriptors: a process has some 10 of its own before it is called, and calls, the first time
 LEAST_MEMORY = 32 << 20  # bytes: a process has 22 MiB of its own before a plug-in is in it (Python 3.11, x86-64)
 LEAST_SHARED = 1 << 20  # bytes, in an application file
 MOST_MEMORY = 1 << 50
@@ -147,9 +148,9 @@ def checked_limits(limits: object) -> None:
         raise wrong("limits", limits, "Limits (of mukernel.kernel.process), such as Limits(cpu_seconds=60)")
     if limits.memory is not None:
         checked_count("memory", limits.memory, LEAST_MEMORY, MOST_MEMORY)
-    for what in ("cpu_seconds", "files", "processes", "core"):
+    for what, least in (("cpu_seconds", 0), ("files", LEAST_FILES), ("processes", 0), ("core", 0)):
         if (limit := getattr(limits, what)) is not None:
-            checked_count(f"limits.{what}", limit, 0, MOST_MEMORY)
+            checked_count(f"limits.{what}", limit, least, MOST_MEMORY)
 
 
 def checked_sandbox(options: Options) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from time import thread_time
 from typing import Any
 
-from ..contract import ContractError, RemoteError, Unavailable, decode_fault, encode_fault
+from ..contract import ContractError, Overloaded, RemoteError, Unavailable, decode_fault, encode_fault
 from ..transports.calling import unheeded
 from ..transports.descriptors import close_all
 from ..transports.eager import start_task
@@ -39,7 +39,8 @@ class Conversation:
     says, in LARGEST_OF_PROCESS bytes, LARGEST_BUILT, or `link.largest` where that is a state; and one that does not
     read what it is answered is not listened to meanwhile. One message is handled before the next is taken. One that
     takes up more of the loop's time than its allowance is not listened to for a while either (`pause`).
-    `verdict`: why it has ended, as in "it ...", where that was decided here.
+    `verdict`: why it has ended, as in "it ...", where that was decided here. `on_unsent`: called with an answer that
+    could not be sent, such as for want of files for its rights; the other end is told of an error in its stead.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Conversation:
         of_process: bool = False,
     ) -> None:  # fmt: skip
         self.link, self.loop, self.handler, self.on_closed = link, loop, handler, on_closed
+        self.on_unsent: Callable[[Any], None] = lambda answer: None
         self.of_process, self.listens, self.complaints = of_process, True, 0
         self.allowance = Allowance(loop.time())
         self.pause: asyncio.TimerHandle | None = None  # until its end nothing is taken
@@ -60,7 +62,7 @@ class Conversation:
         link.watch(loop, self.arrived)
 
     async def ask(self, content: Any, rights: Sequence[int] = ()) -> tuple[Any, list[int]]:
-        """Send a question; return the answer and its rights. Raises what the other end raised, or Unavailable."""
+        """Send a question; return the answer and its rights. Raises what the other end raised, or what `send` does."""
         number = next(self.numbers)
         future: asyncio.Future[tuple[Any, list[int]]] = self.loop.create_future()
         self.questions[number] = future
@@ -94,7 +96,8 @@ class Conversation:
             self.loop.call_soon(self.handle, envelope, fds)
 
     def send(self, envelope: Envelope, rights: Sequence[int]) -> None:
-        """Raises Unavailable, and ContractError in the process of a plug-in for more than the kernel takes."""
+        """Raises Unavailable, Overloaded where this process may open no more files, and ContractError in the process of
+        a plug-in for more than the kernel takes."""
         if self.closed:
             raise Unavailable("the process at the other end is gone")
         data = messages.encode(envelope)
@@ -238,7 +241,8 @@ class Conversation:
             with contextlib.suppress(Unavailable):  # it has gone meanwhile
                 try:
                     self.send(Envelope(envelope.number, True, content), given)
-                except ContractError as error:
+                except (ContractError, Overloaded) as error:
+                    self.on_unsent(content)
                     self.send(Envelope(envelope.number, True, Failed(encode_fault(error))), ())
 
     def complain(self, content: Any, error: Exception) -> None:

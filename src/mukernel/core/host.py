@@ -151,7 +151,7 @@ class Host:
         """Receive from a channel. One that there are no files for, beside a few that this process keeps for what it has
         to do itself, is given back, so that its caller is told. Where it fails otherwise, such as for want of memory,
         its caller would wait for ever: so this process ends, and its successor is given every channel anew."""
-        if not leaves_enough(rights):
+        if not self.has_room(rights):
             close_all(rights)
             self.say_of_channel(messages.Unattached(message.key, message.channel))
             return
@@ -163,6 +163,14 @@ class Host:
         except Exception as error:
             if not self.finished.done():
                 self.finished.set_exception(error)
+
+    def has_room(self, rights: list[int]) -> bool:
+        """For the rights to a channel, and before the first one for what rings for all of them."""
+        try:
+            self.space.carriers.get_ready()
+        except Overloaded:
+            return False
+        return leaves_enough(rights)
 
     async def rerouted(self, message: messages.Rerouted) -> int:
         """Returns how many calls had waited for that."""

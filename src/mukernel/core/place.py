@@ -14,7 +14,7 @@ from ..contract import ContractError, Description, Granted, Unavailable
 from ..kernel.ipc import Channel
 from ..kernel.process import Process
 from ..sandbox.policy import Sandbox
-from ..transports.descriptors import duplicated
+from ..transports.descriptors import duplicated, enough_for
 from . import messages
 from .configuration import checked_sendable
 from .conversation import Conversation
@@ -116,8 +116,9 @@ class LocalPlace(Place):
     def attach(
         self, key: str, channel: Channel, caller: Description, granted: Granted | None = None, sandbox: str = ""
     ) -> None:  # fmt: skip
-        rights = duplicated(channel.server_rights)
-        self.here.attach(key, channel.number, rights, caller, channel.transport, granted, sandbox)
+        with enough_for(f"a channel to {key.partition('#')[0]}"):
+            rights = duplicated(channel.server_rights)
+            self.here.attach(key, channel.number, rights, caller, channel.transport, granted, sandbox)
 
     def detach(self, channel: int) -> None:
         self.here.detach(channel)
@@ -296,7 +297,7 @@ class RemotePlace(Place):
             self.doing.pop(key, None)
 
     async def count(self, key: str) -> Counts:
-        return self.expected(await self.answer(messages.Count(key)), Counts)
+        return self.expected(await self.ask(key, messages.Count(key), "saying how busy it is"), Counts)
 
     async def inventory(self) -> Inventory:
         return self.expected(await self.answer(messages.TakeInventory()), Inventory)

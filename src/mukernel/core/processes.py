@@ -27,7 +27,7 @@ from .fork_servers import ForkServers, imported_from
 from .handshake import Agreement, introduced
 from .imported_for_plugins import check_no_chain
 from .loader import check_importable
-from .messages import Done, Source
+from .messages import Connected, Done, Source
 from .place import LocalPlace, Place, RemotePlace
 from .process_logs import ProcessLogs
 from .reach import Reach, sandbox_of
@@ -247,6 +247,7 @@ class Processes:
             return await self.asked(place, message, rights)
 
         conversation = Conversation(begun.link, self.loop, handle, lambda: place.lost(), of_process=True)
+        conversation.on_unsent = self.unsent
         place = self.new_place(space, process, conversation)
         place.sandbox, place.enclosed, place.stacks = sandbox_of(options), enclosure, stacks
         place.environment, place.settings = source.environment, settings_of_process(options)
@@ -333,6 +334,12 @@ class Processes:
                 close_all(rights)
                 raise ContractError(f"a process may not ask the kernel for {type(message).__name__}")
         return Done(), ()
+
+    def unsent(self, answer: Any) -> None:
+        """A process was not told what it had asked for: the channels that it was granted are nobody's."""
+        if isinstance(answer, Connected):
+            for channel in answer.channels:
+                self.switchboard.disconnect(channel)
 
     def calling_places(self, plugin: str) -> list[Place]:
         """The places from which a plug-in is called."""

@@ -182,7 +182,7 @@ class Replacement:
         replica.successor = new  # from now on every new channel is given to both
         self.instances.attach_all(replica, new)
         if not down:
-            await check_room(replica, new)
+            await check_room(replica, old, new)
 
     async def take_back(self) -> None:
         """Let the old instances serve again: those that had handed over take the state that the new ones have now."""
@@ -322,14 +322,20 @@ class Replacement:
         return places
 
 
-async def check_room(replica: Replica, new: Instance) -> None:
-    """Raises SwapFailed where the process of a successor may not open as many files as its present callers take."""
+async def check_room(replica: Replica, old: Instance, new: Instance) -> None:
+    """Raises SwapFailed where the process of a successor may not open as many files as those callers take that the old
+    one serves. Others may be trying, and find no room there either."""
     await new.place.count(new.blueprint.key)  # before that is answered it has said which channels it can't serve
-    lacking, count = new.unattached & replica.port.channels.keys(), len(replica.port.channels)
-    if lacking:
+    lacking = new.unattached & replica.port.channels.keys()
+    if not lacking:
+        return
+    await old.place.count(old.blueprint.key)  # and so has this, of all of those
+    served = replica.port.channels.keys() - old.unattached
+    if lacking & served:
         raise SwapFailed(
-            f"the process of the new version may not open enough files to serve the {count} callers that there are: "
-            f"{len(lacking)} would be left over; let it open more (`files` of its limits), or let some of them go"
+            f"the process of the new version may not open enough files to serve the {len(served)} callers that there "
+            f"are: {len(lacking & served)} would be left over; let it open more (`files` of its limits), or let some "
+            "of them go"
         )
 
 

@@ -7,11 +7,11 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from ..contract import Description, Interface, MukernelError, PermissionDenied, Unavailable
+from ..contract import Description, Interface, MukernelError, Overloaded, PermissionDenied, Unavailable
 from ..kernel.clock import Clock as KernelClock
 from ..mesh.route import Route
 from ..transports.blocking import BlockingCaller, BlockingWire
@@ -26,6 +26,7 @@ from .forked import refused_after_fork
 from .instance import Instance
 
 MOMENT = 0.001  # seconds
+ASKED_AGAIN = 1.0, 60.0  # seconds after which what there was no room for is asked for again: at first, and at most
 SETTLING = 1000  # moments without one begun, after which later calls are let by; not time: our loop may stand still
 
 
@@ -50,6 +51,9 @@ class Routes:
         self.routes: dict[tuple[str, type[Interface], bool], Route] = {}
         self.of_threads: dict[int, str] = {}  # the plug-ins that the channels of threads lead to, by number
         self.background: set[asyncio.Task[None]] = set()
+        self.lacking: set[Route] = set()  # those that go on by the channels that they had, for want of room for others
+        self.asking_again: asyncio.Task[None] | None = None
+        self.reviving = asyncio.Lock()
         self.thread_callers: weakref.WeakSet[BlockingCaller] = weakref.WeakSet()
         self.lost: str | None = None  # this process was forked, and these are its parent's
         self.parents: list[Any] = []  # what they held: let go of here, it would be closed
@@ -73,7 +77,8 @@ class Routes:
 
     @property
     def bell(self) -> int:
-        """What the other ends of this process's channels ring."""
+        """What the other ends of this process's channels ring. Raises Overloaded, at first, where none is left."""
+        self.carriers.get_ready()
         return self.carriers.bell
 
     # -- where they lead --------------------------------------------------------------------------------------
@@ -159,6 +164,8 @@ class Routes:
 
     def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
         """Let a route lead to where the grant says; `ahead` are callers for its threads."""
+        route.dormant = False
+        self.lacking.discard(route)
         route.asked, route.plugin = grant.connected.plugin, grant.connected.broker or grant.connected.plugin
         route.acknowledge(bool(grant.connected.broker))
         if grant.connected.local is not None:
@@ -197,9 +204,14 @@ class Routes:
             self.directory.disconnect(caller.wire.number)
             if route not in self.routes_to(route.plugin):  # a visitor's, who goes
                 return
-            task = self.loop.create_task(self.connect_anew(route))
-            self.background.add(task)
-            task.add_done_callback(self.background.discard)
+            self.in_background(self.connect_anew(route))
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task that is given up when the routes are closed."""
+        task = self.loop.create_task(work)
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+        return task
 
     def retire(self, caller: Caller) -> None:
         """Close a caller's wire once nothing is under way on it. It may have broken: its channel is let go of, too."""
@@ -263,19 +275,57 @@ class Routes:
 
     async def connect_anew(self, route: Route) -> None:
         """Ask where its plug-in is, and lead the route there. Where that fails it is closed, and no other: others may
-        know another version of the interface, or have channels that serve."""
+        know another version of the interface, or have channels that serve. Where there is only no room for it, it goes
+        on by those that it has; without any, the next call asks again."""
         try:
-            grant = await self.directory.connect(*self.question(route))
-            count = self.callers_for(route) + int(route.keeps_spare) if grant.connected.local is None else 0
-            self.lead(route, grant, await self.connect_ahead(route, count))
+            self.lead(route, *await self.connect_whole(route))
         except MukernelError as error:
+            lacks_room = isinstance(error, Overloaded)
+            if lacks_room and self.goes_on(route):
+                return
             reason = str(error).removeprefix(f"{route.interface.__contract__.name}: ")  # which a call says itself
             self.close_route(route, reason, isinstance(error, PermissionDenied))
+            route.dormant = lacks_room
+
+    async def connect_whole(self, route: Route) -> tuple[Grant, list[BlockingCaller]]:
+        """What the directory grants for a route, and the callers for its threads: all of it, or nothing."""
+        grant = await self.directory.connect(*self.question(route))
+        count = self.callers_for(route) + int(route.keeps_spare) if grant.connected.local is None else 0
+        try:
+            return grant, await self.connect_ahead(route, count)
+        except BaseException:
+            give_back([grant], self.directory)
+            raise
+
+    def goes_on(self, route: Route) -> bool:
+        """Let a route go on by the channels that it has, until there is room for others. False where it has none:
+        whoever serves a mailbox serves all that were not closed."""
+        if route.reason is not None or route.target is not None:
+            return False
+        callers = [caller for caller in route.callers if caller.wire.closed is None]
+        if not callers:
+            return False
+        if route.caller is None or len(callers) < len(route.callers):
+            route.use_remote(callers)
+        self.lacking.add(route)
+        if self.asking_again is None or self.asking_again.done():
+            self.asking_again = self.in_background(self.ask_again())
+        return True
+
+    async def ask_again(self) -> None:
+        """Ask, now and then, for what routes lack: nobody tells when something was closed somewhere."""
+        pause, longest = ASKED_AGAIN
+        while self.lacking:
+            await self.clock.sleep(pause)
+            pause = min(2 * pause, longest)
+            for route in [each for each in self.lacking if each.caller is not None]:  # the others are being led
+                await self.connect_anew(route)
 
     def reroute_local(self, plugin: str, key: str) -> None:
         """A plug-in is in this process now."""
         for route in self.routes_to(plugin):
             old, route.callers = route.callers, []
+            self.lacking.discard(route)
             route.use_local(self.instances[key])
             for caller in old:
                 self.retire(caller)
@@ -297,8 +347,11 @@ class Routes:
                     self.routes = {key: each for key, each in self.routes.items() if each is not route}
 
     async def revive(self, route: Route) -> None:
-        """Somebody kept a method of a route that nobody seemed to use."""
-        self.revived(route, await self.directory.connect(*self.question(route)))
+        """Somebody kept a method of a route that nobody seemed to use, or calls by one that there was no room for. Of
+        several one asks after the other, as the first may have connected it for all."""
+        async with self.reviving:
+            if route.dormant:
+                self.revived(route, await self.directory.connect(*self.question(route)))
 
     def revive_now(self, route: Route) -> None:
         self.revived(route, self.directory.connect_now(*self.question(route)))
@@ -307,8 +360,8 @@ class Routes:
         if not route.dormant:  # two asked at once
             give_back([grant], self.directory)
             return
-        route.dormant = False
-        self.routes[f"{route.asked}#{id(route)}", route.interface, route.wait_for_room] = route
+        if route not in self.routes.values():
+            self.routes[f"{route.asked}#{id(route)}", route.interface, route.wait_for_room] = route
         self.lead(route, grant)
 
     def blocking_routes(self) -> list[Route]:
@@ -318,6 +371,8 @@ class Routes:
     def close_route(self, route: Route, reason: str, denied: bool = False) -> None:
         """The route stays: should the plug-in come back, or be granted, `reroute` opens it again."""
         route.close(reason, denied)
+        route.dormant = False
+        self.lacking.discard(route)
         for caller in route.callers:
             self.retire(caller)
         route.callers = []
@@ -382,7 +437,8 @@ class Routes:
         waiting for one of ours itself, and could connect nobody."""
         made: list[BlockingCaller] = []
         for _ in range(count):
-            end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
+            with enough_for("the first call of a thread to come"):
+                end, turn = ThreadEnd(self.carriers.transport), next(route.turns)
             grant = await self.directory.connect(
                 route.contract.describe(), route.asked, end.bell, self.name, turn, route.token
             )  # fmt: skip
