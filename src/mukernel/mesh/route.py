@@ -97,7 +97,7 @@ class Route:
         self.held = 0  # calls that had waited at the last gate when it was opened
         self.waiting: list[tuple[asyncio.Future[asyncio.Task[Any]], Context, Call]] = []  # at the gate, in turn
         self.reason: str | None = None
-        # Closed since nobody seems to use it, or since there was no room for it: who calls by it finds it connected again.
+        # Closed since nobody seems to use it, or for want of room: who calls by it finds it connected again.
         self.dormant = False
         self.denied = False  # closed, since its process may not call it
         self.wait_for_room = False
