@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from core_samples import Arithmetic, Plain
-from killing import kill
+from killing import kill, stop
 
-from mukernel import Kernel, Overloaded, SwapFailed
+from mukernel import Interface, Kernel, Overloaded, Plugin, SwapFailed
 from mukernel.core.checks import LEAST_FILES
 from mukernel.core.registry import Instance, Replica
 from mukernel.kernel.process import Limits
@@ -41,14 +41,32 @@ class Greedy(Arithmetic):
 class Crowded(Arithmetic):
     """Its constructor leaves room for the rights to a channel (five, with the bell), and one file more."""
 
+    left = 6
+
     def __init__(self) -> None:
         super().__init__()
         self.files = list[int]()
         with contextlib.suppress(OSError):
             while True:
                 self.files.append(os.open(os.devnull, os.O_RDONLY))
-        for _ in range(6):
+        for _ in range(self.left):
             os.close(self.files.pop())
+
+
+class Minus(Interface):
+    async def minus(self, a: int) -> int: ...
+
+
+class Difference(Plugin, Minus):
+    async def minus(self, a: int) -> int:
+        return a - 1
+
+
+class Full(Crowded, Minus):
+    left = 1
+
+    async def minus(self, a: int) -> int:
+        return a - 1
 
 
 class Callers:
@@ -155,6 +173,54 @@ async def test_one_that_has_no_room_for_what_its_first_channel_needs_refuses_tha
     with contextlib.suppress(Overloaded):  # by sockets it is served
         assert await asyncio.to_thread(kernel.get(Plain, blocking=True).plus, 1) == 2
     assert "crash" not in [each.what for each in kernel.events]
+
+
+async def test_who_is_refused_asks_again_as_it_calls_and_not_before(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kernel.load(Full, name="plain", placement="process", limits=Limits(files=LEAST_FILES))
+    await kernel.load(Difference, name="other", placement="process")
+    unattached, refused = kernel.instances.unattached, list[int]()
+
+    def count(channel: int, key: str, space: str) -> None:
+        refused.append(channel)
+        unattached(channel, key, space)
+
+    monkeypatch.setattr(kernel.processes, "on_unattached", count)
+    plain, other = kernel.get(Minus, plugin="plain"), kernel.get(Minus, plugin="other")
+    for _ in range(3):
+        with pytest.raises(Overloaded, match=NO_ROOM):
+            await plain.minus(1)
+        for number in range(200):
+            assert await other.minus(number) == number - 1
+    assert len(refused) == 3
+
+
+async def test_a_thread_whose_channel_is_refused_before_its_first_call_is_told(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kernel.load(Arithmetic, name="plain", placement="process")
+    plain, connect, replica = (
+        kernel.get(Plain, blocking=True),
+        kernel.space.connect_on_loop,
+        kernel.registry.entry("plain").replicas[0],
+    )
+    instance, channels = replica.instance, replica.port.channels
+    assert instance is not None
+
+    async def connect_and_refuse(route: Any, turn: int) -> Any:
+        before = set(channels)
+        made = await connect(route, turn)
+        (number,) = channels.keys() - before
+        kernel.instances.unattached(number, instance.blueprint.key, instance.place.space)
+        return made
+
+    monkeypatch.setattr(kernel.space, "connect_on_loop", connect_and_refuse)
+    stop(instance.place.pid)  # so that it is the kernel alone who answers
+    for _ in range(2):
+        with pytest.raises(Overloaded, match=NO_ROOM):
+            await asyncio.to_thread(plain.plus, 1)
+    os.kill(instance.place.pid, signal.SIGCONT)
 
 
 async def test_a_version_that_ends_as_it_is_asked_for_how_many_it_has_room_is_named(

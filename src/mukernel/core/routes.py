@@ -19,6 +19,7 @@ from ..transports.calling import Caller
 from ..transports.carriers import Carriers, ThreadEnd
 from ..transports.contract import Wire
 from ..transports.descriptors import enough_for
+from ..transports.no_reply import had_no_room
 from ..transports.waiting_thread import GivenToLoop, is_here, owned_here, result_of
 from .builtin import BuiltinClock, Clock
 from .directory import Directory, Grant, give_back
@@ -164,7 +165,6 @@ class Routes:
 
     def lead(self, route: Route, grant: Grant, ahead: Sequence[BlockingCaller] = ()) -> None:
         """Let a route lead to where the grant says; `ahead` are callers for its threads."""
-        route.dormant = False
         self.lacking.discard(route)
         route.asked, route.plugin = grant.connected.plugin, grant.connected.broker or grant.connected.plugin
         route.acknowledge(bool(grant.connected.broker))
@@ -187,6 +187,7 @@ class Routes:
                 self.keep_spare(route)
             for caller in old:
                 self.retire(caller)
+        route.dormant = False  # only now: threads look
 
     def wires(self, grant: Grant) -> list[Wire]:
         """The callers' ends of the channels that were granted."""
@@ -204,7 +205,10 @@ class Routes:
             self.directory.disconnect(caller.wire.number)
             if route not in self.routes_to(route.plugin):  # a visitor's, who goes
                 return
-            self.in_background(self.connect_anew(route))
+            if caller.last is not None and had_no_room(*caller.last):
+                self.not_connected(route, Overloaded(f"{route.plugin} has no room for more callers"))
+            else:
+                self.in_background(self.connect_anew(route))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """A task that is given up when the routes are closed."""
@@ -275,17 +279,20 @@ class Routes:
 
     async def connect_anew(self, route: Route) -> None:
         """Ask where its plug-in is, and lead the route there. Where that fails it is closed, and no other: others may
-        know another version of the interface, or have channels that serve. Where there is only no room for it, it goes
-        on by those that it has; without any, the next call asks again."""
+        know another version of the interface, or have channels that serve."""
         try:
             self.lead(route, *await self.connect_whole(route))
         except MukernelError as error:
-            lacks_room = isinstance(error, Overloaded)
-            if lacks_room and self.goes_on(route):
-                return
-            reason = str(error).removeprefix(f"{route.interface.__contract__.name}: ")  # which a call says itself
-            self.close_route(route, reason, isinstance(error, PermissionDenied))
-            route.dormant = lacks_room
+            self.not_connected(route, error)
+
+    def not_connected(self, route: Route, error: MukernelError) -> None:
+        """Close a route. Where there is only no room for it, it goes on by the channels that it has; without any, the
+        next call asks again."""
+        lacks_room = isinstance(error, Overloaded)
+        if lacks_room and self.goes_on(route):
+            return
+        reason = str(error).removeprefix(f"{route.interface.__contract__.name}: ")  # which a call says itself
+        self.close_route(route, reason, isinstance(error, PermissionDenied), lacks_room)
 
     async def connect_whole(self, route: Route) -> tuple[Grant, list[BlockingCaller]]:
         """What the directory grants for a route, and the callers for its threads: all of it, or nothing."""
@@ -342,8 +349,7 @@ class Routes:
                 for proxy in proxies:
                     route.proxies.discard(proxy)
                 if not route.proxies and route not in self.blocking_routes():
-                    self.close_route(route, "nobody uses this route")
-                    route.dormant = True
+                    self.close_route(route, "nobody uses this route", dormant=True)
                     self.routes = {key: each for key, each in self.routes.items() if each is not route}
 
     async def revive(self, route: Route) -> None:
@@ -368,10 +374,10 @@ class Routes:
         """Those by which threads of the instances that are here make blocking calls."""
         return [route for each in self.instances.values() for route in each.blocks_by]
 
-    def close_route(self, route: Route, reason: str, denied: bool = False) -> None:
+    def close_route(self, route: Route, reason: str, denied: bool = False, dormant: bool = False) -> None:
         """The route stays: should the plug-in come back, or be granted, `reroute` opens it again."""
+        route.dormant = dormant  # first: threads look
         route.close(reason, denied)
-        route.dormant = False
         self.lacking.discard(route)
         for caller in route.callers:
             self.retire(caller)

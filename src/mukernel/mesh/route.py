@@ -293,7 +293,7 @@ class Route:
                 self.surroundings.revive_now(self)
             self.check_open()
         else:
-            if not self.dormant:
+            if not self.dormant and self.reason is not None and not self.dormant:  # the loop may be at it just now
                 self.check_open()
             result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)

@@ -19,7 +19,7 @@ from .context import CallContext, current
 from .contract import WHOLE_WIRE, Received, refused
 from .kind import Kind
 from .lane import Lane, TravelsWhole, let_go_of_lost, loan
-from .no_reply import RERUNS, ending, mailbox_closed
+from .no_reply import RERUNS, ending, had_no_room, mailbox_closed
 from .remote import RemoteMethod
 
 NO_CONTEXT = CallContext()
@@ -210,10 +210,13 @@ class BlockingCaller:
         self.when_broken()
         raise PluginCrashed(f"the connection broke: {self.wire.closed}")
 
-    def not_taken(self) -> NoReturn:
-        """The wire is closed, and a call was not taken from it. Raises NotTaken."""
+    def not_taken(self, fault: bytes | None = None) -> NoReturn:
+        """The wire is closed, and a call was not taken from it. Raises NotTaken. `fault`: why its first was not, which
+        is raised: no other would be."""
         self.send, self.exchange = refused, None
         self.when_broken()
+        if fault is not None:
+            raise decode_fault(fault)
         raise NotTaken(f"the call was not run: {self.wire.closed}")
 
     def rest_of_call(
@@ -278,8 +281,9 @@ class BlockingCaller:
             body = None
         # A call before that has its answer; one after it asks its route, which leads elsewhere, or says why nowhere.
         if message.call == WHOLE_WIRE and message.kind in (Kind.NOT_STARTED, Kind.ERROR):
-            self.wire.close(mailbox_closed(message.kind, body or b""))
-            self.not_taken()
+            body = body or b""
+            self.wire.close(mailbox_closed(message.kind, body))
+            self.not_taken(body if had_no_room(message.kind, body) and next(self.numbers) == 2 else None)
         if message.call == WHOLE_WIRE and message.kind == Kind.GONE:
             self.broken((body or b"").decode(errors="replace"))
         elif (stream := self.streams.get(message.call)) is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..contract import ContractError, MukernelError, PluginCrashed, Unavailable, decode_fault
+from contextlib import suppress
+
+from ..contract import ContractError, MukernelError, Overloaded, PluginCrashed, Unavailable, decode_fault
 from .kind import Kind
 from .remote import RemoteMethod
 
@@ -35,3 +37,10 @@ def ending(body: bytes) -> str:
 def mailbox_closed(kind: int, body: bytes) -> str:
     """Why a wire is closed whose server has told all at once what is to become of the calls that it has not taken."""
     return "its mailbox is closed" if kind == Kind.ERROR else body.decode(errors="replace")
+
+
+def had_no_room(kind: int, body: bytes) -> bool:
+    """Was a mailbox closed since its server has no room for it? It would have none for another."""
+    with suppress(ContractError):
+        return kind == Kind.ERROR and isinstance(decode_fault(body), Overloaded)
+    return False
