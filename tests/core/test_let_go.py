@@ -13,6 +13,7 @@ import pytest
 from waiting import until
 
 from mukernel import Blocking, Interface, Kernel, Overloaded, Plugin, shared
+from mukernel.transports.segment import account
 
 LARGE = 1 << 20  # bytes
 QUOTA = 4 * LARGE
@@ -43,7 +44,8 @@ def no_collector() -> Iterator[None]:
 @pytest.fixture(params=["ring", "socket"])
 async def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kernel]:
     monkeypatch.setenv("MUKERNEL_TRANSPORT", request.param)
-    async with Kernel(shared_memory=QUOTA) as made:
+    monkeypatch.setattr(account, "limit", QUOTA)  # as by Kernel(shared_memory=QUOTA), but for these tests alone
+    async with Kernel() as made:
         await made.load(Holder, name="holder", placement="process", shared_memory=64 * LARGE)
         yield made
 
