@@ -196,6 +196,7 @@ async def test_a_swap_under_load_loses_nothing(kernel: Kernel) -> None:
         ({"size": 5000}, "multiple of block_size"),
         ({"size": "4 acres"}, "config.size: got '4 acres', wanted a size in bytes such as"),
         ({"size": 0}, "config.size: got 0, wanted a size in bytes such as"),
+        ({"size": "9999999T"}, "config.size: got 10995115178248372224, wanted "),
         ({"block_size": "3K"}, "config.block_size: got 3072, wanted a power of 2"),
         ({"size": 8192}, "wanted that, or no size"),
         ({"path": "/dev/null"}, "neither a file nor a block device"),

@@ -97,9 +97,10 @@ def checked_seconds(what: str, value: object, least: float = 0.0) -> float:
 def checked_bytes(what: str, given: object) -> int:
     """Bytes, more than 0, as a number or a text such as "256M"."""
     try:
-        return size(given)
+        count = size(given)
     except ValueError as wanted:
         raise wrong(what, given, str(wanted)) from None
+    return checked_count(what, count, 1, MOST_MEMORY)
 
 
 def checked_placement(placement: object) -> str:

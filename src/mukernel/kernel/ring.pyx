@@ -222,7 +222,7 @@ cdef class Sender(Right):
                 return False
         offset = self.tail & (self.capacity - 1)
         rest = self.capacity - offset
-        end = self.tail + need + (rest if rest < need else 0) + (self.capacity // 4 if kind == ITEM else 0)  # they leave room for what ends calls
+        end = self.tail + need + (rest if rest < need else 0) + (self.capacity // 4 if kind == ITEM else 0)  # items leave room for what ends calls
         if end - self.head_seen > self.capacity:
             self.head_seen = mu_load(&self.shared.head)
             if end - self.head_seen > self.capacity:

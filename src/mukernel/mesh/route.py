@@ -293,7 +293,9 @@ class Route:
                 self.surroundings.revive_now(self)
             self.check_open()
         else:
-            if not self.dormant and self.reason is not None and not self.dormant:  # the loop may be at it just now
+            # It is `dormant` before it is closed, and until it was opened: looked at on both sides of the reason, it
+            # is seen whichever of the two goes on just now.
+            if not self.dormant and self.reason is not None and not self.dormant:
                 self.check_open()
             result_of(loop, self.ready(), self.now_ns)
         return (self.bound_blocking if here is not loop else self.bound)[name](*args, **kwargs)
